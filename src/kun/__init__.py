@@ -1,0 +1,23 @@
+"""Kun (鲲): one workshop for the whole GPT family.
+
+Importing this package imports no torch; each name of the public face is fetched from `kun.api` when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kun.api import Answer, Encoder, KnowledgeBase, LanguageModel, Passage, load, pull, save
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "Encoder", "KnowledgeBase", "LanguageModel", "Passage", "load", "pull", "save"]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return getattr(import_module("kun.api"), name)
+    raise AttributeError(f"module 'kun' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

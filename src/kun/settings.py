@@ -1,0 +1,65 @@
+"""The only reader of the environment. Every setting is `KUN_` and its name: `KUN_HOME`, `KUN_API_KEYS`, …"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic.functional_validators import field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from kun.errors import BadInput
+
+DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
+DEFAULT_ENCODER = "multilingual-e5-small"
+
+
+class Settings(BaseSettings):
+    """What the environment decides. Sizes are bytes, times seconds, unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="KUN_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("kun"))
+    api_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    offline: bool = False
+    native: bool = True
+    """Build and use the compiled kernels where there is a C compiler."""
+    threads: int = Field(default=0, ge=0)
+    """Threads for tensor work; 0 leaves it to torch."""
+
+    max_file_bytes: int = 256 * 2**20
+    max_request_bytes: int = 64 * 2**20
+    max_queue: int = Field(default=128, ge=1)
+    max_batch: int = Field(default=16, ge=1)
+    max_kv_cache_bytes: int = 2 * 2**30
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return (
+            tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+        )
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def knowledge(self) -> Path:
+        return self.home / "knowledge"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "kun.db"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once. Tests call `settings.cache_clear()` after changing the environment."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "KUN_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise BadInput(f"{name} in the environment cannot be used: {first['msg']}.") from error
