@@ -1,6 +1,7 @@
 """Kun (鲲): one workshop for the whole GPT family.
 
-Importing this package imports no torch; each name of the public face is fetched from `kun.api` when it is first used.
+Importing this package imports no torch: each name of the public face is fetched from `kun.api`
+when it is first used.
 """
 
 from importlib import import_module

@@ -1,7 +1,8 @@
 """What can go wrong, in the user's words.
 
-Every error that a user can cause is a `KunError`. Its message is one sentence that names the thing and the mend;
-its class carries the exit code of the command line and the status of the HTTP API, so that neither decides twice.
+Every error that a user can cause is a `KunError`. Its message is one sentence that names the thing
+and the mend; its class carries the exit code of the command line and the status of the HTTP API, so
+that neither decides twice.
 """
 
 from typing import ClassVar
@@ -17,7 +18,7 @@ class KunError(Exception):
 
 
 class BadInput(KunError):
-    """A value that cannot be used as it is: an option out of range, an empty question, a name that is no name."""
+    """A value that cannot be used as it is: an option out of range, an empty question, a bad name."""
 
     exit_code = 2
     http_status = 400

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once. Tests call `settings.cache_clear()` after changing the environment."""
+    """The settings of this process, read once; `settings.cache_clear()` reads the environment again."""
     try:
         return Settings()
     except ValidationError as error:

@@ -1,0 +1,54 @@
+"""What every floor's tests share: a home of their own, and no surprise from the machine's environment."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from kun.settings import settings
+
+hypothesis_settings.register_profile(
+    "kun",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis_settings.load_profile("kun")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test touches the user's own models, knowledge bases or keys; compiled kernels are built once."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("KUN_")}
+    for name in before:
+        del os.environ[name]
+    os.environ["KUN_HOME"] = str(tmp_path_factory.mktemp("kun-home"))
+    os.environ["KUN_OFFLINE"] = "1"
+    settings.cache_clear()
+    yield
+    for name in [name for name in os.environ if name.startswith("KUN_")]:
+        del os.environ[name]
+    os.environ.update(before)
+    settings.cache_clear()
+
+
+@pytest.fixture
+def tiny_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A KUN_HOME that belongs to one test."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("KUN_HOME", str(home))
+    settings.cache_clear()
+    yield home
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def python() -> str:
+    """The interpreter of these tests, for those that start a process."""
+    return sys.executable
