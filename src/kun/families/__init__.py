@@ -1,0 +1,53 @@
+"""The architectures, one file each, and how to find the one that a config names.
+
+Nothing here imports torch: a family's file is loaded when it is asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Literal
+
+from kun.errors import BadInput, UnsupportedFormat
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture: its config, its network, and the `model_type`s of Hugging Face configs that it reads."""
+
+    name: str
+    config_type: Any
+    network_type: Any
+    kind: Literal["decoder", "encoder"]
+    model_types: tuple[str, ...]
+
+
+FAMILIES: dict[str, str] = {
+    "llama": "kun.families.llama:FAMILY",
+    "qwen2": "kun.families.llama:FAMILY",
+    "gpt2": "kun.families.gpt:FAMILY",
+    "bert": "kun.families.bert:FAMILY",
+}
+"""Where the `Family` for each `model_type` is found."""
+
+
+def family_of(hf_config: Mapping[str, Any]) -> Family:
+    """The family that reads this `config.json`; UnsupportedFormat where none does."""
+    model_type = hf_config.get("model_type")
+    if not isinstance(model_type, str):
+        raise BadInput("config.json has no model_type, so its architecture is unknown; add one.")
+    if model_type not in FAMILIES:
+        near = get_close_matches(model_type, FAMILIES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(FAMILIES))}."
+        raise UnsupportedFormat(f"Kun does not read the architecture {model_type[:80]!r}; {hint}")
+    module, name = FAMILIES[model_type].split(":")
+    family: Family = getattr(import_module(module), name)
+    return family
+
+
+def load_state(net: Any, state: Mapping[str, Any]) -> None:
+    """Put tensors named as in `net.state_dict()` into `net`; see `kun.families.network.load_state`."""
+    from kun.families.network import load_state as load
+
+    load(net, state)

@@ -1,0 +1,79 @@
+"""Reading a `config.json` that anyone may have written: each field is checked, and an error names it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from kun.errors import BadInput, UnsupportedFormat
+
+LARGEST = 2**24
+"""No size in a config is larger: the largest vocabularies have 2¹⁸ entries, the longest contexts 10⁷ tokens."""
+
+
+class Fields:
+    """A view of a config whose getters return a checked value or raise an error that names the field."""
+
+    def __init__(self, values: Mapping[str, Any], where: str = "config.json") -> None:
+        self.values, self.where = values, where
+
+    def __contains__(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def integer(self, name: str, default: int | None = None, *, low: int = 1, high: int = LARGEST) -> int:
+        """A whole number in [low, high]; `default` where the field is missing or null."""
+        value = self._get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.wrong(name, f"a whole number from {low} to {high}")
+        return value
+
+    def number(
+        self,
+        name: str,
+        default: float | None = None,
+        *,
+        low: float = 0.0,
+        high: float = 1e12,
+        above: bool = False,
+    ) -> float:
+        """A finite number in [low, high], or (low, high] with `above`."""
+        value = self._get(name, default)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not fits or not low <= value <= high or (above and value == low):
+            raise self.wrong(name, f"a number {'above' if above else 'from'} {low:g} to {high:g}")
+        return float(value)
+
+    def optional_number(self, name: str) -> float | None:
+        return self.number(name) if name in self else None
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._get(name, default)
+        if not isinstance(value, bool):
+            raise self.wrong(name, "true or false")
+        return value
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        value = self._get(name, {})
+        if not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return value
+
+    def only(self, name: str, default: Any, *supported: Any) -> Any:
+        """A field of which we implement `supported` alone; UnsupportedFormat for another value."""
+        value = self._get(name, default)
+        if value not in supported:
+            shown = ", ".join(map(repr, supported))
+            raise UnsupportedFormat(f"{self.where}: {name} is {_short(value)}; Kun supports {shown}.")
+        return value
+
+    def wrong(self, name: str, wanted: str) -> BadInput:
+        found = f"is {_short(self.values[name])}" if name in self else "is missing"
+        return BadInput(f"{self.where}: {name} {found}; it must be {wanted}.")
+
+    def _get(self, name: str, default: Any) -> Any:
+        value = self.values.get(name)
+        return default if value is None else value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,112 @@
+"""What the families share around their networks: results, input checks, names and loading."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kun.errors import BadInput, DamagedFile
+
+State = dict[str, Tensor]
+
+
+class DecoderOutput(NamedTuple):
+    """`logits` [b, t, vocabulary], or [1, m, vocabulary] for the m tokens asked for."""
+
+    logits: Tensor
+
+
+class EncoderOutput(NamedTuple):
+    """`last_hidden_state` [b, t, d_model]; `pooler_output` [b, d_model] or None where there is no pooler."""
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor | None
+
+
+@dataclass(frozen=True)
+class Names:
+    """A two-way map of tensor names: `pairs` of (ours, theirs) parts, replaced where they stand as whole parts."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def ours(self, name: str) -> str:
+        return _replace(name, [(theirs, ours) for ours, theirs in self.pairs])
+
+    def theirs(self, name: str) -> str:
+        return _replace(name, self.pairs)
+
+
+def _replace(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    dotted = f".{name}."
+    for old, new in pairs:
+        if f".{old}." in dotted:
+            dotted = dotted.replace(f".{old}.", f".{new}.", 1)
+    return dotted[1:-1]
+
+
+def check_ids(ids: Tensor, vocab_size: int) -> None:
+    """BadInput where a token id lies outside the vocabulary (an index error, or garbage, further in)."""
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise BadInput(f"Token ids must be whole numbers, not {ids.dtype}.")
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+        wrong = int(ids.max()) if int(ids.max()) >= vocab_size else int(ids.min())
+        raise BadInput(f"Token id {wrong} is outside the vocabulary of {vocab_size}.")
+
+
+def check_positions(positions: Tensor, limit: int) -> None:
+    """BadInput where a position lies beyond the `limit` that the network knows."""
+    if positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < limit:
+        raise BadInput(f"Position {int(positions.max())} is beyond the {limit} positions of this network.")
+
+
+def check_mask(attention_mask: Tensor | None, shape: torch.Size) -> Tensor | None:
+    """The mask as bool [b, t], or None where it hides nothing; BadInput where its shape is not that of the ids."""
+    if attention_mask is None:
+        return None
+    if attention_mask.shape != shape:
+        raise BadInput(f"attention_mask has shape {list(attention_mask.shape)}, the input {list(shape)}.")
+    mask = attention_mask.bool()
+    return None if bool(mask.all()) else mask
+
+
+def initialize(net: nn.Module, std: float = 0.02) -> None:
+    """Weights from N(0, std²), biases zero, norms one, as GPT-2, BERT and LLaMA start. Nothing on the meta device."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Embedding) and not module.weight.is_meta:
+            nn.init.normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put `state`, in our names, into `net` without copying; the tensors keep their dtype and device.
+
+    Some files also hold a tied head, which `net.aliases` (name -> the tensor it repeats) allows. Raises DamagedFile
+    where a tensor is missing, is one too many, has the wrong shape, is not floating point or isn't what it repeats.
+    """
+    expected, state = net.state_dict(), dict(state)
+    for name, repeated in getattr(net, "aliases", {}).items():
+        copy = state.pop(name, None)
+        if copy is not None and repeated in state and not torch.equal(copy, state[repeated]):
+            raise DamagedFile(
+                f"The config ties {name} to {repeated}, yet the weights hold two different ones."
+            )
+    missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing:
+        raise DamagedFile(f"The weights lack {_listing(missing)}; fetch the model again.")
+    if surplus:
+        raise DamagedFile(f"The weights hold {_listing(surplus)}, which this architecture has no place for.")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            found, wanted = list(tensor.shape), list(expected[name].shape)
+            raise DamagedFile(f"The tensor {name} has shape {found}; the config asks for {wanted}.")
+        if not tensor.is_floating_point():
+            raise DamagedFile(f"The tensor {name} holds {tensor.dtype}; weights must be floating point.")
+    net.load_state_dict(state, assign=True)
+
+
+def _listing(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more tensors"

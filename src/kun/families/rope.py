@@ -1,0 +1,60 @@
+"""Rotary positions in a Hugging Face config: `rope_theta` and `rope_scaling`, or newer, `rope_parameters`."""
+
+from typing import Any
+
+from kun.blocks.positions import SCALINGS, RotaryConfig
+from kun.errors import UnsupportedFormat
+from kun.families.fields import Fields
+
+
+def rotary_from_hf(f: Fields, max_positions: int) -> RotaryConfig:
+    """Read either layout; BadInput names a field that is impossible, UnsupportedFormat a scaling that we lack."""
+    block = "rope_parameters" if "rope_parameters" in f else "rope_scaling"
+    r = Fields(f.mapping(block), f"{f.where}: {block}")
+    theta = (r if "rope_theta" in r else f).number("rope_theta", 10000.0, above=True)
+    scaling = r.values.get("rope_type") or r.values.get("type") or "default"
+    if scaling not in SCALINGS:
+        raise UnsupportedFormat(f"{r.where}: Kun does not know the scaling {scaling!r}; it knows {SCALINGS}.")
+    if (r if "partial_rotary_factor" in r else f).number("partial_rotary_factor", 1.0) != 1.0:
+        raise UnsupportedFormat(f"{f.where}: partial_rotary_factor must be 1 in this architecture.")
+    if scaling == "default":
+        return RotaryConfig(theta=theta, original=max_positions)
+    stated = scaling in ("llama3", "yarn")
+    original = r.integer("original_max_position_embeddings", max_positions) if stated else max_positions
+    implied = max_positions / original if scaling == "yarn" else None
+    low = r.number("low_freq_factor", 1.0, above=True)
+    high = r.number("high_freq_factor", 4.0, above=True)
+    if scaling == "llama3" and high <= low:
+        raise r.wrong("high_freq_factor", f"above low_freq_factor, {low:g}")
+    return RotaryConfig(
+        theta=theta,
+        scaling=scaling,
+        factor=r.number("factor", implied, low=1.0, high=1e4),
+        original=original,
+        low_freq_factor=low,
+        high_freq_factor=high,
+        beta_fast=r.number("beta_fast", 32.0, above=True),
+        beta_slow=r.number("beta_slow", 1.0, above=True),
+        attention_factor=r.optional_number("attention_factor"),
+        mscale=r.optional_number("mscale"),
+        mscale_all_dim=r.optional_number("mscale_all_dim"),
+        truncate=r.flag("truncate", True),
+    )
+
+
+def rotary_to_hf(rotary: RotaryConfig) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling`, the layout that both older and newer readers know."""
+    scaling: dict[str, Any] = {"rope_type": rotary.scaling, "factor": rotary.factor}
+    match rotary.scaling:
+        case "default":
+            return {"rope_theta": rotary.theta, "rope_scaling": None}
+        case "llama3":
+            names = ("low_freq_factor", "high_freq_factor")
+        case "yarn":
+            names = ("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate")
+        case _:
+            names = ()
+    if names:
+        scaling["original_max_position_embeddings"] = rotary.original
+    scaling |= {name: getattr(rotary, name) for name in names if getattr(rotary, name) is not None}
+    return {"rope_theta": rotary.theta, "rope_scaling": scaling}
