@@ -1,0 +1,49 @@
+# Two commands do everything: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: quickstart serve test lint bench docs clean help
+.DEFAULT_GOAL := help
+
+help:  ## say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Kun needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-for-development: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	@touch $@
+
+quickstart: $(VENV)/.installed  ## install, fetch the models, read the handbook, answer two questions, serve
+	$(BIN)/kun quickstart $(ARGS)
+
+serve: $(VENV)/.installed  ## the web app and the API
+	$(BIN)/kun serve $(ARGS)
+
+test: $(VENV)/.installed-for-development  ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-for-development  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-for-development  ## measure every figure and print the table
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.installed-for-development  ## build the site in both languages into site/
+	$(BIN)/mkdocs build --strict
+
+clean:  ## delete the environment and what was built
+	rm -rf $(VENV) site build

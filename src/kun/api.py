@@ -1,0 +1,197 @@
+"""The public face: every verb of Kun as one function.
+
+Each import that costs time happens in the function that needs it, so that `import kun` and `kun --help`
+stay instant. The classes that these functions return are fetched by name: `kun.KnowledgeBase`.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from kun.generation import LanguageModel
+    from kun.hub.store import InstalledModel
+    from kun.knowledge import KnowledgeBase
+    from kun.knowledge.encoder import Encoder
+
+_HOMES = {
+    "LanguageModel": "kun.generation",
+    "SamplingOptions": "kun.generation",
+    "Encoder": "kun.knowledge.encoder",
+    "KnowledgeBase": "kun.knowledge",
+    "Passage": "kun.knowledge",
+    "Answer": "kun.knowledge",
+    "Report": "kun.knowledge",
+    "DEFAULT_MODEL": "kun.settings",
+    "DEFAULT_ENCODER": "kun.settings",
+}
+
+#: (stage, done, total): bytes or pieces of work, as far as they are known
+Progress = Callable[[str, int, int | None], None]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'kun.api' has no attribute {name!r}")
+
+
+def load(
+    name: str | Path,
+    *,
+    quantize: str | None = None,
+    dtype: "torch.dtype | str | None" = None,
+    device: "torch.device | str | None" = None,
+    progress: Progress | None = None,
+) -> "LanguageModel | Encoder":
+    """A model that is ready to use.
+
+    `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, or a hub id; what is named
+    in the catalog or on the hub and is not here yet is pulled first. `quantize` is None, "int8" or "int4".
+
+    Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`; `Unavailable` when pulling fails.
+    """
+    from kun.hub.checkpoint import Checkpoint
+
+    path = locate(name, progress=progress)
+    if Checkpoint.open(path).kind == "encoder":
+        from kun.knowledge.encoder import Encoder
+
+        return Encoder.open(path, quantize=quantize, dtype=dtype, device=device)
+    from kun.generation import LanguageModel
+
+    return LanguageModel.open(path, quantize=quantize, dtype=dtype, device=device)
+
+
+def locate(name: str | Path, *, progress: Progress | None = None) -> Path:
+    """The folder or file of a model, pulled first if the catalog or the hub has it and this machine has not.
+
+    Raises `ModelNotFound` with the nearest names, `Unavailable` when no source could be reached.
+    """
+    from kun.errors import ModelNotFound
+    from kun.hub import pull as hub_pull
+    from kun.hub.store import resolve
+
+    try:
+        return resolve(name)
+    except ModelNotFound:
+        if not isinstance(name, str) or not hub_pull.can_pull(name):
+            raise
+    return hub_pull.pull(name, progress=progress)
+
+
+def pull(name: str, *, progress: Progress | None = None) -> Path:
+    """Fetch a model of the catalog, or of the hub by `owner/name`, into KUN_HOME; return its folder.
+
+    Raises `ModelNotFound`, `DamagedFile` (a digest differs), `NoSpace`, `Unavailable`.
+    """
+    from kun.hub.pull import pull as hub_pull
+
+    return hub_pull(name, progress=progress)
+
+
+def installed_models() -> "Sequence[InstalledModel]":
+    """The models under KUN_HOME, by name."""
+    from kun.hub.store import installed
+
+    return installed()
+
+
+def remove_model(name: str) -> None:
+    """Delete a model from KUN_HOME. Raises `ModelNotFound`, `BadInput` for a name that is no name."""
+    from kun.hub.store import remove
+
+    remove(name)
+
+
+def save(model: "LanguageModel | Encoder", folder: str | Path) -> Path:
+    """Write a model as a folder in the Hugging Face layout, which `transformers` loads as it stands.
+
+    Raises `BadInput` for a quantized model, `NoSpace` when the disk is full.
+    """
+    return model.save(Path(folder))
+
+
+def load_language_model(
+    name: str | Path | None = None, *, quantize: str | None = "int4", progress: Progress | None = None
+) -> "LanguageModel":
+    """`load`, for what must be a language model; the default one where none is named, and "none" for `quantize` too.
+
+    Raises `BadInput` for a text encoder, and what `load` raises.
+    """
+    from kun.errors import BadInput
+    from kun.generation import LanguageModel
+    from kun.settings import DEFAULT_MODEL
+
+    wanted = None if quantize == "none" else quantize
+    model = load(name or DEFAULT_MODEL, quantize=wanted, progress=progress)
+    if not isinstance(model, LanguageModel):
+        raise BadInput(f"{name} is a text encoder and writes no text: name a language model (kun models lists them).")
+    return model
+
+
+def create_knowledge_base(
+    name: str | Path, *, encoder: str | None = None, progress: Progress | None = None
+) -> "KnowledgeBase":
+    """Open a knowledge base, made where there is none, with its encoder pulled first where that is needed.
+
+    Raises `EncoderMismatch` when it exists with another encoder, and what `pull` raises.
+    """
+    from kun.knowledge import KnowledgeBase
+    from kun.settings import DEFAULT_ENCODER
+
+    if encoder or name not in knowledge_bases():
+        locate(encoder or DEFAULT_ENCODER, progress=progress)
+    return KnowledgeBase.open(name, encoder=encoder)
+
+
+def knowledge_base(name: str | Path) -> "KnowledgeBase":
+    """Open a knowledge base that exists. Raises `KnowledgeBaseNotFound` with the nearest names."""
+    from kun.knowledge import KnowledgeBase
+
+    return KnowledgeBase.open(name, create=False)
+
+
+def knowledge_bases() -> list[str]:
+    """The names of the knowledge bases under KUN_HOME."""
+    from kun.knowledge import knowledge_bases as names
+
+    return names()
+
+
+def delete_knowledge_base(name: str | Path) -> None:
+    """Delete a knowledge base with all that is in it. Raises `KnowledgeBaseNotFound`."""
+    from kun.knowledge import delete
+
+    delete(name)
+
+
+def handbook() -> Path:
+    """The folder of the handbook: in a checkout of the source, or where the installed package put it.
+
+    Raises `NotFound` where it was not installed.
+    """
+    import sys
+
+    from kun.errors import NotFound
+
+    for folder in (
+        Path(__file__).parents[2] / "examples" / "handbook",
+        Path(sys.prefix) / "share" / "kun" / "handbook",
+    ):
+        if folder.is_dir():
+            return folder
+    raise NotFound("The handbook is not installed here: name your own documents with --documents FOLDER.")
+
+
+def models() -> list[dict[str, Any]]:
+    """Every model that is here or in the catalog: name, kind, bytes, licence, here, source, description."""
+    from kun.hub.catalog import catalog
+    from kun.hub.store import installed
+
+    here = {model.name: model for model in installed()}
+    rows = [_model_row(name, here.get(name), entry) for name, entry in catalog().items()]
+    return rows + [_model_row(name, model, None) for name, model in here.items() if name not in catalog()]

@@ -1,0 +1,93 @@
+"""The `kun` command: its sub-commands, and the one place where an error becomes a sentence and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from kun import __version__
+from kun.cli import doctor, knowledge, models, serving, talking
+from kun.errors import KunError
+
+app = typer.Typer(
+    name="kun",
+    help="Kun (鲲): a private assistant on your own documents and your own models, on your own machine.",
+    epilog="Start with: kun quickstart. Every command has --help with examples.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kun {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    ),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error (anywhere in the line)."),
+) -> None:
+    del version, debug  # --version has acted; --debug is taken out of the line by `main`
+
+
+app.command("quickstart")(serving.quickstart)
+app.command("pull")(models.pull)
+app.command("models")(models.list_models)
+app.command("remove")(models.remove)
+app.command("chat")(talking.chat)
+app.command("generate")(talking.generate)
+app.add_typer(knowledge.app, name="kb")
+app.command("serve")(serving.serve)
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 it failed, 2 it was called wrongly, 130 interrupted."""
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    options = line[: line.index("--")] if "--" in line else line
+    debug = "--debug" in options
+    if debug:
+        line.remove("--debug")
+    sys.exit(_run(line, debug))
+
+
+def _run(line: list[str], debug: bool) -> int:
+    try:
+        code = app(args=line, prog_name="kun", standalone_mode=False)
+        sys.stdout.flush()
+    except KunError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("Interrupted.")
+        return 130
+    except BrokenPipeError:
+        # the reader of our output left (`kun models | head -1`): nothing more to say, and not to stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        _complain(f"{type(error).__name__}: {error}. This is a fault of Kun: add --debug to see where.")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _complain(sentence: str) -> None:
+    typer.echo(f"kun: {sentence}", err=True)

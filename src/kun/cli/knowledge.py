@@ -1,0 +1,221 @@
+"""`kun kb`: knowledge bases."""
+
+from pathlib import Path
+
+import typer
+
+from kun import api
+from kun.cli import output
+
+app = typer.Typer(
+    help="Knowledge bases: add documents, search them, ask them.", no_args_is_help=True, rich_markup_mode=None
+)
+
+NAME = typer.Argument(..., help="The knowledge base: a name under KUN_HOME, or a path.")
+SOURCES = typer.Option(None, "--source", "-s", help="Only these documents (names or patterns like 'en/*.md').")
+
+
+@app.command()
+def create(
+    name: str = NAME,
+    encoder: str | None = typer.Option(None, help="The text encoder (default: multilingual-e5-small)."),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """Make an empty knowledge base.
+
+    \b
+    Example:
+      kun kb create notes
+    """
+    with output.progress(quiet=as_json, in_bytes=True) as report:
+        base = api.create_knowledge_base(name, encoder=encoder, progress=report)
+    if as_json:
+        output.print_json({"name": base.name, "path": str(base.path), "encoder": base.encoder.name})
+    else:
+        typer.echo(f"Made {base.name} in {base.path}. Next: kun kb add {base.name} FOLDER")
+
+
+@app.command()
+def add(
+    name: str = NAME,
+    paths: list[Path] = typer.Argument(..., metavar="PATH…", help="Files or folders."),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """Add files or folders; what is unchanged is skipped, what changed is replaced, what vanished is removed.
+
+    Text, Markdown, HTML, PDF, Word, slides, sheets, CSV, JSON and source code are read.
+
+    \b
+    Examples:
+      kun kb add notes ~/Documents/notes
+      kun kb add papers attention.pdf bert.pdf
+    """
+    base = api.create_knowledge_base(name)
+    with output.progress(quiet=as_json) as report:
+        result = base.add(*paths, progress=report)
+    if as_json:
+        output.print_json(output.as_dict(result))
+    else:
+        counts = {part: len(getattr(result, part)) for part in ("added", "replaced", "removed", "unchanged")}
+        typer.echo(", ".join(f"{count} {part}" for part, count in counts.items()) + ".")
+        for file, why in result.failed.items():
+            typer.echo(f"failed: {file}: {why}", err=True)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    name: str = NAME,
+    query: str = typer.Argument(..., help="What to look for: a question, words, or a passage word for word."),
+    k: int = typer.Option(5, "-k", min=1, max=100, help="How many passages."),
+    sources: list[str] | None = SOURCES,
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """Find passages by meaning, by words, and word for word.
+
+    \b
+    Examples:
+      kun kb search notes "how many heads has the base Transformer?"
+      kun kb search notes 自注意力 -k 3 --source "zh/*"
+    """
+    passages = api.knowledge_base(name).search(query, k=k, sources=sources)
+    if as_json:
+        output.print_json([output.as_dict(passage) for passage in passages])
+        return
+    for place, passage in enumerate(passages, 1):
+        typer.echo(f"[{place}] {_title(passage)}  ({_why(passage)})")
+        typer.echo(_indented(passage.text) + "\n")
+    if not passages:
+        typer.echo("Nothing found.")
+
+
+@app.command()
+def ask(
+    name: str = NAME,
+    question: str = typer.Argument(..., help="The question, in any language that the model speaks."),
+    model: str | None = typer.Option(None, "--model", "-m", help="The language model (default: the default one)."),
+    k: int | None = typer.Option(None, "-k", min=1, max=20, help="How many passages the model may read."),
+    sources: list[str] | None = SOURCES,
+    show_prompt: bool = typer.Option(False, "--prompt", help="Show the assembled prompt too."),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """Answer a question from the documents, with citations.
+
+    \b
+    Examples:
+      kun kb ask handbook "What did InstructGPT do first?"
+      kun kb ask handbook "Alpaca 的训练数据从哪里来？" --prompt
+    """
+    base = api.knowledge_base(name)
+    with output.progress(quiet=as_json, in_bytes=True) as report:
+        lm = api.load_language_model(model, progress=report)
+    stream = base.ask_stream(question, lm, k=k, sources=sources)
+    if not as_json:
+        if show_prompt:
+            typer.echo(stream.prompt + "\n")
+        for piece in stream:
+            typer.echo(piece, nl=False)
+        typer.echo("\n")
+    answer = stream.answer()
+    if as_json:
+        output.print_json(output.as_dict(answer))
+        return
+    for place, passage in enumerate(answer.passages, 1):
+        typer.echo(f"[{place}] {_title(passage)}")
+
+
+@app.command("list")
+def list_bases(
+    name: str | None = typer.Argument(None, help="A knowledge base, to list its documents."),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """List the knowledge bases, or the documents of one.
+
+    \b
+    Examples:
+      kun kb list
+      kun kb list notes --json
+    """
+    if name is None:
+        names = api.knowledge_bases()
+        if as_json:
+            output.print_json(names)
+        else:
+            typer.echo("\n".join(names) or "No knowledge base yet: kun kb create NAME")
+        return
+    sources = api.knowledge_base(name).sources()
+    if as_json:
+        output.print_json([output.as_dict(source) for source in sources])
+        return
+    output.print_table(
+        ("document", "passages", "size", "added"),
+        [(s.name, s.passages, output.size(s.bytes), s.added_at) for s in sources],
+    )
+
+
+@app.command()
+def remove(
+    name: str = NAME,
+    sources: list[str] | None = typer.Argument(None, metavar="[SOURCE…]", help="Documents (names or patterns)."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Delete the whole knowledge base without asking."),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """Remove documents, or the whole knowledge base when none is named.
+
+    \b
+    Examples:
+      kun kb remove notes old.md "drafts/*"
+      kun kb remove notes --yes
+    """
+    if not sources:
+        base = api.knowledge_base(name, load_encoder=False)
+        if not yes:
+            typer.confirm(f"Delete {base.name} with {len(base.sources())} documents?", abort=True)
+        base.close()
+        api.delete_knowledge_base(name)
+        removed = [name]
+    else:
+        removed = api.knowledge_base(name, load_encoder=False).remove(*sources)
+    if as_json:
+        output.print_json({"removed": removed})
+    else:
+        typer.echo(f"Removed {', '.join(removed)}.")
+
+
+@app.command()
+def reindex(
+    name: str = NAME,
+    encoder: str | None = typer.Option(None, help="Another text encoder (default: the one it has)."),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """Cut and embed every document again, with another encoder if you name one.
+
+    \b
+    Example:
+      kun kb reindex notes --encoder all-minilm-l6-v2
+    """
+    base = api.knowledge_base(name, load_encoder=False)
+    with output.progress(quiet=as_json) as report:
+        result = base.reindex(encoder=encoder, progress=report)
+    if as_json:
+        output.print_json(output.as_dict(result))
+    else:
+        typer.echo(f"{base.name} is indexed by {base.encoder.name}.")
+
+
+def _title(passage: object) -> str:
+    parts = [passage.source, passage.heading, f"p. {passage.page}" if passage.page else ""]  # type: ignore[attr-defined]
+    return " · ".join(part for part in parts if part)
+
+
+def _why(passage: object) -> str:
+    reasons = passage.reasons  # type: ignore[attr-defined]
+    exact = "word for word, " if reasons.exact else ""
+    return f"{exact}words {reasons.words:.2f}, meaning {reasons.meaning:.2f}"
+
+
+def _indented(text: str) -> str:
+    import textwrap
+
+    return textwrap.indent(text.strip(), "    ")

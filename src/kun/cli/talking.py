@@ -1,0 +1,172 @@
+"""`kun chat` and `kun generate`: text from a model, on the terminal."""
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kun import api
+from kun.cli import output
+
+if TYPE_CHECKING:
+    from kun.generation import LanguageModel
+    from kun.knowledge import KnowledgeBase
+
+QUANTIZE = typer.Option("int4", help="How the weights are held: int4, int8, or none.")
+HELP = "/new starts over · /retry answers again · /system TEXT sets the system message · /quit leaves · Ctrl-C stops an answer"
+
+
+def generate(
+    model: str = typer.Argument(..., help="A catalog name, a folder, a .gguf file, or a hub id."),
+    prompt: list[str] | None = typer.Option(None, "--prompt", "-p", help="A prompt; may be repeated; - reads it."),
+    as_chat: bool = typer.Option(False, "--chat", help="Put the prompt through the chat template as a message."),
+    max_tokens: int = typer.Option(256, help="At most this many new tokens."),
+    temperature: float | None = typer.Option(None, help="0 is greedy (default: the checkpoint's, else 1)."),
+    top_p: float | None = typer.Option(None, help="Keep the likeliest tokens up to this probability."),
+    top_k: int | None = typer.Option(None, help="Keep this many of the likeliest tokens."),
+    min_p: float | None = typer.Option(None, help="Keep tokens this likely, as a share of the likeliest."),
+    repetition_penalty: float | None = typer.Option(None, help="Above 1 discourages repeating."),
+    seed: int | None = typer.Option(None, help="The same seed gives the same text."),
+    stop: list[str] | None = typer.Option(None, help="Stop before this text; may be repeated."),
+    n: int = typer.Option(1, help="How many answers to each prompt."),
+    quantize: str = QUANTIZE,
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """Continue a text, or answer a message.
+
+    \b
+    Examples:
+      kun generate smollm2-135m-instruct --prompt "Once upon a time" --temperature 0.8 --seed 7
+      kun generate qwen2.5-coder-0.5b-instruct --chat -p "用一句话解释自注意力。"
+      cat story.txt | kun generate ./my-checkpoint --prompt -
+    """
+    prompts = [sys.stdin.read() if text == "-" else text for text in prompt or ["-"]]
+    options = _given(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=tuple(stop) if stop else None,
+    )
+    with output.progress(quiet=as_json, in_bytes=True) as report:
+        lm = api.load_language_model(model, quantize=quantize, progress=report)
+    asked: list[Any] = [[{"role": "user", "content": text}] if as_chat else text for text in prompts]
+    if len(asked) == 1 and n == 1 and not as_json:
+        _print_stream(lm.stream(asked[0], **options))
+        return
+    answers = lm.generate(asked, n=n, **options)
+    rows = [
+        {"prompt": text, "texts": [given] if isinstance(given, str) else given}
+        for text, given in zip(prompts, answers, strict=True)
+    ]
+    if as_json:
+        output.print_json(rows)
+        return
+    for row in rows:
+        for text in row["texts"]:
+            typer.echo(f"{text}\n")
+
+
+def chat(
+    model: str | None = typer.Argument(None, help="The language model (default: the default one)."),
+    knowledge: str | None = typer.Option(None, "--kb", help="Answer from this knowledge base, with citations."),
+    system: str | None = typer.Option(None, help="The system message."),
+    temperature: float | None = typer.Option(None, help="0 is greedy (default: the checkpoint's)."),
+    max_tokens: int = typer.Option(1024, help="At most this many tokens an answer."),
+    seed: int | None = typer.Option(None, help="The same seed gives the same answers."),
+    quantize: str = QUANTIZE,
+) -> None:
+    """Talk with a model, many turns, on the terminal; each line of a pipe is one message.
+
+    \b
+    Examples:
+      kun chat
+      kun chat smollm2-135m-instruct --system "You are a pirate."
+      kun chat --kb handbook
+    """
+    base = api.knowledge_base(knowledge) if knowledge else None
+    with output.progress(in_bytes=True) as report:
+        lm = api.load_language_model(model, quantize=quantize, progress=report)
+    options = _given(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    conversation = _Conversation(lm, base, system, options)
+    if sys.stdin.isatty():
+        typer.echo(f"{lm.name}. {HELP}")
+    while (line := _read_line()) is not None:
+        if line in ("/quit", "/exit"):
+            return
+        if line:
+            conversation.take(line)
+
+
+class _Conversation:
+    """The messages so far, and what a line does to them."""
+
+    def __init__(
+        self, lm: "LanguageModel", base: "KnowledgeBase | None", system: str | None, options: dict[str, Any]
+    ) -> None:
+        self._lm, self._base, self._system, self._options = lm, base, system, options
+        self._turns: list[dict[str, str]] = []
+
+    def take(self, line: str) -> None:
+        command, _, rest = line.partition(" ")
+        if command == "/new":
+            self._turns = []
+        elif command == "/system":
+            self._system, self._turns = rest or None, []
+        elif command == "/retry" and len(self._turns) > 1:
+            question = self._turns[-2]["content"]
+            self._turns = self._turns[:-2]
+            self._answer(question)
+        elif command.startswith("/") and command in ("/help", "/retry"):
+            typer.echo(HELP)
+        else:
+            self._answer(line)
+
+    def _answer(self, question: str) -> None:
+        text = _print_stream(self._from_documents(question) if self._base else self._from_model(question))
+        self._turns += [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
+
+    def _from_model(self, question: str) -> Iterable[str]:
+        head = [{"role": "system", "content": self._system}] if self._system else []
+        messages = [*head, *self._turns, {"role": "user", "content": question}]
+        return self._lm.stream(messages, truncate=True, **self._options)
+
+    def _from_documents(self, question: str) -> Iterable[str]:
+        assert self._base is not None
+        stream = self._base.ask_stream(question, self._lm, history=self._turns)
+        yield from stream
+        for place, passage in enumerate(stream.answer().passages, 1):
+            yield f"\n[{place}] {passage.source}"
+
+
+def _read_line() -> str | None:
+    """The next message without its line end; None at the end of input."""
+    try:
+        return input("> " if sys.stdin.isatty() else "").strip()
+    except EOFError:
+        return None
+
+
+def _print_stream(pieces: Iterable[str]) -> str:
+    """Print pieces as they come; Ctrl-C ends the answer and keeps what is there."""
+    said: list[str] = []
+    try:
+        for piece in pieces:
+            said.append(piece)
+            typer.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        typer.echo(" …", nl=False)
+        if not sys.stdin.isatty():
+            raise
+    finally:
+        typer.echo()
+    return "".join(said)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Only the options that were given: what is left out is the checkpoint's to decide."""
+    return {name: value for name, value in options.items() if value is not None}
