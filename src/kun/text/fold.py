@@ -1,0 +1,93 @@
+"""What two spellings of the same words share: Unicode folding for search.
+
+Two texts that a reader takes for the same (full-width or half-width, `É` as one character or as two, any
+case, any spacing, an invisible soft hyphen) fold to the same string, so that "word for word" can be a plain
+substring test. Close to NFKC_Casefold of the Unicode Standard (section 3.13), without white space.
+"""
+
+import unicodedata
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Vowel signs that compose with what stands before them, though Unicode calls them letters.
+_LETTERS_THAT_ATTACH = frozenset("\U00016d63\U00016d67\U00016d68")
+
+
+class _Table(dict[int, str]):
+    """Code point -> its folded form, filled as characters are met (at most one entry for each there is)."""
+
+    def __missing__(self, code: int) -> str:
+        letters = unicodedata.normalize("NFKD", chr(code)).casefold()
+        kept = "".join(letter for letter in unicodedata.normalize("NFKD", letters) if not _is_unseen(letter))
+        self[code] = folded = unicodedata.normalize("NFC", kept)
+        return folded
+
+
+def _is_unseen(letter: str) -> bool:
+    """White space, zero-width and formatting characters, variation selectors."""
+    return letter.isspace() or unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"
+
+
+_TABLE = _Table()
+
+
+def fold(text: str) -> str:
+    """`text` in NFKC, case-folded, without white space and invisible characters; folding again changes nothing."""
+    if text.isascii():
+        return "".join(text.split()).lower()
+    return unicodedata.normalize("NFC", text.translate(_TABLE))
+
+
+def fold_with_offsets(text: str) -> tuple[str, NDArray[np.int64]]:
+    """`fold(text)` and, for each of its characters, the place in `text` that it comes from.
+
+    The offsets have one entry more than the folded text, `len(text)`, so that a match `[i, j)` in the folded
+    text stands in `text[offsets[i] : offsets[j]]` (with the white space after it, if any).
+    """
+    if not text:
+        return "", np.zeros(1, dtype=np.int64)
+    pieces, which = _pieces(text)
+    sizes = np.array([len(piece) for piece in pieces], dtype=np.int64)[which]
+    offsets = np.repeat(np.arange(len(text), dtype=np.int64), sizes)
+    folded = text.translate(_TABLE)
+    if not unicodedata.is_normalized("NFC", folded):
+        folded, offsets = _compose(folded, offsets)
+    return folded, np.append(offsets, len(text))
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+def _pieces(text: str) -> tuple[list[str], NDArray[np.int64]]:
+    """The folded forms of the distinct characters of `text`, and which of them stands at each place."""
+    distinct, which = np.unique(_codes(text), return_inverse=True)
+    return [_TABLE[code] for code in distinct.tolist()], which
+
+
+def _attaches(code: int) -> bool:
+    """Whether a character may compose with, or be reordered among, those before it."""
+    letter = chr(code)
+    is_vowel_or_final_jamo = "\u1160" <= letter <= "\u11ff"
+    return (
+        unicodedata.category(letter).startswith("M")
+        or is_vowel_or_final_jamo
+        or letter in _LETTERS_THAT_ATTACH
+    )
+
+
+def _compose(folded: str, offsets: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
+    """NFC, cluster by cluster (a character and the marks after it), so that every cluster keeps its place."""
+    distinct, which = np.unique(_codes(folded), return_inverse=True)
+    attaches = np.array([_attaches(code) for code in distinct.tolist()])[which]
+    attaches[0] = False
+    starts = np.flatnonzero(~attaches)
+    sizes = np.diff(np.append(starts, len(folded)))
+    kept, pieces, done = np.ones(len(starts), dtype=np.int64), [], 0
+    for cluster in np.flatnonzero(sizes > 1).tolist():
+        start, end = int(starts[cluster]), int(starts[cluster] + sizes[cluster])
+        composed = unicodedata.normalize("NFC", folded[start:end])
+        pieces += [folded[done:start], composed]
+        kept[cluster], done = len(composed), end
+    return "".join([*pieces, folded[done:]]), np.repeat(offsets[starts], kept)
