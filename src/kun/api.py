@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from kun.generation import LanguageModel
+    from kun.hub.catalog import Entry
     from kun.hub.store import InstalledModel
     from kun.knowledge import KnowledgeBase
     from kun.knowledge.encoder import Encoder
@@ -129,7 +130,9 @@ def load_language_model(
     wanted = None if quantize == "none" else quantize
     model = load(name or DEFAULT_MODEL, quantize=wanted, progress=progress)
     if not isinstance(model, LanguageModel):
-        raise BadInput(f"{name} is a text encoder and writes no text: name a language model (kun models lists them).")
+        raise BadInput(
+            f"{name} is a text encoder and writes no text: name a language model (kun models lists them)."
+        )
     return model
 
 
@@ -193,5 +196,19 @@ def models() -> list[dict[str, Any]]:
     from kun.hub.store import installed
 
     here = {model.name: model for model in installed()}
-    rows = [_model_row(name, here.get(name), entry) for name, entry in catalog().items()]
-    return rows + [_model_row(name, model, None) for name, model in here.items() if name not in catalog()]
+    known = catalog()
+    names = [*known, *(name for name in here if name not in known)]
+    return [_model_row(name, here.get(name), known.get(name)) for name in names]
+
+
+def _model_row(name: str, here: "InstalledModel | None", entry: "Entry | None") -> dict[str, Any]:
+    facts: Any = here or entry
+    return {
+        "name": name,
+        "kind": facts.kind,
+        "bytes": facts.bytes,
+        "licence": facts.licence,
+        "here": here is not None,
+        "source": here.source if here else None,
+        "description": entry.description if entry else "",
+    }

@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, cast
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from kun import __version__
 from kun.cli import doctor, knowledge, models, serving, talking
@@ -13,7 +14,7 @@ from kun.errors import KunError
 
 app = typer.Typer(
     name="kun",
-    help="Kun (鲲): a private assistant on your own documents and your own models, on your own machine.",
+    help="Kun (鲲): a private assistant on your own documents, on a model that you own.",
     epilog="Start with: kun quickstart. Every command has --help with examples.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -34,7 +35,9 @@ def _root(
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
     ),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error (anywhere in the line)."),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show the traceback of an error (anywhere in the line)."
+    ),
 ) -> None:
     del version, debug  # --version has acted; --debug is taken out of the line by `main`
 
@@ -69,10 +72,10 @@ def _run(line: list[str], debug: bool) -> int:
             raise
         _complain(str(error))
         return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return 130
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        cast(Any, error).show()  # usage, the mend and the fault, on standard error
         return error.exit_code
     except KeyboardInterrupt:
         _complain("Interrupted.")
@@ -84,7 +87,7 @@ def _run(line: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        _complain(f"{type(error).__name__}: {error}. This is a fault of Kun: add --debug to see where.")
+        _complain(f"{type(error).__name__}: {error}. This is a fault in Kun: --debug shows where.")
         return 1
     return code if isinstance(code, int) else 0
 

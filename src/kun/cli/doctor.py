@@ -6,14 +6,12 @@ import shutil
 import socket
 import sys
 
-import typer
-
 from kun import __version__, api
 from kun.cli import output
 
 
 def doctor(as_json: bool = output.JSON_OPTION) -> None:
-    """Say what this machine has, what Kun makes of it, and what would make it better.
+    """Say what this machine has, and what Kun makes of it.
 
     \b
     Example:
@@ -37,7 +35,9 @@ def doctor(as_json: bool = output.JSON_OPTION) -> None:
 
 def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {output.size(memory)} of memory"
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {output.size(memory)} of memory"
+    )
 
 
 def _torch() -> str:
@@ -58,7 +58,9 @@ def _home() -> str:
 
     home = settings().home
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    writable = "writable" if os.access(existing, os.W_OK) else "NOT writable: set KUN_HOME to a folder of yours"
+    writable = (
+        "writable" if os.access(existing, os.W_OK) else "NOT writable: set KUN_HOME to a folder of yours"
+    )
     return f"{home}, {writable}, {output.size(shutil.disk_usage(existing).free)} free"
 
 

@@ -12,7 +12,9 @@ app = typer.Typer(
 )
 
 NAME = typer.Argument(..., help="The knowledge base: a name under KUN_HOME, or a path.")
-SOURCES = typer.Option(None, "--source", "-s", help="Only these documents (names or patterns like 'en/*.md').")
+SOURCES = typer.Option(
+    None, "--source", "-s", help="Only these documents (names or patterns like 'en/*.md')."
+)
 
 
 @app.command()
@@ -41,8 +43,9 @@ def add(
     paths: list[Path] = typer.Argument(..., metavar="PATH…", help="Files or folders."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Add files or folders; what is unchanged is skipped, what changed is replaced, what vanished is removed.
+    """Add files or folders.
 
+    What is unchanged is skipped, what changed is replaced, what vanished from a folder is removed.
     Text, Markdown, HTML, PDF, Word, slides, sheets, CSV, JSON and source code are read.
 
     \b
@@ -72,7 +75,7 @@ def search(
     sources: list[str] | None = SOURCES,
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Find passages by meaning, by words, and word for word.
+    """Find passages, and see why they were found.
 
     \b
     Examples:
@@ -94,13 +97,15 @@ def search(
 def ask(
     name: str = NAME,
     question: str = typer.Argument(..., help="The question, in any language that the model speaks."),
-    model: str | None = typer.Option(None, "--model", "-m", help="The language model (default: the default one)."),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="The language model (default: the default one)."
+    ),
     k: int | None = typer.Option(None, "-k", min=1, max=20, help="How many passages the model may read."),
     sources: list[str] | None = SOURCES,
     show_prompt: bool = typer.Option(False, "--prompt", help="Show the assembled prompt too."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Answer a question from the documents, with citations.
+    """Answer a question, with citations.
 
     \b
     Examples:
@@ -157,11 +162,13 @@ def list_bases(
 @app.command()
 def remove(
     name: str = NAME,
-    sources: list[str] | None = typer.Argument(None, metavar="[SOURCE…]", help="Documents (names or patterns)."),
+    sources: list[str] | None = typer.Argument(
+        None, metavar="[SOURCE…]", help="Documents (names or patterns)."
+    ),
     yes: bool = typer.Option(False, "--yes", "-y", help="Delete the whole knowledge base without asking."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Remove documents, or the whole knowledge base when none is named.
+    """Remove documents, or the whole knowledge base.
 
     \b
     Examples:
@@ -189,7 +196,7 @@ def reindex(
     encoder: str | None = typer.Option(None, help="Another text encoder (default: the one it has)."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Cut and embed every document again, with another encoder if you name one.
+    """Cut and embed every document again.
 
     \b
     Example:

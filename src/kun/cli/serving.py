@@ -18,14 +18,18 @@ QUESTIONS = (
 
 
 def serve(
-    model: str | None = typer.Option(None, "--model", "-m", help="The language model (default: the default one)."),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="The language model (default: the default one)."
+    ),
     encoder: str | None = typer.Option(None, help="The text encoder (default: the default one)."),
     host: str = HOST,
     port: int = PORT,
     quantize: str = typer.Option("int4", help="How the weights are held: int4, int8, or none."),
     web: bool = typer.Option(True, help="Serve the web app beside the API."),
 ) -> None:
-    """Serve the web app and the OpenAI-compatible API until Ctrl-C.
+    """Serve the web app and the API.
+
+    The API is OpenAI-compatible; every knowledge base is a model too: NAME@MODEL. Ctrl-C stops.
 
     \b
     Examples:
@@ -44,7 +48,10 @@ def quickstart(
     stay: bool = typer.Option(True, "--serve/--no-serve", help="Stay, with the web app and the API."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Fetch the default models, build a knowledge base, ask it in English and Chinese, and serve.
+    """From nothing to two answers and a running app.
+
+    Fetches the default models, makes a knowledge base of the handbook (or of your own documents), asks it one
+    question in English and one in Chinese, and stays with the web app and the API until Ctrl-C.
 
     \b
     Examples:
@@ -71,7 +78,9 @@ def quickstart(
         answer = stream.answer()
         if not as_json:
             for place, passage in enumerate(answer.passages, 1):
-                typer.echo(f"  [{place}] {passage.source}" + (f" · {passage.heading}" if passage.heading else ""))
+                typer.echo(
+                    f"  [{place}] {passage.source}" + (f" · {passage.heading}" if passage.heading else "")
+                )
         answers.append(
             {
                 "question": question,

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     from kun.knowledge import KnowledgeBase
 
 QUANTIZE = typer.Option("int4", help="How the weights are held: int4, int8, or none.")
-HELP = "/new starts over · /retry answers again · /system TEXT sets the system message · /quit leaves · Ctrl-C stops an answer"
+HELP = (
+    "/new starts over · /retry answers again · /system TEXT instructs · /quit leaves · Ctrl-C stops an answer"
+)
 
 
 def generate(
     model: str = typer.Argument(..., help="A catalog name, a folder, a .gguf file, or a hub id."),
-    prompt: list[str] | None = typer.Option(None, "--prompt", "-p", help="A prompt; may be repeated; - reads it."),
-    as_chat: bool = typer.Option(False, "--chat", help="Put the prompt through the chat template as a message."),
+    prompt: list[str] | None = typer.Option(
+        None, "--prompt", "-p", help="A prompt; may be repeated; - reads it."
+    ),
+    as_chat: bool = typer.Option(
+        False, "--chat", help="Put the prompt through the chat template as a message."
+    ),
     max_tokens: int = typer.Option(256, help="At most this many new tokens."),
     temperature: float | None = typer.Option(None, help="0 is greedy (default: the checkpoint's, else 1)."),
     top_p: float | None = typer.Option(None, help="Keep the likeliest tokens up to this probability."),
@@ -73,14 +79,18 @@ def generate(
 
 def chat(
     model: str | None = typer.Argument(None, help="The language model (default: the default one)."),
-    knowledge: str | None = typer.Option(None, "--kb", help="Answer from this knowledge base, with citations."),
+    knowledge: str | None = typer.Option(
+        None, "--kb", help="Answer from this knowledge base, with citations."
+    ),
     system: str | None = typer.Option(None, help="The system message."),
     temperature: float | None = typer.Option(None, help="0 is greedy (default: the checkpoint's)."),
     max_tokens: int = typer.Option(1024, help="At most this many tokens an answer."),
     seed: int | None = typer.Option(None, help="The same seed gives the same answers."),
     quantize: str = QUANTIZE,
 ) -> None:
-    """Talk with a model, many turns, on the terminal; each line of a pipe is one message.
+    """Talk with a model on the terminal.
+
+    The conversation has as many turns as you like; from a pipe, each line is one message.
 
     \b
     Examples:
