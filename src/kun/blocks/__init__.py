@@ -1,1 +1,1 @@
-"""Parts that the families are written from: positions, norms, attention, the paged cache. Pure tensors, no files."""
+"""The parts of the families: positions, norms, attention, the paged cache. Pure tensors, no files."""

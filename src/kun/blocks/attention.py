@@ -1,4 +1,7 @@
-"""Scaled dot-product attention (Vaswani et al., arXiv:1706.03762) with grouped queries (Ainslie et al., arXiv:2305.13245)."""
+"""Scaled dot-product attention: Vaswani et al., arXiv:1706.03762.
+
+Grouped queries, where several heads share a key and value: Ainslie et al., arXiv:2305.13245.
+"""
 
 import torch
 from torch import Tensor
@@ -10,8 +13,8 @@ def attend(
 ) -> Tensor:
     """Attention of q [b, t, heads, d] over k, v [b, s, kv_heads, d] -> [b, t, heads, d].
 
-    `mask` is boolean, true where a query sees a key, and broadcasts to [b, heads, t, s]; `causal` stands for the
-    lower triangle and needs no mask. Every query must see at least one key.
+    `mask` is boolean, true where a query sees a key, and broadcasts to [b, heads, t, s]; `causal` stands
+    for the lower triangle and needs no mask. Every query must see at least one key.
     """
     group = q.shape[2] // k.shape[2]
     if group > 1:
@@ -24,10 +27,11 @@ def attend(
 def causal_mask(
     attention_mask: Tensor | None, length: int, window: int | None, device: torch.device
 ) -> Tensor | None:
-    """Which key each query of a padded batch sees: bool [b or 1, 1, t, t]; None where the plain triangle will do.
+    """Which key each query of a padded batch sees: bool [b or 1, 1, t, t]; None where the triangle will do.
 
-    `attention_mask` [b, t] is true at real tokens, `window` the number of tokens seen, oneself included. Each token
-    sees itself even where it is padding: softmax over nothing is NaN, and no real token looks at padding.
+    `attention_mask` [b, t] is true at real tokens, `window` the number of tokens seen, oneself included.
+    Each token sees itself even where it is padding: softmax over nothing is NaN, and no real token looks
+    at padding.
     """
     if attention_mask is None and (window is None or window >= length):
         return None

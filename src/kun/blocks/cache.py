@@ -1,9 +1,9 @@
 """A paged cache of keys and values: Kwon et al., "PagedAttention", arXiv:2309.06180.
 
-Memory is cut into pages of a fixed number of tokens. A row (one sequence) owns a list of pages, its table, and
-two rows that begin alike may share pages. The owner of the tables decides who gets which page; this file only
-writes and reads them. One step runs the tokens of all rows packed one after the other, so prompts and single
-tokens share a forward pass.
+Memory is cut into pages of a fixed number of tokens. A row (one sequence) owns a list of pages, its table,
+and two rows that begin alike may share pages. The owner of the tables decides who gets which page; this
+file only writes and reads them. One step runs the tokens of all rows packed one after the other, so prompts
+and single tokens share a forward pass.
 """
 
 from itertools import pairwise
@@ -55,8 +55,8 @@ class PagedCache:
 class CacheStep:
     """One forward pass over packed tokens: where each comes from, goes to, and what it sees.
 
-    `row_starts` int32 [rows + 1] (into the packed tokens), `before` and `lengths` int32 [rows] (cached tokens before
-    and after this step), `tables` int32 [rows, max_pages] (padded with page 0), `slots` int64 [total]
+    `row_starts` int32 [rows + 1] (into the packed tokens), `before` and `lengths` int32 [rows] (cached tokens
+    before and after this step), `tables` int32 [rows, max_pages] (padded with page 0), `slots` int64 [total]
     (page · page_size + offset), `positions` int64 [1, total].
     """
 
@@ -87,9 +87,7 @@ class CacheStep:
             raise BadInput("A step needs at least one row, and a table, a length and a count for each.")
         for row, (pages, old, new) in enumerate(zip(tables, before, counts, strict=True)):
             if new < 1 or old < 0:
-                raise BadInput(
-                    f"Row {row} of the step has {new} new tokens after {old}; it needs at least one."
-                )
+                raise BadInput(f"Row {row} of the step has {new} new tokens after {old}; it needs one.")
             if len(pages) * self.cache.page_size < old + new:
                 raise BadInput(
                     f"Row {row} of the step has {len(pages)} pages, too few for {old + new} tokens."
@@ -103,7 +101,7 @@ class CacheStep:
         return self.bounds[-1]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
-        """Store k, v [1, total, n_kv_heads, d_head], then attend with q [1, total, n_heads, d_head] -> the same shape.
+        """Store k, v [1, total, n_kv_heads, d_head]; attend with q [1, total, n_heads, d_head] -> its shape.
 
         Each token sees its own row up to itself; with `window`, the last `window` of those, itself included.
         """
@@ -129,7 +127,7 @@ class CacheStep:
         return gathered.transpose(1, 2).reshape(rows, heads, pages * size, width)
 
     def _attend_single(self, layer: int, q: Tensor, window: int | None) -> Tensor:
-        """All rows in one call: each has one query, and the heads of a group share their keys as if they were queries."""
+        """All rows in one call, a query each; the heads that share a key stand as if they were queries."""
         keys, values = (
             self._read(s, layer, self.tables).to(q.dtype) for s in (self.cache.keys, self.cache.values)
         )
@@ -168,7 +166,7 @@ def _row_mask(before: int, count: int, window: int | None, device: torch.device)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros that take no memory until written. Not `empty`: a stale NaN would pass through a weight of zero."""
+    """Zeros that take no memory until written. Not `empty`: a stale NaN passes through a weight of zero."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     n_bytes = int(np.prod(shape)) * dtype.itemsize

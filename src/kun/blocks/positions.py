@@ -89,7 +89,7 @@ def frequencies(config: RotaryConfig, d_head: int, length: int = 0) -> Tensor:
 
 
 def _llama3(plain: Tensor, config: RotaryConfig) -> Tensor:
-    """Slow turns are stretched, fast ones kept, those between blended by how often they turn in the context."""
+    """Slow turns are stretched, fast ones kept, those between blended by their turns in the context."""
     wavelength = 2 * math.pi / plain
     turns = config.original / wavelength
     blend = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)

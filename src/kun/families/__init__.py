@@ -14,7 +14,7 @@ from kun.errors import BadInput, UnsupportedFormat
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: its config, its network, and the `model_type`s of Hugging Face configs that it reads."""
+    """One architecture: its config, its network, and the `model_type`s in `config.json` that it reads."""
 
     name: str
     config_type: Any

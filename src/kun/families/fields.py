@@ -7,7 +7,7 @@ from typing import Any
 from kun.errors import BadInput, UnsupportedFormat
 
 LARGEST = 2**24
-"""No size in a config is larger: the largest vocabularies have 2¹⁸ entries, the longest contexts 10⁷ tokens."""
+"""No size is larger: the largest vocabularies have 2¹⁸ entries, the longest contexts 10⁷ tokens."""
 
 
 class Fields:

@@ -1,7 +1,8 @@
-"""LLaMA: Touvron et al., arXiv:2302.13971, with the grouped queries of LLaMA 2 (arXiv:2307.09288); Qwen2 as its config.
+"""LLaMA: Touvron et al., arXiv:2302.13971; LLaMA 2: arXiv:2307.09288; Qwen2 as its config.
 
-What differs from GPT-2: the norm is RMS and has no bias, positions turn queries and keys (RoPE) in place of a
-learned table, the feed-forward is gated (SwiGLU, Shazeer, arXiv:2002.05202), several queries share a key head.
+What differs from GPT-2: the norm is RMS and has no bias, positions turn queries and keys (RoPE) in place
+of a learned table, the feed-forward is gated (SwiGLU, Shazeer, arXiv:2002.05202), and from LLaMA 2 on
+several queries may share a key and value (arXiv:2305.13245).
 Qwen2 (arXiv:2407.10671) adds biases on query, key and value, and lets some layers see only a window.
 """
 
@@ -12,28 +13,19 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kun.blocks.attention import attend, causal_mask, positions_of
 from kun.blocks.cache import CacheStep
 from kun.blocks.norm import RMSNorm
 from kun.blocks.positions import Rotary, RotaryConfig, rotate
-from kun.errors import BadInput
 from kun.families import Family
+from kun.families.decoder import Context, embed
 from kun.families.fields import Fields
-from kun.families.network import (
-    DecoderOutput,
-    Names,
-    State,
-    check_ids,
-    check_mask,
-    check_positions,
-    initialize,
-)
+from kun.families.network import DecoderOutput, Names, State, initialize
 from kun.families.rope import rotary_from_hf, rotary_to_hf
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes and switches of one LLaMA-type network; `windows` holds the layers that see `window` tokens only."""
+    """Sizes and switches of one network; the layers in `windows` see the last `window` tokens only."""
 
     vocab_size: int
     d_model: int
@@ -59,7 +51,7 @@ class LlamaConfig:
 
     @property
     def context_length(self) -> int:
-        """Tokens that a cached sequence may have: the scaled context where the scaling states the original one.
+        """Tokens that a cached sequence may have, scaling included.
 
         Dynamic scaling re-turns all earlier keys beyond the original context, which a cache cannot follow.
         """
@@ -81,7 +73,7 @@ class LlamaConfig:
 
     @classmethod
     def from_hf(cls, values: Mapping[str, Any]) -> "LlamaConfig":
-        """Read a `config.json`; BadInput names the field that is impossible, UnsupportedFormat the one we lack."""
+        """Read a `config.json`; BadInput names an impossible field, UnsupportedFormat one that we lack."""
         f = Fields(values)
         model_type = f.only("model_type", "llama", "llama", "qwen2")
         f.only("hidden_act", "silu", "silu", "swish")
@@ -149,7 +141,7 @@ class LlamaConfig:
 
 
 def _windows(f: Fields, n_layers: int) -> tuple[int | None, tuple[int, ...]]:
-    """Qwen2's window and the layers it applies to: those that `layer_types` names, else from `max_window_layers` on."""
+    """Qwen2's window and the layers with it: named by `layer_types`, else from `max_window_layers` on."""
     if not f.flag("use_sliding_window", False) or "sliding_window" not in f:
         return None, ()
     window = f.integer("sliding_window")
@@ -178,15 +170,10 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.d_model, narrow, bias=config.attention_bias)
         self.o = nn.Linear(wide, config.d_model, bias=config.output_bias)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], context: "Context") -> Tensor:
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], context: Context) -> Tensor:
         q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
         q, k = rotate(q, *turn), rotate(k, *turn)
-        if context.cache is not None:
-            mixed = context.cache.attend(self.layer, q, k, v, self.window)
-        else:
-            mask = context.masks[self.window]
-            mixed = attend(q, k, v, mask, causal=mask is None)
-        return mixed.flatten(-2)
+        return context.attend(self.layer, q, k, v, window=self.window).flatten(-2)
 
 
 class FeedForward(nn.Module):
@@ -202,15 +189,6 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
-@dataclass
-class Context:
-    """What the layers of one forward pass share: the cache's step, or a mask for each window; the tokens wanted."""
-
-    cache: CacheStep | None
-    masks: dict[int | None, Tensor | None]
-    wanted: Tensor | None
-
-
 class Layer(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
@@ -224,15 +202,14 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], context: Context) -> Tensor:
         mixed = self.attention(self.attention_norm(x), turn, context)
-        if self.is_last and context.wanted is not None:
-            # After the last attention no token needs another: the rest is run for the wanted ones alone.
-            x, mixed = x[:, context.wanted], mixed[:, context.wanted]
+        if self.is_last:
+            x, mixed = context.narrow(x, mixed)
         x = x + self.attention.o(mixed)
         return x + self.mlp(self.mlp_norm(x))
 
 
 class Llama(nn.Module):
-    """A LLaMA-type decoder with its head. With tied weights `lm_head` is None and the embedding serves as head."""
+    """A LLaMA-type decoder with its head, which is the embedding where `tied` (then `lm_head` is None)."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -255,23 +232,18 @@ class Llama(nn.Module):
         cache: CacheStep | None = None,
         logits_at: Tensor | None = None,
     ) -> DecoderOutput:
-        """Logits for padded rows, `input_ids` [b, t] and `attention_mask` [b, t], or for one step over a cache.
+        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
 
-        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks the tokens
-        (places in t) whose logits are wanted. Raises BadInput for an id or a position that the network lacks.
+        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks
+        the tokens (places in t) whose logits are wanted. Raises BadInput for an id outside the vocabulary
+        and for a position beyond the context.
         """
-        x = self._embed(input_ids, inputs_embeds)
-        if cache is None:
-            mask = check_mask(attention_mask, x.shape[:2])
-            windows = {None, self.config.window} if self.config.windows else {None}
-            masks = {window: causal_mask(mask, x.shape[1], window, x.device) for window in windows}
-            context = Context(None, masks, logits_at)
-            positions = positions_of(mask, x.shape[1], x.device) if positions is None else positions
-        else:
-            context = Context(cache, {}, logits_at)
-            positions = cache.positions if positions is None else positions
-        check_positions(positions, self.config.longest if cache is None else self.config.context_length)
-        turn = self.rotary(positions, x.dtype)
+        config = self.config
+        x = embed(self.embed, config.vocab_size, input_ids, inputs_embeds)
+        longest = config.longest if cache is None else config.context_length
+        windows = {config.window_of(layer) for layer in range(config.n_layers)}
+        context = Context.of(x, attention_mask, positions, cache, logits_at, longest=longest, windows=windows)
+        turn = self.rotary(context.positions, x.dtype)
         for layer in self.layers:
             x = layer(x, turn, context)
         return DecoderOutput(self.head(self.norm(x)))
@@ -279,15 +251,6 @@ class Llama(nn.Module):
     def head(self, x: Tensor) -> Tensor:
         """Logits [..., vocabulary] of final states [..., d_model]."""
         return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
-
-    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        if (input_ids is None) == (inputs_embeds is None):
-            raise BadInput("A network takes either input_ids or inputs_embeds.")
-        if inputs_embeds is not None:
-            return inputs_embeds
-        assert input_ids is not None
-        check_ids(input_ids, self.config.vocab_size)
-        return self.embed(input_ids)
 
     @staticmethod
     def from_hf_names(state: Mapping[str, Tensor]) -> State:

@@ -27,7 +27,7 @@ class EncoderOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class Names:
-    """A two-way map of tensor names: `pairs` of (ours, theirs) parts, replaced where they stand as whole parts."""
+    """A two-way map of tensor names: `pairs` of (ours, theirs), replaced where they stand as whole parts."""
 
     pairs: tuple[tuple[str, str], ...]
 
@@ -62,7 +62,7 @@ def check_positions(positions: Tensor, limit: int) -> None:
 
 
 def check_mask(attention_mask: Tensor | None, shape: torch.Size) -> Tensor | None:
-    """The mask as bool [b, t], or None where it hides nothing; BadInput where its shape is not that of the ids."""
+    """The mask as bool [b, t], None where it hides nothing; BadInput where its shape isn't the input's."""
     if attention_mask is None:
         return None
     if attention_mask.shape != shape:
@@ -72,7 +72,7 @@ def check_mask(attention_mask: Tensor | None, shape: torch.Size) -> Tensor | Non
 
 
 def initialize(net: nn.Module, std: float = 0.02) -> None:
-    """Weights from N(0, std²), biases zero, norms one, as GPT-2, BERT and LLaMA start. Nothing on the meta device."""
+    """Weights from N(0, std²), biases zero, norms one, as the papers start. Nothing on the meta device."""
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Embedding) and not module.weight.is_meta:
             nn.init.normal_(module.weight, std=std)
@@ -83,16 +83,18 @@ def initialize(net: nn.Module, std: float = 0.02) -> None:
 def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put `state`, in our names, into `net` without copying; the tensors keep their dtype and device.
 
-    Some files also hold a tied head, which `net.aliases` (name -> the tensor it repeats) allows. Raises DamagedFile
-    where a tensor is missing, is one too many, has the wrong shape, is not floating point or isn't what it repeats.
+    Some files also hold a tied head, which `net.aliases` (name -> the tensor it repeats) allows, and some
+    lack a part that `net.optional` names, which is then taken out. Raises DamagedFile where a tensor is
+    missing, is one too many, has the wrong shape, is not floating point or isn't what it repeats.
     """
+    for name in getattr(net, "optional", ()):
+        if not any(key.startswith(f"{name}.") for key in state):
+            setattr(net, name, None)
     expected, state = net.state_dict(), dict(state)
     for name, repeated in getattr(net, "aliases", {}).items():
         copy = state.pop(name, None)
         if copy is not None and repeated in state and not torch.equal(copy, state[repeated]):
-            raise DamagedFile(
-                f"The config ties {name} to {repeated}, yet the weights hold two different ones."
-            )
+            raise DamagedFile(f"The config ties {name} to {repeated}, yet the weights differ.")
     missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing:
         raise DamagedFile(f"The weights lack {_listing(missing)}; fetch the model again.")

@@ -8,7 +8,7 @@ from kun.families.fields import Fields
 
 
 def rotary_from_hf(f: Fields, max_positions: int) -> RotaryConfig:
-    """Read either layout; BadInput names a field that is impossible, UnsupportedFormat a scaling that we lack."""
+    """Read either layout; BadInput names an impossible field, UnsupportedFormat a scaling that we lack."""
     block = "rope_parameters" if "rope_parameters" in f else "rope_scaling"
     r = Fields(f.mapping(block), f"{f.where}: {block}")
     theta = (r if "rope_theta" in r else f).number("rope_theta", 10000.0, above=True)
@@ -45,6 +45,7 @@ def rotary_from_hf(f: Fields, max_positions: int) -> RotaryConfig:
 def rotary_to_hf(rotary: RotaryConfig) -> dict[str, Any]:
     """`rope_theta` and `rope_scaling`, the layout that both older and newer readers know."""
     scaling: dict[str, Any] = {"rope_type": rotary.scaling, "factor": rotary.factor}
+    names: tuple[str, ...] = ()
     match rotary.scaling:
         case "default":
             return {"rope_theta": rotary.theta, "rope_scaling": None}
@@ -52,8 +53,6 @@ def rotary_to_hf(rotary: RotaryConfig) -> dict[str, Any]:
             names = ("low_freq_factor", "high_freq_factor")
         case "yarn":
             names = ("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate")
-        case _:
-            names = ()
     if names:
         scaling["original_max_position_embeddings"] = rotary.original
     scaling |= {name: getattr(rotary, name) for name in names if getattr(rotary, name) is not None}

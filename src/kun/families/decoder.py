@@ -1,0 +1,85 @@
+"""The two ways to call a decoder, told apart in one place: padded rows, or one packed step over a cache."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from kun.blocks.attention import attend, causal_mask, positions_of
+from kun.blocks.cache import CacheStep
+from kun.errors import BadInput
+from kun.families.network import check_ids, check_mask, check_positions
+
+
+@dataclass
+class Context:
+    """What the layers of one forward pass share.
+
+    `positions` [b, t] of the tokens; the `cache`'s step, or a mask for each window; `wanted` [m], the
+    places in t whose logits are asked for, or None for all.
+    """
+
+    positions: Tensor
+    cache: CacheStep | None
+    masks: dict[int | None, Tensor | None]
+    wanted: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        attention_mask: Tensor | None,
+        positions: Tensor | None,
+        cache: CacheStep | None,
+        wanted: Tensor | None,
+        *,
+        longest: int,
+        windows: Iterable[int | None] = (None,),
+    ) -> "Context":
+        """The context for embedded tokens x [b, t, d_model]; BadInput for a position of `longest` or more."""
+        if cache is not None:
+            if x.shape[:2] != (1, cache.total):
+                raise BadInput(f"The step has {cache.total} tokens, the input shape {list(x.shape[:2])}.")
+            check_positions(cache.positions if positions is None else positions, longest)
+            return cls(cache.positions if positions is None else positions, cache, {}, wanted)
+        mask = check_mask(attention_mask, x.shape[:2])
+        length, device = x.shape[1], x.device
+        positions = positions_of(mask, length, device) if positions is None else positions
+        check_positions(positions, longest)
+        return cls(positions, None, {w: causal_mask(mask, length, w, device) for w in windows}, wanted)
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        window: int | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Attention of q [b, t, heads, d_head] over k, v [b, t, kv_heads, d_head], and over the cache."""
+        if self.cache is not None:
+            return self.cache.attend(layer, q, k, v, window)
+        mask = self.masks[window]
+        return attend(q, k, v, mask, causal=mask is None, dropout=dropout)
+
+    def narrow(self, *states: Tensor) -> tuple[Tensor, ...]:
+        """States [b, t, …] of the wanted tokens alone.
+
+        After the last attention no token needs another, so the rest need not be run.
+        """
+        return states if self.wanted is None else tuple(state[:, self.wanted] for state in states)
+
+
+def embed(table: nn.Module, vocab_size: int, ids: Tensor | None, embeds: Tensor | None) -> Tensor:
+    """Token states [b, t, d_model] from ids, or given as they are; BadInput unless one of them is there."""
+    if embeds is not None and ids is None:
+        return embeds
+    if ids is None or embeds is not None:
+        raise BadInput("A network takes either input_ids or inputs_embeds.")
+    if ids.dim() != 2:
+        raise BadInput(f"input_ids must be [rows, tokens], not of shape {list(ids.shape)}.")
+    check_ids(ids, vocab_size)
+    embedded: Tensor = table(ids)
+    return embedded
