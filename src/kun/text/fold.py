@@ -33,7 +33,7 @@ _TABLE = _Table()
 
 
 def fold(text: str) -> str:
-    """`text` in NFKC, case-folded, without white space and invisible characters; folding again changes nothing."""
+    """`text` in NFKC, case-folded, without white space and invisible ones; folding again changes nothing."""
     if text.isascii():
         return "".join(text.split()).lower()
     return unicodedata.normalize("NFC", text.translate(_TABLE))

@@ -18,8 +18,8 @@ _ABBREVIATIONS = frozenset(
     re.findall(
         r"\S+",
         """
-        mr mrs ms dr prof sr jr st gen col sgt capt rev hon vs etc cf ca al approx e.g i.e u.s u.k a.m p.m ph.d
-        fig figs eq eqs no vol pp ch sec inc ltd co corp dept est
+        mr mrs ms dr prof sr jr st gen col sgt capt rev hon vs etc cf ca al approx e.g i.e u.s u.k a.m p.m
+        fig figs eq eqs no vol pp ch sec inc ltd co corp dept est ph.d
         jan feb mar apr jun jul aug sep sept oct nov dec
         """,
     )
