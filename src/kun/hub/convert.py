@@ -1,0 +1,131 @@
+"""What a source holds — a GGUF file, an E5 file, a folder — as a folder in the Hugging Face layout."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kun.errors import DamagedFile, UnsupportedFormat
+from kun.hub.e5 import E5File
+from kun.hub.files import Progress, sha256, silent
+from kun.hub.gguf_file import GgufFile
+from kun.hub.gguf_model import hf_config, hf_tensors
+from kun.hub.gguf_tokenizer import GgufTokenizer
+from kun.hub.layout import (
+    read_json,
+    write_card,
+    write_json,
+    write_lineage,
+    write_sentence_layout,
+    write_tokenizer,
+)
+from kun.hub.weights import Weights, write_weights
+
+_SENTENCE_CONFIG = "config_sentence_transformers.json"
+
+
+def convert(
+    source: Path,
+    folder: Path,
+    lineage: dict[str, Any],
+    *,
+    generation: dict[str, Any] | None = None,
+    prompts: dict[str, str] | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Fill the empty `folder` from `source`. Raises `DamagedFile`, `UnsupportedFormat`.
+
+    `generation` adds to generation_config.json; `prompts` are what an encoder puts before a query or passage.
+    """
+    if source.is_dir():
+        _from_folder(source, folder, lineage, prompts, progress)
+    elif source.suffix == ".gguf":
+        _from_gguf(source, folder, lineage, generation, progress)
+    elif source.suffix == ".e5":
+        _from_e5(source, folder, lineage, prompts, progress)
+    else:
+        raise UnsupportedFormat(f"{source} is of no kind that becomes a checkpoint: .gguf and folders do.")
+
+
+def gguf_generation_config(file: GgufFile, tokenizer: GgufTokenizer) -> dict[str, Any]:
+    """generation_config.json of a GGUF file: which tokens begin, end and pad."""
+    ends = tokenizer.end_ids()
+    named = {
+        "bos_token_id": file.field("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": ends if len(ends) > 1 else (ends[0] if ends else None),
+        "pad_token_id": file.field("tokenizer.ggml.padding_token_id"),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _from_gguf(
+    source: Path, folder: Path, lineage: dict[str, Any], generation: dict[str, Any] | None, progress: Progress
+) -> None:
+    file = GgufFile.open(source)
+    tokenizer = GgufTokenizer(file)
+    config = hf_config(file)
+    write_tokenizer(folder, tokenizer.build(), tokenizer.config())
+    if config["model_type"] != "bert":
+        write_json(
+            folder / "generation_config.json", gguf_generation_config(file, tokenizer) | (generation or {})
+        )
+    else:
+        pooling = {2: "cls"}.get(file.setting("pooling_type", 1), "mean")
+        write_sentence_layout(folder, config["hidden_size"], config["max_position_embeddings"], pooling, {})
+    records = write_weights(folder, hf_tensors(file), progress)
+    licence = {"licence": file.field("general.license")} if file.field("general.license") else {}
+    _finish(folder, config, licence | lineage, records)
+
+
+def _from_e5(
+    source: Path, folder: Path, lineage: dict[str, Any], prompts: dict[str, str] | None, progress: Progress
+) -> None:
+    file = E5File(source)
+    limit = file.sizes.positions
+    write_tokenizer(
+        folder,
+        file.tokenizer,
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": limit,
+            "clean_up_tokenization_spaces": False,
+            "bos_token": "<s>",
+            "cls_token": "<s>",
+            "eos_token": "</s>",
+            "sep_token": "</s>",
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "mask_token": "<mask>",
+        },
+    )
+    write_sentence_layout(folder, file.sizes.hidden, limit, "mean", prompts or {})
+    _finish(folder, file.config, lineage, write_weights(folder, file.tensors, progress))
+
+
+def _from_folder(
+    source: Path, folder: Path, lineage: dict[str, Any], prompts: dict[str, str] | None, progress: Progress
+) -> None:
+    """A folder that has the layout already: copied as it is, after its weights have been looked at."""
+    config = read_json(source / "config.json")
+    weights = Weights.open(source)
+    if not (source / "tokenizer.json").is_file():
+        raise DamagedFile(f"{source} has no tokenizer.json, the one form of tokenizer that Kun reads.")
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.lock"))
+    if prompts:
+        path = folder / _SENTENCE_CONFIG
+        said = read_json(path) if path.is_file() else {}
+        write_json(path, said | {"prompts": said.get("prompts") or prompts})
+    records = {
+        path.name: {"sha256": sha256(folder / path.name, progress), "bytes": path.stat().st_size}
+        for path in weights.files
+    }
+    write_lineage(folder, lineage, records)
+    if not (folder / "README.md").is_file():
+        write_card(folder, lineage, config)
+
+
+def _finish(
+    folder: Path, config: dict[str, Any], lineage: dict[str, Any], records: dict[str, dict[str, Any]]
+) -> None:
+    write_json(folder / "config.json", {key: value for key, value in config.items() if value is not None})
+    write_lineage(folder, lineage, records)
+    write_card(folder, lineage, config)

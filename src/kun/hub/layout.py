@@ -1,0 +1,121 @@
+"""The small files around the weights, as the Hugging Face layout has them, and what Kun adds to it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from kun import __version__
+from kun.errors import DamagedFile
+
+LINEAGE = "kun.json"
+_LONGEST_JSON = 64 * 2**20
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file. Raises `DamagedFile`."""
+    try:
+        if path.stat().st_size > _LONGEST_JSON:
+            raise ValueError("it is too long")
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path} is missing: pull or copy the model again.") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} is no readable JSON ({error}): pull or copy the model again.") from error
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+    """tokenizer.json, tokenizer_config.json, and chat_template.jinja where the config holds a template."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(folder / "tokenizer_config.json", config)
+    template = config.get("chat_template")
+    if isinstance(template, str):
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+def write_sentence_layout(
+    folder: Path, dimensions: int, max_tokens: int, pooling: str, prompts: dict[str, str]
+) -> None:
+    """The files by which sentence-transformers knows how a text becomes one vector of unit length."""
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    for path, _ in modules[1:]:
+        (folder / path).mkdir(exist_ok=True)
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(modules)
+        ],
+    )
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": dimensions,
+            "pooling_mode_cls_token": pooling == "cls",
+            "pooling_mode_mean_tokens": pooling == "mean",
+            "pooling_mode_max_tokens": pooling == "max",
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False})
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+
+
+def write_lineage(folder: Path, lineage: dict[str, Any], weights: dict[str, dict[str, Any]]) -> None:
+    """kun.json: where the checkpoint comes from, and the digest of each file of its weights."""
+    write_json(folder / LINEAGE, {"kun": __version__, **lineage, "weights": weights})
+
+
+def write_card(folder: Path, lineage: dict[str, Any], config: dict[str, Any]) -> None:
+    """README.md: a model card with the header that the hub reads."""
+    name = lineage.get("name") or folder.name
+    encoder = config.get("model_type") == "bert"
+    head = ["---", "library_name: transformers"]
+    if lineage.get("licence"):
+        head.append(f"license: {json.dumps(str(lineage['licence']).lower())}")
+    head += [
+        f"pipeline_tag: {'sentence-similarity' if encoder else 'text-generation'}",
+        "---",
+        "",
+        f"# {name}",
+        "",
+    ]
+    facts = {
+        "Architecture": ", ".join(config.get("architectures") or [str(config.get("model_type"))]),
+        "Licence": lineage.get("licence"),
+        "Source": _in_words(lineage.get("source")),
+        "Made from": _in_words(lineage.get("parents")),
+        "Recipe": _in_words(lineage.get("recipe")),
+        "Metrics": _in_words(lineage.get("metrics")),
+    }
+    body = [str(lineage["description"]), ""] if lineage.get("description") else []
+    body += ["| | |", "|---|---|"]
+    body += [f"| {key} | {_cell(value)} |" for key, value in facts.items() if value]
+    body += [
+        "",
+        f"Written by Kun {__version__}; `{LINEAGE}` holds the whole lineage and the digests of the weights.",
+    ]
+    (folder / "README.md").write_text("\n".join(head + body) + "\n", encoding="utf-8")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_in_words(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value))
+    return "" if value is None else str(value)
+
+
+def _cell(text: Any) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")

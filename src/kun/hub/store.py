@@ -1,0 +1,149 @@
+"""The models under KUN_HOME/models: found by name, listed, removed."""
+
+import re
+import shutil
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from kun.errors import BadInput, DamagedFile, KunError, ModelNotFound
+from kun.hub.catalog import catalog
+from kun.hub.layout import LINEAGE, read_json
+from kun.settings import settings
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A model that is here. `bytes` is its size on the disk; `whole` is False where a file is missing or cut short."""
+
+    name: str
+    kind: str
+    bytes: int
+    licence: str | None
+    source: str | None
+    description: str
+    path: Path
+    whole: bool
+
+
+def folder_name(name: str) -> str:
+    """The folder of a model: a hub id's "/" becomes "--". Raises `BadInput` for what is no name."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise BadInput(f"{name!r} is no name of a model: names are letters, digits, '.', '-' and '_'.")
+    return name.replace("/", "--")
+
+
+def model_folder(name: str) -> Path:
+    """Where the model `name` lies, or would lie."""
+    return settings().models / folder_name(name)
+
+
+def resolve(name: str | Path) -> Path:
+    """The folder or `.gguf` file that `name` means: a model that is here, or a path.
+
+    Raises `ModelNotFound`, which says how to pull it, or names the nearest names.
+    """
+    text = str(name)
+    if isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name:
+        folder = model_folder(name)
+        if (folder / "config.json").is_file():
+            return folder
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+            return path
+        exists = path.exists()
+    except (OSError, ValueError, RuntimeError):
+        exists = False
+    if exists:
+        raise BadInput(f"{text} is no model: name a folder in the Hugging Face layout, or a .gguf file.")
+    raise not_found(text)
+
+
+def not_found(name: str) -> ModelNotFound:
+    """The error for a model that is not here."""
+    shown = name if len(name) <= 100 else name[:100] + "…"
+    if name in catalog():
+        return ModelNotFound(f"{name} is not here yet: kun pull {name}")
+    names = list(dict.fromkeys([*(model.name for model in installed()), *catalog()]))
+    near = get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "kun models lists what there is."
+    return ModelNotFound(f"There is no model {shown!r} here or in the catalog: {hint}")
+
+
+def installed() -> list[InstalledModel]:
+    """The models under KUN_HOME, by name; damaged ones too."""
+    home = settings().models
+    if not home.is_dir():
+        return []
+    folders = (path for path in home.iterdir() if not path.name.startswith(".") and path.is_dir())
+    return sorted((_describe(path) for path in folders), key=lambda model: model.name)
+
+
+def _describe(path: Path) -> InstalledModel:
+    lineage = _read_or_empty(path / LINEAGE)
+    config = _read_or_empty(path / "config.json")
+    entry = catalog().get(path.name)
+    name = lineage.get("name")
+    return InstalledModel(
+        name=name if isinstance(name, str) and folder_name_or_none(name) == path.name else path.name,
+        kind="encoder" if config.get("model_type") == "bert" else "decoder",
+        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        licence=lineage.get("licence") or (entry.licence if entry else None),
+        source=_source_in_words(lineage.get("source")),
+        description=entry.description if entry else str(lineage.get("description") or ""),
+        path=path,
+        whole=_is_whole(path, lineage),
+    )
+
+
+def folder_name_or_none(name: str) -> str | None:
+    try:
+        return folder_name(name)
+    except BadInput:
+        return None
+
+
+def _read_or_empty(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except DamagedFile:
+        return {}
+
+
+def _source_in_words(source: Any) -> str | None:
+    if not isinstance(source, dict):
+        return None
+    return f"{source.get('kind')}: {source.get('repo') or source.get('package')}"
+
+
+def _is_whole(path: Path, lineage: dict[str, Any]) -> bool:
+    """The cheap look: sizes and headers, not the digests (`Checkpoint.verify` reads every byte)."""
+    from kun.hub.checkpoint import check_sizes
+    from kun.hub.weights import Weights
+
+    try:
+        read_json(path / "config.json")
+        check_sizes(path, lineage)
+        Weights.open(path)
+    except KunError:
+        return False
+    return True
+
+
+def remove(name: str) -> None:
+    """Delete a model from KUN_HOME/models. Raises `ModelNotFound`, `BadInput` for what is no name."""
+    folder = model_folder(name)
+    if folder.is_symlink():
+        folder.unlink()  # the link is ours, what it points at is not
+        return
+    if not folder.is_dir():
+        raise not_found(name)
+    # out of sight first, so that nobody opens a model that is half deleted
+    grave = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(grave, ignore_errors=True)
+    folder.rename(grave)
+    shutil.rmtree(grave)

