@@ -18,7 +18,7 @@ SCALINGS: tuple[Scaling, ...] = ("default", "linear", "dynamic", "llama3", "yarn
 
 @dataclass(frozen=True)
 class RotaryConfig:
-    """How positions turn queries and keys. `original` is the context, in tokens, before any scaling."""
+    """How positions turn queries and keys. `original` is the context, in tokens, before a scaling."""
 
     theta: float = 10000.0
     scaling: Scaling = "default"

@@ -299,13 +299,13 @@ _QWEN: dict[str, Any] = {
     "model_type": "qwen2",
     "attention_bias": True,
     "max_positions": 32768,
-    "rotary": RotaryConfig(theta=1e6, original=32768),
+    "rotary": RotaryConfig(theta=1e6),
 }
 _SMOL: dict[str, Any] = {
     "max_positions": 8192,
     "norm_eps": 1e-5,
     "tied": True,
-    "rotary": RotaryConfig(theta=1e5, original=8192),
+    "rotary": RotaryConfig(theta=1e5),
 }
 
 PRESETS: dict[str, LlamaConfig] = {

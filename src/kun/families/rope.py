@@ -18,7 +18,7 @@ def rotary_from_hf(f: Fields, max_positions: int) -> RotaryConfig:
     if (r if "partial_rotary_factor" in r else f).number("partial_rotary_factor", 1.0) != 1.0:
         raise UnsupportedFormat(f"{f.where}: partial_rotary_factor must be 1 in this architecture.")
     if scaling == "default":
-        return RotaryConfig(theta=theta, original=max_positions)
+        return RotaryConfig(theta=theta)
     stated = scaling in ("llama3", "yarn")
     original = r.integer("original_max_position_embeddings", max_positions) if stated else max_positions
     implied = max_positions / original if scaling == "yarn" else None

@@ -1,0 +1,223 @@
+"""Texts to vectors: a BERT-type network, its tokenizer, and the recipe that turns states into one vector.
+
+The recipe is read where sentence-transformers keeps it: `modules.json`, `1_Pooling/config.json`, the prompts of
+`config_sentence_transformers.json` and the limit of `sentence_bert_config.json`. A folder without them is
+pooled by the mean, as multilingual E5 (arXiv:2402.05672) and Sentence-BERT (arXiv:1908.10084) are.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from kun.errors import BadInput, DamagedFile, UnsupportedFormat
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+Kind = Literal["query", "passage"]
+Pooling = Literal["mean", "cls", "max"]
+
+POOLINGS: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+BATCH_TOKENS = 4096
+LONGEST_TOKEN = 64
+"""Characters: no text averages more a token, so what lies beyond the limit times this is never tokenized."""
+
+
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """How states become one vector: the pooling, the prefix for each kind of text, the limit in tokens."""
+
+    pooling: Pooling = "mean"
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "EncoderRecipe":
+        """The recipe in a checkpoint's folder; UnsupportedFormat for a part that would change the vectors."""
+        pooling = _pooling(folder)
+        settings = _read_json(folder / "config_sentence_transformers.json")
+        prompts = settings.get("prompts") or {}
+        if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+            raise DamagedFile(f"{folder}: the prompts of config_sentence_transformers.json are no texts.")
+        prefixes = {
+            "query": prompts.get("query", ""),
+            "passage": prompts.get("passage", prompts.get("document", "")),
+        }
+        limit = _read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+        if limit is not None and (not isinstance(limit, int) or limit < 3):
+            raise DamagedFile(f"{folder}: max_seq_length in sentence_bert_config.json is {limit!r}.")
+        return cls(pooling, prefixes, limit)
+
+
+class Encoder:
+    """Turns texts into unit vectors. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        net: Callable[..., Any],
+        tokenizer: "Tokenizer",
+        *,
+        recipe: EncoderRecipe | None = None,
+        identity: str = "",
+        name: str = "encoder",
+    ) -> None:
+        """`net` is a BERT (or what `fuse` made of one); `identity` tells vectors of different encoders apart."""
+        self.net, self.tokenizer, self.name = net, tokenizer, name
+        self.recipe = recipe or EncoderRecipe()
+        config: Any = net.config  # type: ignore[attr-defined]
+        self.config = config
+        self.dimensions: int = config.d_model
+        self.max_tokens = min(self.recipe.max_tokens or config.context_length, config.context_length)
+        self.identity = _identity(identity, self.recipe, self.max_tokens)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+
+    @classmethod
+    def open(cls, name_or_path: str | Path) -> "Encoder":
+        """The encoder of a catalog name or checkpoint folder, ready for this machine.
+
+        Raises ModelNotFound, DamagedFile, and BadInput where the model is no encoder.
+        """
+        from kun.adaptation.native_bert import fit_encoder
+        from kun.hub.checkpoint import Checkpoint
+        from kun.hub.store import resolve
+
+        path = resolve(str(name_or_path))
+        checkpoint = Checkpoint.open(path)
+        if checkpoint.kind != "encoder":
+            raise BadInput(f"{name_or_path} is a language model; choose a text encoder instead.")
+        recipe = EncoderRecipe.read(path)
+        net = fit_encoder(checkpoint.network())
+        name = Path(name_or_path).name
+        return cls(net, checkpoint.tokenizer, recipe=recipe, identity=checkpoint.identity, name=name)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        kind: Kind | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Unit vectors, float32 [n, dimensions], in the order of `texts`; longer texts than `max_tokens` are cut.
+
+        `kind` puts the model's prefix before each text. Texts of like length run together, `batch_tokens` at a
+        time; `progress(done, all)` is told after each batch. Raises BadInput for anything but a list of texts.
+        """
+        self._check(texts, kind, batch_tokens)
+        prefix = self.recipe.prefixes.get(kind, "") if kind else ""
+        rows = self._tokenize([prefix + text for text in texts])
+        vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
+        done = 0
+        for batch in _batches(rows, batch_tokens):
+            vectors[batch] = self._run([rows[i] for i in batch])
+            done += len(batch)
+            if progress:
+                progress(done, len(rows))
+        return vectors
+
+    def _check(self, texts: Sequence[str], kind: str | None, batch_tokens: int) -> None:
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise BadInput("embed takes a list of texts.")
+        if kind not in ("query", "passage", None):
+            raise BadInput(f"The kind of a text is 'query', 'passage' or None, not {kind!r}.")
+        if batch_tokens < 1:
+            raise BadInput(f"batch_tokens is {batch_tokens}; it must be at least 1.")
+
+    def _tokenize(self, texts: Iterable[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, at most `max_tokens` long."""
+        limit = LONGEST_TOKEN * self.max_tokens
+        # A lone surrogate (half a character, from broken JSON) has no UTF-8 form.
+        whole = [text[:limit].encode("utf-8", "replace").decode() for text in texts]
+        return [self._cut(encoding) for encoding in self.tokenizer.encode_batch_fast(whole)]
+
+    def _cut(self, encoding: Any) -> list[int]:
+        """The first tokens and, as the network expects them, the special ones at the end."""
+        ids: list[int] = encoding.ids
+        if len(ids) <= self.max_tokens:
+            return ids or [0]
+        special = encoding.special_tokens_mask
+        tail = next((n for n, flag in enumerate(reversed(special)) if not flag), 0)
+        tail = min(tail, self.max_tokens - 1)
+        return ids[: self.max_tokens - tail] + ids[len(ids) - tail :]
+
+    def _run(self, rows: list[list[int]]) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            lengths = [len(row) for row in rows]
+            ids = torch.tensor([token for row in rows for token in row], device=self._device())[None]
+            states = self.net(ids, lengths=lengths).last_hidden_state[0].float()
+            pooled = torch.stack([_pool(part, self.recipe.pooling) for part in states.split(lengths)])
+            vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+        return vectors
+
+    def _device(self) -> "torch.device":
+        import torch
+
+        net = self.net
+        parameter = next(net.parameters(), None) if isinstance(net, torch.nn.Module) else None
+        return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _pool(states: "torch.Tensor", pooling: Pooling) -> "torch.Tensor":
+    """One vector [d] of a row's states [t, d]."""
+    if pooling == "cls":
+        return states[0]
+    return states.mean(dim=0) if pooling == "mean" else states.amax(dim=0)
+
+
+def _batches(rows: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
+    """Indices of rows in batches of like length, longest first, at most `budget` tokens each (or one row)."""
+    batch: list[int] = []
+    total = 0
+    for index in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
+        if batch and total + len(rows[index]) > budget:
+            yield batch
+            batch, total = [], 0
+        batch.append(index)
+        total += len(rows[index])
+    if batch:
+        yield batch
+
+
+def _identity(weights: str, recipe: EncoderRecipe, max_tokens: int) -> str:
+    """A digest that differs wherever two encoders would give different vectors."""
+    parts = [weights, recipe.pooling, sorted(recipe.prefixes.items()), max_tokens]
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
+
+
+def _pooling(folder: Path) -> Pooling:
+    """The pooling that `modules.json` leads to; mean where nothing is said."""
+    modules = _read_json(folder / "modules.json") if (folder / "modules.json").is_file() else {}
+    listed = [str(module.get("type", "")) for module in modules.get("list", []) if isinstance(module, dict)]
+    for kind in listed:
+        if kind.rsplit(".", 1)[-1] not in ("Transformer", "Pooling", "Normalize"):
+            raise UnsupportedFormat(f"{folder}: Kun does not know the sentence-transformers module {kind}.")
+    chosen = [name for name, on in _read_json(folder / "1_Pooling" / "config.json").items() if on is True]
+    chosen = [name for name in chosen if name.startswith("pooling_mode_")]
+    if not chosen:
+        return "mean"
+    if len(chosen) > 1 or chosen[0] not in POOLINGS:
+        raise UnsupportedFormat(f"{folder}: Kun does not pool by {', '.join(chosen)}.")
+    return POOLINGS[chosen[0]]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a small JSON file (a list stands under "list"); empty where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes()[: 2**20])
+    except ValueError as error:
+        raise DamagedFile(f"{path} is not valid JSON; fetch the model again.") from error
+    return value if isinstance(value, dict) else {"list": value}
