@@ -7,6 +7,7 @@ the rest float32.
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ class E5File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+        self._data: np.ndarray = np.empty(0, np.uint8)
+        if path.stat().st_size:
+            self._data = np.memmap(path, np.uint8, "r")
         self._at = 0
         try:
             self._parse()
@@ -120,7 +123,7 @@ class E5File:
         }
 
     def _unpack(self, layout: str) -> tuple[Any, ...]:
-        values = struct.unpack_from(layout, self._data, self._at)
+        values = struct.unpack_from(layout, memoryview(self._data), self._at)
         self._at += struct.calcsize(layout)
         return values
 
@@ -136,7 +139,7 @@ class E5File:
         offsets = self._array("<u4", count + 1)
         scores = self._array("<f4", count)
         blob = self._array("u1", size).tobytes()
-        pieces = [blob[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        pieces = [blob[a:b].decode() for a, b in pairwise(offsets.tolist())]
         if not all(0 <= index < count for index in (bos, eos, pad, unknown)):
             raise ValueError("the special tokens are outside the vocabulary")
         tokenizer = Tokenizer(models.Unigram(list(zip(pieces, scores.tolist(), strict=True)), unk_id=unknown))

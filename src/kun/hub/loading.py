@@ -1,0 +1,166 @@
+"""Weights into networks: as they are, or quantized and kept so that the next start is quick."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kun.errors import BadInput, DamagedFile, NoSpace
+from kun.families import load_state
+from kun.hub.files import new_file, sha256
+from kun.hub.lazy import LazyTensor
+from kun.settings import settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from kun.hub.checkpoint import Checkpoint
+
+#: raise it when the form of a quantized state changes: what older versions kept is then made anew
+_CACHE_VERSION = 1
+_CACHE_BYTES = 16 * 2**30
+_DTYPES = ("float32", "bfloat16", "float16")
+_KINDS = ("int4", "int8")
+
+
+def build(
+    checkpoint: "Checkpoint", dtype: "torch.dtype | str | None", device: "torch.device | str | None"
+) -> "nn.Module":
+    """The network of a checkpoint, in evaluation mode. Raises `DamagedFile`, `BadInput`."""
+    wanted = _dtype(dtype)
+    place = _device(device)
+    net = _empty(checkpoint)
+    try:
+        load_state(net, checkpoint.family.network_type.from_hf_names(checkpoint.state()))
+    except DamagedFile as error:
+        raise DamagedFile(f"{checkpoint.path}: {error}") from error
+    # a no-op for what is there already, so that weights stay mapped from the disk
+    return net.to(device=place, dtype=wanted).eval()
+
+
+def _empty(checkpoint: "Checkpoint") -> "nn.Module":
+    """The network without memory for its weights."""
+    import torch
+
+    try:
+        config = checkpoint.family.config_type.from_hf(checkpoint.config)
+    except BadInput as error:
+        raise type(error)(f"{checkpoint.path}: {error}") from error
+    with torch.device("meta"):
+        net: nn.Module = checkpoint.family.network_type(config)
+    return net.eval()
+
+
+def _dtype(dtype: "torch.dtype | str | None") -> "torch.dtype | None":
+    import torch
+
+    if isinstance(dtype, str):
+        if dtype not in _DTYPES:
+            raise BadInput(f"dtype is {dtype!r}; it is one of {', '.join(_DTYPES)}.")
+        named: torch.dtype = getattr(torch, dtype)
+        return named
+    if dtype is not None and not dtype.is_floating_point:
+        raise BadInput(f"dtype is {dtype}; weights are floating point, one of {', '.join(_DTYPES)}.")
+    return dtype
+
+
+def _device(device: "torch.device | str | None") -> "torch.device":
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise BadInput(f"device is {str(device)!r}, which torch does not know.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput("device is 'cuda', but torch sees no CUDA here: leave it out, or use 'cpu'.")
+    return chosen
+
+
+def build_quantized(checkpoint: "Checkpoint", kind: str, device: "torch.device | str | None") -> "nn.Module":
+    """The network with int4 or int8 weights, taken from KUN_HOME/cache where it was made before."""
+    from kun.adaptation import load_quantized, quantize, quantized_state
+
+    if kind not in _KINDS:
+        raise BadInput(f"quantize is {kind!r}; it is None, 'int4' or 'int8'.")
+    place = _device(device)
+    key = f"{checkpoint.family.name}-{checkpoint.identity[:32]}-{kind}-v{_CACHE_VERSION}"
+    for path in _kept(key):
+        try:
+            state = _read_kept(path)
+            net = _empty(checkpoint)
+            load_quantized(net, state)
+            return net.to(place).eval()
+        except (DamagedFile, BadInput, KeyError, ValueError, RuntimeError):
+            path.unlink(missing_ok=True)  # a cache: made anew below
+    net = quantize(build(checkpoint, "float32", "cpu"), kind)
+    with suppress(NoSpace, OSError):  # the network works without having been kept
+        _keep(key, quantized_state(net))
+    return net.to(place).eval()
+
+
+def _folder() -> Path:
+    return settings().home / "cache" / "quantized"
+
+
+def _kept(key: str) -> Iterator[Path]:
+    """What is kept under `key`; a file's name ends in the SHA-256 of its content."""
+    return iter(sorted(_folder().glob(f"{key}.*.safetensors")))
+
+
+def _read_kept(path: Path) -> "dict[str, torch.Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if sha256(path) != path.name.split(".")[-2]:
+        raise DamagedFile(f"{path} does not match its digest.")
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise DamagedFile(f"{path} cannot be read.") from error
+    os.utime(path)  # the least recently used goes first
+    return state
+
+
+def _keep(key: str, state: "dict[str, torch.Tensor]") -> None:
+    from kun.hub.weights import write_file
+
+    folder = _folder()
+    with new_file(folder / f"{key}.part") as fresh:
+        digest = write_file(fresh, lazy_tensors(state))
+        target = folder / f"{key}.{digest}.safetensors"
+    (folder / f"{key}.part").replace(target)
+    _make_room(folder, target)
+
+
+def _make_room(folder: Path, newest: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    total = 0
+    for path in files:
+        total += path.stat().st_size
+        if total > _CACHE_BYTES and path != newest:
+            path.unlink(missing_ok=True)
+
+
+def lazy_tensors(state: "dict[str, torch.Tensor]") -> dict[str, LazyTensor]:
+    """Tensors of torch in the form in which they are written."""
+    return {name: _lazy(tensor) for name, tensor in state.items()}
+
+
+def _lazy(tensor: "torch.Tensor") -> LazyTensor:
+    import torch
+
+    names = {
+        torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+        torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+        torch.uint8: "U8", torch.bool: "BOOL",
+    }  # fmt: skip
+
+    def read() -> Any:
+        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+        return flat.view(torch.uint8).numpy()
+
+    return LazyTensor(tuple(tensor.shape), read, names[tensor.dtype])

@@ -1,0 +1,147 @@
+"""A network and what belongs to it, written as a checkpoint that `transformers` loads as it stands."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kun.errors import BadInput
+from kun.families import family_of
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.files import Progress, new_folder, silent
+from kun.hub.layout import (
+    LINEAGE,
+    write_card,
+    write_json,
+    write_lineage,
+    write_sentence_layout,
+    write_tokenizer,
+)
+from kun.hub.loading import lazy_tensors
+from kun.hub.weights import write_weights
+from kun.text.chat import ChatTemplate
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import nn
+
+_SENTENCE_FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+_POOLING = "1_Pooling"
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def save_checkpoint(
+    folder: str | Path,
+    net: "nn.Module",
+    *,
+    tokenizer: "Tokenizer",
+    chat_template: ChatTemplate | str | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+    lineage: Mapping[str, Any] | None = None,
+    origin: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Write a checkpoint in the Hugging Face layout, whole or not at all; returns its folder.
+
+    `origin` is the checkpoint that the network came from: special tokens, template, generation config and an
+    encoder's pooling and prompts are its, where they are not given, and it becomes the parent in the lineage. `lineage` may
+    hold name, licence, description, source, parents, recipe, data and metrics.
+
+    Raises `BadInput` for a quantized network, and for a folder that holds something other than a checkpoint;
+    `NoSpace`.
+    """
+    folder = Path(folder).absolute()
+    _check_target(folder)
+    state = net.state_dict()
+    quantized = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)
+    if quantized is not None:
+        raise BadInput(
+            f"A quantized network cannot be saved ({quantized}): load it without quantize and save that."
+        )
+    config = _config(net, generation_config, origin)
+    family = family_of(config)
+    record = _lineage(folder, lineage, origin)
+    with new_folder(folder) as fresh:
+        records = write_weights(fresh, lazy_tensors(family.network_type.to_hf_names(state)), progress)
+        write_json(fresh / "config.json", config)
+        write_tokenizer(fresh, tokenizer, _tokenizer_config(config, tokenizer, chat_template, origin))
+        if family.kind == "decoder":
+            said = (
+                generation_config
+                if generation_config is not None
+                else (origin.generation_config if origin else {})
+            )
+            write_json(fresh / "generation_config.json", dict(said))
+        else:
+            _write_sentence_files(fresh, config, origin)
+        write_lineage(fresh, record, records)
+        write_card(fresh, record, config)
+    return folder
+
+
+def _check_target(folder: Path) -> None:
+    """Nothing but a checkpoint of ours is ever replaced."""
+    if folder.is_file():
+        raise BadInput(f"{folder} is a file: name a folder for the checkpoint.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / LINEAGE).is_file():
+        raise BadInput(f"{folder} holds other things: name a new or empty folder for the checkpoint.")
+
+
+def _config(net: Any, generation: Mapping[str, Any] | None, origin: Checkpoint | None) -> dict[str, Any]:
+    config: dict[str, Any] = net.config.to_hf()
+    known = {**(origin.config if origin else {}), **(generation or {})}
+    ids = {name: known[name] for name in _TOKEN_IDS if known.get(name) is not None and name not in config}
+    dtype = str(next(net.parameters()).dtype).removeprefix("torch.")
+    return config | ids | {"torch_dtype": dtype}
+
+
+def _tokenizer_config(
+    config: dict[str, Any],
+    tokenizer: "Tokenizer",
+    chat_template: ChatTemplate | str | None,
+    origin: Checkpoint | None,
+) -> dict[str, Any]:
+    given = chat_template or (origin.chat_template if origin else None)
+    source = given.source if isinstance(given, ChatTemplate) else given
+    special = given.special_tokens if isinstance(given, ChatTemplate) else {}
+    if not special:
+        named = {name.removesuffix("_id"): _first(config.get(name)) for name in _TOKEN_IDS}
+        special = {name: tokenizer.id_to_token(index) for name, index in named.items() if index is not None}
+    limit = config.get("max_position_embeddings") or config.get("n_positions")
+    base = (
+        origin.tokenizer_config
+        if origin
+        else {"clean_up_tokenization_spaces": False, "model_max_length": limit}
+    )
+    said = {**base, **special, "tokenizer_class": "PreTrainedTokenizerFast"}
+    said.pop("chat_template", None)
+    return said | ({"chat_template": source} if source else {})
+
+
+def _first(value: Any) -> int | None:
+    first = value[0] if isinstance(value, list) and value else value
+    return first if isinstance(first, int) else None
+
+
+def _write_sentence_files(fresh: Path, config: dict[str, Any], origin: Checkpoint | None) -> None:
+    """How an encoder's states become one vector; the mean, where nobody said."""
+    source = origin.path if origin and origin.path.is_dir() else None
+    if source is None or not (source / "modules.json").is_file():
+        write_sentence_layout(fresh, config["hidden_size"], config["max_position_embeddings"], "mean", {})
+        return
+    for name in _SENTENCE_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, fresh / name)
+    if (source / _POOLING / "config.json").is_file():
+        (fresh / _POOLING).mkdir()
+        shutil.copyfile(source / _POOLING / "config.json", fresh / _POOLING / "config.json")
+
+
+def _lineage(folder: Path, said: Mapping[str, Any] | None, origin: Checkpoint | None) -> dict[str, Any]:
+    record: dict[str, Any] = {"name": folder.name}
+    if origin is not None:
+        record |= {key: origin.lineage[key] for key in ("licence",) if key in origin.lineage}
+        record["parents"] = [
+            {"name": origin.lineage.get("name", origin.path.name), "identity": origin.identity}
+        ]
+    return record | dict(said or {})
