@@ -24,7 +24,9 @@ def measure(options: Options) -> Iterable[Row]:
     repeats = 3 if options.quick else 7
     yield _seconds("kun --help", [_timed([*KUN, "--help"]) for _ in range(repeats)], 0.5, 0.2)
     for name in ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"):
-        _load(name, '"int4"')  # the first load quantizes and keeps the result; what is measured is the next ones
+        _load(
+            name, '"int4"'
+        )  # the first load quantizes and keeps the result; what is measured is the next ones
         times = [_load(name, '"int4"') for _ in range(3)]
         yield _seconds(f"load from a checkpoint, int4: {name}", times, 2, 1)
     gguf = _gguf(options)
@@ -56,7 +58,9 @@ def _load(name: str, quantize: str) -> float:
 def _serve() -> float:
     """Seconds from the command to the first answer of the page, the API and the language model's first token."""
     start = time.perf_counter()
-    process = subprocess.Popen([*KUN, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(
+        [*KUN, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
     try:
         assert process.stdout is not None
         for line in process.stdout:

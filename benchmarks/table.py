@@ -53,7 +53,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def as_text(row: Row) -> str:
     verdict = {True: "holds", False: "FALLS SHORT", None: ""}[row.holds]
-    parts = [row.what, row.figure, row.peer, f"at least {row.at_least}" if row.at_least else "", verdict, row.note]
+    parts = [
+        row.what,
+        row.figure,
+        row.peer,
+        f"at least {row.at_least}" if row.at_least else "",
+        verdict,
+        row.note,
+    ]
     return " | ".join(part for part in parts if part)
 
 
