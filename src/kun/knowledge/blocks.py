@@ -5,9 +5,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
-Kind = Literal["text", "markdown", "code", "rows"]
+from kun.knowledge.rows import Kind
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kun.knowledge.blocks import Block, Kind, blocks
-from kun.knowledge.rows import Span
+from kun.knowledge.blocks import Block, blocks
+from kun.knowledge.rows import Kind, Span
 from kun.text.sentences import sentences
 
 if TYPE_CHECKING:

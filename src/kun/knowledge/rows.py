@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Kind = Literal["text", "markdown", "code", "rows"]
 
 
 Vectors = NDArray[np.float32]
@@ -40,6 +42,17 @@ class DocumentInfo:
 
 
 @dataclass(frozen=True)
+class StoredText:
+    """A document's extracted text, how it is to be cut, and the places where its pages begin."""
+
+    id: str
+    source: str
+    text: str
+    kind: Kind
+    pages: list[int]
+
+
+@dataclass(frozen=True)
 class NewDocument:
     """A document to store. `source` is the name it would like; `fallback` leads it where that is taken."""
 
@@ -50,6 +63,8 @@ class NewDocument:
     bytes: int
     modified_ns: int
     text: str
+    kind: Kind
+    pages: Sequence[int]
     spans: Sequence[Span]
     vectors: Vectors
     id: str = field(default_factory=lambda: uuid4().hex)
@@ -84,6 +99,8 @@ def documents_schema() -> "pa.Schema":
             ("bytes", pa.int64()),
             ("modified_ns", pa.int64()),
             ("added_at", pa.float64()),
+            ("kind", pa.string()),
+            ("pages", pa.list_(pa.int64())),
             ("text", pa.large_string()),
         ]
     )
@@ -143,6 +160,8 @@ def document_rows(documents: Sequence[NewDocument], names: dict[str, str]) -> "p
             "bytes": document.bytes,
             "modified_ns": document.modified_ns,
             "added_at": now,
+            "kind": document.kind,
+            "pages": list(document.pages),
             "text": document.text,
         }
         for document in documents
@@ -167,12 +186,12 @@ def assign_names(new: Sequence[NewDocument], known: dict[str, DocumentInfo]) -> 
     return names
 
 
-def visible(rows: "pa.Table", texts: list[tuple[str, str, str]], dimensions: int) -> Table:
+def visible(rows: "pa.Table", texts: list[StoredText], dimensions: int) -> Table:
     """The passages that committed documents name, each with its text, by document and place.
 
-    `texts` holds (source, text, id) of each document. Raises `Incomplete` when a document misses passages.
+    Raises `Incomplete` when a document misses passages.
     """
-    order = {identity: place for place, (_, _, identity) in enumerate(texts)}
+    order = {text.id: place for place, text in enumerate(texts)}
     columns = {
         name: rows.column(name).to_numpy()
         for name in ("document", "place", "places", "start", "end", "heading", "page")
@@ -187,9 +206,9 @@ def visible(rows: "pa.Table", texts: list[tuple[str, str, str]], dimensions: int
     documents = [texts[place] for place in which]
     places = columns["place"][chosen].tolist()
     return Table(
-        ids=[f"{document[2]}-{place}" for document, place in zip(documents, places, strict=True)],
-        texts=[d[1][a:b] for d, a, b in zip(documents, starts.tolist(), ends.tolist(), strict=True)],
-        sources=[document[0] for document in documents],
+        ids=[f"{document.id}-{place}" for document, place in zip(documents, places, strict=True)],
+        texts=[d.text[a:b] for d, a, b in zip(documents, starts.tolist(), ends.tolist(), strict=True)],
+        sources=[document.source for document in documents],
         headings=columns["heading"][chosen].tolist(),
         pages=columns["page"][chosen].astype(np.int32),
         starts=starts.astype(np.int64),

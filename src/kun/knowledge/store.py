@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from kun.knowledge.rows import (
     Incomplete,
     NewDocument,
     Span,
+    StoredText,
     Table,
     Vectors,
     assign_names,
@@ -88,7 +90,7 @@ class Store:
 
     def documents_info(self) -> list[DocumentInfo]:
         """Every document, by name, without its text."""
-        names = [name for name in documents_schema().names if name != "text"]
+        names = [field.name for field in fields(DocumentInfo)]
         with _translated(self.manifest.name, self.path):
             rows = self._table("documents").search().select(names).limit(None).to_arrow()
             infos = [DocumentInfo(**row) for row in rows.to_pylist()]
@@ -96,7 +98,7 @@ class Store:
 
     def documents(self) -> dict[str, str]:
         """The whole extracted text of every document, by name."""
-        return {source: text for source, text, _ in self._texts()}
+        return {document.source: document.text for document in self._texts()}
 
     def text(self, source: str) -> str | None:
         """The text of one document; None when there is none of that name."""
@@ -121,7 +123,7 @@ class Store:
                 with _translated(manifest.name, self.path):
                     rows = self._table(manifest.passages_table).to_arrow()
                 table = visible(rows, texts, manifest.dimensions)
-                return version, table, {source: text for source, text, _ in texts}
+                return version, table, {document.source: document.text for document in texts}
             time.sleep(0.05 * attempt)
         raise DamagedFile(
             f"Passages of the knowledge base {manifest.name} are missing in {self.path}:"
@@ -135,13 +137,12 @@ class Store:
             column = table.search().select(["document"]).limit(None).to_arrow().column("document")
         return {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
 
-    def _texts(self) -> list[tuple[str, str, str]]:
-        """(source, text, id) of every document, by name."""
+    def _texts(self) -> list[StoredText]:
+        """The text of every document, by name."""
         with _translated(self.manifest.name, self.path):
-            query = self._table("documents").search().select(["source", "text", "id"])
-            columns = query.limit(None).to_arrow().to_pydict()
-        rows = zip(*(columns[name] for name in ("source", "text", "id")), strict=True)
-        return sorted(rows)
+            names = [field.name for field in fields(StoredText)]
+            rows = self._table("documents").search().select(names).limit(None).to_arrow().to_pylist()
+        return sorted((StoredText(**row) for row in rows), key=lambda document: document.source)
 
     # Writing
 
@@ -192,12 +193,12 @@ class Store:
     def reindex(
         self,
         manifest: Manifest,
-        embedded: Callable[[Iterable[tuple[str, str, str]]], Iterable[tuple[str, Sequence[Span], Vectors]]],
+        embedded: Callable[[list[StoredText]], Iterable[tuple[str, Sequence[Span], Vectors]]],
     ) -> None:
         """Write all passages again into a fresh table, then switch to it, and to `manifest`, in one step.
 
-        `embedded` takes (source, text, id) of each document and gives (id, spans, vectors) back. The lock is
-        held throughout: this is a writer's longest job.
+        `embedded` takes the documents and gives (id, spans, vectors) back. The lock is held throughout: this is
+        a writer's longest job.
         """
         with self._writing(sweep=False) as old:
             fresh = manifest.after(old)

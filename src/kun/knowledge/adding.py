@@ -1,0 +1,259 @@
+"""From files to stored passages: what changed is read, cut, embedded across files, and committed in batches."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from kun.errors import EncoderMismatch, KunError
+from kun.knowledge.cut import BUDGET, cut
+from kun.knowledge.folder import Found, find, path_key
+from kun.knowledge.manifest import Manifest
+from kun.knowledge.rows import DocumentInfo, NewDocument, Span, StoredText, Vectors
+from kun.knowledge.store import Store
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BATCH = 256  # passages embedded, and committed, at a time
+_HEADING_TOKENS = 96  # what the headings above a passage may take of the encoder's context
+_RACY_NS = 2_000_000_000  # a file changed this shortly before it was stored may change again unnoticed
+
+
+class Progress(Protocol):
+    """How long work tells where it is: (stage, done, total), and a word on what it is at."""
+
+    def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None: ...
+
+
+class EncoderLike(Protocol):
+    """What a knowledge base needs of an encoder: see `kun.knowledge.encoder.Encoder`."""
+
+    name: str
+    identity: str
+    dimensions: int
+    max_tokens: int
+    tokenizer: "Tokenizer"
+
+    def embed(self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None) -> Any:
+        """Unit vectors, float32 [n, dimensions]."""
+
+
+@dataclass
+class Report:
+    """What adding did, by document: `failed` says why for each, and nothing already stored was lost by it."""
+
+    added: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A document read and cut, not yet embedded."""
+
+    found: Found
+    digest: str
+    bytes: int
+    modified_ns: int
+    text: StoredText
+    spans: list[Span]
+
+
+class Adding:
+    """One call of `KnowledgeBase.add`."""
+
+    def __init__(self, store: Store, encoder: Callable[[], EncoderLike], progress: Progress | None) -> None:
+        self._store, self._open_encoder, self._progress = store, encoder, progress
+        self._known = {info.path: info for info in store.documents_info()}
+        self._report = Report()
+        self._restamped: list[DocumentInfo] = []
+        self._done = self._total = self._embedded = 0
+        self._began = time.monotonic()
+
+    def run(self, paths: Iterable[Path]) -> Report:
+        """Add files and folders. Raises `NotFound` before anything is written, `NoSpace`, `Busy`."""
+        paths = list(paths)
+        listed = [find(path) for path in paths]
+        found = {item.key: item for items in listed for item in items}
+        self._total = len(found)
+        self._tell("")
+        for batch in self._batches(self._drafts(found.values())):
+            self._commit(batch)
+        self._store.restamp(self._restamped)
+        self._remove_vanished(paths, found)
+        self._store.compact()
+        self._tell("")
+        return self._report
+
+    def _drafts(self, found: Iterable[Found]) -> Iterator[_Draft]:
+        for item in found:
+            try:
+                draft = self._draft(item)
+            except (KunError, OSError, MemoryError, RecursionError) as error:
+                draft = None
+                self._fail(item, error)
+            if draft:
+                yield draft
+            else:
+                self._done += 1
+            self._tell(item.name)
+
+    def _draft(self, item: Found) -> _Draft | None:
+        """The document, read and cut; None when it is as it was."""
+        from kun.knowledge.read import read
+
+        status = item.file.stat()
+        known = self._known.get(item.key)
+        if known and _looks_unchanged(known, status):
+            self._report.unchanged.append(known.source)
+            return None
+        digest = _digest(item.file)
+        twin = known or self._moved(item, digest)
+        if twin and twin.digest == digest:
+            self._restamped.append(
+                replace(twin, path=item.key, bytes=status.st_size, modified_ns=status.st_mtime_ns)
+            )
+            self._report.unchanged.append(twin.source)
+            return None
+        extracted = read(item.file)
+        text = StoredText("", item.name, extracted.text, extracted.kind, extracted.pages)
+        spans = spans_of(text, self._open_encoder())
+        return _Draft(item, digest, status.st_size, status.st_mtime_ns, text, spans)
+
+    def _moved(self, item: Found, digest: str) -> DocumentInfo | None:
+        """The stored document of this name and content whose file is gone: its folder was moved."""
+        for info in self._known.values():
+            if info.source == item.name and info.digest == digest and not Path(info.path).exists():
+                return info
+        return None
+
+    def _fail(self, item: Found, error: Exception) -> None:
+        known = self._known.get(item.key)
+        why = str(error) if isinstance(error, KunError) else f"{item.name} cannot be read: {_reason(error)}."
+        self._report.failed[known.source if known else item.name] = (
+            f"{why} What it held before is still there." if known else why
+        )
+
+    def _batches(self, drafts: Iterator[_Draft]) -> Iterator[list[_Draft]]:
+        batch: list[_Draft] = []
+        for draft in drafts:
+            batch.append(draft)
+            if sum(len(each.spans) for each in batch) >= BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _commit(self, batch: list[_Draft]) -> None:
+        encoder = self._open_encoder()
+        vectors = embed([(draft.text, draft.spans) for draft in batch], encoder, self._tell_embedded)
+        documents = [
+            NewDocument(
+                source=draft.found.name,
+                fallback=draft.found.folder,
+                path=draft.found.key,
+                digest=draft.digest,
+                bytes=draft.bytes,
+                modified_ns=draft.modified_ns,
+                text=draft.text.text,
+                kind=draft.text.kind,
+                pages=draft.text.pages,
+                spans=draft.spans,
+                vectors=rows,
+            )
+            for draft, rows in zip(batch, vectors, strict=True)
+        ]
+        names = self._store.commit(documents, lambda manifest: check_encoder(manifest, encoder))
+        for document in documents:
+            known = document.path in self._known
+            (self._report.replaced if known else self._report.added).append(names[document.path])
+        self._done += len(batch)
+        self._tell(batch[-1].found.name)
+
+    def _remove_vanished(self, paths: Sequence[Path], found: dict[str, Found]) -> None:
+        """Remove what was once added from these folders and is no longer there."""
+        roots = [path_key(path.expanduser().resolve()).rstrip(os.sep) + os.sep for path in paths]
+        moved = {info.id for info in self._restamped}
+        gone = [
+            info
+            for key, info in self._known.items()
+            if key not in found and info.id not in moved and any(key.startswith(root) for root in roots)
+        ]
+        self._store.remove(info.id for info in gone)
+        self._report.removed += sorted(info.source for info in gone)
+
+    def _tell_embedded(self, count: int, name: str) -> None:
+        self._embedded += count
+        self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        if self._progress:
+            rate = self._embedded / max(time.monotonic() - self._began, 1e-3)
+            detail = f"{rate:.0f} passages/s {name}" if self._embedded else name
+            self._progress("adding", self._done, self._total, detail.strip())
+
+
+def spans_of(text: StoredText, encoder: EncoderLike) -> list[Span]:
+    """The passages of a document, short enough for the encoder with the headings above them."""
+    budget = max(16, min(BUDGET, encoder.max_tokens - _HEADING_TOKENS))
+    return cut(text.text, encoder.tokenizer, kind=text.kind, pages=text.pages, budget=budget)
+
+
+def embed(
+    documents: Sequence[tuple[StoredText, Sequence[Span]]],
+    encoder: EncoderLike,
+    tell: Callable[[int, str], None],
+) -> list[Vectors]:
+    """The vectors of each document's passages, `BATCH` passages at a time whichever documents they are of."""
+    texts = [_with_heading(text.text, span) for text, spans in documents for span in spans]
+    owners = [text.source for text, spans in documents for _ in spans]
+    vectors = np.empty((len(texts), encoder.dimensions), dtype=np.float32)
+    for start in range(0, len(texts), BATCH):
+        part = texts[start : start + BATCH]
+        vectors[start : start + len(part)] = encoder.embed(part, kind="passage")
+        tell(len(part), owners[start])
+    ends = np.cumsum([len(spans) for _, spans in documents])
+    return list(np.split(vectors, ends[:-1]))
+
+
+def check_encoder(manifest: Manifest, encoder: EncoderLike) -> None:
+    """Raises `EncoderMismatch` unless the vectors of this knowledge base are that encoder's."""
+    if manifest.identity != encoder.identity:
+        raise EncoderMismatch(
+            f"The knowledge base {manifest.name} was indexed by {manifest.encoder}, not by this {encoder.name}:"
+            f" use that encoder, or index it again with `kun kb reindex {manifest.name} --encoder {encoder.name}`."
+        )
+
+
+def _with_heading(text: str, span: Span) -> str:
+    """What is embedded: the passage under the path of its headings, unless it begins with all of it."""
+    passage = text[span.start : span.end]
+    missing = [title for title in span.heading.split(" > ") if title and title not in passage[:400]]
+    return f"{' > '.join(missing)}\n{passage}" if missing else passage
+
+
+def _looks_unchanged(known: DocumentInfo, status: os.stat_result) -> bool:
+    """By size and time, where the time tells: not for a file that was changed just as it was stored."""
+    settled = status.st_mtime_ns + _RACY_NS < known.added_at * 1e9
+    return settled and (known.bytes, known.modified_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

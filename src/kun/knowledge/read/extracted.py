@@ -1,0 +1,14 @@
+"""What reading a file gives."""
+
+from dataclasses import dataclass, field
+
+from kun.knowledge.rows import Kind
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The text of a document, how it is to be cut, and the places in it where its pages (or slides) begin."""
+
+    text: str
+    kind: Kind
+    pages: list[int] = field(default_factory=list)

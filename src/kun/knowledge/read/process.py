@@ -1,0 +1,107 @@
+"""The process that reads PDF, Office and HTML: kept for many files, ended when one takes too long or too much."""
+
+import atexit
+import json
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from kun.errors import BadInput, DamagedFile, KunError, TooLarge, Unavailable, UnsupportedFormat
+from kun.knowledge.folder import printable
+from kun.knowledge.read.extracted import Extracted
+from kun.settings import settings
+
+SECONDS = 300.0  # for one file
+_MEMORY = 3 * 2**30  # bytes of address space
+_CHUNK = 2**20
+_ERRORS: dict[str, type[KunError]] = {
+    error.__name__: error for error in (BadInput, DamagedFile, TooLarge, Unavailable, UnsupportedFormat)
+}
+
+
+class _Reader:
+    """One process, one file at a time: a line of JSON each way."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+        """The answer; None when there was none in time or the process died."""
+        with self._lock:
+            process = self._running()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            answer = None
+            try:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+                answer = _line(process.stdout, time.monotonic() + seconds, 8 * settings().max_file_bytes)
+            except OSError:
+                pass  # it died before it could be asked
+            finally:
+                if answer is None:
+                    self._end()
+            return answer
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "kun.knowledge.read.worker", str(_MEMORY)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the program, which then ends this process itself
+            )
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            self._end()
+
+
+_reader = _Reader()
+atexit.register(_reader.close)
+
+
+def convert(file: Path, format: str) -> Extracted:
+    """The text of a PDF, Office or HTML file. Raises what the worker found wrong, `DamagedFile` if it gave up."""
+    name = printable(file.name)
+    request = {"file": str(file), "name": name, "format": format, "most": settings().max_file_bytes}
+    answer = _reader.ask(request, SECONDS)
+    if answer is None:
+        raise DamagedFile(
+            f"{name} takes more than {SECONDS:.0f} seconds or {_MEMORY // 2**30} GB to read:"
+            " it is damaged, or should be split."
+        )
+    if "error" in answer:
+        raise _ERRORS.get(answer["error"], DamagedFile)(answer["message"])
+    return Extracted(answer["text"], answer["kind"], answer["pages"])
+
+
+def _line(stream: IO[bytes], deadline: float, most: int) -> dict[str, Any] | None:
+    """The next line as JSON, None at the end of the stream, after the deadline, or beyond `most` bytes."""
+    parts: list[bytes] = []
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not parts or not parts[-1].endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                return None
+            part = stream.read1(_CHUNK)  # type: ignore[attr-defined]  # a buffered pipe has it
+            parts.append(part)
+            if not part or sum(map(len, parts)) > most:
+                return None
+    answer: dict[str, Any] = json.loads(b"".join(parts))
+    return answer

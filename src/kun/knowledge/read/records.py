@@ -1,0 +1,125 @@
+"""Rows and records as text that can be searched: every row carries the names of its columns."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kun.knowledge.read.extracted import Extracted
+
+_SNIFFED = 16_384
+_MAX_CELL = 1_000_000
+_MAX_DEPTH = 64
+
+
+def from_separated(text: str, separator: str | None = None) -> Extracted:
+    """CSV or TSV: one line a row, `name: value; name: value`. Without a row of names, `value; value`."""
+    csv.field_size_limit(_MAX_CELL)
+    rows = csv.reader(io.StringIO(text), delimiter=separator or _separator(text))
+    try:
+        lines = list(row_lines(rows))
+    except csv.Error:  # no table after all: the text as it stands
+        return Extracted(text, "rows")
+    return Extracted("".join(lines), "rows")
+
+
+def row_lines(rows: Iterator[list[Any]]) -> Iterator[str]:
+    """The lines of a table whose first row holds names, unless one of those is empty or a number."""
+    names: list[str] | None = None
+    for number, row in enumerate(rows):
+        cells = [_cell(cell) for cell in row]
+        if number == 0 and cells and all(cell and not _is_number(cell) for cell in cells):
+            names = cells
+            continue
+        yield from _line(names or [], cells)
+    if names is not None and number == 0:
+        yield "; ".join(names) + "\n"
+
+
+def _line(names: list[str], cells: list[str]) -> Iterator[str]:
+    shown = [
+        f"{names[place]}: {cell}" if place < len(names) else cell for place, cell in enumerate(cells) if cell
+    ]
+    if shown:
+        yield "; ".join(shown) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "").replace("-", "").replace("%", "").strip().isdigit()
+
+
+def _separator(text: str) -> str:
+    """The likeliest of the common ones, by how evenly it parts the first lines."""
+    lines = [line for line in text[:_SNIFFED].splitlines() if line.strip()][:20]
+    counts = {mark: [line.count(mark) for line in lines] for mark in ",;\t|"}
+    return max(counts, key=lambda mark: (min(counts[mark], default=0), sum(counts[mark])))
+
+
+def from_json(text: str) -> Extracted:
+    """JSON: one line a record of a list, or a line for each value of an object; as it stands if it is none.
+
+    A notebook gives its cells, code between fences.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return Extracted(text, "code")
+    if isinstance(value, dict) and isinstance(value.get("cells"), list) and "nbformat" in value:
+        return Extracted(_notebook(value["cells"]), "markdown")
+    if isinstance(value, list):
+        return Extracted("".join(map(_record, value)), "rows")
+    return Extracted("".join(f"{line}\n" for line in _flat(value)), "rows")
+
+
+def from_json_lines(text: str) -> Extracted:
+    """JSON Lines: one line a record; a line that is no JSON stays as it is."""
+    return Extracted("".join(map(_json_line, text.split("\n"))), "rows")
+
+
+def _json_line(line: str) -> str:
+    if not line.strip():
+        return ""
+    try:
+        return _record(json.loads(line))
+    except (ValueError, RecursionError):
+        return line + "\n"
+
+
+def _record(value: Any) -> str:
+    return "; ".join(_flat(value)) + "\n"
+
+
+def _flat(value: Any, path: str = "", depth: int = 0) -> Iterator[str]:
+    """`path.to.key: value` for every value inside."""
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key), depth + 1)
+    elif isinstance(value, list) and depth < _MAX_DEPTH and any(isinstance(v, dict | list) for v in value):
+        for inner in value:
+            yield from _flat(inner, path, depth + 1)
+    else:
+        shown = ", ".join(map(_value, value)) if isinstance(value, list) else _value(value)
+        if shown:
+            yield f"{path}: {shown}" if path else shown
+
+
+def _value(value: Any) -> str:
+    """A string on one line, anything else as JSON."""
+    if value is None:
+        return ""
+    return " ".join(value.split()) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _notebook(cells: list[Any]) -> str:
+    parts = []
+    for cell in cells:
+        source = cell.get("source", "") if isinstance(cell, dict) else ""
+        body = "".join(map(str, source)) if isinstance(source, list) else str(source)
+        is_code = isinstance(cell, dict) and cell.get("cell_type") == "code"
+        parts.append(f"```\n{body}\n```\n\n" if is_code else f"{body}\n\n")
+    return "".join(parts)
