@@ -202,9 +202,7 @@ class Store:
         """
         with self._writing(sweep=False) as old:
             fresh = manifest.after(old)
-            table = self._database.create_table(
-                fresh.passages_table, schema=passages_schema(fresh.dimensions), mode="overwrite"
-            )
+            table = _fresh_passages(self._database, self.path, fresh)
             for identity, spans, vectors in embedded(self._texts()):
                 table.add(span_rows(identity, spans, vectors, fresh.dimensions))
             fresh.write(self.path)
@@ -257,6 +255,13 @@ def _connect(path: Path) -> Any:
     import lancedb
 
     return lancedb.connect(str(path / "tables"), read_consistency_interval=timedelta(0))
+
+
+def _fresh_passages(database: Any, path: Path, manifest: Manifest) -> Any:
+    """An empty table of passages, in the place of what one that died may have left there."""
+    if (path / "tables" / f"{manifest.passages_table}.lance").exists():
+        database.drop_table(manifest.passages_table)
+    return database.create_table(manifest.passages_table, schema=passages_schema(manifest.dimensions))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
