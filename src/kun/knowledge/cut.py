@@ -123,7 +123,7 @@ def _parts(section: list[Block], block: Block) -> bool:
     last = section[-1]
     if block.page != last.page:
         return True
-    if all(part.is_heading for part in section):
+    if last.is_heading:
         return False
     return block.is_heading or block.heading != last.heading
 

@@ -88,5 +88,9 @@ def _is_nearly_utf8(content: bytes) -> bool:
 def _likeliest(content: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(content[:_SAMPLE]).best()
-    return content.decode(best.encoding, "replace") if best else None
+    matches = from_bytes(content[:_SAMPLE])
+    best = matches.best()
+    if best is None:
+        return None
+    western = (match for match in matches if match.encoding == "cp1252" and match.chaos <= best.chaos)
+    return content.decode(next(western, best).encoding, "replace")
