@@ -44,8 +44,8 @@ def save_checkpoint(
     """Write a checkpoint in the Hugging Face layout, whole or not at all; returns its folder.
 
     `origin` is the checkpoint that the network came from: special tokens, template, generation config and an
-    encoder's pooling and prompts are its, where they are not given, and it becomes the parent in the lineage. `lineage` may
-    hold name, licence, description, source, parents, recipe, data and metrics.
+    encoder's pooling and prompts are its, where they are not given, and it becomes the parent in the lineage.
+    `lineage` may hold name, licence, description, source, parents, recipe, data and metrics.
 
     Raises `BadInput` for a quantized network, and for a folder that holds something other than a checkpoint;
     `NoSpace`.
@@ -106,7 +106,8 @@ def _tokenizer_config(
     special = given.special_tokens if isinstance(given, ChatTemplate) else {}
     if not special:
         named = {name.removesuffix("_id"): _first(config.get(name)) for name in _TOKEN_IDS}
-        special = {name: tokenizer.id_to_token(index) for name, index in named.items() if index is not None}
+        texts = {name: tokenizer.id_to_token(index) for name, index in named.items() if index is not None}
+        special = {name: text for name, text in texts.items() if text is not None}
     limit = config.get("max_position_embeddings") or config.get("n_positions")
     base = (
         origin.tokenizer_config

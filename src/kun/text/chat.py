@@ -25,6 +25,7 @@ from kun.errors import BadInput
 
 _LONGEST_SOURCE = 2**20
 _LONGEST_TEXT = 2**25
+_MOST_TEXT = 2**28
 _MOST_STEPS = 1_000_000
 _SECONDS = 10.0
 _WIDE_FIELD = re.compile(r"\d{5}|\*")
@@ -38,16 +39,22 @@ class _TooMuch(Exception):
 
 
 class _Budget:
-    """What one rendering may use: steps of loops and calls, seconds, and characters of any one text."""
+    """What one rendering may use: steps of loops and calls, seconds, and characters, of one text and of all."""
 
     def __init__(self) -> None:
         self._steps = _MOST_STEPS
+        self._characters = _MOST_TEXT
         self._until = time.monotonic() + _SECONDS
 
     def spend(self, steps: int = 1) -> None:
         self._steps -= steps
         if self._steps < 0 or time.monotonic() > self._until:
             raise _TooMuch("it runs too long")
+
+    def make(self, characters: int) -> None:
+        self._characters -= characters
+        if characters > _LONGEST_TEXT or self._characters < 0:
+            raise _TooMuch("it makes too much text")
 
     @property
     def steps(self) -> int:
@@ -58,8 +65,8 @@ _budget: ContextVar[_Budget] = ContextVar("_budget")
 
 
 def _sized(size: int) -> None:
-    if size > _LONGEST_TEXT:
-        raise _TooMuch("it makes too much text")
+    """Called before a text or list of `size` is made."""
+    _budget.get().make(size)
 
 
 class ChatTemplate:
@@ -126,8 +133,10 @@ def _bounded_join(pieces: Iterable[str]) -> str:
     for piece in pieces:
         text = str(piece)
         size += len(text)
-        _sized(size)
+        if size > _LONGEST_TEXT:
+            break
         parts.append(text)
+    _sized(size)
     return "".join(parts)
 
 
@@ -175,7 +184,8 @@ def _check_format(pattern: str) -> None:
 
 def _check_call(obj: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Methods of texts and numbers that make much out of little."""
-    owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
+    method = getattr(obj, "__wrapped__", obj)  # Jinja wraps str.format
+    owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
     if isinstance(owner, int) and name == "to_bytes":
         raise _TooMuch("it turns numbers into bytes")
     if not isinstance(owner, str | bytes):

@@ -134,17 +134,18 @@ class _SentencePiece:
 
     def push(self, index: int, token: str) -> str:
         if byte := _BYTE.fullmatch(token):
-            self._pending += bytes([int(byte[1], 16)])
-            return self._strip(self._whole_characters())
+            return self._strip(self._push_byte(bytes([int(byte[1], 16)])))
         return self._strip(self._give_up() + token.replace("▁", " "))
 
-    def _whole_characters(self) -> str:
+    def _push_byte(self, byte: bytes) -> str:
         try:
-            text = self._pending.decode()
+            text = (self._pending + byte).decode()
         except UnicodeDecodeError as error:
             if error.reason == "unexpected end of data":
+                self._pending += byte
                 return ""
-            return self._give_up()
+            # what was waiting is lost, but this byte may begin a character
+            return self._give_up() + self._push_byte(byte) if self._pending else _UNKNOWN
         self._pending = b""
         return text
 
