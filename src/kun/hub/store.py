@@ -47,6 +47,8 @@ def resolve(name: str | Path) -> Path:
     Raises `ModelNotFound`, which says how to pull it, or names the nearest names.
     """
     text = str(name)
+    if not text.strip():
+        raise not_found(text)
     if isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name:
         folder = model_folder(name)
         if (folder / "config.json").is_file():

@@ -64,7 +64,7 @@ def read_header(path: Path) -> dict[str, Entry]:
         entries = {name: _entry(path, name, said, 8 + length) for name, said in header.items()}
     except FileNotFoundError as error:
         raise DamagedFile(f"{path} is missing: {_MEND}") from error
-    except (struct.error, ValueError, AttributeError, RecursionError) as error:
+    except (struct.error, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{path} has no readable safetensors header: {_MEND}") from error
     _check_layout(path, entries, 8 + length, size)
     return entries
