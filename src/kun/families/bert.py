@@ -205,23 +205,43 @@ class Bert(nn.Module):
         `last_hidden_state` [1, total, d_model] is packed likewise. Raises BadInput for an id or token type
         that the tables lack and for a position beyond them.
         """
-        words = embed(self.embeddings.words, self.config.vocab_size, input_ids, inputs_embeds)
-        if lengths is None:
-            mask = check_mask(attention_mask, words.shape[:2])
-            positions, sight = positions_of(mask, words.shape[1], words.device), Sight(_seen(mask))
-            starts = None if mask is None else mask.long().argmax(dim=1)
-        else:
-            positions, sight = _packed(lengths, words)
+        if lengths is not None:
+            x, sight = self.embedded_rows(input_ids, token_type_ids, lengths, inputs_embeds)
             starts = None
-        check_positions(positions, self.config.max_positions)
-        types = torch.zeros_like(positions) if token_type_ids is None else token_type_ids
-        check_ids(types, self.config.token_types)
-        x = self.embeddings(words, positions, types)
+        else:
+            words = embed(self.embeddings.words, self.config.vocab_size, input_ids, inputs_embeds)
+            mask = check_mask(attention_mask, words.shape[:2])
+            x = self._embedded(words, positions_of(mask, words.shape[1], words.device), token_type_ids)
+            sight, starts = Sight(_seen(mask)), None if mask is None else mask.long().argmax(dim=1)
         for layer in self.layers:
             x = layer(x, sight)
-        return EncoderOutput(x, self._pool(x, sight, starts))
+        return EncoderOutput(x, self.pooled(x, sight, starts))
 
-    def _pool(self, x: Tensor, sight: Sight, starts: Tensor | None) -> Tensor | None:
+    def embedded_rows(
+        self,
+        input_ids: Tensor | None,
+        token_type_ids: Tensor | None,
+        lengths: Sequence[int],
+        inputs_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Sight]:
+        """What packed rows bring to the first layer: their states [1, total, d_model], and who sees whom."""
+        words = embed(self.embeddings.words, self.config.vocab_size, input_ids, inputs_embeds)
+        bounds = [0, *accumulate(lengths)]
+        if not lengths or min(lengths) < 1 or words.shape[:2] != (1, bounds[-1]):
+            raise BadInput(
+                f"Packed rows of {list(lengths)} tokens do not fit the shape {list(words.shape[:2])}."
+            )
+        positions = torch.cat([torch.arange(length, device=words.device) for length in lengths])
+        return self._embedded(words, positions[None], token_type_ids), Sight(bounds=bounds)
+
+    def _embedded(self, words: Tensor, positions: Tensor, types: Tensor | None) -> Tensor:
+        check_positions(positions, self.config.max_positions)
+        types = torch.zeros_like(positions) if types is None else types
+        check_ids(types, self.config.token_types)
+        embedded: Tensor = self.embeddings(words, positions, types)
+        return embedded
+
+    def pooled(self, x: Tensor, sight: Sight, starts: Tensor | None) -> Tensor | None:
         """tanh of a projection of each row's first real token: [rows, d_model]."""
         if self.pooler is None:
             return None
@@ -263,15 +283,6 @@ def _seen(mask: Tensor | None) -> Tensor | None:
         return None
     itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     return mask[:, None, None, :] | itself
-
-
-def _packed(lengths: Sequence[int], words: Tensor) -> tuple[Tensor, Sight]:
-    """Positions [1, total] of packed rows, and that each sees its own tokens."""
-    bounds = [0, *accumulate(lengths)]
-    if not lengths or min(lengths) < 1 or words.shape[:2] != (1, bounds[-1]):
-        raise BadInput(f"Packed rows of {list(lengths)} tokens do not fit the shape {list(words.shape[:2])}.")
-    positions = torch.cat([torch.arange(length, device=words.device) for length in lengths])
-    return positions[None], Sight(bounds=bounds)
 
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
