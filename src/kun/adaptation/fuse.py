@@ -1,0 +1,185 @@
+"""A quantized decoder as one compiled call per step, where it can be: tens of microseconds of Python a token."""
+
+import ctypes
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from kun.adaptation import native
+from kun.adaptation.quantize import QuantizedLinear
+from kun.blocks.cache import CacheStep
+from kun.families.decoder import embed
+from kun.families.llama import Layer, Llama
+from kun.families.network import DecoderOutput, check_positions
+
+EVERYTHING = 2**30
+"""A window that no context fills."""
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        ("qkv", native.Matrix * 3),
+        ("o", native.Matrix),
+        ("gate_up", native.Matrix * 2),
+        ("down", native.Matrix),
+        ("attention_norm", ctypes.c_void_p),
+        ("mlp_norm", ctypes.c_void_p),
+        ("window", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
+    )
+
+
+class _Decoder(ctypes.Structure):
+    _fields_ = (
+        ("layers", ctypes.POINTER(_Layer)),
+        ("head", native.Matrix),
+        ("norm", ctypes.c_void_p),
+        ("frequencies", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
+        ("norm_eps", ctypes.c_float),
+        ("rotary_scale", ctypes.c_float),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        ("net", ctypes.POINTER(_Decoder)),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("x", "positions", "slots", "row_starts", "before", "tables", "wanted", "keys", "values")
+        ),
+        ("layer_bytes", ctypes.c_uint64),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("total", "rows", "max_pages", "wanted_count", "page_size", "is_bfloat16")
+        ),
+        ("logits", ctypes.c_void_p),
+    )
+
+
+class FusedLlama(nn.Module):
+    """A quantized LLaMA-type network that runs its steps over a cache in compiled code, all layers in one call.
+
+    It shares its weights with `net`, which runs every other call. Its steps agree with those of `net` up to
+    float32 rounding, and a row's logits are the same bits whatever other rows are in the step.
+    """
+
+    def __init__(self, net: Llama) -> None:
+        super().__init__()
+        self.net, self.config = net, net.config
+        frequencies = net.rotary.frequencies(0, torch.device("cpu")).float().contiguous()
+        layers = (_Layer * len(net.layers))(*(_layer(cast(Layer, layer)) for layer in net.layers))
+        config = net.config
+        self._decoder = _Decoder(
+            layers,
+            _matrix(cast(QuantizedLinear, net.lm_head)),
+            net.norm.weight.data_ptr(),
+            frequencies.data_ptr(),
+            *(getattr(config, n) for n in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
+            config.norm_eps,
+            net.rotary.scale,
+        )
+        self._kept = (frequencies, layers)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("net"), name)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
+    ) -> DecoderOutput:
+        """As `Llama.forward`: logits [b, t, vocabulary], or [1, m, vocabulary] of a step's m wanted tokens."""
+        if cache is None or cache.cache.keys.dtype not in (torch.float32, torch.bfloat16):
+            return self.net(
+                input_ids,
+                attention_mask,
+                inputs_embeds=inputs_embeds,
+                positions=positions,
+                cache=cache,
+                logits_at=logits_at,
+            )
+        places = cache.positions if positions is None else positions
+        check_positions(places, self.config.context_length)
+        x = embed(self.net.embed, self.config.vocab_size, input_ids, inputs_embeds)
+        return DecoderOutput(self._step(x, places, cache, logits_at))
+
+    def _step(self, x: Tensor, positions: Tensor, cache: CacheStep, logits_at: Tensor | None) -> Tensor:
+        total, pages = cache.total, cache.cache
+        if x.shape[:2] != (1, total) or positions.numel() != total:
+            return self.net(inputs_embeds=x, positions=positions, cache=cache, logits_at=logits_at).logits
+        wanted = None if logits_at is None else logits_at.long().contiguous()
+        count = total if wanted is None else len(wanted)
+        if wanted is not None and count and not 0 <= int(wanted.min()) <= int(wanted.max()) < total:
+            raise IndexError(f"Logits were asked for outside the {total} tokens of the step.")
+        states = torch.empty(max(total, count), x.shape[2], dtype=torch.float32)
+        states[:total] = x[0]
+        logits = torch.empty(1, count, self.config.vocab_size, dtype=torch.float32)
+        positions = positions.long().contiguous()
+        step = _Step(
+            ctypes.pointer(self._decoder),
+            states.data_ptr(),
+            positions.data_ptr(),
+            cache.slots.data_ptr(),
+            cache.row_starts.data_ptr(),
+            cache.before.data_ptr(),
+            cache.tables.data_ptr(),
+            None if wanted is None else wanted.data_ptr(),
+            pages.keys.data_ptr(),
+            pages.values.data_ptr(),
+            pages.keys[0].numel() * pages.keys.element_size(),
+            total,
+            len(cache.lengths),
+            cache.tables.shape[1],
+            count,
+            pages.page_size,
+            pages.keys.dtype == torch.bfloat16,
+            logits.data_ptr(),
+        )
+        if native.library().kun_step(ctypes.byref(step)):
+            raise MemoryError(f"There is no memory for a step of {total} tokens.")
+        return logits
+
+
+def fuse(net: nn.Module) -> nn.Module:
+    """`net` fitted for decoding on the CPU, with the same calls; `net` itself where no compiled step fits it.
+
+    The result shares the weights of `net`. That fits so far: quantized LLaMA-type networks.
+    """
+    return FusedLlama(net) if isinstance(net, Llama) and _fits(net) and native.available() else net
+
+
+def _fits(net: Llama) -> bool:
+    """Whole in 4 or 8 bits on the CPU, with heads of whole vectors."""
+    linears = [module for module in net.modules() if isinstance(module, QuantizedLinear)]
+    everywhere = len(linears) == 7 * len(net.layers) + 1 and isinstance(net.lm_head, QuantizedLinear)
+    on_cpu = all(module.codes.device.type == "cpu" for module in linears)
+    return everywhere and on_cpu and net.config.d_head % 16 == 0
+
+
+def _layer(layer: Layer) -> _Layer:
+    attention, mlp = layer.attention, layer.mlp
+    return _Layer(
+        (native.Matrix * 3)(*(_matrix(m) for m in (attention.q, attention.k, attention.v))),
+        _matrix(attention.o),
+        (native.Matrix * 2)(_matrix(mlp.gate), _matrix(mlp.up)),
+        _matrix(mlp.down),
+        layer.attention_norm.weight.data_ptr(),
+        layer.mlp_norm.weight.data_ptr(),
+        attention.window or EVERYTHING,
+        0,
+    )
+
+
+def _matrix(module: nn.Module) -> native.Matrix:
+    assert isinstance(module, QuantizedLinear)
+    return native.matrix(module.packed, module.out_features, module.in_features, module.bias)

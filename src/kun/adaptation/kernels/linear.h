@@ -1,0 +1,238 @@
+// out = W x + bias for packed weights and float rows, by way of 8-bit activations with a scale for every 32.
+#pragma once
+#include "dot.h"
+
+// `codes` [panels, groups, 256 or 512] bytes, `scales` [panels, groups, 1 or 2, 16] float16 (the second: minima),
+// `bias` [outputs] float32 or NULL. Outputs are padded to panels of 16, inputs to groups of 32, both with zeros.
+typedef struct {
+    const uint8_t *codes;
+    const uint16_t *scales;
+    const float *bias;
+    int32_t outputs, inputs, kind, groups;
+} Matrix;
+
+INLINE int panels_of(const Matrix *m) { return (m->outputs + PANEL - 1) / PANEL; }
+
+// Rows in 8 bits: for each block of rows, group by group, [rows of the block, 32] bytes. `start` is -8 times the sum
+// of a group's bytes (what the codes' offset adds to a product), `shift` that sum times the scale.
+typedef struct {
+    int8_t *bytes;
+    float *scale, *shift;
+    int32_t *start;
+    int rows, groups;
+} Rows;
+
+enum { ROW_BLOCK = 12, ROWS_IN_CACHE = 8 * ROW_BLOCK };
+
+// How many of the rows that are left go through together.
+INLINE int block_size(int left) {
+    return left >= ROW_BLOCK ? ROW_BLOCK : left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+static size_t rows_bytes(size_t rows, size_t groups) { return rows * groups * (GROUP + 12) + 256; }
+
+static Rows rows_in(char *memory, int rows, int groups) {
+    size_t n = (size_t)rows * (size_t)groups;
+    float *scale = (float *)(memory + n * GROUP);
+    return (Rows){(int8_t *)memory, scale, scale + n, (int32_t *)(scale + 2 * n), rows, groups};
+}
+
+INLINE void quantize_group(const float *x, int8_t *bytes, float *scale, float *shift, int32_t *start) {
+#if defined(__AVX512F__)
+    __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
+    float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+    __m512 inverse = _mm512_set1_ps(top > 0 ? 127.0f / top : 0.0f);
+    __m512i p = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), q = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
+    _mm_storeu_si128((__m128i *)bytes, _mm512_cvtsepi32_epi8(p));
+    _mm_storeu_si128((__m128i *)(bytes + 16), _mm512_cvtsepi32_epi8(q));
+    int32_t total = _mm512_reduce_add_epi32(_mm512_add_epi32(p, q));
+#else
+    float top = 0;
+    for (int i = 0; i < GROUP; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+    float inverse = top > 0 ? 127.0f / top : 0.0f;
+    int32_t total = 0;
+    for (int i = 0; i < GROUP; i++) {
+        int32_t q = (int32_t)rintf(x[i] * inverse);
+        bytes[i] = (int8_t)q;
+        total += q;
+    }
+#endif
+    *scale = top / 127.0f;
+    *shift = *scale * (float)total;
+    *start = -8 * total;
+}
+
+// Puts row `row`, `inputs` floats, into its block.
+static void quantize_row(const Rows *rows, int row, const float *x, int inputs) {
+    int first = row - row % ROW_BLOCK;
+    int size = block_size(rows->rows - first);
+    while (first + size <= row) first += size, size = block_size(rows->rows - first);
+    for (int g = 0; g < rows->groups; g++) {
+        size_t at = (size_t)first * rows->groups + (size_t)g * size + (size_t)(row - first);
+        float padded[GROUP];
+        const float *from = x + g * GROUP;
+        if ((g + 1) * GROUP > inputs) {
+            memset(padded, 0, sizeof padded);
+            memcpy(padded, from, sizeof(float) * (size_t)(inputs - g * GROUP));
+            from = padded;
+        }
+        quantize_group(from, rows->bytes + at * GROUP, rows->scale + at, rows->shift + at, rows->start + at);
+    }
+}
+
+// Sixteen outputs for `n` rows from `first` on. The order of sums does not depend on n.
+INLINE void tile(int kind, int n, const Matrix *m, int panel, const Rows *rows, int first, Floats *out) {
+    size_t at = (size_t)first * rows->groups, block = (size_t)panel * rows->groups;
+    const int8_t *x = rows->bytes + at * GROUP;
+    const float *scale = rows->scale + at, *shift = rows->shift + at;
+    const int32_t *start = rows->start + at;
+    const uint8_t *codes = m->codes + block * code_bytes(kind);
+    const uint16_t *scales = m->scales + block * scale_count(kind);
+    Floats total[ROW_BLOCK];
+#pragma GCC unroll 12
+    for (int r = 0; r < n; r++) total[r] = splat(0);
+    for (int g = 0; g < rows->groups; g++) {
+        for (int i = 0; i < code_bytes(kind); i += 64) __builtin_prefetch(codes + 4096 + i);
+        Codes c = unpack(kind, codes);
+        Floats s = halves(scales), low = kind == INT4 ? halves(scales + PANEL) : splat(0);
+#pragma GCC unroll 12
+        for (int r = 0; r < n; r++) {
+            Floats product = __builtin_convertvector(dot(kind, &c, x + r * GROUP, start[r]), Floats);
+            total[r] = fma16(product, s * splat(scale[r]), total[r]);
+            if (kind == INT4) total[r] = fma16(low, splat(shift[r]), total[r]);
+        }
+        codes += code_bytes(kind), scales += scale_count(kind);
+        x += n * GROUP, scale += n, shift += n, start += n;
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < n; r++) out[r] = total[r];
+}
+
+INLINE void tile_of(int kind, int n, const Matrix *m, int panel, const Rows *rows, int first, Floats *out) {
+    switch (n) {
+        case 1: tile(kind, 1, m, panel, rows, first, out); break;
+        case 2: tile(kind, 2, m, panel, rows, first, out); break;
+        case 4: tile(kind, 4, m, panel, rows, first, out); break;
+        case 8: tile(kind, 8, m, panel, rows, first, out); break;
+        default: tile(kind, ROW_BLOCK, m, panel, rows, first, out);
+    }
+}
+
+// Sixteen outputs, bias included, of a block of n rows.
+static void outputs_of(const Matrix *m, int panel, const Rows *rows, int first, int n, Floats *out) {
+    switch (m->kind) {
+        case INT4: tile_of(INT4, n, m, panel, rows, first, out); break;
+        case INT4_SYMMETRIC: tile_of(INT4_SYMMETRIC, n, m, panel, rows, first, out); break;
+        default: tile_of(INT8, n, m, panel, rows, first, out);
+    }
+    if (!m->bias) return;
+    Floats bias = splat(0);
+    int left = m->outputs - panel * PANEL;
+    for (int i = 0; i < PANEL && i < left; i++) bias[i] = m->bias[panel * PANEL + i];
+    for (int r = 0; r < n; r++) out[r] += bias;
+}
+
+enum Then { KEEP, ADD, GATE };  // out = y; out += y; out = silu(y of the first matrix) · (y of the second)
+
+// The products of the same rows with several matrices, whose outputs lie side by side in `out` [rows, stride].
+typedef struct {
+    const Matrix *matrices;
+    int count;
+    enum Then then;
+    const Rows *rows;
+    float *out;
+    size_t stride;
+} Product;
+
+static void panel_of_rows(const Product *p, const Matrix *m, int panel, size_t column, int first, int last) {
+    int width = m->outputs - panel * PANEL < PANEL ? m->outputs - panel * PANEL : PANEL;
+    for (int n; first < last; first += n) {
+        Floats y[ROW_BLOCK], up[ROW_BLOCK];
+        n = block_size(p->rows->rows - first);
+        outputs_of(m, panel, p->rows, first, n, y);
+        if (p->then == GATE) outputs_of(m + 1, panel, p->rows, first, n, up);
+        for (int r = 0; r < n; r++) {
+            float *to = p->out + (size_t)(first + r) * p->stride + column;
+            float lanes[PANEL];
+            if (p->then == GATE) y[r] = silu16(y[r]) * up[r];
+            if (width == PANEL) {
+                if (p->then == ADD) y[r] += load(to);
+                store(to, y[r]);
+                continue;
+            }
+            store(lanes, y[r]);
+            for (int i = 0; i < width; i++) to[i] = p->then == ADD ? to[i] + lanes[i] : lanes[i];
+        }
+    }
+}
+
+// Runs on every thread of a team, up to and without the meeting at its end.
+static void multiply(Team *team, const Product *p) {
+    int panels = 0, count = p->then == GATE ? 1 : p->count, rows = p->rows->rows;
+    for (int i = 0; i < count; i++) panels += panels_of(p->matrices + i);
+    int shares = panels / (8 * team->threads);
+    int chunk = shares < 1 ? 1 : shares > 16 ? 16 : shares;
+    int chunks = (panels + chunk - 1) / chunk, parts = (rows + ROWS_IN_CACHE - 1) / ROWS_IN_CACHE;
+    for (int task; (task = take(team)) < chunks * parts;) {
+        int first = task / chunks * ROWS_IN_CACHE;
+        int last = first + ROWS_IN_CACHE < rows ? first + ROWS_IN_CACHE : rows;
+        int end = (task % chunks + 1) * chunk < panels ? (task % chunks + 1) * chunk : panels;
+        for (int panel = task % chunks * chunk; panel < end; panel++) {
+            const Matrix *m = p->matrices;
+            int local = panel;
+            size_t column = 0;
+            for (; local >= panels_of(m); m++) local -= panels_of(m), column += (size_t)m->outputs;
+            panel_of_rows(p, m, local, column + (size_t)local * PANEL, first, last);
+        }
+    }
+}
+
+typedef struct {
+    const Matrix *matrix;
+    const float *x;
+    float *out;
+    Rows rows;
+} Linear;
+
+static void linear_region(Team *team, int thread, void *argument) {
+    (void)thread;
+    Linear *l = argument;
+    for (int row; (row = take(team)) < l->rows.rows;)
+        quantize_row(&l->rows, row, l->x + (size_t)row * l->matrix->inputs, l->matrix->inputs);
+    meet(team);
+    Product product = {l->matrix, 1, KEEP, &l->rows, l->out, (size_t)l->matrix->outputs};
+    multiply(team, &product);
+}
+
+// x [rows, inputs] float32 -> out [rows, outputs] float32. Not zero where memory ran out.
+EXPORT int kun_linear(const Matrix *matrix, const float *x, int rows, float *out) {
+    char *memory = aligned_alloc(64, (rows_bytes((size_t)rows, (size_t)matrix->groups) + 63) & ~(size_t)63);
+    if (!memory) return 1;
+    Linear linear = {matrix, x, out, rows_in(memory, rows, matrix->groups)};
+    run(linear_region, &linear);
+    free(memory);
+    return 0;
+}
+
+// One row of the weights themselves, which is how an embedding reads them.
+static void read_row(const Matrix *m, int row, float *out) {
+    int lane = row % PANEL;
+    for (int g = 0; g < m->groups; g++) {
+        size_t block = (size_t)(row / PANEL) * m->groups + g;
+        const uint8_t *codes = m->codes + block * code_bytes(m->kind) + 4 * lane;
+        const uint16_t *scales = m->scales + block * scale_count(m->kind) + lane;
+        float scale = half_to_float(scales[0]), low = m->kind == INT4 ? half_to_float(scales[PANEL]) : 0;
+        int offset = m->kind == INT8 ? 128 : m->kind == INT4_SYMMETRIC ? 8 : 0;
+        for (int i = 0; i < GROUP && g * GROUP + i < m->inputs; i++) {
+            int step = i / 4, code;
+            if (m->kind == INT8) code = codes[64 * step + i % 4];
+            else code = codes[64 * (step % 4) + i % 4] >> (step / 4 * 4) & 15;
+            out[g * GROUP + i] = (float)(code - offset) * scale + low;
+        }
+    }
+}
+
+// Rows `ids` [count] of the weights -> out [count, inputs].
+EXPORT void kun_rows(const Matrix *matrix, const int64_t *ids, int count, float *out) {
+    for (int i = 0; i < count; i++) read_row(matrix, (int)ids[i], out + (size_t)i * matrix->inputs);
+}

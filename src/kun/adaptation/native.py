@@ -1,0 +1,206 @@
+"""The compiled kernels: built once by the system's C compiler, kept under KUN_HOME/cache, called through ctypes.
+
+The library's name is the digest of the sources, the flags, the compiler and the processor, so that a home
+folder shared by two machines holds two libraries. Without a compiler, or where the build fails, everything
+works by torch's own operations, slower; `report` says why.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kun.adaptation.packing import Packed
+from kun.settings import settings
+
+FLAGS = (
+    "-O3 -std=gnu11 -shared -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math"
+).split()
+KERNELS = Path(__file__).parent / "kernels"
+COMPILE_SECONDS = 120
+INT4, INT8 = 0, 2
+
+
+class Matrix(ctypes.Structure):
+    """`Matrix` of kernels/linear.h."""
+
+    _fields_ = (
+        ("codes", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("outputs", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        ("kind", ctypes.c_int32),
+        ("groups", ctypes.c_int32),
+    )
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The loaded library, or None and why."""
+
+    library: ctypes.CDLL | None
+    why: str
+
+
+def available() -> bool:
+    """Whether the compiled kernels are there (the first call builds them, some seconds)."""
+    return _kernels(settings().native, settings().home).library is not None
+
+
+def report() -> str:
+    """One line for `kun doctor`: what the kernels multiply with, or why they are not there."""
+    return _kernels(settings().native, settings().home).why
+
+
+def library() -> ctypes.CDLL:
+    """The library itself; only where it is `available`."""
+    found = _kernels(settings().native, settings().home).library
+    assert found is not None
+    return found
+
+
+def linear(x: Tensor, packed: Packed, outputs: int, bias: Tensor | None = None) -> Tensor:
+    """x [..., inputs] of any floating dtype times packed weights, plus bias float32 [outputs] -> [..., outputs].
+
+    Rows are rounded to 8 bits in groups of 32. A row's result is the same bits whatever other rows are with it.
+    """
+    rows = x.reshape(-1, x.shape[-1]).float().contiguous()
+    out = torch.empty(len(rows), outputs, dtype=torch.float32)
+    weight = matrix(packed, outputs, x.shape[-1], bias)
+    if len(rows) and library().kun_linear(ctypes.byref(weight), rows.data_ptr(), len(rows), out.data_ptr()):
+        raise MemoryError("There is no memory for the activations of a linear layer.")
+    return out.view(*x.shape[:-1], outputs).to(x.dtype)
+
+
+def rows(ids: Tensor, packed: Packed, inputs: int) -> Tensor:
+    """Rows `ids` [...] of packed weights -> float32 [..., inputs]; IndexError for one that is not there."""
+    wanted = ids.long().contiguous()
+    count = packed.codes.shape[0] * 16
+    if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < count:
+        raise IndexError(f"A row outside 0 to {count - 1} was asked for.")
+    out = torch.empty(*ids.shape, inputs, dtype=torch.float32)
+    table = matrix(packed, count, inputs, None)
+    library().kun_rows(ctypes.byref(table), wanted.data_ptr(), wanted.numel(), out.data_ptr())
+    return out
+
+
+def matrix(packed: Packed, outputs: int, inputs: int, bias: Tensor | None) -> Matrix:
+    """Pointers into tensors that the caller keeps alive; they must be contiguous and on the CPU."""
+    assert packed.codes.is_contiguous()
+    assert packed.scales.is_contiguous()
+    return Matrix(
+        packed.codes.data_ptr(),
+        packed.scales.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        outputs,
+        inputs,
+        INT4 if packed.bits == 4 else INT8,
+        packed.codes.shape[1],
+    )
+
+
+_building = threading.Lock()
+
+
+def _kernels(wanted: bool, home: Path) -> Kernels:
+    with _building:
+        return _load(wanted, home)
+
+
+@cache
+def _load(wanted: bool, home: Path) -> Kernels:
+    if not wanted:
+        return Kernels(None, "not used: KUN_NATIVE is off")
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return Kernels(None, "not there: no C compiler (install gcc or clang for several times the speed)")
+    try:
+        return _open_or_build(compiler, home / "cache" / "kernels")
+    except (OSError, subprocess.SubprocessError) as error:
+        return Kernels(None, f"not there: {_reason(error)}")
+
+
+def _open_or_build(compiler: str, folder: Path) -> Kernels:
+    """A library that cannot be opened (cut short by a crash, damaged) is built again, once."""
+    flags = [*FLAGS, *_machine_flags(compiler)]
+    path = folder / f"kun-{_key(compiler, flags)}.so"
+    if not path.is_file():
+        _build(compiler, flags, path)
+    try:
+        opened = _open(path)
+    except OSError:
+        _build(compiler, flags, path)
+        opened = _open(path)
+    opened.kun_threads(settings().threads or torch.get_num_threads())
+    return Kernels(opened, f"built for this processor: {opened.kun_instructions().decode()}")
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _stamp(path).read_text().strip():
+        raise OSError(f"{path.name} is damaged")
+    opened = ctypes.CDLL(str(path))
+    opened.kun_instructions.restype = ctypes.c_char_p
+    pointer, count = ctypes.c_void_p, ctypes.c_int
+    opened.kun_threads.argtypes = [count]
+    opened.kun_linear.argtypes = [pointer, pointer, count, pointer]
+    opened.kun_rows.argtypes = [pointer, pointer, count, pointer]
+    opened.kun_rows.restype = None
+    opened.kun_step.argtypes = [pointer]
+    return opened
+
+
+def _stamp(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _build(compiler: str, flags: list[str], path: Path) -> None:
+    """Compile beside the target and rename: several processes may do so at once, and the last one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        built, stamp = Path(scratch) / path.name, Path(scratch) / "stamp"
+        command = [compiler, *flags, str(KERNELS / "kun.c"), "-o", str(built), "-lpthread", "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
+        if done.returncode:
+            raise OSError(f"{Path(compiler).name} failed: {(done.stderr.strip() or 'no message').splitlines()[0]}")
+        stamp.write_text(hashlib.sha256(built.read_bytes()).hexdigest())
+        os.replace(built, path)
+        os.replace(stamp, _stamp(path))
+
+
+def _machine_flags(compiler: str) -> list[str]:
+    return ["-mcpu=native"] if platform.machine().lower() in ("arm64", "aarch64") else ["-march=native"]
+
+
+def _key(compiler: str, flags: list[str]) -> str:
+    digest = hashlib.sha256()
+    for source in sorted(KERNELS.glob("*.[ch]")):
+        digest.update(source.name.encode() + source.read_bytes())
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, timeout=COMPILE_SECONDS, check=True
+    ).stdout
+    digest.update("\0".join([*flags, version, _processor()]).encode())
+    return digest.hexdigest()[:24]
+
+
+def _processor() -> str:
+    """What the processor can do, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,138 @@
+"""Weights in few bits: groups of 32 inputs with a scale each, laid out as the compiled kernels read them.
+
+A group is 32 neighbours along the input. `int8` keeps a float16 scale, `int4` a scale and a minimum (4 bits
+with a scale alone lose more than they save). Sixteen outputs make a panel; the codes of a panel's group lie in
+eight steps of 16 outputs × 4 inputs, which is what one multiply instruction takes; in 4 bits, step j is the low
+and step j + 4 the high half of the j-th 64 bytes.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+GROUP = 32
+PANEL = 16
+LAYOUT = "kun-panels-1"
+"""Name and version of this layout, kept beside stored weights."""
+
+Bits = Literal[4, 8]
+
+
+class Packed(NamedTuple):
+    """`codes` uint8 [panels, groups, 64 · bits], `scales` float16 [panels, groups, 1 or 2, 16] (scale, minimum)."""
+
+    codes: Tensor
+    scales: Tensor
+
+    @property
+    def bits(self) -> Bits:
+        return 4 if self.codes.shape[-1] == 64 * 4 else 8
+
+
+def pack(weight: Tensor, bits: Bits) -> Packed:
+    """Quantize weight [outputs, inputs], a slab at a time so that a large head needs little memory."""
+    rows, columns = weight.shape
+    panels, groups = -(-rows // PANEL), -(-columns // GROUP)
+    codes = torch.empty(panels, groups, 64 * bits, dtype=torch.uint8, device=weight.device)
+    scales = torch.empty(
+        panels, groups, 2 if bits == 4 else 1, PANEL, dtype=torch.float16, device=weight.device
+    )
+    step = max(1, 2**21 // (PANEL * GROUP * groups))
+    for first in range(0, panels, step):
+        last = min(first + step, panels)
+        slab = weight[first * PANEL : last * PANEL].detach().float()
+        missing = (last - first) * PANEL - len(slab), groups * GROUP - columns
+        slab = torch.nn.functional.pad(slab, (0, missing[1], 0, missing[0]))
+        quantized, scale = (_four_bits if bits == 4 else _eight_bits)(slab.view(-1, groups, GROUP))
+        codes[first:last] = _arrange(quantized, bits)
+        scales[first:last] = scale.view(last - first, PANEL, groups, -1).permute(0, 2, 3, 1)
+    return Packed(codes, scales)
+
+
+def unpack(packed: Packed, outputs: int, inputs: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The weights [outputs, inputs] that the codes stand for."""
+    codes, scales = packed
+    panels, groups, _ = codes.shape
+    if packed.bits == 4:
+        halves = codes.view(panels, groups, 4, 64)
+        steps = torch.cat((halves & 15, halves >> 4), dim=2)
+    else:
+        steps = codes.view(panels, groups, 8, 64)
+    values = steps.view(panels, groups, 8, PANEL, 4).permute(0, 3, 1, 2, 4).reshape(panels, PANEL, groups, GROUP)
+    scale = scales.float().permute(2, 0, 3, 1)[..., None]
+    weight = values.float() * scale[0] + scale[1] if packed.bits == 4 else (values.float() - 128) * scale[0]
+    return weight.reshape(panels * PANEL, groups * GROUP)[:outputs, :inputs].to(dtype)
+
+
+def unpack_rows(packed: Packed, rows: Tensor, inputs: int) -> Tensor:
+    """Rows of the weights, [*rows.shape, inputs]: what an embedding looks up."""
+    chosen, which = rows.flatten().unique(return_inverse=True)
+    panels, panel_of = (chosen // PANEL).unique(return_inverse=True)
+    part = unpack(Packed(packed.codes[panels], packed.scales[panels]), len(panels) * PANEL, inputs)
+    return part[panel_of * PANEL + chosen % PANEL][which].view(*rows.shape, inputs)
+
+
+def _arrange(values: Tensor, bits: Bits) -> Tensor:
+    """uint8 [outputs, groups, 32] in the order of the layout, [panels, groups, 64 · bits]."""
+    panels, groups = len(values) // PANEL, values.shape[1]
+    steps = values.view(panels, PANEL, groups, 8, 4).permute(0, 2, 3, 1, 4).reshape(panels, groups, 8, 64)
+    if bits == 4:
+        steps = steps[:, :, :4] | steps[:, :, 4:] << 4
+    return steps.reshape(panels, groups, 64 * bits)
+
+
+def _eight_bits(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (128 is zero) and scales [outputs, groups, 1] of groups [outputs, groups, 32]."""
+    scale = _half(groups.abs().amax(-1, keepdim=True) / 127)
+    codes = (groups / _divisor(scale)).round().clamp(-127, 127) + 128
+    return codes.to(torch.uint8), scale
+
+
+def _four_bits(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and (scale, minimum) [outputs, groups, 2] of groups [outputs, groups, 32].
+
+    Weights that are 16 even steps apart come back as they were. Others get, of a few spans somewhat narrower
+    than theirs, each refitted to its own codes by least squares, the one with the smallest squared error.
+    """
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    best = _rounded(groups, _half((high - low) / 15), _half(low))
+    for shrink in (0.97, 0.92, 0.86):
+        middle, span = (high + low) / 2, (high - low) * shrink
+        codes, *_ = _rounded(groups, span / 15, middle - span / 2)
+        scale, minimum = _fitted(groups, codes)
+        best = _better(best, _rounded(groups, _half(scale), _half(minimum)))
+    codes, scale, minimum, _ = best
+    return codes.to(torch.uint8), torch.cat((scale, minimum), -1)
+
+
+_Fit = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _rounded(groups: Tensor, scale: Tensor, minimum: Tensor) -> _Fit:
+    """Codes for a scale and a minimum, these two, and the squared error."""
+    codes = ((groups - minimum) / _divisor(scale)).round_().clamp_(0, 15)
+    return codes, scale, minimum, (codes * scale + minimum - groups).square_().sum(-1, keepdim=True)
+
+
+def _fitted(groups: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale and minimum that bring codes nearest to the weights: a line through 32 points."""
+    code_mean, mean = codes.mean(-1, keepdim=True), groups.mean(-1, keepdim=True)
+    away = codes - code_mean
+    scale = (away * groups).sum(-1, keepdim=True) / away.square().sum(-1, keepdim=True).clamp_min(1e-9)
+    return scale, mean - scale * code_mean
+
+
+def _better(a: _Fit, b: _Fit) -> _Fit:
+    chosen = b[3] < a[3]
+    codes, scale, minimum, error = (torch.where(chosen, new, old) for old, new in zip(a, b, strict=True))
+    return codes, scale, minimum, error
+
+
+def _half(x: Tensor) -> Tensor:
+    """Rounded to float16, as stored; beyond its range, its largest."""
+    return x.clamp(-65504, 65504).half().float()
+
+
+def _divisor(scale: Tensor) -> Tensor:
+    return torch.where(scale == 0, torch.ones_like(scale), scale)

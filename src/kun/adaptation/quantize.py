@@ -1,0 +1,185 @@
+"""Networks whose matrices are held in 4 or 8 bits; activations stay float32 between them.
+
+On the CPU the compiled kernels multiply in 8 bits: a row's activations are rounded in groups of 32, each with a
+scale of its own, as Dettmers et al., "LLM.int8()", arXiv:2208.07339, do for whole rows. Elsewhere, and without a
+compiler, the weights are unpacked to floats for each product: slower, and the same up to that rounding.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kun.adaptation import native
+from kun.adaptation.packing import GROUP, PANEL, Bits, Packed, pack, unpack, unpack_rows
+from kun.errors import BadInput, DamagedFile
+
+Precision = Literal["int4", "int8"]
+BITS: dict[str, Bits] = {"int4": 4, "int8": 8}
+
+
+class QuantizedWeight(nn.Module):
+    """A matrix [outputs, inputs] in the layout of `packing`; what a linear layer and an embedding share."""
+
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(self, packed: Packed, outputs: int, inputs: int) -> None:
+        super().__init__()
+        self.out_features, self.in_features = outputs, inputs
+        self.register_buffer("codes", packed.codes)
+        self.register_buffer("scales", packed.scales)
+
+    @property
+    def packed(self) -> Packed:
+        return Packed(self.codes, self.scales)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights as floats, unpacked anew at each access."""
+        return unpack(self.packed, self.out_features, self.in_features)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bits={self.packed.bits}"
+
+
+class QuantizedLinear(QuantizedWeight):
+    """y = x Wᵀ + b for x [..., inputs] of any floating dtype -> y [..., outputs] of the same."""
+
+    bias: Tensor | None
+
+    def __init__(self, packed: Packed, outputs: int, inputs: int, bias: Tensor | None = None) -> None:
+        super().__init__(packed, outputs, inputs)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and not x.requires_grad and native.available():
+            return native.linear(x, self.packed, self.out_features, self.bias)
+        weight = unpack(self.packed, self.out_features, self.in_features, x.dtype)
+        return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+
+
+class QuantizedEmbedding(QuantizedWeight):
+    """Looks up rows: ids [...] -> float32 [..., inputs]."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if ids.device.type == "cpu" and native.available():
+            return native.rows(ids, self.packed, self.in_features)
+        return unpack_rows(self.packed, ids, self.in_features)
+
+
+def quantize(net: nn.Module, precision: Precision, keep: Collection[str] = ()) -> nn.Module:
+    """Replace the matrices of `net`, in place, by ones of 4 or 8 bits; returns `net`.
+
+    Embeddings, and with int4 also the head, take 8 bits: they are what small models lose most by. Modules
+    named in `keep` (or under such a name) stay as they are. Raises BadInput for another `precision`.
+    """
+    if precision not in BITS:
+        raise BadInput(f"Weights can be quantized to int4 or int8, not {precision!r}.")
+    with torch.no_grad():
+        for name, module in _matrices(net, keep):
+            bits = BITS[precision] if isinstance(module, nn.Linear) and name != "lm_head" else 8
+            packed = pack(module.weight, bits)
+            _replace(net, name, _quantized(module, packed))
+        _tie(net)
+        for module in net.modules():
+            if not isinstance(module, QuantizedWeight):
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.float()
+    return net
+
+
+def quantized_state(net: nn.Module) -> dict[str, Tensor]:
+    """All tensors of a quantized network, a tied head once, fit for safetensors."""
+    tied = isinstance(getattr(net, "lm_head", None), QuantizedLinear) and _is_tied(net)
+    state = net.state_dict()
+    return {
+        name: tensor.contiguous()
+        for name, tensor in state.items()
+        if not (tied and name.startswith("lm_head."))
+    }
+
+
+def load_quantized(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Put what `quantized_state` gave into `net`, a float network of the same config, on any device, meta too.
+
+    Returns `net`, whose tensors are those of `state`, not copies. Raises DamagedFile where they do not fit.
+    """
+    for name, module in _matrices(net, ()):
+        if f"{name}.codes" in state:
+            packed = _checked(name, module, state)
+            bias = state.get(f"{name}.bias")
+            _replace(net, name, _quantized(module, packed, bias))
+    _tie(net)
+    expected = {name for name in net.state_dict() if not (_is_tied(net) and name.startswith("lm_head."))}
+    if wrong := sorted(expected ^ state.keys()):
+        raise DamagedFile(f"The quantized weights do not fit the network at {wrong[0]}; remove and make them anew.")
+    tied = {f"lm_head.{name}": state[f"embed.{name}"] for name in ("codes", "scales")} if _is_tied(net) else {}
+    try:
+        net.load_state_dict({**state, **tied}, assign=True)
+    except RuntimeError as error:
+        raise DamagedFile("The quantized weights have shapes that are not the network's; make them anew.") from error
+    return net
+
+
+def _checked(name: str, module: nn.Linear | nn.Embedding, state: Mapping[str, Tensor]) -> Packed:
+    outputs, inputs = module.weight.shape
+    packed = Packed(state[f"{name}.codes"], state.get(f"{name}.scales", torch.empty(0)))
+    panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
+    rows = 2 if packed.codes.shape[-1:] == (256,) else 1
+    fits = (
+        packed.codes.shape in ((panels, groups, 256), (panels, groups, 512))
+        and packed.codes.dtype == torch.uint8
+        and packed.scales.shape == (panels, groups, rows, PANEL)
+        and packed.scales.dtype == torch.float16
+    )
+    if not fits:
+        raise DamagedFile(f"The quantized weights of {name} do not have its shape; remove and make them anew.")
+    return packed
+
+
+def _matrices(net: nn.Module, keep: Collection[str]) -> list[tuple[str, nn.Linear | nn.Embedding]]:
+    """Linear layers, and the token embedding (other tables are small, and read a row at a time)."""
+    found: Iterator[tuple[str, nn.Module]] = net.named_modules()
+    largest = max((m.num_embeddings for m in net.modules() if isinstance(m, nn.Embedding)), default=0)
+    return [
+        (name, module)
+        for name, module in found
+        if (
+            isinstance(module, nn.Linear)
+            or (isinstance(module, nn.Embedding) and module.num_embeddings == largest)
+        )
+        and not any(f"{name}.".startswith(f"{kept}.") for kept in keep)
+    ]
+
+
+def _quantized(
+    module: nn.Linear | nn.Embedding, packed: Packed, bias: Tensor | None = None
+) -> QuantizedWeight:
+    outputs, inputs = module.weight.shape
+    if isinstance(module, nn.Embedding):
+        return QuantizedEmbedding(packed, outputs, inputs)
+    if bias is None and module.bias is not None:
+        bias = module.bias.detach().float()
+    return QuantizedLinear(packed, outputs, inputs, bias)
+
+
+def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(net.get_submodule(parent), own, module)
+
+
+def _tie(net: nn.Module) -> None:
+    """A tied head becomes a layer that reads the embedding's own codes."""
+    for alias, source in getattr(net, "aliases", {}).items():
+        head, table = alias.removesuffix(".weight"), net.get_submodule(source.removesuffix(".weight"))
+        if isinstance(table, QuantizedEmbedding):
+            _replace(net, head, QuantizedLinear(table.packed, table.out_features, table.in_features))
+
+
+def _is_tied(net: nn.Module) -> bool:
+    return "lm_head.weight" in getattr(net, "aliases", {}) and isinstance(
+        getattr(net, "lm_head", None), QuantizedLinear
+    )
