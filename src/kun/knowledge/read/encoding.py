@@ -12,6 +12,7 @@ _MARKS = (  # the longer ones first: UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE = 65_536
+_WESTERN = frozenset("àâäáãåæçèéêëìíîïñòóôõöøùúûüýÿœßÀÂÄÁÃÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜŒ¿¡«»‘’“”–—…°§©®€£\xa0")
 _CONTROLS = frozenset(range(32)) - {7, 8, 9, 10, 11, 12, 13, 26, 27}
 
 
@@ -61,7 +62,13 @@ def _unmarked(content: bytes) -> str | None:
         return content.decode("gb18030", "replace")
     if _is_nearly_utf8(content):
         return content.decode("utf-8", "replace")
-    return _likeliest(content)
+    return content.decode("cp1252", "replace") if _is_western(sample) else _likeliest(content)
+
+
+def _is_western(sample: bytes) -> bool:
+    """Whether every byte above ASCII is a letter or mark of Western Europe's languages."""
+    marks = {letter for letter in sample.decode("cp1252", "replace") if letter > "\x7f"}
+    return marks <= _WESTERN and sum(byte > 0x7F for byte in sample) < len(sample) // 4
 
 
 def _is_chinese(sample: bytes) -> bool:
@@ -88,9 +95,5 @@ def _is_nearly_utf8(content: bytes) -> bool:
 def _likeliest(content: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
-    matches = from_bytes(content[:_SAMPLE])
-    best = matches.best()
-    if best is None:
-        return None
-    western = (match for match in matches if match.encoding == "cp1252" and match.chaos <= best.chaos)
-    return content.decode(next(western, best).encoding, "replace")
+    best = from_bytes(content[:_SAMPLE]).best()
+    return content.decode(best.encoding, "replace") if best else None
