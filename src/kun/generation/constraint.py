@@ -1,98 +1,121 @@
-"""Text that must have a form: JSON schemas, regular expressions, grammars, by llguidance's token masks."""
+"""Constrained decoding: only tokens that keep the text within a JSON schema, an expression or a grammar.
+
+Masks come from llguidance (https://github.com/guidance-ai/llguidance), an Earley parser over the vocabulary.
+"""
 
 import json
-import threading
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
 
-import torch
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from kun.errors import BadInput
 from kun.generation.options import SamplingOptions
+from kun.generation.tools import ToolUse
+from kun.generation.tools import grammar as tool_grammar
 
-if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
-
-
-class Constraints:
-    """Makes a constraint for each request that asks for one; the vocabulary is prepared once, at the first."""
-
-    def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_ids: tuple[int, ...]) -> None:
-        self._source = tokenizer
-        self._vocab_size = vocab_size
-        self._eos_ids = eos_ids
-        self._lock = threading.Lock()
-
-    @cached_property
-    def _tokenizer(self) -> "LLTokenizer":
-        from llguidance import LLTokenizer
-
-        eos = list(self._eos_ids) or None
-        return LLTokenizer(self._source.to_str(), n_vocab=self._vocab_size, eos_token=eos)
-
-    def of(self, options: SamplingOptions) -> "Constraint | None":
-        """The constraint that `options` ask for, or None. Raises `BadInput` for one that cannot be read."""
-        grammar = _grammar(options)
-        if grammar is None:
-            return None
-        from llguidance import LLMatcher
-
-        with self._lock:
-            tokenizer = self._tokenizer
-        matcher = LLMatcher(tokenizer, grammar, log_level=0)
-        if matcher.is_error():
-            raise BadInput(f"The schema or grammar cannot be used: {_first_line(matcher.get_error())}")
-        return Constraint(matcher, self._vocab_size)
+_LIMITS = LLParserLimits(max_grammar_size=200_000, max_lexer_states=100_000, verbose_errors=False)
 
 
 class Constraint:
-    """Where one text stands in its grammar."""
+    """Where one answer stands in its grammar."""
 
-    def __init__(self, matcher: "LLMatcher", vocab_size: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
         self._matcher = matcher
-        self._vocab_size = vocab_size
+        self._mask = np.zeros((vocabulary + 31) // 32, dtype=np.int32)
 
-    def allowed(self) -> Tensor:
-        """The tokens that may come next, bool [vocabulary]."""
-        mask = torch.zeros((self._vocab_size + 31) // 32, dtype=torch.int32)
-        self._matcher.unsafe_compute_mask_ptr(mask.data_ptr(), mask.numel() * mask.element_size())
+    def prepare(self) -> None:
+        """Find out which tokens may come next. Raises `BadInput` where the grammar is too hard for that."""
+        self._mask.fill(0)
+        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._check()
-        bits = (mask[:, None] >> torch.arange(32, dtype=torch.int32)) & 1
-        return bits.flatten()[: self._vocab_size].bool()
 
-    def take(self, token: int) -> None:
-        """`token` was chosen."""
+    def allowed(self, vocabulary: int) -> np.ndarray:
+        """What `prepare` found, as bool [vocabulary]."""
+        bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
+        return bits[:vocabulary].view(np.bool_)
+
+    def consume(self, token: int) -> bool:
+        """Go on with `token`; whether the text is complete and nothing can follow."""
         self._matcher.consume_token(token)
         self._check()
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the text is whole and nothing more may follow."""
         return bool(self._matcher.is_stopped())
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise BadInput(f"The schema or grammar cannot be followed: {_first_line(self._matcher.get_error())}")
+            raise BadInput(f"The constraint cannot be followed: {_short(self._matcher.get_error())}.")
+
+    def fresh(self) -> "Constraint":
+        """The same constraint at its beginning, for another answer."""
+        return Constraint(self._matcher.deep_copy(), len(self._mask) * 32)
 
 
-def _grammar(options: SamplingOptions) -> str | None:
-    from llguidance import LLMatcher
+class Constrainer:
+    """Makes constraints for one tokenizer; learning its vocabulary takes a second, once, when first needed."""
 
+    def __init__(self, tokenizer: Tokenizer, vocabulary: int, ends: Sequence[int]) -> None:
+        self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, list(ends)
+        self._lock = Lock()
+        self._known: LLTokenizer | None = None
+
+    def _llguidance(self) -> LLTokenizer:
+        with self._lock:
+            if self._known is None:
+                ends = [end for end in self._ends if end < self._vocabulary]
+                if not ends:
+                    raise BadInput("This model has no end-of-text token, so its text cannot be constrained.")
+                try:
+                    self._known = LLTokenizer(
+                        self._tokenizer.to_str(), n_vocab=self._vocabulary, eos_token=ends
+                    )
+                except ValueError as error:
+                    raise BadInput(
+                        f"This model's tokenizer cannot be constrained: {_short(error)}."
+                    ) from error
+            return self._known
+
+    def of(self, options: SamplingOptions, use: ToolUse | None) -> Constraint | None:
+        """The constraint that options or tools ask for. Raises `BadInput` for one that is not sound."""
+        if options.constrained:
+            name, source = _source(options)
+        elif use is not None:
+            name, source = "tools", LLMatcher.grammar_from_lark(tool_grammar(use))
+        else:
+            return None
+        known = self._llguidance()
+        matcher = LLMatcher(known, source, log_level=0, limits=_LIMITS)
+        if matcher.is_error():
+            raise BadInput(f"{name} cannot be used as a constraint: {_short(matcher.get_error())}.")
+        return Constraint(matcher, self._vocabulary)
+
+
+def _source(options: SamplingOptions) -> tuple[str, str]:
+    if options.regex is not None:
+        return "regex", LLMatcher.grammar_from_regex(options.regex)
+    if options.grammar is not None:
+        return "grammar", LLMatcher.grammar_from_lark(options.grammar)
     try:
-        if options.json_schema is not None:
-            # compact JSON: a small model left free to indent may fill its whole answer with spaces
-            overrides: Any = {"whitespace_flexible": False}
-            return LLMatcher.grammar_from_json_schema(json.dumps(options.json_schema), overrides=overrides)
-        if options.regex is not None:
-            return LLMatcher.grammar_from_regex(options.regex)
-        if options.grammar is not None:
-            return LLMatcher.grammar_from_lark(options.grammar)
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"The schema or grammar cannot be read: {error}") from error
-    return None
+        return "json_schema", LLMatcher.grammar_from_json_schema(json.dumps(_schema(options.json_schema)))
+    except ValueError as error:
+        raise BadInput(f"json_schema cannot be used as a constraint: {_short(error)}.") from error
 
 
-def _first_line(message: str) -> str:
-    return message.strip().splitlines()[0][:300] if message.strip() else "no reason given"
+def _schema(given: Any) -> Any:
+    """The schema as an object. Whitespace is fixed: a model left free may write nothing else."""
+    if given is True:
+        given = {"type": "object"}
+    if isinstance(given, str):
+        given = json.loads(given)
+    if not isinstance(given, dict):
+        given = dict(given) if hasattr(given, "keys") else {"type": "object"} if given is None else given
+    if not isinstance(given, dict):
+        raise ValueError("a schema is an object")
+    layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return {"x-guidance": layout, **given}
+
+
+def _short(error: object) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")

@@ -1,34 +1,41 @@
-"""What a caller may ask of a generation, checked before anything runs."""
+"""What a caller may ask of a generation, checked before any of it runs."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from kun.errors import BadInput
 
-_MOST_COMPLETIONS = 64
-_MOST_STOPS = 16
-_LONGEST_STOP = 256
-_MOST_BIASES = 1024
-_LONGEST_CONSTRAINT = 2**16
-MOST_LOGPROBS = 20
+MOST_TOKENS = 1_000_000
+MOST_COPIES = 128
+MOST_STOPS = 16
+LONGEST_STOP = 512
+MOST_BIASES = 4096
+MOST_LOGPROBS = 100
+LONGEST_CONSTRAINT = 2**16
+_LARGEST_SEED = 2**64
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How text is drawn. Raises `BadInput`, which names the option, for a value that cannot be.
+    """How tokens are chosen, and when to stop.
 
-    `temperature` (0 is greedy) and `top_p` are the checkpoint's where None. `top_k` 0, `top_p` 1 and `min_p` 0
-    leave all tokens in. `logprobs` asks for log-probabilities with that many alternatives. At most one of
-    `json_schema`, `regex` and `grammar` (Lark) binds the text. `truncate` lets a prompt that is too long lose
-    its oldest part; without it that is an error. `prompt_logprobs` scores the prompt itself.
+    `None` for temperature or top_p means the checkpoint's, else 1.0. The order is: constraint, bias, penalties,
+    temperature, top-k, top-p (Holtzman et al., arXiv:1904.09751), min-p (arXiv:2407.01082).
+    `repetition_penalty` (Keskar et al., arXiv:1909.05858) divides the scores of tokens in prompt and answer;
+    `frequency_penalty` and `presence_penalty` lower those of the answer's tokens, as OpenAI's API defines them.
+    `logprobs` is how many likely alternatives to report beside each chosen token's log-probability.
+    `json_schema` (a schema, or True for any object), `regex` and `grammar` (Lark) constrain the text, one at
+    most. With `truncate` a prompt that is too long loses its beginning, and the result says so.
+
+    Raises `BadInput` for a value out of its range.
     """
 
     max_tokens: int = 256
     temperature: float | None = None
-    top_k: int = 0
+    top_k: int | None = None
     top_p: float | None = None
     min_p: float = 0.0
     repetition_penalty: float = 1.0
@@ -38,90 +45,134 @@ class SamplingOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
-    prompt_logprobs: int | None = None
     n: int = 1
-    json_schema: Mapping[str, Any] | None = None
+    json_schema: Mapping[str, Any] | str | bool | None = None
     regex: str | None = None
     grammar: str | None = None
-    ignore_eos: bool = False
     truncate: bool = False
+    ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        object.__setattr__(self, "stop", stop)
-        _integer("max_tokens", self.max_tokens, 0, 2**31)
+        _whole("max_tokens", self.max_tokens, 1, MOST_TOKENS)
+        _whole("n", self.n, 1, MOST_COPIES)
         _number("temperature", self.temperature, 0.0, 100.0)
-        _integer("top_k", self.top_k, 0, 2**31)
-        _number("top_p", self.top_p, 0.0, 1.0, open_below=True)
+        if self.top_k is not None:
+            _whole("top_k", self.top_k, 0, 2**31)
+        _number("top_p", self.top_p, 0.0, 1.0, open_low=True)
         _number("min_p", self.min_p, 0.0, 1.0)
-        _number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_below=True)
-        _number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _number("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _integer("seed", self.seed, -(2**63), 2**64)
-        _integer("logprobs", self.logprobs, 0, MOST_LOGPROBS)
-        _integer("prompt_logprobs", self.prompt_logprobs, 0, MOST_LOGPROBS)
-        _integer("n", self.n, 1, _MOST_COMPLETIONS)
-        self._check_stop()
-        self._check_bias()
+        _number("repetition_penalty", self.repetition_penalty, 0.01, 100.0)
+        _number("frequency_penalty", self.frequency_penalty, -100.0, 100.0)
+        _number("presence_penalty", self.presence_penalty, -100.0, 100.0)
+        if self.seed is not None:
+            _whole("seed", self.seed, -_LARGEST_SEED, _LARGEST_SEED)
+        if self.logprobs is not None:
+            _whole("logprobs", self.logprobs, 0, MOST_LOGPROBS)
+        object.__setattr__(self, "stop", _stops(self.stop))
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
         self._check_constraint()
 
-    def _check_stop(self) -> None:
-        if len(self.stop) > _MOST_STOPS:
-            raise BadInput(f"stop has {len(self.stop)} strings; {_MOST_STOPS} are the most.")
-        for text in self.stop:
-            if not isinstance(text, str) or not 1 <= len(text) <= _LONGEST_STOP:
-                raise BadInput(f"A stop string has from 1 to {_LONGEST_STOP} characters.")
-
-    def _check_bias(self) -> None:
-        if len(self.logit_bias) > _MOST_BIASES:
-            raise BadInput(f"logit_bias has {len(self.logit_bias)} tokens; {_MOST_BIASES} are the most.")
-        for token, bias in self.logit_bias.items():
-            _integer("A token of logit_bias", token, 0, 2**31)
-            _number("A value of logit_bias", bias, -100.0, 100.0)
-
     def _check_constraint(self) -> None:
-        given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
+        given = [
+            name for name in ("json_schema", "regex", "grammar") if getattr(self, name) not in (None, False)
+        ]
         if len(given) > 1:
-            raise BadInput(f"{' and '.join(given)} cannot bind one text together: give one of them.")
+            raise BadInput(f"{' and '.join(given)} cannot be asked for at once: choose one.")
         for name in given:
-            value = getattr(self, name)
-            if len(value if isinstance(value, str) else json.dumps(value)) > _LONGEST_CONSTRAINT:
-                raise BadInput(f"{name} is longer than {_LONGEST_CONSTRAINT} characters: give a smaller one.")
+            if _size(name, getattr(self, name)) > LONGEST_CONSTRAINT:
+                raise BadInput(f"{name} is longer than {LONGEST_CONSTRAINT} characters: make it smaller.")
 
     @property
-    def is_greedy(self) -> bool:
-        return self.temperature == 0
+    def constrained(self) -> bool:
+        return (
+            bool(self.json_schema) or self.json_schema == {} or self.regex is not None or bool(self.grammar)
+        )
 
-    def resolved(self, generation_config: Mapping[str, Any]) -> "SamplingOptions":
-        """These options with temperature and top_p filled in: the checkpoint's, else 1."""
-        filled = {}
-        for name, low in (("temperature", 0.0), ("top_p", 1e-6)):
-            if getattr(self, name) is None:
-                said = generation_config.get(name)
-                sound = isinstance(said, int | float) and not isinstance(said, bool) and low <= said <= 100
-                filled[name] = min(float(said), 1.0) if sound and name == "top_p" else float(said) if sound else 1.0
-        return replace(self, **filled)
-
-    @classmethod
-    def of(cls, **options: Any) -> "SamplingOptions":
-        """Options by name; `BadInput` names one that does not exist."""
-        known = [one.name for one in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise BadInput(f"There is no option {name!r} of generation; there are {', '.join(known)}.")
-        return cls(**options)
+    def filled(self, checkpoint: Mapping[str, Any]) -> "SamplingOptions":
+        """These options with temperature and top_p from a `generation_config` where they were left out."""
+        return replace(
+            self,
+            temperature=_default(self.temperature, checkpoint.get("temperature"), 0.0, 100.0),
+            top_p=_default(self.top_p, checkpoint.get("top_p"), 1e-6, 1.0),
+        )
 
 
-def _integer(name: str, value: Any, low: int, high: int) -> None:
-    if value is None:
-        return
+NAMES = frozenset(each.name for each in fields(SamplingOptions))
+
+
+def make_options(given: Mapping[str, Any]) -> SamplingOptions:
+    """Options from keywords. Raises `BadInput` that names the one that does not exist."""
+    unknown = sorted(given.keys() - NAMES)
+    if unknown:
+        raise BadInput(f"There is no option {unknown[0]!r}; there are {', '.join(sorted(NAMES))}.")
+    return SamplingOptions(**given)
+
+
+def _default(given: float | None, said: Any, low: float, high: float) -> float:
+    if given is not None:
+        return given
+    usable = isinstance(said, int | float) and not isinstance(said, bool) and low <= said <= high
+    return float(said) if usable else 1.0
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadInput(f"{name} is {value!r}; it is a whole number from {low} to {high}.")
+        raise BadInput(f"{name} is {_shown(value)}; it must be a whole number from {low} to {high}.")
 
 
-def _number(name: str, value: Any, low: float, high: float, *, open_below: bool = False) -> None:
+def _number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
     if value is None:
         return
     sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not sound or not low <= value <= high or (open_below and value == low):
-        raise BadInput(f"{name} is {value!r}; it is {'above' if open_below else 'from'} {low:g} up to {high:g}.")
+    if not sound or not low <= value <= high or (open_low and value == low):
+        span = f"above {low:g} and at most {high:g}" if open_low else f"from {low:g} to {high:g}"
+        raise BadInput(f"{name} is {_shown(value)}; it must be a number {span}.")
+
+
+def _stops(stop: Any) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > MOST_STOPS:
+        raise BadInput(f"stop has {len(stops)} strings; {MOST_STOPS} are the most.")
+    for one in stops:
+        if not isinstance(one, str) or not 1 <= len(one) <= LONGEST_STOP:
+            raise BadInput(
+                f"stop holds {_shown(one)}; each must be a text of 1 to {LONGEST_STOP} characters."
+            )
+    return stops
+
+
+def _biases(bias: Any) -> dict[int, float]:
+    if not bias:
+        return {}
+    if not isinstance(bias, Mapping) or len(bias) > MOST_BIASES:
+        raise BadInput(f"logit_bias must map at most {MOST_BIASES} token ids to numbers.")
+    try:
+        pairs = {int(token): float(value) for token, value in bias.items()}
+    except (TypeError, ValueError) as error:
+        raise BadInput("logit_bias must map token ids to numbers.") from error
+    for token, value in pairs.items():
+        _whole("a token of logit_bias", token, 0, 2**31)
+        _number(f"logit_bias of token {token}", value, -1000.0, 1000.0)
+    return pairs
+
+
+def _size(name: str, constraint: Any) -> int:
+    if isinstance(constraint, str):
+        return len(constraint)
+    if name != "json_schema" or not isinstance(constraint, Mapping | bool):
+        raise BadInput(f"{name} must be a text{', or an object' if name == 'json_schema' else ''}.")
+    try:
+        return len(json.dumps(constraint))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(
+            "json_schema cannot be written as JSON: use plain objects, lists and numbers."
+        ) from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+Message = Mapping[str, Any]
+Messages = Sequence[Message]
+Prompt = str | Messages | Sequence[int]

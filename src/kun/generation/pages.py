@@ -1,108 +1,151 @@
-"""Who owns which page of the cache, and which pages hold the beginning of an earlier prompt.
+"""Who owns which page of the cache, and which pages hold a beginning that may come again.
 
-A full page is known by the tokens in it and by the page before it, so that a prompt which begins like an
-earlier one finds its pages again. Pages that nobody uses keep their content until they are needed, the longest
-unused first.
+Pages are named by the chain of the tokens before and in them, so two prompts that begin alike find the same
+pages (Kwon et al., arXiv:2309.06180; Zheng et al., "SGLang", arXiv:2312.07104). A page that nobody uses
+keeps its content until its place is needed; the least recently used goes first.
 """
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
 
-_ROOT = 0
+ROOT = b""
+_MOST_COMPARED = 32
 
 
-@dataclass
-class _Page:
-    users: int = 0
-    serial: int | None = None
-    """The name of this page's content, unique for ever; None while it isn't full."""
-    key: tuple[int, tuple[int, ...]] | None = None
+def chain_key(parent: bytes, tokens: Sequence[int]) -> bytes:
+    """The name of a page: what stands in it, and all that stands before it."""
+    return blake2b(parent + array("q", tokens).tobytes(), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Match:
+    """Pages that hold a prompt's beginning (now referenced), and a page whose first `shared` tokens go on."""
+
+    pages: list[int]
+    keys: list[bytes]
+    source: int | None = None
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class _Content:
+    key: bytes
+    parent: bytes
+    tokens: tuple[int, ...]
 
 
 class PagePool:
-    """Pages by number, from 0 to `n_pages` - 1; each holds `page_size` tokens."""
+    """References to the pages 0 … n_pages - 1; not thread-safe, it belongs to the engine's thread."""
 
     def __init__(self, n_pages: int, page_size: int) -> None:
-        self.page_size = page_size
-        self._pages = [_Page() for _ in range(n_pages)]
+        self.n_pages, self.page_size = n_pages, page_size
         self._free = list(range(n_pages - 1, -1, -1))
+        self._references = [0] * n_pages
+        self._content: dict[int, _Content] = {}
+        self._by_key: dict[bytes, int] = {}
+        self._children: dict[bytes, dict[int, None]] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
-        self._by_content: dict[tuple[int, tuple[int, ...]], int] = {}
-        self._serial = _ROOT
 
     @property
     def available(self) -> int:
-        """Pages that can be handed out now, those with old content included."""
+        """Pages that can be had at once, those with old content included."""
         return len(self._free) + len(self._idle)
 
     @property
-    def in_use(self) -> int:
-        return len(self._pages) - self.available
+    def used(self) -> int:
+        return self.n_pages - self.available
 
-    def take(self) -> int | None:
-        """An empty page for one user, or None where all are in use."""
+    def take(self, count: int) -> list[int]:
+        """`count` pages to write to; the caller has looked at `available`."""
+        return [self._take_one() for _ in range(count)]
+
+    def _take_one(self) -> int:
         if self._free:
             page = self._free.pop()
-        elif self._idle:
-            page, _ = self._idle.popitem(last=False)
-            key = self._pages[page].key
-            assert key is not None
-            del self._by_content[key]
         else:
-            return None
-        self._pages[page] = _Page(users=1)
+            page, _ = self._idle.popitem(last=False)
+            self._forget(page)
+        self._references[page] = 1
         return page
 
     def release(self, pages: Sequence[int]) -> None:
-        """One user fewer for each of these pages."""
-        # the last page first, so that the beginning of a prompt stays longest
-        for number in reversed(pages):
-            page = self._pages[number]
-            page.users -= 1
-            if page.users == 0:
-                if page.key is None:
-                    self._free.append(number)
-                else:
-                    self._idle[number] = None
+        """Give up one reference to each. The last page of a row is the first to be used anew."""
+        for page in reversed(pages):
+            self._references[page] -= 1
+            if self._references[page]:
+                continue
+            if page in self._content:
+                self._idle[page] = None
+            else:
+                self._free.append(page)
 
-    def find(self, tokens: Sequence[int]) -> list[int]:
-        """The pages that hold the beginning of `tokens`, with one user more each.
+    def _hold(self, page: int) -> None:
+        self._references[page] += 1
+        self._idle.pop(page, None)
 
-        At least the last token is left out: it has to be run to know what follows.
-        """
-        found: list[int] = []
-        serial = _ROOT
-        for start in range(0, (len(tokens) - 1) // self.page_size * self.page_size, self.page_size):
-            number = self._by_content.get((serial, tuple(tokens[start : start + self.page_size])))
-            if number is None:
-                break
-            page = self._pages[number]
-            page.users += 1
-            self._idle.pop(number, None)
-            assert page.serial is not None
-            serial = page.serial
-            found.append(number)
-        return found
+    def register(self, page: int, parent: bytes, tokens: Sequence[int]) -> bytes:
+        """Make known that `page` begins with `tokens`, after those that `parent` stands for; its key."""
+        key = chain_key(parent, tokens)
+        if key in self._by_key:
+            return key
+        self._forget(page)
+        self._content[page] = _Content(key, parent, tuple(tokens))
+        self._by_key[key] = page
+        self._children.setdefault(parent, {})[page] = None
+        return key
 
-    def remember(self, pages: list[int], tokens: Sequence[int], place: int) -> None:
-        """Page number `place` of a row is full: `tokens` are all of the row's.
-
-        Where another page has the same content already, the row goes on with that one's name.
-        """
-        page = self._pages[pages[place]]
-        if page.key is not None:
+    def _forget(self, page: int) -> None:
+        content = self._content.pop(page, None)
+        if content is None:
             return
-        before = self._pages[pages[place - 1]].serial if place else _ROOT
-        if before is None:
-            return
-        size = self.page_size
-        key = (before, tuple(tokens[place * size : (place + 1) * size]))
-        twin = self._by_content.get(key)
-        if twin is not None:
-            # the same content, computed twice at the same time: only one can be found again
-            page.serial = self._pages[twin].serial
-            return
-        self._serial += 1
-        page.serial, page.key = self._serial, key
-        self._by_content[key] = pages[place]
+        del self._by_key[content.key]
+        siblings = self._children[content.parent]
+        del siblings[page]
+        if not siblings:
+            del self._children[content.parent]
+
+    def forget_all(self) -> None:
+        """No content can be trusted any more."""
+        for page in list(self._content):
+            self._forget(page)
+        self._free.extend(self._idle)
+        self._idle.clear()
+
+    def find(self, keys: Sequence[bytes]) -> int:
+        """How many of these whole pages, from the first on, are here."""
+        for depth, key in enumerate(keys):
+            if key not in self._by_key:
+                return depth
+        return len(keys)
+
+    def match(self, tokens: Sequence[int], keys: Sequence[bytes]) -> Match:
+        """The longest known beginning of `tokens`, whose whole pages are `keys`; one token is left to run."""
+        whole = min(self.find(keys), (len(tokens) - 1) // self.page_size)
+        pages = [self._by_key[key] for key in keys[:whole]]
+        for page in pages:
+            self._hold(page)
+        parent = keys[whole - 1] if whole else ROOT
+        rest = tokens[whole * self.page_size : min((whole + 1) * self.page_size, len(tokens) - 1)]
+        source, shared = self._longest(parent, rest)
+        return Match(pages, list(keys[:whole]), source, shared)
+
+    def _longest(self, parent: bytes, rest: Sequence[int]) -> tuple[int | None, int]:
+        best: tuple[int | None, int] = (None, 0)
+        for page in islice(reversed(self._children.get(parent, {})), _MOST_COMPARED):
+            shared = _common(self._content[page].tokens, rest)
+            if shared > best[1]:
+                best = (page, shared)
+        return best
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count

@@ -1,173 +1,269 @@
-"""The next token of many rows at once, each with options of its own.
+"""From logits to tokens: all rows at once, each with its own options and its own random numbers."""
 
-Rows never influence each other, and each draws from a random stream of its own: the same seed gives the same
-text whatever else runs in the batch. Top-p ("nucleus") is from Holtzman et al., arXiv:1904.09751, min-p from
-Nguyen et al., arXiv:2407.01082, the repetition penalty from Keskar et al., arXiv:1909.05858.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kun.generation.options import SamplingOptions
+from kun.generation.results import TokenLogprob
 
-#: filters nearly always leave fewer tokens than this, so that a whole vocabulary is rarely sorted
+if TYPE_CHECKING:
+    from kun.generation.constraint import Constraint
+
 _CANDIDATES = 256
+_ENTROPY = SystemRandom()
 
 
-@dataclass
-class Row:
-    """What sampling knows of one row: its options, its random stream, and the tokens that it has seen.
+class TokenUse:
+    """Which tokens a row has used: ids and how often the answer (not the prompt) holds each."""
 
-    `counts` has how often each generated token occurred, `prompt` the distinct tokens of the prompt; both are
-    only needed where a penalty is set. `allowed` [vocabulary] is a mask of tokens, None where all are.
+    def __init__(self, prompt: list[int]) -> None:
+        ids = sorted(set(prompt))
+        self._place = {token: place for place, token in enumerate(ids)}
+        self._ids = np.array(ids + [0] * 64, dtype=np.int64)
+        self._counts = np.zeros(len(self._ids), dtype=np.float32)
+
+    def add(self, token: int) -> None:
+        place = self._place.setdefault(token, len(self._place))
+        if place == len(self._ids):
+            self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        self._ids[place] = token
+        self._counts[place] += 1
+
+    @property
+    def ids(self) -> np.ndarray:
+        return self._ids[: len(self._place)]
+
+    @property
+    def counts(self) -> np.ndarray:
+        return self._counts[: len(self._place)]
+
+
+class Choice:
+    """How one row chooses: its options, random numbers, and what it has used so far.
+
+    The same seed and index give the same numbers whatever else is in the batch.
     """
 
-    options: SamplingOptions
-    random: np.random.Generator
-    counts: dict[int, int] = field(default_factory=dict)
-    prompt: frozenset[int] = frozenset()
-    allowed: Tensor | None = None
+    def __init__(
+        self,
+        options: SamplingOptions,
+        prompt: list[int],
+        index: int = 0,
+        constraint: "Constraint | None" = None,
+    ) -> None:
+        self.options, self.constraint = options, constraint
+        seed = options.seed if options.seed is not None else _ENTROPY.getrandbits(64)
+        self._random = Random(f"{seed}:{index}")
+        self.temperature = 1.0 if options.temperature is None else options.temperature
+        self.top_p = 1.0 if options.top_p is None else options.top_p
+        self.greedy = self.temperature == 0
+        penalized = options.repetition_penalty != 1 or options.frequency_penalty or options.presence_penalty
+        self.use = TokenUse(prompt) if penalized else None
+        self.bias = (
+            (
+                np.array(list(options.logit_bias), dtype=np.int64),
+                np.array(list(options.logit_bias.values()), np.float32),
+            )
+            if options.logit_bias
+            else None
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether the logits are used as they are."""
+        return self.use is None and self.bias is None and self.constraint is None
+
+    @property
+    def sorts(self) -> bool:
+        """Whether the likeliest tokens must be told from the rest."""
+        return bool(self.options.top_k) or self.top_p < 1
+
+    def uniform(self) -> float:
+        return self._random.random()
+
+    def chose(self, token: int) -> None:
+        if self.use is not None:
+            self.use.add(token)
 
 
-def random_stream(seed: int | None, index: int) -> np.random.Generator:
-    """The random stream of completion `index` of a request; a fresh one where `seed` is None."""
-    return np.random.default_rng(None if seed is None else [seed % 2**64, index])
+@dataclass(frozen=True)
+class Sampled:
+    """A token for each row, and its log-probabilities where they were asked for."""
+
+    tokens: list[int]
+    logprobs: list[TokenLogprob | None]
 
 
-def sample(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """One token for each row of `logits` [rows, vocabulary], which is float and is left as it is."""
-    logits = adjusted(logits, rows)
-    drawn = [i for i, row in enumerate(rows) if not row.options.is_greedy]
-    if not drawn:
-        return logits.argmax(dim=-1).tolist()
-    tokens: list[int] = [0] * len(rows)
-    greedy = [i for i in range(len(rows)) if rows[i].options.is_greedy]
-    filtered = [i for i in drawn if _is_filtered(rows[i].options)]
-    plain = [i for i in drawn if not _is_filtered(rows[i].options)]
-    for places, pick in ((greedy, _likeliest), (plain, _draw_plain), (filtered, _draw_filtered)):
-        if places:
-            for i, token in zip(places, pick(logits[places], [rows[i] for i in places]), strict=True):
-                tokens[i] = token
-    return tokens
+def sample(logits: Tensor, choices: list[Choice]) -> Sampled:
+    """Choose a token in each row of logits [rows, vocabulary]."""
+    logits = logits.float()
+    raw = logits
+    if not all(choice.plain for choice in choices):
+        logits = adjusted(logits, choices)
+    tokens = _choose(logits, choices)
+    return Sampled(tokens, _report(raw, tokens, choices))
 
 
-def _likeliest(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    return logits.argmax(dim=-1).tolist()
-
-
-def adjusted(logits: Tensor, rows: Sequence[Row]) -> Tensor:
-    """Logits after bias, penalties and masks; the same tensor where no row has any."""
-    touched = [i for i, row in enumerate(rows) if _is_touched(row)]
-    if not touched:
-        return logits
+def adjusted(logits: Tensor, choices: list[Choice]) -> Tensor:
+    """A copy of the logits after constraints, biases and penalties."""
     logits = logits.clone()
-    for i in touched:
-        _adjust(logits[i], rows[i])
+    _constrain(logits, choices)
+    _bias(logits, choices)
+    _penalize(logits, choices)
     return logits
 
 
-def _is_touched(row: Row) -> bool:
-    return row.allowed is not None or bool(row.options.logit_bias) or has_penalty(row.options)
+def _constrain(logits: Tensor, choices: list[Choice]) -> None:
+    for row, choice in enumerate(choices):
+        if choice.constraint is not None:
+            allowed = torch.from_numpy(choice.constraint.allowed(logits.shape[1])).to(logits.device)
+            logits[row].masked_fill_(~allowed, -math.inf)
 
 
-def has_penalty(options: SamplingOptions) -> bool:
-    """Whether the tokens seen so far change the next one's odds."""
-    return options.repetition_penalty != 1 or options.frequency_penalty != 0 or options.presence_penalty != 0
+def _bias(logits: Tensor, choices: list[Choice]) -> None:
+    for row, choice in enumerate(choices):
+        if choice.bias is not None:
+            ids, values = (torch.from_numpy(part).to(logits.device) for part in choice.bias)
+            logits[row].index_add_(0, ids, values)
 
 
-def _adjust(logits: Tensor, row: Row) -> None:
-    options = row.options
-    if options.repetition_penalty != 1:
-        seen = torch.tensor(sorted(row.prompt | row.counts.keys()), dtype=torch.long, device=logits.device)
-        scores = logits[seen]
-        penalty = options.repetition_penalty
-        logits[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
-    if row.counts and (options.frequency_penalty or options.presence_penalty):
-        ids = torch.tensor(list(row.counts), dtype=torch.long, device=logits.device)
-        counts = torch.tensor(list(row.counts.values()), dtype=logits.dtype, device=logits.device)
-        logits[ids] -= options.frequency_penalty * counts + options.presence_penalty
-    _add_bias(logits, options.logit_bias)
-    if row.allowed is not None:
-        logits.masked_fill_(~row.allowed, float("-inf"))
+def _penalize(logits: Tensor, choices: list[Choice]) -> None:
+    rows = [(row, choice, choice.use) for row, choice in enumerate(choices) if choice.use is not None]
+    if not rows:
+        return
+    sizes = [len(use.ids) for _, _, use in rows]
+
+    def spread(values: list[float]) -> Tensor:
+        return torch.from_numpy(np.repeat(np.array(values, dtype=np.float32), sizes)).to(logits.device)
+
+    row_ids = torch.from_numpy(np.repeat(np.array([row for row, _, _ in rows]), sizes)).to(logits.device)
+    ids = torch.from_numpy(np.concatenate([use.ids for _, _, use in rows])).to(logits.device)
+    counts = torch.from_numpy(np.concatenate([use.counts for _, _, use in rows])).to(logits.device)
+    repetition = spread([choice.options.repetition_penalty for _, choice, _ in rows])
+    frequency = spread([choice.options.frequency_penalty for _, choice, _ in rows])
+    presence = spread([choice.options.presence_penalty for _, choice, _ in rows])
+    scores = logits[row_ids, ids]
+    scores = torch.where(scores > 0, scores / repetition, scores * repetition)
+    logits[row_ids, ids] = scores - counts * frequency - (counts > 0) * presence
 
 
-def _add_bias(logits: Tensor, bias: Mapping[int, float]) -> None:
-    for token, value in bias.items():
-        if token < len(logits):
-            logits[token] += value
-
-
-def _is_filtered(options: SamplingOptions) -> bool:
-    return options.top_k > 0 or (options.top_p is not None and options.top_p < 1) or options.min_p > 0
-
-
-def _scores(logits: Tensor, rows: Sequence[Row]) -> Tensor:
-    temperatures = torch.tensor([row.options.temperature for row in rows], device=logits.device)
-    return logits.float() / temperatures[:, None]
-
-
-def _draw_plain(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """From the whole vocabulary: where a uniform number falls in the running sum of probabilities."""
-    probabilities = torch.softmax(_scores(logits, rows), dim=-1)
-    running = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    uniform = torch.tensor([row.random.random() for row in rows], dtype=torch.float64, device=logits.device)
-    places = torch.searchsorted(running, running[:, -1:] * uniform[:, None], right=True)[:, 0]
-    # a sum that was rounded down can leave the last sliver of [0, 1) beyond every token
-    return torch.where(places < running.shape[1], places, probabilities.argmax(dim=-1)).tolist()
-
-
-def _draw_filtered(logits: Tensor, rows: Sequence[Row]) -> list[int]:
-    """From the tokens that top-k, top-p and min-p leave."""
-    scores = _scores(logits, rows)
-    totals = torch.logsumexp(scores, dim=-1).double().tolist()
-    count = min(_CANDIDATES, scores.shape[1])
-    values, ids = (part.cpu().numpy() for part in scores.topk(count))
-    tokens = []
-    for i, row in enumerate(rows):
-        candidates, names = values[i], ids[i]
-        kept = _kept(candidates, totals[i], row.options)
-        if kept == count < scores.shape[1] and row.options.top_k != count:
-            # what the filters leave may reach beyond the candidates
-            candidates, names = (part.cpu().numpy() for part in scores[i].sort(descending=True))
-            kept = _kept(candidates, totals[i], row.options)
-        tokens.append(int(names[_at(candidates[:kept], row.random.random())]))
+def _choose(logits: Tensor, choices: list[Choice]) -> list[int]:
+    if all(choice.greedy for choice in choices):
+        return logits.argmax(-1).tolist()
+    tokens = [0] * len(choices)
+    greedy = [row for row, choice in enumerate(choices) if choice.greedy]
+    whole = [row for row, choice in enumerate(choices) if not choice.greedy and not choice.sorts]
+    cut = [row for row, choice in enumerate(choices) if not choice.greedy and choice.sorts]
+    for rows, way in ((greedy, _likeliest), (whole, _from_all), (cut, _from_best)):
+        if rows:
+            part = logits if len(rows) == len(choices) else logits[rows]
+            for row, token in zip(rows, way(part, [choices[row] for row in rows]), strict=True):
+                tokens[row] = token
     return tokens
 
 
-def _kept(values: np.ndarray, log_total: float, options: SamplingOptions) -> int:
-    """How many of the likeliest tokens the filters leave, at least one; `values` are scores in falling order.
-
-    As the reference does: top-k first, then top-p over what top-k left, then min-p.
-    """
-    count = min(options.top_k, len(values)) if options.top_k else len(values)
-    scores = values[:count].astype(np.float64)
-    if options.top_p is not None and options.top_p < 1:
-        top = scores[0]
-        total = top + np.log(np.exp(scores - top).sum()) if options.top_k else log_total
-        mass = np.exp(scores - total).cumsum()
-        count = min(count, int((mass < options.top_p).sum()) + 1)
-    if options.min_p > 0:
-        count = int((np.exp(scores[:count] - scores[0]) >= options.min_p).sum())
-    return max(count, 1)
+def _likeliest(logits: Tensor, choices: list[Choice]) -> list[int]:
+    return logits.argmax(-1).tolist()
 
 
-def _at(scores: np.ndarray, uniform: float) -> int:
-    """The index where the running sum of the probabilities passes `uniform`."""
-    running = np.exp(scores.astype(np.float64) - float(scores[0])).cumsum()
-    return min(int(np.searchsorted(running, running[-1] * uniform, side="right")), len(scores) - 1)
+def _column(values: list[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]
 
 
-def logprobs(logits: Tensor, tokens: Sequence[int], top: int) -> list[tuple[float, list[tuple[int, float]]]]:
-    """For each row of `logits` [rows, vocabulary], as the network gave them: the log-probability of its token,
-    and the `top` likeliest tokens with theirs."""
-    table = torch.log_softmax(logits.float(), dim=-1)
-    chosen = table.gather(1, torch.tensor(list(tokens), device=table.device)[:, None])[:, 0].tolist()
+def _scaled(logits: Tensor, choices: list[Choice]) -> Tensor:
+    """Logits over temperature with the highest at 0, which a temperature near 0 cannot blow up."""
+    highest = logits.amax(-1, keepdim=True)
+    return (logits - highest) / _column([choice.temperature for choice in choices], logits)
+
+
+def _floor(choices: list[Choice], like: Tensor) -> Tensor:
+    """min-p as a distance below the highest score."""
+    lowest = [math.log(choice.options.min_p) if choice.options.min_p else -math.inf for choice in choices]
+    return _column(lowest, like)
+
+
+def _draw(weights: Tensor, uniforms: list[float]) -> Tensor:
+    """A column for each row of weights [rows, n], by inverting the cumulative sum (in float64)."""
+    total = weights.double().cumsum(-1)
+    target = torch.tensor(uniforms, dtype=torch.float64, device=weights.device)[:, None] * total[:, -1:]
+    places = torch.searchsorted(total, target, right=True)
+    # rounding may reach the end, beyond which nothing has a weight
+    return torch.minimum(places, torch.searchsorted(total, total[:, -1:].contiguous())).squeeze(-1)
+
+
+def _from_all(logits: Tensor, choices: list[Choice]) -> list[int]:
+    scores = _scaled(logits, choices)
+    if any(choice.options.min_p for choice in choices):
+        scores = scores.masked_fill(scores < _floor(choices, scores), -math.inf)
+    return _draw(scores.exp(), [choice.uniform() for choice in choices]).tolist()
+
+
+def _from_best(logits: Tensor, choices: list[Choice]) -> list[int]:
+    scores = _scaled(logits, choices)
+    uniforms = [choice.uniform() for choice in choices]
+    ranked, ids, kept = _rank(scores, choices, _candidates(choices, scores.shape[1]))
+    short = (kept.sum(-1) < 0).nonzero().flatten().tolist()
+    places = _draw(ranked.exp() * kept.clamp(min=0), uniforms)
+    tokens = ids.gather(-1, places[:, None]).squeeze(-1).tolist()
+    if short:
+        # the best few do not hold enough probability: rank the whole vocabulary for these rows
+        some = [choices[row] for row in short]
+        ranked, ids, kept = _rank(scores[short], some, scores.shape[1])
+        places = _draw(ranked.exp() * kept, [uniforms[row] for row in short])
+        for row, token in zip(short, ids.gather(-1, places[:, None]).squeeze(-1).tolist(), strict=True):
+            tokens[row] = token
+    return tokens
+
+
+def _candidates(choices: list[Choice], vocabulary: int) -> int:
+    return min(vocabulary, max(choice.options.top_k or _CANDIDATES for choice in choices))
+
+
+def _rank(scores: Tensor, choices: list[Choice], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `count` best scores, their ids, and which of them to keep: 1 or 0, or -1 in a row that needs more."""
+    vocabulary = scores.shape[1]
+    ranked, ids = scores.topk(count) if count < vocabulary else scores.sort(descending=True)
+    limits = [float(choice.options.top_k or vocabulary) for choice in choices]
+    rank = torch.arange(count, device=scores.device)[None]
+    within = rank < _column(limits, scores)
+    ranked = ranked.masked_fill(~within, -math.inf)
+    cut = torch.tensor([bool(choice.options.top_k) for choice in choices], device=scores.device)[:, None]
+    mass = torch.where(cut, ranked.logsumexp(-1, keepdim=True), scores.logsumexp(-1, keepdim=True))
+    share = (ranked - mass).exp()
+    before = share.cumsum(-1) - share
+    top_p = _column([choice.top_p for choice in choices], scores)
+    kept = within & (before < top_p) & (ranked >= _floor(choices, scores))
+    kept[:, 0] = True
+    more = ~cut & (share.sum(-1, keepdim=True) < top_p) & (count < vocabulary)
+    more = more & (ranked[:, -1:] >= _floor(choices, scores))
+    return ranked, ids, torch.where(more, -1.0, kept.float())
+
+
+def _report(logits: Tensor, tokens: list[int], choices: list[Choice]) -> list[TokenLogprob | None]:
+    wanted = [row for row, choice in enumerate(choices) if choice.options.logprobs is not None]
+    report: list[TokenLogprob | None] = [None] * len(choices)
+    if wanted:
+        top = max(choices[row].options.logprobs or 0 for row in wanted)
+        found = token_logprobs(logits[wanted], [tokens[row] for row in wanted], top)
+        for row, one in zip(wanted, found, strict=True):
+            count = choices[row].options.logprobs or 0
+            report[row] = TokenLogprob(one.token_id, one.logprob, one.top[:count])
+    return report
+
+
+def token_logprobs(logits: Tensor, tokens: list[int], top: int) -> list[TokenLogprob]:
+    """Log-probabilities of one token in each row of logits [rows, vocabulary], and the `top` likeliest there."""
+    scores = logits.float().log_softmax(-1)
+    chosen = scores.gather(-1, torch.tensor(tokens, device=scores.device)[:, None]).squeeze(-1).tolist()
     if not top:
-        return [(value, []) for value in chosen]
-    values, ids = (part.tolist() for part in table.topk(min(top, table.shape[1])))
-    best = [list(zip(i, v, strict=True)) for i, v in zip(ids, values, strict=True)]
-    return list(zip(chosen, best, strict=True))
+        return [TokenLogprob(token, value) for token, value in zip(tokens, chosen, strict=True)]
+    values, ids = scores.topk(min(top, scores.shape[1]))
+    likeliest = [tuple(zip(i, v, strict=True)) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]
+    return [TokenLogprob(*each) for each in zip(tokens, chosen, likeliest, strict=True)]

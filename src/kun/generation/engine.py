@@ -1,0 +1,382 @@
+"""Continuous batching (Yu et al., "Orca", OSDI 2022): rows join and leave the batch at every step.
+
+One thread runs the network. Each step packs the next tokens of all rows: one token of a row that writes, a
+chunk of a prompt that is read, within a budget, so that nobody who writes waits for a long prompt
+(Agrawal et al., "Sarathi-Serve", arXiv:2403.02310). Rows are admitted first come, first served, as far as
+pages are free; when pages run out, the youngest row gives up its own and is run again later.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from kun.blocks.cache import PagedCache
+from kun.errors import Busy, KunError
+from kun.generation.pages import ROOT, PagePool
+from kun.generation.results import TokenLogprob
+from kun.generation.row import Row
+from kun.generation.sampling import sample, token_logprobs
+
+_CLOSE_SECONDS = 10.0
+_RATE_SECONDS = 10.0
+_SCORED_TOKENS = 128
+"""Tokens of one step whose logits are wanted at once; those of a whole prompt would not fit in memory."""
+
+
+class Engine:
+    """Runs rows over one network and one cache; `submit`, `cancel`, `close` and `stats` from any thread."""
+
+    def __init__(
+        self,
+        net: Callable[..., Any],
+        cache: PagedCache,
+        *,
+        max_rows: int,
+        max_queue: int,
+        step_tokens: int = 512,
+        reuse: bool = True,
+    ) -> None:
+        self.net, self.cache, self.reuse = net, cache, reuse
+        self.pool = PagePool(cache.n_pages, cache.page_size)
+        self.max_rows, self.max_queue, self.step_tokens = max_rows, max_queue, max(step_tokens, max_rows)
+        self._waiting: deque[Row] = deque()
+        self._running: list[Row] = []
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._arrivals = 0
+        self._counts = {"steps": 0, "prompt_tokens": 0, "cached_tokens": 0, "generated_tokens": 0}
+        self._counts |= {"preemptions": 0, "failures": 0}
+        self._recent: deque[tuple[float, int]] = deque()
+
+    # what other threads call
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue the rows of one request. Raises `Busy` where the queue is full, or the engine closed."""
+        with self._changed:
+            if self._closing:
+                raise Busy("The model is being closed and takes no more requests.")
+            if len({id(row.generation) for row in self._waiting}) >= self.max_queue:
+                raise Busy(f"{self.max_queue} requests are waiting already: try again in a while.")
+            for row in rows:
+                self._arrivals += 1
+                row.order = self._arrivals
+                row.generation.on_cancel(self._wake)
+            self._waiting.extend(rows)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._main, name="kun-engine", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Cancel what runs and stop the thread, within seconds."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_CLOSE_SECONDS)
+
+    def stats(self) -> dict[str, float]:
+        """Counts since the start, and `tokens_per_s` over the last ten seconds."""
+        now = time.monotonic()
+        with self._changed:
+            waiting = len(self._waiting)
+            recent = sum(count for when, count in self._recent if when > now - _RATE_SECONDS)
+        return {
+            "running": len(self._running),
+            "queued": waiting,
+            **self._counts,
+            "tokens_per_s": recent / _RATE_SECONDS,
+            "pages": self.pool.n_pages,
+            "pages_used": self.pool.used,
+        }
+
+    # the engine's own thread
+
+    def _main(self) -> None:
+        torch.set_flush_denormal(True)
+        try:
+            while self._wait_for_work():
+                self._guarded_step()
+        except BaseException as error:
+            self._closing = True
+            self._fail_all(error)
+            raise
+        self._end_all()
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            while not (self._waiting or self._running or self._closing):
+                self._changed.wait()
+            return not self._closing
+
+    def _guarded_step(self) -> None:
+        try:
+            with torch.no_grad():
+                self.step()
+        except Exception as error:
+            # what the failed step wrote cannot be trusted; who waits may still be served
+            self._counts["failures"] += 1
+            for row in list(self._running):
+                self._drop(row, keep=False)
+                row.generation.fail(_fault(error))
+            self.pool.forget_all()
+
+    def _fail_all(self, error: BaseException) -> None:
+        for row in [*self._running, *self._waiting]:
+            row.generation.fail(_fault(error))
+
+    def _end_all(self) -> None:
+        for row in [*self._running, *self._waiting]:
+            row.generation.put(row.last_piece("cancelled"))
+        for row in list(self._running):
+            self._drop(row)
+        self._waiting.clear()
+
+    def step(self) -> None:
+        """Let rows leave and join, run one packed pass, and hand out what it says."""
+        self._leave()
+        self._admit()
+        plan = self._plan()
+        if not plan:
+            return
+        self._counts["steps"] += 1
+        step = self.cache.step(
+            [row.pages for row, _ in plan], [row.cached for row, _ in plan], [count for _, count in plan]
+        )
+        packed = [token for row, count in plan for token in row.tokens[row.cached : row.cached + count]]
+        places, askers = _wanted(plan)
+        ids = torch.tensor([packed], device=self.cache.keys.device)
+        at = torch.tensor(places, device=ids.device)
+        logits = self.net(ids, positions=step.positions, cache=step, logits_at=at).logits[0]
+        for row, count in plan:
+            row.cached += count
+            self._register(row)
+        self._hand_out(logits, askers)
+
+    def _leave(self) -> None:
+        """Rows whose generation was cancelled, or failed, go."""
+        with self._changed:
+            gone = [row for row in self._waiting if _left(row)]
+            if gone:
+                self._waiting = deque(row for row in self._waiting if not _left(row))
+        for row in [row for row in self._running if _left(row)]:
+            self._drop(row)
+            gone.append(row)
+        for row in gone:
+            row.generation.put(row.last_piece("cancelled"))
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self.max_rows:
+            row = self._waiting[0]
+            if self._comes_soon(row) or not self._place(row):
+                return
+            with self._changed:
+                self._waiting.popleft()
+            self._running.append(row)
+
+    def _comes_soon(self, row: Row) -> bool:
+        """Whether a running row is about to compute the page that this one needs next."""
+        size = self.pool.page_size
+        if not self.reuse or row.scores is not None:
+            return False
+        keys = row.name_pages(size)
+        depth = self.pool.find(keys)
+        for other in self._running:
+            if other.pending <= 1 or other.scores is not None:
+                continue
+            theirs = other.name_pages(size)
+            if depth < min(len(keys), len(theirs)) and keys[depth] == theirs[depth]:
+                return True
+            if other.tokens == row.tokens:
+                return True
+        return False
+
+    def _place(self, row: Row) -> bool:
+        """Give the row the pages it needs to be read, shared ones first; False where too few are free."""
+        size, needed = self.pool.page_size, -(-(len(row.tokens) + 1) // self.pool.page_size)
+        # each row that runs may want another page soon
+        spare = len(self._running)
+        if not self.reuse or row.scores is not None:
+            if self.pool.available < needed + spare:
+                return False
+            row.pages = self.pool.take(needed)
+            return True
+        match = self.pool.match(row.tokens, row.name_pages(size))
+        if self.pool.available < needed - len(match.pages) + spare:
+            self.pool.release(match.pages)
+            return False
+        row.pages = match.pages + self._fresh(match.source, needed - len(match.pages))
+        row.keys = list(match.keys)
+        row.cached = len(match.pages) * size + (match.shared if match.source is not None else 0)
+        self._counts["cached_tokens"] += row.cached
+        row.generation.cached_tokens = max(row.generation.cached_tokens, min(row.cached, row.prompt_length))
+        return True
+
+    def _fresh(self, source: int | None, count: int) -> list[int]:
+        """Pages to write to, the first with a copy of what `source` holds."""
+        pages = self.pool.take(count)
+        if source is not None and pages[0] != source:
+            self.cache.keys[:, pages[0]] = self.cache.keys[:, source]
+            self.cache.values[:, pages[0]] = self.cache.values[:, source]
+        return pages
+
+    def _plan(self) -> list[tuple[Row, int]]:
+        """Which rows run how many tokens: those that write first, then prompts in their order."""
+        budget, counts = self.step_tokens, {}
+        for row in sorted(self._running, key=lambda row: (row.pending > 1, row.order)):
+            count = min(row.pending, budget, _SCORED_TOKENS if row.scores is not None else budget)
+            if count:
+                counts[row] = count
+                budget -= count
+        for row in sorted(counts, key=lambda row: row.order):
+            if row in self._running:
+                self._grow(row, row.cached + counts[row])
+        return [(row, count) for row, count in counts.items() if row in self._running]
+
+    def _grow(self, row: Row, length: int) -> None:
+        """Pages for `length` tokens; the youngest rows give up theirs where none are free."""
+        while len(row.pages) * self.pool.page_size < length:
+            if self.pool.available:
+                row.pages += self.pool.take(1)
+                continue
+            youngest = max(self._running, key=lambda other: other.order)
+            self._preempt(youngest)
+            if youngest is row:
+                return
+
+    def _preempt(self, row: Row) -> None:
+        self._counts["preemptions"] += 1
+        self._drop(row)
+        if row.scores is not None:
+            row.scores.clear()
+        with self._changed:
+            self._waiting.appendleft(row)
+
+    def _drop(self, row: Row, keep: bool = True) -> None:
+        """Take the row out of the batch; its pages may serve whoever begins alike."""
+        if keep and self.reuse and row.scores is None:
+            self._register_rest(row)
+        self._running.remove(row)
+        self.pool.release(row.pages)
+        row.pages, row.keys, row.cached = [], [], 0
+
+    def _register(self, row: Row) -> None:
+        """Make the pages that this step filled known, and the prompt's last one when it has been read."""
+        size = self.pool.page_size
+        if not self.reuse or row.scores is not None:
+            return
+        while (len(row.keys) + 1) * size <= row.cached:
+            place = len(row.keys)
+            parent = row.keys[-1] if row.keys else ROOT
+            row.keys.append(
+                self.pool.register(row.pages[place], parent, row.tokens[place * size : (place + 1) * size])
+            )
+        if row.cached == row.prompt_length == len(row.tokens):
+            self._register_rest(row)
+
+    def _register_rest(self, row: Row) -> None:
+        rest = row.tokens[len(row.keys) * self.pool.page_size : row.cached]
+        if rest:
+            parent = row.keys[-1] if row.keys else ROOT
+            self.pool.register(row.pages[len(row.keys)], parent, rest)
+
+    def _hand_out(self, logits: torch.Tensor, askers: list[tuple[Row, int]]) -> None:
+        """Each asker gets its rows of logits: a writer its next token, a reader its log-probabilities."""
+        start, writers, places = 0, [], []
+        for row, count in askers:
+            if row.scores is None:
+                if self._ready(row):
+                    writers.append(row)
+                    places.append(start)
+            else:
+                self._score(row, logits[start : start + count], count)
+            start += count
+        if not writers:
+            return
+        picked = logits if len(places) == len(logits) else logits[places]
+        sampled = sample(picked, [row.choice for row in writers])
+        self._tally(len(writers))
+        for row, token, logprob in zip(writers, sampled.tokens, sampled.logprobs, strict=True):
+            if len(row.tokens) == row.prompt_length:
+                self._counts["prompt_tokens"] += row.prompt_length
+            self._say(row, token, logprob)
+
+    def _ready(self, row: Row) -> bool:
+        """Whether the row can choose; a constraint that is too hard ends this row alone."""
+        try:
+            if row.choice.constraint is not None:
+                row.choice.constraint.prepare()
+        except KunError as error:
+            self._fail(row, error)
+            return False
+        return True
+
+    def _say(self, row: Row, token: int, logprob: TokenLogprob | None) -> None:
+        try:
+            piece = row.take(token, logprob)
+        except KunError as error:
+            self._fail(row, error)
+            return
+        if piece is None:
+            return
+        if piece.finish_reason is not None:
+            self._drop(row)
+        row.generation.put(piece)
+
+    def _fail(self, row: Row, error: KunError) -> None:
+        self._drop(row)
+        row.generation.fail(error)
+
+    def _score(self, row: Row, logits: torch.Tensor, count: int) -> None:
+        assert row.scores is not None
+        follow = row.tokens[row.cached - count + 1 : row.cached + 1]
+        if follow:
+            row.scores += token_logprobs(logits[: len(follow)], follow, row.top)
+        if not row.pending:
+            self._drop(row)
+            row.generation.put(row.last_piece("stop"))
+
+    def _tally(self, count: int) -> None:
+        self._counts["generated_tokens"] += count
+        now = time.monotonic()
+        with self._changed:
+            self._recent.append((now, count))
+            while self._recent[0][0] < now - _RATE_SECONDS:
+                self._recent.popleft()
+
+
+def _left(row: Row) -> bool:
+    return row.generation.cancelled or row.generation.done
+
+
+def _wanted(plan: list[tuple[Row, int]]) -> tuple[list[int], list[tuple[Row, int]]]:
+    """Places in the packed tokens whose logits are wanted, and how many of them each row gets."""
+    places: list[int] = []
+    askers: list[tuple[Row, int]] = []
+    start = 0
+    for row, count in plan:
+        if row.scores is not None:
+            places += range(start, start + count)
+            askers.append((row, count))
+        elif count == row.pending:
+            places.append(start + count - 1)
+            askers.append((row, 1))
+        start += count
+    return places, askers
+
+
+def _fault(error: BaseException) -> KunError:
+    if isinstance(error, KunError):
+        return error
+    fault = KunError(f"Generating failed ({type(error).__name__}: {error}): try again, or start Kun anew.")
+    fault.__cause__ = error
+    return fault

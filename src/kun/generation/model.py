@@ -1,0 +1,358 @@
+"""A language model that is ready to write: the one way text comes out of Kun."""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from kun.blocks.cache import PagedCache
+from kun.errors import BadInput, Busy, UnsupportedFormat
+from kun.families import Family
+from kun.generation.constraint import Constrainer
+from kun.generation.engine import Engine
+from kun.generation.options import Messages, Prompt, SamplingOptions, make_options
+from kun.generation.prompt import Encoded, Prompts
+from kun.generation.results import Completion, Generation, TokenLogprob
+from kun.generation.row import Row, Voice, ends_of
+from kun.generation.sampling import Choice
+from kun.generation.tools import ToolCalls, ToolUse, tool_use
+from kun.settings import settings
+from kun.text.chat import ChatTemplate
+
+if TYPE_CHECKING:
+    from kun.hub.checkpoint import Checkpoint
+
+PAGE_SIZE = 32
+_MANY = "a list of prompts"
+
+
+class LanguageModel:
+    """A decoder with its tokenizer, its chat template and an engine that batches all who call.
+
+    Every method may be called from any thread. `net` is the torch module, `config` its family's config,
+    `generation_config` what the checkpoint advises.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        tokenizer: Tokenizer,
+        config: Any,
+        *,
+        template: ChatTemplate | None = None,
+        generation_config: Mapping[str, Any] | None = None,
+        name: str = "model",
+        family: Family | None = None,
+        checkpoint: "Checkpoint | None" = None,
+        kv_dtype: torch.dtype | None = None,
+        max_batch: int | None = None,
+        max_queue: int | None = None,
+        step_tokens: int = 512,
+        reuse: bool = True,
+    ) -> None:
+        self.net, self.tokenizer, self.config, self.template = net, tokenizer, config, template
+        self.name, self.family, self.checkpoint = name, family, checkpoint
+        self.generation_config = dict(generation_config or {})
+        self._max_batch = max_batch or settings().max_batch
+        self._max_queue = max_queue or settings().max_queue
+        self._step_tokens, self._reuse = step_tokens, reuse
+        self._kv_dtype = kv_dtype or _kv_dtype(net)
+        self._n_pages = self._pages()
+        self.context_length: int = min(config.context_length, self._n_pages * PAGE_SIZE)
+        self._ends = ends_of(self.generation_config.get("eos_token_id"))
+        bos = self.generation_config.get("bos_token_id")
+        self._prompts = Prompts(
+            tokenizer,
+            template,
+            vocabulary=config.vocab_size,
+            limit=self.context_length,
+            bos=bos if isinstance(bos, int) else None,
+            name=name,
+        )
+        self._constrainer = Constrainer(tokenizer, config.vocab_size, sorted(self._ends))
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path_or_name: "str | Path",
+        *,
+        quantize: str | None = None,
+        dtype: "torch.dtype | str | None" = None,
+        device: "torch.device | str | None" = None,
+    ) -> "LanguageModel":
+        """Load a model by its catalog name, its folder or its .gguf file.
+
+        Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`.
+        """
+        from kun.hub.checkpoint import Checkpoint
+        from kun.hub.store import resolve
+
+        path = resolve(path_or_name)
+        checkpoint = Checkpoint.open(path)
+        if checkpoint.kind != "decoder":
+            raise UnsupportedFormat(
+                f"{path_or_name} is a text encoder and writes no text: use a language model."
+            )
+        if settings().threads:
+            torch.set_num_threads(settings().threads)
+        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        return cls(
+            net,
+            checkpoint.tokenizer,
+            net.config,
+            template=checkpoint.chat_template,
+            generation_config=checkpoint.generation_config,
+            name=path.stem if path.is_file() else path.name,
+            family=checkpoint.family,
+            checkpoint=checkpoint,
+        )
+
+    # writing
+
+    def generate(
+        self, prompt: Prompt | Sequence[Prompt], options: SamplingOptions | None = None, **given: Any
+    ) -> Any:
+        """The answer to one prompt: a text, messages (through the chat template), or token ids.
+
+        A list of prompts gives a list, and n > 1 a list each. The keywords are the fields of `SamplingOptions`.
+        Raises `BadInput`, `ContextOverflow`; `Busy` when others have filled the queue.
+        """
+        chosen = _options(options, given)
+        many = _is_many(prompt)
+        prompts: Sequence[Any] = list(prompt) if many else [prompt]
+        texts = [[one.text for one in each] for each in self._complete(prompts, chosen)]
+        shaped = [each if chosen.n > 1 else each[0] for each in texts]
+        return shaped if many else shaped[0]
+
+    def stream(self, prompt: Prompt, options: SamplingOptions | None = None, **given: Any) -> Iterator[str]:
+        """The answer in pieces of whole characters. To stop reading is to cancel."""
+        chosen = _options(options, given)
+        if chosen.n != 1:
+            raise BadInput("A stream carries one answer: leave n out, or use generate.")
+        return _texts(self.submit(prompt, chosen))
+
+    def submit(
+        self,
+        prompt: Prompt,
+        options: SamplingOptions | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+    ) -> Generation:
+        """Queue a prompt and come back at once. `tools` and `tool_choice` are those of OpenAI's API.
+
+        Raises `BadInput`, `ContextOverflow`, and `Busy` when the queue is full.
+        """
+        options = (options or SamplingOptions()).filled(self.generation_config)
+        use = tool_use(tools, tool_choice)
+        if use is not None and options.constrained:
+            raise BadInput("Tools and a schema, regex or grammar cannot be asked for at once: choose one.")
+        self._check_tokens(options)
+        encoded = self._encode(prompt, options, use)
+        constraint = self._constrainer.of(options, use if _must_constrain(use) else None)
+        generation = Generation(len(encoded.ids), options.n, encoded.truncated)
+        limit = min(len(encoded.ids) + options.max_tokens, self.context_length)
+        rows = [
+            Row(
+                generation,
+                index,
+                list(encoded.ids),
+                Choice(options, encoded.ids, index, constraint.fresh() if constraint else None),
+                Voice(index, self.tokenizer, options, self._ends, ToolCalls(use) if use else None),
+                limit,
+            )
+            for index in range(options.n)
+        ]
+        self.engine.submit(rows)
+        return generation
+
+    def _encode(self, prompt: Prompt, options: SamplingOptions, use: ToolUse | None) -> Encoded:
+        if use is not None and (isinstance(prompt, str) or not _is_chat(prompt)):
+            raise BadInput("Tools need messages, not a bare text: send a list of messages.")
+        room = min(options.max_tokens, self.context_length // 4)
+        tools = use.described if use else None
+        return self._prompts.encode(prompt, tools=tools, room=room, truncate=options.truncate)
+
+    def _check_tokens(self, options: SamplingOptions) -> None:
+        beyond = [token for token in options.logit_bias if token >= self.config.vocab_size]
+        if beyond:
+            raise BadInput(f"logit_bias names token {beyond[0]}; this model has {self.config.vocab_size}.")
+
+    def _complete(self, prompts: Sequence[Any], options: SamplingOptions) -> list[list[Completion]]:
+        """All of them, at most as many at once as the batch holds twice, so that the queue has room for others."""
+        running: deque[Generation] = deque()
+        done: list[list[Completion]] = []
+        try:
+            for prompt in prompts:
+                while len(running) >= 2 * self._max_batch:
+                    done.append(running[0].result())
+                    running.popleft()
+                running.append(self._submit_patiently(prompt, options, running, done))
+            while running:
+                done.append(running[0].result())
+                running.popleft()
+        finally:
+            for generation in running:
+                generation.cancel()
+        return done
+
+    def _submit_patiently(
+        self, prompt: Any, options: SamplingOptions, running: deque[Generation], done: list[list[Completion]]
+    ) -> Generation:
+        while True:
+            try:
+                return self.submit(prompt, options)
+            except Busy:
+                if not running:
+                    raise
+                done.append(running[0].result())
+                running.popleft()
+
+    # reading
+
+    def render(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """The prompt that the chat template makes of `messages`. Raises `BadInput` where there is no template."""
+        return self._prompts.render(messages, tools)
+
+    def encode(self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
+        """The token ids that the network would read. Raises `ContextOverflow`, `BadInput`."""
+        return self._prompts.encode(prompt, tools=tools).ids
+
+    def count(self, text: str) -> int:
+        """How many tokens `text` has, without any that the tokenizer adds."""
+        return self._prompts.count(text)
+
+    def prompt_logprobs(self, prompt: Prompt, top: int = 0) -> list[TokenLogprob | None]:
+        """For each token of a prompt its log-probability after those before it; None for the first."""
+        if isinstance(top, bool) or not 0 <= top <= 100:
+            raise BadInput(f"top is {top}; it must be a whole number from 0 to 100.")
+        ids = self._score_ids(prompt)
+        if len(ids) < 2:
+            return [None] * len(ids)
+        generation = Generation(len(ids), 1)
+        row = Row(generation, 0, ids, Choice(SamplingOptions(), []), None, len(ids), scores=[], top=top)
+        self.engine.submit([row])
+        generation.result()
+        assert row.scores is not None
+        return [None, *row.scores]
+
+    def _score_ids(self, prompt: Prompt) -> list[int]:
+        """Unlike a prompt to be continued, one that is only read may fill the context."""
+        return self._prompts.encode(prompt).ids
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for; part of a character for some."""
+        from kun.generation.tokens import token_bytes
+
+        return token_bytes(self.tokenizer, token)
+
+    # the engine
+
+    @property
+    def engine(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._start()
+            return self._engine
+
+    def _start(self) -> Engine:
+        config, device = self.config, next(self.net.parameters(), torch.zeros(0)).device
+        cache = PagedCache(
+            config.n_layers,
+            config.n_kv_heads,
+            config.d_head,
+            self._n_pages,
+            PAGE_SIZE,
+            dtype=self._kv_dtype,
+            device=device,
+        )
+        engine = Engine(
+            _fused(self.net),
+            cache,
+            max_rows=self._max_batch,
+            max_queue=self._max_queue,
+            step_tokens=self._step_tokens,
+            reuse=self._reuse,
+        )
+        # also at the interpreter's exit, so that no thread is left within torch
+        weakref.finalize(self, engine.close)
+        return engine
+
+    def _pages(self) -> int:
+        config = self.config
+        page = 2 * config.n_layers * config.n_kv_heads * config.d_head * PAGE_SIZE * self._kv_dtype.itemsize
+        wanted = (self._max_batch + 1) * -(-config.context_length // PAGE_SIZE)
+        return max(2, min(wanted, settings().max_kv_cache_bytes // page))
+
+    def stats(self) -> dict[str, float]:
+        """running, queued, steps, prompt_tokens, cached_tokens, generated_tokens, tokens_per_s, pages, …"""
+        return self.engine.stats()
+
+    def close(self) -> None:
+        """Cancel what runs and free the cache; the next request starts afresh."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> "LanguageModel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _options(options: SamplingOptions | None, given: Mapping[str, Any]) -> SamplingOptions:
+    if options is not None and given:
+        raise BadInput("Give options as one object or as keywords, not both.")
+    return options or make_options(given)
+
+
+def _is_chat(prompt: Any) -> bool:
+    return isinstance(prompt, Sequence) and bool(prompt) and isinstance(prompt[0], Mapping)
+
+
+def _is_many(prompt: Any) -> bool:
+    """Whether this is a list of prompts: texts, or lists of messages or token ids."""
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence):
+        return False
+    return not prompt or isinstance(prompt[0], str | list | tuple)
+
+
+def _must_constrain(use: ToolUse | None) -> bool:
+    return use is not None
+
+
+def _texts(generation: Generation) -> Iterator[str]:
+    try:
+        for piece in generation:
+            if piece.text:
+                yield piece.text
+    finally:
+        if not generation.done:
+            generation.cancel()
+
+
+def _kv_dtype(net: nn.Module) -> torch.dtype:
+    """The network's own: exact for float32; half of it in bfloat16."""
+    for parameter in net.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return torch.float32
+
+
+def _fused(net: nn.Module) -> Any:
+    """The network fitted for decoding, where there are kernels for it."""
+    try:
+        from kun.adaptation import fuse
+    except ImportError:
+        return net
+    return fuse(net)

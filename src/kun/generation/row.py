@@ -1,0 +1,142 @@
+"""One answer on its way: its tokens, the pages they stand in, and its text so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tokenizers import Tokenizer
+
+from kun.generation.options import SamplingOptions
+from kun.generation.pages import ROOT, chain_key
+from kun.generation.results import FinishReason, Generation, Piece, TokenLogprob
+from kun.generation.sampling import Choice
+from kun.generation.stopping import StopStrings
+from kun.generation.tools import ToolCalls
+from kun.text.tokenizer import Detokenizer
+
+
+@dataclass(eq=False)
+class Row:
+    """What the engine runs. `tokens` are the prompt's and the answer's; the first `cached` are in `pages`.
+
+    `limit` is how many tokens the row may have. A row with `scores` is only read: it gets the log-probability
+    of each of its tokens, and writes none.
+    """
+
+    generation: Generation
+    index: int
+    tokens: list[int]
+    choice: Choice
+    voice: "Voice | None"
+    limit: int
+    scores: list[TokenLogprob] | None = None
+    top: int = 0
+    cached: int = 0
+    pages: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    page_keys: list[bytes] = field(default_factory=list)
+    order: int = 0
+
+    def __post_init__(self) -> None:
+        self.prompt_length = len(self.tokens)
+
+    @property
+    def pending(self) -> int:
+        """Tokens that are to be run before the next one can be chosen."""
+        return len(self.tokens) - self.cached
+
+    def name_pages(self, size: int) -> list[bytes]:
+        """The keys of this row's whole pages, in order."""
+        for start in range(len(self.page_keys) * size, len(self.tokens) - size + 1, size):
+            parent = self.page_keys[-1] if self.page_keys else ROOT
+            self.page_keys.append(chain_key(parent, self.tokens[start : start + size]))
+        return self.page_keys
+
+    def take(self, token: int, logprob: TokenLogprob | None) -> Piece | None:
+        """The next token of the answer; a piece where there is something to say. Raises what a constraint does."""
+        assert self.voice is not None
+        self.tokens.append(token)
+        self.choice.chose(token)
+        ended = token in self.voice.ends
+        if self.choice.constraint is not None and not ended:
+            ended = self.choice.constraint.consume(token)
+            full = not ended and len(self.tokens) >= self.limit
+            return self.voice.say(token, logprob, ended, full)
+        full = not ended and len(self.tokens) >= self.limit
+        return self.voice.say(None if ended else token, logprob, ended, full)
+
+    def last_piece(self, reason: FinishReason) -> Piece:
+        """What is left to say when the row is ended from outside."""
+        if self.voice is None:
+            return Piece(self.index, "", finish_reason=reason)
+        return self.voice.finish(reason)
+
+
+class Voice:
+    """Turns a row's tokens into pieces of text: whole characters only, never a stop string or half of one."""
+
+    def __init__(
+        self,
+        index: int,
+        tokenizer: Tokenizer,
+        options: SamplingOptions,
+        ends: frozenset[int],
+        tools: ToolCalls | None = None,
+    ) -> None:
+        self.index = index
+        self.ends = frozenset() if options.ignore_eos else ends
+        self._text = Detokenizer(tokenizer)
+        self._stops = StopStrings(options.stop) if options.stop else None
+        self._tools = tools
+        self._with_logprobs = options.logprobs is not None
+        self._ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    def say(self, token: int | None, logprob: TokenLogprob | None, ended: bool, full: bool) -> Piece | None:
+        """The piece that `token` completes; `ended` and `full` tell that it is the last, and why."""
+        text = ""
+        if token is not None:
+            self._ids.append(token)
+            if logprob is not None:
+                self._logprobs.append(logprob)
+            text, stopped = self._pass_stops(self._text.push((token,)))
+            if stopped:
+                return self._last(text, "stop")
+        if ended or full:
+            return self.finish("stop" if ended else "length", text)
+        if self._tools is not None:
+            text = self._tools.push(text)
+        return self._piece(text) if text else None
+
+    def _pass_stops(self, text: str) -> tuple[str, bool]:
+        return self._stops.push(text) if self._stops is not None else (text, False)
+
+    def finish(self, reason: FinishReason, text: str = "") -> Piece:
+        """The last piece: `text` and whatever was held back."""
+        rest, stopped = self._pass_stops(self._text.finish())
+        text += rest
+        if self._stops is not None and not stopped:
+            text += self._stops.finish()
+        return self._last(text, "stop" if stopped and reason == "length" else reason)
+
+    def _last(self, text: str, reason: FinishReason) -> Piece:
+        if self._tools is None:
+            return self._piece(text, reason)
+        text = self._tools.push(text)
+        rest, calls = self._tools.finish()
+        reason = "tool_calls" if calls and reason == "stop" else reason
+        piece = self._piece(text + rest, reason)
+        return Piece(
+            piece.index, piece.text, piece.token_ids, piece.logprobs, piece.finish_reason, tuple(calls)
+        )
+
+    def _piece(self, text: str, reason: FinishReason | None = None) -> Piece:
+        logprobs = tuple(self._logprobs) if self._with_logprobs else None
+        piece = Piece(self.index, text, tuple(self._ids), logprobs, reason)
+        self._ids, self._logprobs = [], []
+        return piece
+
+
+def ends_of(ids: object) -> frozenset[int]:
+    """The ids of a `generation_config`'s eos_token_id: a number, a list, or nothing."""
+    several: Sequence[object] = ids if isinstance(ids, list | tuple) else [ids]
+    return frozenset(one for one in several if isinstance(one, int) and not isinstance(one, bool))

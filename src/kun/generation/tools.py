@@ -1,0 +1,190 @@
+"""Tool calls: how they are offered to a model, and how they are read from its answer.
+
+The form is that of Hermes and Qwen: `<tool_call>`, a JSON object with name and arguments, `</tool_call>`.
+A template that has no place for tools gets the same instruction in the system message.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kun.errors import BadInput
+from kun.generation.options import LONGEST_CONSTRAINT
+from kun.generation.stopping import StopStrings
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+MOST_TOOLS = 64
+MOST_CALLS = 8
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_INSTRUCTION = """# Tools
+
+You may call one or more functions to help with the user's request. They are described here, in <tools>:
+<tools>
+{tools}
+</tools>
+
+To call a function, answer with a JSON object of its name and arguments, in <tool_call>:
+<tool_call>
+{{"name": <name>, "arguments": <arguments>}}
+</tool_call>"""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that the model may ask for; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    described: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """The tools of a request, and whether it may (auto) or must (required) use them."""
+
+    tools: tuple[Tool, ...]
+    mode: Literal["auto", "required"]
+    single: bool = False
+
+    @property
+    def described(self) -> list[Mapping[str, Any]]:
+        return [tool.described for tool in self.tools]
+
+
+def tool_use(tools: Sequence[Mapping[str, Any]] | None, choice: Any) -> ToolUse | None:
+    """What OpenAI's `tools` and `tool_choice` ask for; None for no tools. Raises `BadInput`."""
+    if not tools:
+        if choice in (None, "none", "auto"):
+            return None
+        raise BadInput("tool_choice asks for a tool, yet there are no tools: send some, or leave it out.")
+    if len(tools) > MOST_TOOLS:
+        raise BadInput(f"There are {len(tools)} tools; {MOST_TOOLS} are the most.")
+    known = tuple(_tool(one) for one in tools)
+    _check_size(known)
+    if choice == "none":
+        return None
+    if choice in (None, "auto"):
+        return ToolUse(known, "auto")
+    if choice == "required":
+        return ToolUse(known, "required")
+    name = _chosen_name(choice)
+    named = tuple(tool for tool in known if tool.name == name)
+    if not named:
+        raise BadInput(f"tool_choice names {name!r}, which is not among the tools.")
+    return ToolUse(named, "required", single=True)
+
+
+def _tool(value: Any) -> Tool:
+    function = value.get("function") if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or value.get("type", "function") != "function":
+        raise BadInput('Each tool must be {"type": "function", "function": {"name": …, "parameters": …}}.')
+    name, parameters = function.get("name"), function.get("parameters")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadInput("A tool's name must be 1 to 64 letters, digits, points, hyphens or underscores.")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise BadInput(f"The parameters of the tool {name} must be a JSON schema.")
+    return Tool(name, parameters or {"type": "object", "properties": {}}, value)
+
+
+def _check_size(tools: tuple[Tool, ...]) -> None:
+    try:
+        size = len(json.dumps([tool.described for tool in tools]))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(
+            "The tools cannot be written as JSON: use plain objects, lists and numbers."
+        ) from error
+    if size > LONGEST_CONSTRAINT:
+        raise BadInput(f"The tools take {size} characters; {LONGEST_CONSTRAINT} are the most.")
+
+
+def _chosen_name(choice: Any) -> str:
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str):
+        raise BadInput(
+            'tool_choice must be "none", "auto", "required" or {"type": "function", "function": {"name": …}}.'
+        )
+    return name
+
+
+def instruction(tools: Sequence[Mapping[str, Any]]) -> str:
+    """The system text that offers tools to a model whose template has no place for them."""
+    return _INSTRUCTION.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
+
+
+def call_text(name: str, arguments: Any) -> str:
+    """A call as the model would have written it."""
+    return f"{OPEN}\n{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}\n{CLOSE}"
+
+
+def grammar(use: ToolUse) -> str:
+    """The Lark grammar (in llguidance's dialect) that holds an answer to well-formed calls."""
+    calls = [_call_schema(tool) for tool in use.tools]
+    schema = json.dumps({**_COMPACT, "anyOf": calls} if len(calls) > 1 else {**_COMPACT, **calls[0]})
+    body = f'"\\n" %json {schema} "\\n{CLOSE}"'
+    if use.mode == "required":
+        more = "" if use.single else f' ("\\n" call){{0,{MOST_CALLS - 1}}}'
+        return f'%llguidance {{}}\nstart: call{more}\ncall: "{OPEN}" {body}\n'
+    return (
+        f"%llguidance {{}}\nstart: call{{0,{MOST_CALLS}}} TEXT\n"
+        f'call: head {body}\nhead[lazy]: TEXT "{OPEN}"\nTEXT: /(.|\\n)*/\n'
+    )
+
+
+_COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
+
+
+def _call_schema(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+class ToolCalls:
+    """Lets an answer's text through and keeps its tool calls for the end."""
+
+    def __init__(self, use: ToolUse) -> None:
+        self._names = {tool.name for tool in use.tools}
+        self._before = StopStrings((OPEN,))
+        self._calling = False
+        self._call = ""
+
+    def push(self, text: str) -> str:
+        """The text that is no part of a call."""
+        if self._calling:
+            self._call += text
+            return ""
+        seen, self._calling = self._before.push(text)
+        if self._calling:
+            self._call = OPEN + self._before.after
+        return seen
+
+    def finish(self) -> tuple[str, list[dict[str, Any]]]:
+        """The text left over, and the calls as OpenAI's API has them. What is no sound call stays text."""
+        if not self._calling:
+            return self._before.finish(), []
+        calls = [parsed for body in _bodies(self._call) if (parsed := self._parse(body))]
+        return ("", calls) if calls else (self._call, [])
+
+    def _parse(self, body: str) -> dict[str, Any] | None:
+        try:
+            call = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(call, dict) or call.get("name") not in self._names:
+            return None
+        arguments = call.get("arguments", {})
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        function = {"name": call["name"], "arguments": written}
+        return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
+
+
+def _bodies(text: str) -> list[str]:
+    """What stands between the marks; the last closing mark may be missing."""
+    return [part.split(CLOSE)[0].strip() for part in text.split(OPEN)[1:]]
