@@ -127,8 +127,8 @@ static void quantize(const float *x, int n, int width, uint8_t *bytes, float *sc
 #define SIX(M) M(0) M(1) M(2) M(3) M(4) M(5)
 #define BROADCAST(from) ({ int32_t four_; memcpy(&four_, from, 4); _mm512_set1_epi32(four_); })
 
-/* One group of rows by one panel of 64 outputs. */
-static inline __attribute__((always_inline)) void multiply(
+/* One group of rows by one panel of 64 outputs. Not inlined: constants of what follows would take its registers. */
+static __attribute__((noinline)) void multiply(
     const uint8_t *bytes, const int8_t *panel, int inputs, int32_t sums[GROUP][PANEL]) {
     size_t stride = inputs;
 #define START(r) __m512i s##r##0 = _mm512_setzero_si512(), s##r##1 = s##r##0, s##r##2 = s##r##0, s##r##3 = s##r##0;
