@@ -52,6 +52,7 @@ def load(
 
     `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, or a hub id; what is named
     in the catalog or on the hub and is not here yet is pulled first. `quantize` is None, "int8" or "int4".
+    `dtype` is the checkpoint's, `device` the best here where they are None.
 
     Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`; `Unavailable` when pulling fails.
     """
@@ -68,20 +69,10 @@ def load(
 
 
 def locate(name: str | Path, *, progress: Progress | None = None) -> Path:
-    """The folder or file of a model, pulled first if the catalog or the hub has it and this machine has not.
+    """The folder or file of a model, pulled first where that is needed. Raises what `load` raises."""
+    from kun.hub.pull import locate as hub_locate
 
-    Raises `ModelNotFound` with the nearest names, `Unavailable` when no source could be reached.
-    """
-    from kun.errors import ModelNotFound
-    from kun.hub import pull as hub_pull
-    from kun.hub.store import resolve
-
-    try:
-        return resolve(name)
-    except ModelNotFound:
-        if not isinstance(name, str) or not hub_pull.can_pull(name):
-            raise
-    return hub_pull.pull(name, progress=progress)
+    return hub_locate(name, progress)
 
 
 def pull(name: str, *, progress: Progress | None = None) -> Path:
@@ -111,9 +102,21 @@ def remove_model(name: str) -> None:
 def save(model: "LanguageModel | Encoder", folder: str | Path) -> Path:
     """Write a model as a folder in the Hugging Face layout, which `transformers` loads as it stands.
 
-    Raises `BadInput` for a quantized model, `NoSpace` when the disk is full.
+    Raises `BadInput` for a quantized model and for a folder that holds other things, `NoSpace`.
     """
-    return model.save(Path(folder))
+    from kun.errors import BadInput
+    from kun.hub.saving import save_checkpoint
+    from kun.knowledge.encoder import Encoder
+
+    origin = model.checkpoint
+    if isinstance(model, Encoder):
+        if origin is None:
+            raise BadInput("This encoder came from no checkpoint, so that there is nothing to save.")
+        # what it runs on is fitted to this machine; what is saved is what it was made from
+        return save_checkpoint(folder, origin.network(), tokenizer=model.tokenizer, origin=origin)
+    return save_checkpoint(
+        folder, model.net, tokenizer=model.tokenizer, chat_template=model.template, origin=origin
+    )
 
 
 def load_language_model(

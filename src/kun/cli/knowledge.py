@@ -176,14 +176,14 @@ def remove(
       kun kb remove notes --yes
     """
     if not sources:
-        base = api.knowledge_base(name, load_encoder=False)
+        base = api.knowledge_base(name)
         if not yes:
             typer.confirm(f"Delete {base.name} with {len(base.sources())} documents?", abort=True)
         base.close()
         api.delete_knowledge_base(name)
         removed = [name]
     else:
-        removed = api.knowledge_base(name, load_encoder=False).remove(*sources)
+        removed = api.knowledge_base(name).remove(*sources)
     if as_json:
         output.print_json({"removed": removed})
     else:
@@ -202,7 +202,7 @@ def reindex(
     Example:
       kun kb reindex notes --encoder all-minilm-l6-v2
     """
-    base = api.knowledge_base(name, load_encoder=False)
+    base = api.knowledge_base(name)
     with output.progress(quiet=as_json) as report:
         result = base.reindex(encoder=encoder, progress=report)
     if as_json:

@@ -93,9 +93,9 @@ class LanguageModel:
         Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`.
         """
         from kun.hub.checkpoint import Checkpoint
-        from kun.hub.store import resolve
+        from kun.hub.pull import locate
 
-        path = resolve(path_or_name)
+        path = locate(path_or_name)
         checkpoint = Checkpoint.open(path)
         if checkpoint.kind != "decoder":
             raise UnsupportedFormat(

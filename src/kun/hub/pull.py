@@ -17,7 +17,7 @@ from kun.hub import repository, wheels
 from kun.hub.catalog import Entry, catalog
 from kun.hub.convert import convert
 from kun.hub.files import Progress, new_folder, room_on_disk, silent
-from kun.hub.store import folder_name, model_folder, not_found
+from kun.hub.store import folder_name, model_folder, not_found, resolve
 from kun.settings import settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -27,6 +27,19 @@ _LOCK_PATIENCE = 3600.0
 def can_pull(name: str) -> bool:
     """Whether `name` is in the catalog, or has the form of a hub id (owner/name)."""
     return name in catalog() or (_HUB_ID.fullmatch(name) is not None and not Path(name).exists())
+
+
+def locate(name: str | Path, progress: Progress | None = None) -> Path:
+    """The folder or file of a model, pulled first where the catalog or the hub has it and this machine has not.
+
+    Raises `ModelNotFound` with the nearest names, and what `pull` raises.
+    """
+    try:
+        return resolve(name)
+    except ModelNotFound:
+        if not isinstance(name, str) or not can_pull(name):
+            raise
+    return pull(name, progress)
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:

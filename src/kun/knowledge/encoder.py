@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
+    from kun.hub.checkpoint import Checkpoint
+
 Kind = Literal["query", "passage"]
 Pooling = Literal["mean", "cls", "max"]
 
@@ -70,9 +72,10 @@ class Encoder:
         recipe: EncoderRecipe | None = None,
         identity: str = "",
         name: str = "encoder",
+        checkpoint: "Checkpoint | None" = None,
     ) -> None:
         """`net` is a BERT (or what `fuse` made of one); `identity` tells vectors of different encoders apart."""
-        self.net, self.tokenizer, self.name = net, tokenizer, name
+        self.net, self.tokenizer, self.name, self.checkpoint = net, tokenizer, name, checkpoint
         self.recipe = recipe or EncoderRecipe()
         config: Any = net.config  # type: ignore[attr-defined]
         self.config = config
@@ -83,23 +86,36 @@ class Encoder:
         tokenizer.no_truncation()
 
     @classmethod
-    def open(cls, name_or_path: str | Path) -> "Encoder":
-        """The encoder of a catalog name or checkpoint folder, ready for this machine.
+    def open(
+        cls,
+        name_or_path: str | Path,
+        *,
+        quantize: str | None = None,
+        dtype: "torch.dtype | str | None" = None,
+        device: "torch.device | str | None" = None,
+    ) -> "Encoder":
+        """The encoder of a catalog name (pulled first if need be) or checkpoint folder, ready for this machine.
 
+        With neither `quantize`, `dtype` nor `device`, it runs in the way that is fastest here.
         Raises ModelNotFound, DamagedFile, and BadInput where the model is no encoder.
         """
         from kun.adaptation.native_bert import fit_encoder
         from kun.hub.checkpoint import Checkpoint
-        from kun.hub.store import resolve
+        from kun.hub.pull import locate
 
-        path = resolve(str(name_or_path))
+        path = locate(name_or_path)
         checkpoint = Checkpoint.open(path)
         if checkpoint.kind != "encoder":
             raise BadInput(f"{name_or_path} is a language model; choose a text encoder instead.")
-        recipe = EncoderRecipe.read(path)
-        net = fit_encoder(checkpoint.network())
-        name = Path(name_or_path).name
-        return cls(net, checkpoint.tokenizer, recipe=recipe, identity=checkpoint.identity, name=name)
+        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        return cls(
+            net if quantize or dtype or device else fit_encoder(net),
+            checkpoint.tokenizer,
+            recipe=EncoderRecipe.read(path),
+            identity=checkpoint.identity,
+            name=Path(name_or_path).name,
+            checkpoint=checkpoint,
+        )
 
     def embed(
         self,
