@@ -75,7 +75,7 @@ class E5File:
         self._at = 0
         try:
             self._parse()
-        except (struct.error, ValueError, UnicodeDecodeError) as error:
+        except (struct.error, ValueError, OverflowError) as error:
             raise DamagedFile(f"{path} is truncated or damaged ({error}): pull it again.") from error
 
     def _parse(self) -> None:
