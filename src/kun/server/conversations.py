@@ -1,0 +1,289 @@
+"""Conversations, kept in SQLite: each write is one transaction, and readers never wait (WAL)."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from sqlalchemy import ForeignKey, Index, create_engine, delete, event, func, or_, select, update
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from kun.errors import BadInput, Busy, DamagedFile, NoSpace, NotFound
+
+Role = Literal["user", "assistant"]
+Status = Literal["running", "done", "stopped", "failed"]
+
+MAX_TITLE = 120
+MAX_MESSAGE = 200_000
+_TITLE_FROM_MESSAGE = 48
+_MAX_LISTED = 500
+_BUSY_MS = 10_000
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation without its messages; times are ISO 8601 in UTC. Empty `model`: the default; empty `knowledge`: none."""
+
+    id: str
+    title: str
+    model: str
+    knowledge: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message. `details` holds what belongs to an answer: passages, prompt, error, tokens, seconds …"""
+
+    id: str
+    role: Role
+    text: str
+    status: Status = "done"
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _Conversation(_Base):
+    __tablename__ = "conversations"
+    __table_args__ = (Index("conversations_by_time", "owner", "updated_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    title: Mapped[str]
+    model: Mapped[str] = mapped_column(default="")
+    knowledge: Mapped[str] = mapped_column(default="")
+    updated_at: Mapped[str]
+
+    def public(self) -> Conversation:
+        return Conversation(self.id, self.title, self.model, self.knowledge, self.updated_at)
+
+
+class _Message(_Base):
+    __tablename__ = "messages"
+    __table_args__ = (Index("messages_by_place", "conversation", "place", unique=True),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    conversation: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    place: Mapped[int]
+    role: Mapped[str]
+    text: Mapped[str]
+    status: Mapped[str] = mapped_column(default="done")
+    details: Mapped[str] = mapped_column(default="{}")
+
+    def public(self) -> Message:
+        return Message(self.id, self.role, self.text, self.status, json.loads(self.details))  # type: ignore[arg-type]
+
+
+class Conversations:
+    """All conversations of one database file. `owner` keeps those of different API keys apart; "" where there are none.
+
+    Safe for several threads and processes. Raises `NotFound` for what is not there (or is another owner's),
+    `Busy` when another process holds the file for long, `NoSpace`, `DamagedFile`.
+    """
+
+    def __init__(self, database: Path) -> None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        self._database = database
+        self._engine = create_engine(f"sqlite:///{database}", connect_args={"timeout": _BUSY_MS / 1000})
+        event.listen(self._engine, "connect", _prepare)
+        with self._errors():
+            _Base.metadata.create_all(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # Conversations
+
+    def create(self, owner: str, first_message: str = "", model: str = "", knowledge: str = "") -> Conversation:
+        """A new conversation, named after its first message."""
+        row = _Conversation(
+            id=uuid4().hex,
+            owner=owner,
+            title=title_of(first_message),
+            model=model,
+            knowledge=knowledge,
+            updated_at=_now(),
+        )
+        with self._transaction() as session:
+            session.add(row)
+            session.flush()
+            return row.public()
+
+    def get(self, owner: str, id: str) -> Conversation:
+        with self._transaction() as session:
+            return _owned(session, owner, id).public()
+
+    def list(self, owner: str, query: str = "") -> list[Conversation]:
+        """The newest first; with a query those whose title or messages hold it, ignoring case."""
+        chosen = select(_Conversation).where(_Conversation.owner == owner)
+        if query.strip():
+            pattern = f"%{_escaped(query.strip())}%"
+            inside = select(_Message.conversation).where(_Message.text.ilike(pattern, escape="\\"))
+            chosen = chosen.where(
+                or_(_Conversation.title.ilike(pattern, escape="\\"), _Conversation.id.in_(inside))
+            )
+        with self._transaction() as session:
+            rows = session.scalars(chosen.order_by(_Conversation.updated_at.desc()).limit(_MAX_LISTED))
+            return [row.public() for row in rows]
+
+    def change(
+        self,
+        owner: str,
+        id: str,
+        *,
+        title: str | None = None,
+        model: str | None = None,
+        knowledge: str | None = None,
+    ) -> Conversation:
+        """Rename it, or choose another model or knowledge base for it."""
+        with self._transaction() as session:
+            row = _owned(session, owner, id)
+            if title is not None:
+                row.title = _checked_title(title)
+            row.model = row.model if model is None else model
+            row.knowledge = row.knowledge if knowledge is None else knowledge
+            return row.public()
+
+    def delete(self, owner: str, id: str) -> None:
+        with self._transaction() as session:
+            session.delete(_owned(session, owner, id))
+
+    # Messages
+
+    def messages(self, owner: str, id: str) -> "list[Message]":
+        with self._transaction() as session:
+            _owned(session, owner, id)
+            rows = session.scalars(
+                select(_Message).where(_Message.conversation == id).order_by(_Message.place)
+            )
+            return [row.public() for row in rows]
+
+    def exchange(self, owner: str, id: str, text: str) -> tuple[Message, Message]:
+        """Append a user's message and the running answer to it, together."""
+        if not text.strip():
+            raise BadInput("The message is empty: type something first.")
+        if len(text) > MAX_MESSAGE:
+            raise BadInput(f"The message has {len(text):,} characters, more than {MAX_MESSAGE:,}: shorten it.")
+        with self._transaction() as session:
+            row = _owned(session, owner, id)
+            row.title = row.title or title_of(text)
+            row.updated_at = _now()
+            asked = _append(session, id, "user", text, "done")
+            answer = _append(session, id, "assistant", "", "running")
+            return asked.public(), answer.public()
+
+    def answer_again(self, owner: str, id: str, message: str) -> Message:
+        """Take back an answer and all after it; return the running answer that takes its place."""
+        with self._transaction() as session:
+            _owned(session, owner, id).updated_at = _now()
+            self._truncate(session, id, message, "assistant")
+            return _append(session, id, "assistant", "", "running").public()
+
+    def take_back(self, owner: str, id: str, message: str) -> None:
+        """Remove a user's message and all after it."""
+        with self._transaction() as session:
+            _owned(session, owner, id)
+            self._truncate(session, id, message, "user")
+
+    def write(self, message: str, text: str, status: Status, details: dict[str, Any]) -> None:
+        """Store the state of an answer; one that was taken back meanwhile stays away."""
+        with self._transaction() as session:
+            session.execute(
+                update(_Message)
+                .where(_Message.id == message)
+                .values(text=text, status=status, details=json.dumps(details, ensure_ascii=False))
+            )
+
+    def stop_running(self) -> int:
+        """Mark what an earlier process left running as stopped; return how many there were."""
+        with self._transaction() as session:
+            orphans = session.scalars(select(_Message).where(_Message.status == "running")).all()
+            for orphan in orphans:
+                orphan.status = "stopped"
+            return len(orphans)
+
+    @staticmethod
+    def _truncate(session: Session, id: str, message: str, role: Role) -> None:
+        row = session.get(_Message, message)
+        if row is None or row.conversation != id or row.role != role:
+            raise NotFound("This message is no longer in the conversation: load the page again.")
+        session.execute(delete(_Message).where(_Message.conversation == id, _Message.place >= row.place))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        with self._errors(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            reason = str(error.orig)
+            if "locked" in reason:
+                raise Busy(f"Another program holds {self._database}: try again in a moment.") from error
+            if "full" in reason:
+                raise NoSpace(f"The disk is full: make room to write {self._database}.") from error
+            raise DamagedFile(f"{self._database} cannot be used: {reason}.") from error
+        except DatabaseError as error:
+            raise DamagedFile(f"{self._database} is damaged ({error.orig}): move it away.") from error
+
+
+def title_of(text: str) -> str:
+    """A title from a first message: its first line, cut at a word where there is one."""
+    line = " ".join(next((line for line in text.splitlines() if line.strip()), "").split())
+    if len(line) <= _TITLE_FROM_MESSAGE:
+        return line
+    cut = line[:_TITLE_FROM_MESSAGE]
+    head, space, _ = cut.rpartition(" ")
+    return (head if space and len(head) > _TITLE_FROM_MESSAGE // 2 else cut).rstrip() + "…"
+
+
+def _checked_title(title: str) -> str:
+    title = " ".join(title.split())
+    if not title:
+        raise BadInput("The title is empty: type one.")
+    return title[:MAX_TITLE]
+
+
+def _owned(session: Session, owner: str, id: str) -> _Conversation:
+    row = session.get(_Conversation, id)
+    if row is None or row.owner != owner:
+        raise NotFound("This conversation does not exist, or was deleted.")
+    return row
+
+
+def _append(session: Session, id: str, role: Role, text: str, status: Status) -> _Message:
+    last = session.scalar(select(func.max(_Message.place)).where(_Message.conversation == id))
+    place = 0 if last is None else last + 1
+    row = _Message(
+        id=uuid4().hex, conversation=id, place=place, role=role, text=text, status=status, details="{}"
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    cursor.close()

@@ -1,0 +1,343 @@
+"""The Knowledge pages: the list of knowledge bases, and one of them with its documents and a search to try."""
+
+import contextlib
+import time
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from nicegui import ui
+
+from kun.errors import KunError
+from kun.server.web.frame import confirmed, frame, icon_button, missing, off_loop, say_kindly
+from kun.server.web.passages import chips, open_passage, place
+from kun.server.web.state import Visit
+from kun.server.web.turns import plain_passage
+from kun.server.web.uploads import human_size, put, safe_name
+from kun.settings import settings
+
+MAX_FILES_AT_ONCE = 200
+_N_FOUND = 8
+_SHOWN_TEXT = 420
+_WATCH_S = 0.2
+
+
+async def all_bases() -> None:
+    visit = Visit.current()
+    words = visit.words
+    with frame(visit, words("knowledge_title"), "/knowledge") as header:
+        pass
+    with header:
+        ui.label(words("knowledge_title")).classes("header-title")
+    with ui.element("main").classes("page"):
+        ui.label(words("knowledge_intro")).classes("intro")
+        _create_row(visit)
+        with ui.element("div").classes("bases"):
+            bases = await off_loop(_overview, visit)
+            if not bases:
+                ui.label(words("no_bases")).classes("nothing")
+            for name, counts in bases:
+                _base_card(visit, name, counts)
+
+
+async def one_base(name: str) -> None:
+    visit = Visit.current()
+    try:
+        base = await off_loop(visit.web.service.knowledge_base, name)
+    except KunError:
+        await missing(visit)
+        return
+    await BasePage(visit, base).build()
+
+
+PAGES = [("/knowledge", all_bases), ("/knowledge/{name}", one_base)]
+
+
+def _overview(visit: Visit) -> list[tuple[str, tuple[int, int, int] | str]]:
+    """Name, and (documents, passages, bytes) or what is wrong with it."""
+    rows: list[tuple[str, tuple[int, int, int] | str]] = []
+    for name in visit.web.service.knowledge_bases():
+        try:
+            sources = visit.web.service.knowledge_base(name).sources()
+        except KunError as error:
+            rows.append((name, str(error)))
+            continue
+        counts = len(sources), sum(s.passages for s in sources), sum(s.bytes for s in sources)
+        rows.append((name, counts))
+    return rows
+
+
+def _create_row(visit: Visit) -> None:
+    words = visit.words
+
+    @say_kindly
+    async def create(_: Any = None) -> None:
+        name = (field.value or "").strip()
+        button.props("loading")
+        try:
+            await off_loop(visit.web.service.create_knowledge_base, name)
+        finally:
+            button.props(remove="loading")
+        ui.navigate.to(page_of(name))
+
+    with ui.row(wrap=False).classes("create-row"):
+        field = ui.input(words("create"), placeholder=words("name_help")).props('outlined dense maxlength=100 id="new-base"')
+        field.classes("create-name").on("keydown.enter", js_handler="(e) => { if (!e.isComposing) emit() }", handler=create)
+        button = ui.button(words("create_short"), icon="add", on_click=create).props("unelevated no-caps").classes("create")
+
+
+def _base_card(visit: Visit, name: str, counts: tuple[int, int, int] | str) -> None:
+    words = visit.words
+
+    @say_kindly
+    async def delete() -> None:
+        if await confirmed(words, words("delete_base", name=name), words("delete")):
+            await off_loop(visit.web.service.delete_knowledge_base, name)
+            ui.navigate.reload()
+
+    with ui.element("article").classes("base-card"):
+        with ui.link(target=page_of(name)).classes("base-link"):
+            ui.icon("menu_book").classes("base-icon")
+            with ui.column().classes("base-text"):
+                ui.label(name).classes("base-name")
+                ui.label(counts if isinstance(counts, str) else count_line(words, counts)).classes("base-counts")
+        ui.button(words("ask_base"), icon="chat_bubble_outline", on_click=lambda: ui.navigate.to(ask_url(name))).props(
+            "flat no-caps dense"
+        )
+        icon_button("delete_outline", f"{words('delete')} {name}", delete).classes("delete-base")
+
+
+def count_line(words: Any, counts: tuple[int, int, int]) -> str:
+    documents = words("one_document") if counts[0] == 1 else words("n_documents", n=counts[0])
+    return f"{documents} · {words('n_passages', n=counts[1])} · {human_size(counts[2])}"
+
+
+def page_of(name: str) -> str:
+    return f"/knowledge/{urllib.parse.quote(name, safe='')}"
+
+
+def ask_url(name: str) -> str:
+    return f"/?base={urllib.parse.quote(name, safe='')}"
+
+
+@dataclass
+class _Progress:
+    """How far adding is; written by its thread, shown by the page."""
+
+    stage: str = ""
+    done: int = 0
+    total: int | None = None
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        self.stage, self.done, self.total = stage, done, total
+
+
+@dataclass
+class BasePage:
+    """One knowledge base: upload, documents, search."""
+
+    visit: Visit
+    base: Any
+    progress: _Progress | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    name_filter: str = ""
+
+    async def build(self) -> None:
+        words, name = self.visit.words, self.base.name
+        with frame(self.visit, name, "/knowledge") as header:
+            pass
+        with header:
+            ui.link(words("knowledge"), "/knowledge").classes("crumb")
+            ui.label("/").classes("crumb-slash")
+            ui.label(name).classes("header-title")
+            ui.space()
+            ui.button(words("ask_base"), icon="chat_bubble_outline", on_click=lambda: ui.navigate.to(ask_url(name))).props(
+                "flat no-caps"
+            ).classes("ask-base")
+        with ui.element("main").classes("page"):
+            self._upload_area()
+            self.report = ui.element("section").classes("report").props('aria-live="polite"')
+            self._search_area()
+            with ui.element("section").classes("panel"):
+                with ui.row(wrap=False).classes("panel-line"):
+                    ui.label(words("documents")).classes("section-title")
+                    self.counts = ui.label().classes("base-counts")
+                    ui.space()
+                    ui.input(placeholder=words("filter"), on_change=self._filter).props(
+                        f'dense outlined rounded clearable debounce=200 aria-label="{words("filter")}"'
+                    ).classes("filter")
+                self.documents = ui.element("div").classes("documents").props('role="list"')
+            await self._list_documents()
+
+    # Upload
+
+    def _upload_area(self) -> None:
+        words, limit = self.visit.words, settings().max_file_bytes
+        with ui.element("section").classes("upload-area"):
+            ui.icon("cloud_upload").classes("upload-icon")
+            ui.label(words("upload")).classes("upload-title")
+            ui.label(words("upload_kinds", size=human_size(limit))).classes("note")
+            self.upload = ui.upload(
+                multiple=True,
+                auto_upload=True,
+                max_file_size=limit,
+                max_files=MAX_FILES_AT_ONCE,
+                on_multi_upload=self._received,
+                on_rejected=self._rejected,
+            ).classes("uploader")
+            self.upload.props["aria-label"] = words("upload")
+            self.bar = ui.linear_progress(value=0, show_value=False).props("rounded").classes("add-bar")
+            self.stage = ui.label().classes("note").props('role="status"')
+            self.bar.set_visibility(False)
+
+    def _rejected(self) -> None:
+        size = human_size(settings().max_file_bytes)
+        ui.notify(self.visit.words("upload_rejected", size=size, n=MAX_FILES_AT_ONCE), type="warning", multi_line=True)
+
+    async def _received(self, event: Any) -> None:
+        files = [await self._keep(file) for file in event.files]
+        self.upload.reset()
+        with self.upload:
+            await say_kindly(self._add)(files)
+
+    async def _keep(self, file: Any) -> Path:
+        """The file in `uploads/`, whole or not at all."""
+        folder = self.base.uploads
+        await off_loop(folder.mkdir, parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".upload-", delete=False) as temporary:
+            pass
+        await file.save(temporary.name)
+        return await off_loop(put, folder, file.name, Path(temporary.name))
+
+    async def _add(self, files: list[Path]) -> None:
+        words = self.visit.words
+        self.progress = _Progress()
+        self.bar.set_visibility(True)
+        self.stage.text = words("adding", n=len(files))
+        watch = ui.timer(_WATCH_S, self._show_progress)
+        try:
+            report = await off_loop(self.base.add, *files, progress=self.progress)
+        finally:
+            watch.cancel()
+            self.progress = None
+            self.bar.set_visibility(False)
+            self.stage.text = ""
+        for name in report.failed:
+            with contextlib.suppress(OSError):
+                await off_loop((self.base.uploads / safe_name(name)).unlink)
+        self._show_report(report)
+        await self._list_documents()
+
+    def _show_progress(self) -> None:
+        if self.progress is None:
+            return
+        if self.progress.total:
+            self.bar.value = min(1.0, self.progress.done / self.progress.total)
+        if self.progress.stage:
+            self.stage.text = self.visit.words("stage", stage=self.progress.stage)
+
+    def _show_report(self, report: Any) -> None:
+        words = self.visit.words
+        self.report.clear()
+        with self.report, ui.element("div").classes("report-card"):
+            with ui.row(wrap=False).classes("panel-line"):
+                counts = {key: len(getattr(report, key)) for key in ("added", "replaced", "unchanged")}
+                ui.label(words("report", **counts))
+                ui.space()
+                icon_button("close", words("dismiss"), self.report.clear)
+            if report.failed:
+                ui.label(words("failed", n=len(report.failed))).classes("failed-title")
+                for name, why in report.failed.items():
+                    with ui.element("div").classes("failed"):
+                        ui.label(name).classes("failed-name")
+                        ui.label(why).classes("note")
+
+    # Documents
+
+    async def _filter(self, event: Any) -> None:
+        self.name_filter = (event.value or "").casefold()
+        await self._list_documents()
+
+    async def _list_documents(self) -> None:
+        words = self.visit.words
+        sources = await off_loop(self.base.sources)
+        totals = len(sources), sum(s.passages for s in sources), sum(s.bytes for s in sources)
+        self.counts.text = count_line(words, totals)
+        self.documents.clear()
+        with self.documents:
+            if not sources:
+                ui.label(words("no_documents")).classes("nothing")
+            for source in sources:
+                if self.name_filter in source.name.casefold():
+                    self._document_row(source)
+
+    def _document_row(self, source: Any) -> None:
+        words = self.visit.words
+
+        @say_kindly
+        async def remove() -> None:
+            if await confirmed(words, words("remove_document", name=source.name), words("remove_short")):
+                await off_loop(self.base.remove, literal(source.name))
+                ui.notify(words("removed", name=source.name), type="positive")
+                await self._list_documents()
+
+        with ui.row(wrap=False).classes("document").props('role="listitem"'):
+            ui.icon("description").classes("document-icon")
+            with ui.column().classes("document-text"):
+                ui.label(source.name).classes("document-name").props["title"] = source.name
+                date = source.added_at[:16].replace("T", " ")
+                facts = (words("n_passages", n=source.passages), human_size(source.bytes), date)
+                ui.label(" · ".join(facts)).classes("note")
+            icon_button("close", words("remove", name=source.name), remove).classes("remove-document")
+
+    # Search
+
+    def _search_area(self) -> None:
+        words = self.visit.words
+        with ui.element("section").classes("panel"):
+            ui.label(words("try_search")).classes("section-title")
+            with ui.row(wrap=False).classes("search-row"):
+                query = ui.input(placeholder=words("search_placeholder")).props('outlined dense clearable id="try-search"')
+                query.classes("search-field").props["aria-label"] = words("try_search")
+                query.on(
+                    "keydown.enter",
+                    js_handler="(e) => { if (!e.isComposing) emit(e.target.value) }",
+                    handler=lambda e: say_kindly(self._search)(e.args),
+                )
+                ui.button(words("search"), icon="search", on_click=lambda: say_kindly(self._search)(query.value)).props(
+                    "unelevated no-caps"
+                ).classes("search-button")
+            self.found = ui.element("div").classes("found").props('aria-live="polite"')
+
+    async def _search(self, query: str | None) -> None:
+        words = self.visit.words
+        if not query or not query.strip():
+            return
+        started = time.monotonic()
+        passages = await off_loop(self.base.search, query, _N_FOUND)
+        milliseconds = round(1000 * (time.monotonic() - started))
+        self.found.clear()
+        with self.found:
+            said = words("found", n=len(passages), ms=milliseconds) if passages else words("found_none")
+            ui.label(said).classes("note")
+            for number, passage in enumerate(passages, 1):
+                self._found_card(passage, number)
+
+    def _found_card(self, passage: Any, number: int) -> None:
+        plain = plain_passage(passage)
+        text = passage.text if len(passage.text) <= _SHOWN_TEXT else passage.text[:_SHOWN_TEXT] + "…"
+        with ui.element("button").classes("found-card").props('type="button"') as card:
+            with ui.row(wrap=False).classes("found-head"):
+                ui.label(str(number)).classes("source-number")
+                ui.label(passage.source).classes("found-source")
+            place(self.visit.words, plain)
+            chips(self.visit.words, plain["reasons"])
+            ui.label(text).classes("found-text")
+        card.on("click", lambda: open_passage(self.visit, self.base.name, plain, number))
+
+
+def literal(name: str) -> str:
+    """A document's name as a pattern that means only itself."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

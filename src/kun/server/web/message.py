@@ -1,0 +1,202 @@
+"""One message of a conversation on the page."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from nicegui import ui
+
+from kun.server.conversations import Message
+from kun.server.web.frame import icon_button
+from kun.server.web.markdown import render
+from kun.server.web.passages import open_passage
+from kun.server.web.state import Visit
+from kun.server.web.turns import Turn
+
+_ON_CITE = "(e) => { const b = e.target.closest('.cite'); if (b) emit(Number(b.dataset.n)) }"
+SUBMIT_ON_ENTER = """(e) => {
+  if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.keyCode !== 229) { e.preventDefault(); emit(e.target.value) }
+}"""
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What can be done with messages; the page does it."""
+
+    again: Callable[[str], Awaitable[None]]
+    edit: Callable[[str, str], Awaitable[None]]
+
+
+def show_question(visit: Visit, message: Message, actions: Actions) -> None:
+    words = visit.words
+    with ui.element("article").classes("message question").props(f'aria-label="{words("you")}"') as article:
+        with ui.element("div").classes("bubble"):
+            ui.label(message.text).classes("plain-text")
+        with ui.row().classes("actions"):
+            icon_button("edit", words("edit"), lambda: _edit(visit, message, article, actions)).classes("edit")
+            _copy_button(words("copy"), message.text)
+
+
+def _edit(visit: Visit, message: Message, article: ui.element, actions: Actions) -> None:
+    words = visit.words
+    article.clear()
+    article.classes(add="editing")
+
+    async def send(text: str) -> None:
+        if text.strip():
+            await actions.edit(message.id, text)
+
+    with article:
+        field = ui.textarea(value=message.text).props("outlined autogrow autofocus").classes("edit-field")
+        field.props["aria-label"] = words("edit")
+        field.on("keydown", js_handler=SUBMIT_ON_ENTER, handler=lambda e: send(e.args))
+        with ui.row().classes("ask-buttons"):
+            ui.label(words("edit_note")).classes("note")
+            ui.space()
+
+            def put_back() -> None:
+                parent, place = article.parent_slot.parent, article.parent_slot.children.index(article)
+                article.delete()
+                with parent:
+                    show_question(visit, message, actions)
+                    parent.default_slot.children[-1].move(target_index=place)
+
+            ui.button(words("cancel"), on_click=put_back).props("flat no-caps")
+            ui.button(words("send_again"), on_click=lambda: send(field.value)).props("unelevated no-caps").classes("send-again")
+
+
+class AnswerView:
+    """An answer, which `update` keeps at the state of its running turn."""
+
+    def __init__(self, visit: Visit, message: Message, actions: Actions) -> None:
+        self.visit, self.message, self.actions = visit, message, actions
+        self._shown = -1
+        with ui.element("article").classes("message answer") as self.article:
+            self.article.props["aria-label"] = visit.words("app")
+            self.head = ui.element("div").classes("answer-head")
+            self.status = ui.label().classes("stage").props('role="status"')
+            self.body = ui.html("", sanitize=False).classes("prose")
+            self.body.on("click", js_handler=_ON_CITE, handler=lambda e: self._cite(e.args))
+            self.foot = ui.element("div").classes("answer-foot")
+        self._show(message.text, message.details)
+        if message.status != "running":
+            self._finish()
+        else:
+            self.status.text = visit.words("thinking")
+
+    def update(self, turn: Turn) -> None:
+        """Show what came since the last call."""
+        if turn.version == self._shown:
+            return
+        self._shown = turn.version
+        words = self.visit.words
+        stages = {"loading": words("loading_model"), "thinking": words("thinking"), "writing": ""}
+        stages["searching"] = words("searching", name=turn.conversation.knowledge)
+        self.status.text = stages[turn.stage]
+        self._show(turn.text, turn.details)
+
+    def _show(self, text: str, details: dict[str, Any]) -> None:
+        self.message = Message(self.message.id, "assistant", text, self.message.status, dict(details))
+        self.body.content = render(text, len(details.get("passages", ())), self.visit.words("copy")) if text else ""
+
+    def _finish(self) -> None:
+        self.status.delete()
+        words, details = self.visit.words, self.message.details
+        with self.head:
+            if details.get("declined"):
+                _label("info", words("declined"), "declined")
+            elif details.get("quoted"):
+                _label("format_quote", words("quoted"), "quoted")
+            if details.get("question"):
+                ui.label(words("searched_as", question=details["question"])).classes("note")
+        with self.foot:
+            if self.message.status == "stopped":
+                ui.label(words("stopped")).classes("note stopped")
+            elif details.get("finish_reason") == "length":
+                ui.label(words("length")).classes("note")
+            if self.message.status == "failed":
+                self._error(details.get("error", {}))
+            self._sources()
+            self._actions()
+
+    def _error(self, error: dict[str, str]) -> None:
+        words, details = self.visit.words, self.message.details
+        kind, said = error.get("kind", ""), error.get("message", "")
+        model = details.get("wanted_model", "")
+        known = {
+            "Busy": words("error_busy"),
+            "ContextOverflow": words("error_context"),
+            "ModelNotFound": words("error_model", name=model),
+            "KnowledgeBaseNotFound": words("error_base", name=details.get("knowledge", "")),
+        }
+        with ui.element("div").classes("error-card").props('role="alert"'):
+            ui.icon("waves").classes("error-icon")
+            with ui.column().classes("error-text"):
+                ui.label(known.get(kind) or said or words("error_other"))
+                if kind == "ModelNotFound":
+                    with ui.row(wrap=False).classes("command"):
+                        ui.label(f"kun pull {model}").classes("mono")
+                        _copy_button(words("copy"), f"kun pull {model}")
+                ui.button(words("try_again"), on_click=lambda: self.actions.again(self.message.id)).props("flat dense no-caps").classes("try-again")
+
+    def _sources(self) -> None:
+        passages = self.message.details.get("passages", [])
+        if not passages or self.message.status == "failed":
+            return
+        cited = [n for n in range(1, len(passages) + 1) if f'data-n="{n}"' in self.body.content]
+        with ui.row().classes("sources").props(f'role="list" aria-label="{self.visit.words("sources")}"'):
+            for number in cited:
+                passage = passages[number - 1]
+                with ui.element("button").classes("source").props('type="button" role="listitem"') as button:
+                    ui.label(str(number)).classes("source-number")
+                    ui.label(passage["source"].rpartition("/")[2]).classes("source-name")
+                    if passage["heading"]:
+                        ui.label(passage["heading"].rpartition(" > ")[2]).classes("source-heading")
+                button.props["title"] = passage["source"]
+                button.on("click", lambda n=number: self._cite(n))
+
+    def _actions(self) -> None:
+        words, details = self.visit.words, self.message.details
+        with ui.row().classes("actions"):
+            if self.message.text:
+                _copy_button(words("copy"), self.message.text)
+            icon_button("refresh", words("regenerate"), lambda: self.actions.again(self.message.id)).classes("again")
+            if details.get("prompt"):
+                icon_button("data_object", words("prompt"), self._prompt).classes("show-prompt")
+            ui.space()
+            facts = [details.get("model", "")]
+            if details.get("tokens", 0) > 1 and details.get("seconds"):
+                facts.append(words("rate", n=f"{(details['tokens'] - 1) / details['seconds']:.0f}"))
+            ui.label(" · ".join(fact for fact in facts if fact)).classes("facts")
+
+    async def _cite(self, number: int) -> None:
+        passages = self.message.details.get("passages", [])
+        if isinstance(number, int) and 1 <= number <= len(passages):
+            await open_passage(self.visit, self.message.details.get("knowledge", ""), passages[number - 1], number)
+
+    def _prompt(self) -> None:
+        words = self.visit.words
+        with ui.dialog() as dialog, ui.card().classes("prompt-card"):
+            with ui.row(wrap=False).classes("panel-head"):
+                ui.label(words("prompt_title")).classes("panel-title")
+                ui.space()
+                _copy_button(words("copy"), self.message.details["prompt"])
+                icon_button("close", words("close"), dialog.close)
+            ui.html(f"<pre tabindex=0>{escape(self.message.details['prompt'])}</pre>", sanitize=False).classes("prompt-text")
+        dialog.on("hide", dialog.delete)
+        dialog.open()
+
+
+def _label(icon: str, text: str, kind: str) -> None:
+    with ui.row(wrap=False).classes(f"label {kind}"):
+        ui.icon(icon)
+        ui.label(text)
+
+
+def _copy_button(label: str, text: str) -> None:
+    button = icon_button("content_copy", label).classes("copy-message")
+    button.props["data-copy"] = text
+
+
+__all__ = ["SUBMIT_ON_ENTER", "Actions", "AnswerView", "show_question"]

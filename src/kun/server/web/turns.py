@@ -1,0 +1,242 @@
+"""Answers being written. Each has a thread of its own, so that it goes on when its page is reloaded or closed."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from kun.errors import Busy, KunError
+from kun.server.conversations import Conversation, Conversations, Message, Status
+from kun.settings import DEFAULT_MODEL, settings
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_TOKENS = 1024
+_STORE_EVERY_S = 1.0
+
+Stage = Literal["loading", "searching", "thinking", "writing"]
+
+
+class Models(Protocol):
+    """What an answer needs of the service."""
+
+    def language_model(self, name: str | None = None) -> Any: ...
+
+    def knowledge_base(self, name: str) -> Any: ...
+
+
+@dataclass
+class Turn:
+    """One running answer. `version` grows with every change that a page should show."""
+
+    owner: str
+    conversation: Conversation
+    message: str
+    text: str = ""
+    status: Status = "running"
+    stage: Stage = "loading"
+    details: dict[str, Any] = field(default_factory=dict)
+    version: int = 0
+    _cancel: Callable[[], None] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Turns:
+    """All running answers of this process, at most one a conversation and `max_queue` in all."""
+
+    def __init__(self, service: Models, conversations: Conversations) -> None:
+        self._service = service
+        self._conversations = conversations
+        self._running: dict[str, Turn] = {}
+        self._lock = threading.Lock()
+        self._revisions: Counter[str] = Counter()
+
+    def running(self, conversation: str) -> Turn | None:
+        return self._running.get(conversation)
+
+    def revision(self, name: str) -> int:
+        """A number that grows when a conversation (by its id) or an owner's list (by `list:owner`) changes."""
+        return self._revisions[name]
+
+    def changed(self, owner: str, conversation: str = "") -> None:
+        with self._lock:
+            self._revisions[f"list:{owner}"] += 1
+            if conversation:
+                self._revisions[conversation] += 1
+
+    def ask(self, owner: str, conversation: Conversation, text: str) -> Turn:
+        """Append a message and begin its answer. Raises `Busy`, `BadInput`, `NotFound`."""
+        self._check_free(conversation.id)
+        _, answer = self._conversations.exchange(owner, conversation.id, text)
+        return self._start(owner, conversation, answer)
+
+    def ask_again(self, owner: str, conversation: Conversation, message: str) -> Turn:
+        """Answer anew in the place of an earlier answer and all after it."""
+        self.cancel(conversation.id)
+        self._check_free(conversation.id)
+        answer = self._conversations.answer_again(owner, conversation.id, message)
+        return self._start(owner, conversation, answer)
+
+    def edit(self, owner: str, conversation: Conversation, message: str, text: str) -> Turn:
+        """Ask `text` in the place of an earlier message and all after it."""
+        self.cancel(conversation.id)
+        self._check_free(conversation.id)
+        self._conversations.take_back(owner, conversation.id, message)
+        return self.ask(owner, conversation, text)
+
+    def cancel(self, conversation: str) -> None:
+        """Stop an answer; what it wrote so far is kept."""
+        if turn := self._running.get(conversation):
+            self._finish(turn, "stopped")
+
+    def close(self) -> None:
+        for conversation in list(self._running):
+            self.cancel(conversation)
+
+    def _check_free(self, conversation: str) -> None:
+        with self._lock:
+            if conversation in self._running:
+                raise Busy("This conversation is being answered already: wait for it, or stop it.")
+            if len(self._running) >= settings().max_queue:
+                raise Busy("Too many questions are waiting: try again in a moment.")
+
+    def _start(self, owner: str, conversation: Conversation, answer: Message) -> Turn:
+        turn = Turn(owner, conversation, answer.id)
+        self._running[conversation.id] = turn
+        self.changed(owner, conversation.id)
+        threading.Thread(target=self._run, args=(turn,), name="kun-answer", daemon=True).start()
+        return turn
+
+    def _run(self, turn: Turn) -> None:
+        try:
+            self._answer(turn)
+        except KunError as error:
+            turn.details["error"] = {"kind": type(error).__name__, "message": str(error)}
+            self._finish(turn, "failed")
+        except Exception:
+            log.exception("An answer failed")
+            turn.details["error"] = {"kind": "Exception", "message": ""}
+            self._finish(turn, "failed")
+
+    def _answer(self, turn: Turn) -> None:
+        conversation = turn.conversation
+        messages = prompt_messages(self._conversations.messages(turn.owner, conversation.id), turn.message)
+        turn.details |= {"wanted_model": conversation.model or DEFAULT_MODEL, "knowledge": conversation.knowledge}
+        lm = self._service.language_model(conversation.model or None)
+        turn.details["model"] = lm.name
+        if conversation.knowledge:
+            self._answer_from(turn, lm, messages)
+        else:
+            self._answer_plainly(turn, lm, messages)
+
+    def _answer_from(self, turn: Turn, lm: Any, messages: list[dict[str, str]]) -> None:
+        self._enter(turn, "searching")
+        base = self._service.knowledge_base(turn.conversation.knowledge)
+        question, history = messages[-1]["content"], messages[:-1]
+        stream = base.ask_stream(question, lm, history=history, max_tokens=MAX_ANSWER_TOKENS)
+        turn.details["passages"] = [plain_passage(passage) for passage in stream.passages]
+        turn.details["prompt"] = stream.prompt if isinstance(stream.prompt, str) else lm.render(stream.prompt)
+        if stream.question.strip() != question.strip():
+            turn.details["question"] = stream.question
+        self._write(turn, lm, stream, stream.cancel)
+        if turn.status == "running":
+            answer = stream.answer()
+            turn.text = answer.text
+            turn.details["passages"] = [plain_passage(passage) for passage in answer.passages]
+            turn.details |= {"declined": answer.declined, "quoted": answer.quoted}
+        self._finish(turn, "done")
+
+    def _answer_plainly(self, turn: Turn, lm: Any, messages: list[dict[str, str]]) -> None:
+        from kun.generation import SamplingOptions
+
+        self._enter(turn, "thinking")
+        generation = lm.submit(messages, SamplingOptions(max_tokens=MAX_ANSWER_TOKENS))
+        turn.details["prompt"] = lm.render(messages)
+
+        def pieces() -> Iterable[str]:
+            for piece in generation:
+                if piece.finish_reason:
+                    turn.details["finish_reason"] = piece.finish_reason
+                yield piece.text
+
+        self._write(turn, lm, pieces(), generation.cancel)
+        self._finish(turn, "done")
+
+    def _write(self, turn: Turn, lm: Any, pieces: Iterable[str], cancel: Callable[[], None]) -> None:
+        with turn._lock:
+            turn._cancel = cancel
+            stopped = turn.status != "running"
+        if stopped:
+            cancel()
+            return
+        self._enter(turn, "thinking")
+        started, stored = time.monotonic(), time.monotonic()
+        for piece in pieces:
+            if turn.status != "running":
+                return
+            if not piece:
+                continue
+            if turn.stage != "writing":
+                turn.stage, started = "writing", time.monotonic()
+            turn.text += piece
+            turn.version += 1
+            if time.monotonic() - stored > _STORE_EVERY_S:
+                self._conversations.write(turn.message, turn.text, "running", turn.details)
+                stored = time.monotonic()
+        seconds = time.monotonic() - started
+        tokens = lm.count(turn.text)
+        turn.details |= {"tokens": tokens, "seconds": round(seconds, 3)}
+
+    @staticmethod
+    def _enter(turn: Turn, stage: Stage) -> None:
+        turn.stage = stage
+        turn.version += 1
+
+    def _finish(self, turn: Turn, status: Status) -> None:
+        """The first call decides: an answer that was stopped stays so when its thread comes to its end."""
+        with turn._lock:
+            if turn.status != "running":
+                return
+            turn.status = status
+            cancel = turn._cancel
+        if status == "stopped" and cancel is not None:
+            cancel()
+        try:
+            self._conversations.write(turn.message, turn.text, status, turn.details)
+        except KunError:
+            log.exception("An answer could not be stored")
+        with self._lock:
+            self._running.pop(turn.conversation.id, None)
+        self.changed(turn.owner, turn.conversation.id)
+
+
+def prompt_messages(messages: Sequence[Message], answer: str) -> list[dict[str, str]]:
+    """What was said before the running `answer`, as the chat template takes it: questions without an answer left out."""
+    said: list[dict[str, str]] = []
+    for message in messages:
+        if message.id == answer:
+            break
+        if message.role == "user":
+            while said and said[-1]["role"] == "user":
+                said.pop()
+            said.append({"role": "user", "content": message.text})
+        elif message.text and said:
+            said.append({"role": "assistant", "content": message.text})
+    return said
+
+
+def plain_passage(passage: Any) -> dict[str, Any]:
+    """A passage as JSON: it is kept with the answer, so that it opens even when the document is gone."""
+    reasons = passage.reasons
+    return {
+        "id": passage.id,
+        "text": passage.text,
+        "source": passage.source,
+        "heading": passage.heading,
+        "page": passage.page,
+        "score": float(passage.score),
+        "reasons": None if reasons is None else {k: float(v) for k, v in asdict(reasons).items()},
+    }
