@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from conftest import FakeEncoder
+from filelock import FileLock
 
-from kun.errors import BadInput, EncoderMismatch, KnowledgeBaseNotFound, NotFound
+from kun.errors import BadInput, Busy, EncoderMismatch, KnowledgeBaseNotFound, NotFound
+from kun.knowledge import store
 from kun.knowledge.base import KnowledgeBase, check_name, delete, knowledge_bases
 from kun.settings import settings
 
@@ -209,7 +211,7 @@ def test_indexing_again_needs_no_files_and_mends_damaged_passages(
 ) -> None:
     base.add(docs)
     before = base._store.passages().texts
-    for file in (base.path / "tables" / "passages-1.lance" / "data").iterdir():
+    for file in base.path.glob("tables/passages-*/data/*"):
         file.write_bytes(b"garbage" * 10)
     for file in sorted(docs.rglob("*.*")):
         file.unlink()
@@ -227,6 +229,31 @@ def test_knowledge_bases_are_listed_and_deleted_by_name(tiny_home: Path, encoder
     assert knowledge_bases() == ["a", "b"]
     with pytest.raises(KnowledgeBaseNotFound):
         delete("笔记 本")
+
+
+def test_a_base_made_again_under_its_name_is_not_taken_for_the_old_one(
+    base: KnowledgeBase, encoder: FakeEncoder, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base.add(docs / "a.md")
+    old = base.passage(base._read().table.ids[0])
+    delete("notes")
+    with pytest.raises(KnowledgeBaseNotFound):
+        base.sources()
+    clock = time.time() + 2
+    monkeypatch.setattr(time, "time", lambda: clock)
+    KnowledgeBase.open("notes", encoder=encoder).add(docs / "b.txt")
+    assert [source.name for source in base.sources()] == ["b.txt"]
+    with pytest.raises(NotFound):
+        base.passage(old.id)
+
+
+def test_deleting_waits_for_a_writer_then_says_busy(
+    base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    with FileLock(base.path / "write.lock"), pytest.raises(Busy):
+        delete("notes")
+    assert knowledge_bases() == ["notes"]
 
 
 def test_opening_without_making_names_the_nearest(base: KnowledgeBase) -> None:

@@ -88,6 +88,15 @@ def test_a_hash_inside_fenced_code_is_no_heading() -> None:
     assert {span.heading for span in cut(text, TOKENIZERS["words"], kind="markdown")} == {"A"}
 
 
+def test_front_matter_is_no_heading() -> None:
+    text = "---\ntitle: x\n---\n# A\n\nbody\n"
+    found = [
+        (span.heading, text[span.start : span.end])
+        for span in cut(text, TOKENIZERS["words"], kind="markdown")
+    ]
+    assert found == [("", "---\ntitle: x\n---"), ("A", "# A\n\nbody")]
+
+
 def test_chinese_chapters_are_headings() -> None:
     text = "第一章 开始\n\n故事从这里开始。\n\n第二章 结束\n\n故事到这里结束。\n"
     assert [span.heading for span in cut(text, TOKENIZERS["words"])] == ["第一章 开始", "第二章 结束"]
@@ -130,7 +139,7 @@ def test_white_space_alone_has_no_passage(kind: int) -> None:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "unit", ["\n", "# \n", "|a|b|\n", "a. ", "(", "`" * 3 + "\n", "* [", "int f(", "def a", "x，"]
+    "unit", ["\n", "# \n", "|a|b|\n", "a. ", "(", "`" * 3 + "\n", "* [", "int f(", "def a", "x，", "---\n"]
 )
 def test_hostile_text_takes_time_in_proportion(kind: Kind, unit: str) -> None:
     began = time.perf_counter()

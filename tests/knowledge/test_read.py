@@ -66,6 +66,13 @@ def test_html_keeps_what_is_read_and_drops_what_is_run(tmp_path: Path) -> None:
     assert not any(word in extracted.text for word in ("evil", "alert", "color", "<", "http"))
 
 
+def test_the_title_of_a_page_is_its_heading_where_it_has_none(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        "<html><head><title>A title</title></head><body><p>text</p></body></html>"
+    )
+    assert read(tmp_path / "a.html").text == "# A title\n\ntext"
+
+
 def test_pages_of_a_pdf_are_kept(tmp_path: Path) -> None:
     files.pdf(tmp_path / "a.pdf", ["Hello page one", "And page two"])
     extracted = read(tmp_path / "a.pdf")

@@ -20,7 +20,8 @@ from kun.knowledge.store import Store
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BATCH = 256  # passages embedded, and committed, at a time
+BATCH = 256  # passages committed at a time
+_STEP = 64  # passages embedded at a time, after which progress is told
 _HEADING_TOKENS = 96  # what the headings above a passage may take of the encoder's context
 _RACY_NS = 2_000_000_000  # a file changed this shortly before it was stored may change again unnoticed
 
@@ -212,12 +213,12 @@ def embed(
     encoder: EncoderLike,
     tell: Callable[[int, str], None],
 ) -> list[Vectors]:
-    """The vectors of each document's passages, `BATCH` passages at a time whichever documents they are of."""
+    """The vectors of each document's passages, `_STEP` passages at a time whichever documents they are of."""
     texts = [_with_heading(text.text, span) for text, spans in documents for span in spans]
     owners = [text.source for text, spans in documents for _ in spans]
     vectors = np.empty((len(texts), encoder.dimensions), dtype=np.float32)
-    for start in range(0, len(texts), BATCH):
-        part = texts[start : start + BATCH]
+    for start in range(0, len(texts), _STEP):
+        part = texts[start : start + _STEP]
         vectors[start : start + len(part)] = encoder.embed(part, kind="passage")
         tell(len(part), owners[start])
     ends = np.cumsum([len(spans) for _, spans in documents])

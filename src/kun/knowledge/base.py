@@ -3,6 +3,7 @@
 import fnmatch
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from kun.errors import BadInput, KnowledgeBaseNotFound, NotFound
 from kun.knowledge.adding import Adding, EncoderLike, Progress, Report, check_encoder, embed, spans_of
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import Span, StoredText, Table, Vectors
-from kun.knowledge.store import Store
+from kun.knowledge.store import Store, locked
 from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
@@ -256,13 +257,14 @@ def knowledge_bases() -> list[str]:
 
 
 def delete(name: str | Path) -> None:
-    """Delete a knowledge base with all that is in it, a damaged one too. Raises `KnowledgeBaseNotFound`."""
+    """Delete a knowledge base with all that is in it, a damaged one too. Raises `KnowledgeBaseNotFound`, `Busy`."""
     path = _locate(name)
     if not Manifest.exists(path):
         raise KnowledgeBaseNotFound(_missing(name))
-    Manifest.file(path).unlink()  # first: from here on it is no knowledge base
-    for part in ("tables", "uploads"):
-        shutil.rmtree(path / part, ignore_errors=True)
+    with locked(path, path.name):
+        Manifest.file(path).unlink()  # first: from here on it is no knowledge base
+        for part in ("tables", "uploads"):
+            shutil.rmtree(path / part, ignore_errors=True)
     (path / "write.lock").unlink(missing_ok=True)
     with suppress(OSError):  # a folder that holds something else stays
         path.rmdir()
@@ -317,7 +319,9 @@ def _reference(encoder: str | Path) -> str:
 
 
 def _manifest(name: str, encoder: EncoderLike, reference: str) -> Manifest:
-    return Manifest(name, reference, encoder.identity, encoder.dimensions, encoder.max_tokens)
+    # counted from now, so that one deleted and made again under its name is told apart
+    generation = int(time.time())
+    return Manifest(name, reference, encoder.identity, encoder.dimensions, encoder.max_tokens, generation)
 
 
 def _create(path: Path, encoder: EncoderLike, reference: str) -> None:

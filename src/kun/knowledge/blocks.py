@@ -33,6 +33,7 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
 _ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t#]*\n?\Z")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*\n?\Z")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:.*\n)*?(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
 _ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
 _CHAPTER = re.compile(
     r"[ \t　]*(第[0-9一二三四五六七八九十百千零〇两]{1,8}([卷编篇部]|[章回]|[节])(?:[ 　:：].{0,60})?)[ \t]*\n?\Z"
@@ -48,6 +49,7 @@ _DEFINITION = re.compile(
 _BEFORE_DEFINITION = re.compile(r"[ \t]*(?:@|#|//|/\*|\*|--)")
 _MAX_LINE = 2_000  # characters of a line that are looked at for what it is
 _MAX_HEADING = 160
+_MAX_FRONT_MATTER = 10_000
 
 
 def blocks(text: str, kind: Kind, pages: Sequence[int] = ()) -> Iterator[Block]:
@@ -103,7 +105,10 @@ def _markdown(text: str) -> Iterator[_Line]:
     """Headings of both kinds, paragraphs, list items, rows of tables; fenced code stays one block."""
     fence, after_space = "", True
     before: _Line | None = None
-    for match in _LINE.finditer(text):
+    front = _FRONT_MATTER.match(text, 0, _MAX_FRONT_MATTER)
+    if front:
+        yield _Line(0, front.end(), begins=True)
+    for match in _LINE.finditer(text, front.end() if front else 0):
         start, end = match.span()
         line = text[start : min(end, start + _MAX_LINE)]
         opened = _FENCE.match(line)

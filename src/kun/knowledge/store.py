@@ -59,7 +59,7 @@ class Store:
     def create(cls, path: Path, manifest: Manifest) -> "Store":
         """Make the tables and, last of all, the manifest that makes the folder a knowledge base."""
         path.mkdir(parents=True, exist_ok=True)
-        with _locked(path, manifest.name):
+        with locked(path, manifest.name):
             if not Manifest.exists(path):
                 with _translated(manifest.name, path):
                     database = _connect(path)
@@ -78,6 +78,7 @@ class Store:
         stamp = _stamp(self.path)
         if stamp != self._stamp:
             self._manifest, self._stamp = Manifest.read(self.path), stamp
+            self._tables = {}  # it may be another one that was made under the same name
         return self._manifest
 
     @property
@@ -210,7 +211,7 @@ class Store:
 
     @contextmanager
     def _writing(self, sweep: bool = True) -> Iterator[Manifest]:
-        with _locked(self.path, self.manifest.name), _translated(self.manifest.name, self.path):
+        with locked(self.path, self.manifest.name), _translated(self.manifest.name, self.path):
             if sweep:
                 self._sweep()
             yield self.manifest
@@ -261,7 +262,8 @@ def _fresh_passages(database: Any, path: Path, manifest: Manifest) -> Any:
     """An empty table of passages, in the place of what one that died may have left there."""
     if (path / "tables" / f"{manifest.passages_table}.lance").exists():
         database.drop_table(manifest.passages_table)
-    return database.create_table(manifest.passages_table, schema=passages_schema(manifest.dimensions))
+    schema = passages_schema(manifest.dimensions)
+    return database.create_table(manifest.passages_table, schema=schema, exist_ok=True)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -273,7 +275,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _locked(path: Path, name: str) -> Iterator[None]:
+def locked(path: Path, name: str) -> Iterator[None]:
+    """Be the only writer. Raises `Busy` when another one keeps the lock longer than `LOCK_SECONDS`."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path / "write.lock", timeout=LOCK_SECONDS)

@@ -11,6 +11,7 @@ from kun.knowledge.read.extracted import Extracted
 from kun.knowledge.read.records import row_lines
 
 _END_OF_PDF = 8192  # bytes at the end of a file in which its end must be marked
+_TITLE_WITHIN = 500  # characters of a page in which its title may stand again
 _SLIDE = re.compile(r"\s*<!-- Slide number: \d+ -->\n?")
 _PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)")
@@ -88,7 +89,10 @@ def read_html(file: Path, name: str) -> Extracted:
     text = decode(file.read_bytes(), name).encode()
     info = StreamInfo(extension=".html", mimetype="text/html", charset="utf-8")
     result = MarkItDown(enable_plugins=False).convert_stream(io.BytesIO(text), stream_info=info)
-    return Extracted(_without_targets(result.markdown), "markdown")
+    body = _without_targets(result.markdown)
+    title = " ".join((result.title or "").split())
+    untitled = title and title not in body[:_TITLE_WITHIN]
+    return Extracted(f"# {title}\n\n{body}" if untitled else body, "markdown")
 
 
 def read_sheets(file: Path, name: str) -> Extracted:
