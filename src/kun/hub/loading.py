@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kun.errors import BadInput, DamagedFile, NoSpace
 from kun.families import load_state
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from kun.hub.checkpoint import Checkpoint
+    from kun.hub.checkpoint import Checkpoint, Quantization
 
 #: raise it when the form of a quantized state changes: what older versions kept is then made anew
 _CACHE_VERSION = 1
 _CACHE_BYTES = 16 * 2**30
 _DTYPES = ("float32", "bfloat16", "float16")
-_KINDS = ("int4", "int8")
 
 
 def build(
@@ -84,7 +83,7 @@ def build_quantized(checkpoint: "Checkpoint", kind: str, device: "torch.device |
     """The network with int4 or int8 weights, taken from KUN_HOME/cache where it was made before."""
     from kun.adaptation import load_quantized, quantize, quantized_state
 
-    if kind not in _KINDS:
+    if kind not in ("int4", "int8"):
         raise BadInput(f"quantize is {kind!r}; it is None, 'int4' or 'int8'.")
     place = _device(device)
     key = f"{checkpoint.family.name}-{checkpoint.identity[:32]}-{kind}-v{_CACHE_VERSION}"
@@ -96,7 +95,7 @@ def build_quantized(checkpoint: "Checkpoint", kind: str, device: "torch.device |
             return net.to(place).eval()
         except (DamagedFile, BadInput, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)  # a cache: made anew below
-    net = quantize(build(checkpoint, "float32", "cpu"), kind)
+    net = quantize(build(checkpoint, "float32", "cpu"), cast("Quantization", kind))
     with suppress(NoSpace, OSError):  # the network works without having been kept
         _keep(key, quantized_state(net))
     return net.to(place).eval()
