@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from kun.knowledge.store import Store
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+T = TypeVar("T")
 
 BATCH = 256  # passages committed at a time
 _STEP = 64  # passages embedded at a time, after which progress is told
@@ -58,14 +60,13 @@ class Report:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A document read and cut, not yet embedded."""
+    """A document that was read, not yet embedded."""
 
     found: Found
     digest: str
     bytes: int
     modified_ns: int
     text: StoredText
-    spans: list[Span]
 
 
 class Adding:
@@ -86,7 +87,7 @@ class Adding:
         found = {item.key: item for items in listed for item in items}
         self._total = len(found)
         self._tell("")
-        for batch in self._batches(self._drafts(found.values())):
+        for batch in in_batches(self._drafts(found.values())):
             self._commit(batch)
         self._store.restamp(self._restamped)
         self._remove_vanished(paths, found)
@@ -94,7 +95,7 @@ class Adding:
         self._tell("")
         return self._report
 
-    def _drafts(self, found: Iterable[Found]) -> Iterator[_Draft]:
+    def _drafts(self, found: Iterable[Found]) -> Iterator[tuple[_Draft, list[Span]]]:
         for item in found:
             try:
                 draft = self._draft(item)
@@ -107,7 +108,7 @@ class Adding:
                 self._done += 1
             self._tell(item.name)
 
-    def _draft(self, item: Found) -> _Draft | None:
+    def _draft(self, item: Found) -> tuple[_Draft, list[Span]] | None:
         """The document, read and cut; None when it is as it was."""
         from kun.knowledge.read import read
 
@@ -127,7 +128,7 @@ class Adding:
         extracted = read(item.file)
         text = StoredText("", item.name, extracted.text, extracted.kind, extracted.pages)
         spans = spans_of(text, self._open_encoder())
-        return _Draft(item, digest, status.st_size, status.st_mtime_ns, text, spans)
+        return _Draft(item, digest, status.st_size, status.st_mtime_ns, text), spans
 
     def _moved(self, item: Found, digest: str) -> DocumentInfo | None:
         """The stored document of this name and content whose file is gone: its folder was moved."""
@@ -143,19 +144,9 @@ class Adding:
             f"{why} What it held before is still there." if known else why
         )
 
-    def _batches(self, drafts: Iterator[_Draft]) -> Iterator[list[_Draft]]:
-        batch: list[_Draft] = []
-        for draft in drafts:
-            batch.append(draft)
-            if sum(len(each.spans) for each in batch) >= BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def _commit(self, batch: list[_Draft]) -> None:
+    def _commit(self, batch: Sequence[tuple[_Draft, Sequence[Span]]]) -> None:
         encoder = self._open_encoder()
-        vectors = embed([(draft.text, draft.spans) for draft in batch], encoder, self._tell_embedded)
+        vectors = embed([(draft.text, spans) for draft, spans in batch], encoder, self._tell_embedded)
         documents = [
             NewDocument(
                 source=draft.found.name,
@@ -167,17 +158,17 @@ class Adding:
                 text=draft.text.text,
                 kind=draft.text.kind,
                 pages=draft.text.pages,
-                spans=draft.spans,
+                spans=spans,
                 vectors=rows,
             )
-            for draft, rows in zip(batch, vectors, strict=True)
+            for (draft, spans), rows in zip(batch, vectors, strict=True)
         ]
         names = self._store.commit(documents, lambda manifest: check_encoder(manifest, encoder))
         for document in documents:
             known = document.path in self._known
             (self._report.replaced if known else self._report.added).append(names[document.path])
         self._done += len(batch)
-        self._tell(batch[-1].found.name)
+        self._tell(batch[-1][0].found.name)
 
     def _remove_vanished(self, paths: Sequence[Path], found: dict[str, Found]) -> None:
         """Remove what was once added from these folders and is no longer there."""
@@ -206,6 +197,20 @@ def spans_of(text: StoredText, encoder: EncoderLike) -> list[Span]:
     """The passages of a document, short enough for the encoder with the headings above them."""
     budget = max(16, min(BUDGET, encoder.max_tokens - _HEADING_TOKENS))
     return cut(text.text, encoder.tokenizer, kind=text.kind, pages=text.pages, budget=budget)
+
+
+def in_batches(documents: Iterable[tuple[T, Sequence[Span]]]) -> Iterator[list[tuple[T, Sequence[Span]]]]:
+    """Documents with their passages, some `BATCH` passages together."""
+    batch: list[tuple[T, Sequence[Span]]] = []
+    count = 0
+    for document in documents:
+        batch.append(document)
+        count += len(document[1])
+        if count >= BATCH:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
 
 
 def embed(

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from kun.errors import BadInput, KnowledgeBaseNotFound, NotFound
-from kun.knowledge.adding import Adding, EncoderLike, Progress, Report, check_encoder, embed, spans_of
+from kun.knowledge.adding import (
+    Adding,
+    EncoderLike,
+    Progress,
+    Report,
+    check_encoder,
+    embed,
+    in_batches,
+    spans_of,
+)
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import Span, StoredText, Table, Vectors
 from kun.knowledge.store import Store, locked
@@ -336,13 +345,13 @@ def _create(path: Path, encoder: EncoderLike, reference: str) -> None:
 def _embedded_again(
     texts: list[StoredText], encoder: EncoderLike, report: Report, progress: Progress | None
 ) -> Iterator[tuple[str, Sequence[Span], Vectors]]:
-    for done, text in enumerate(texts):
+    for batch in in_batches((text, spans_of(text, encoder)) for text in texts):
         if progress:
-            progress("indexing", done, len(texts), text.source)
-        spans = spans_of(text, encoder)
-        vectors = embed([(text, spans)], encoder, lambda count, name: None)
-        yield text.id, spans, vectors[0]
-        report.replaced.append(text.source)
+            progress("indexing", len(report.replaced), len(texts), batch[0][0].source)
+        vectors = embed(batch, encoder, lambda count, name: None)
+        for (text, spans), rows in zip(batch, vectors, strict=True):
+            yield text.id, spans, rows
+            report.replaced.append(text.source)
     if progress:
         progress("indexing", len(texts), len(texts), "")
 
