@@ -64,11 +64,7 @@ class Store:
                 with _translated(manifest.name, path):
                     database = _connect(path)
                     database.create_table("documents", schema=documents_schema(), exist_ok=True)
-                    database.create_table(
-                        manifest.passages_table,
-                        schema=passages_schema(manifest.dimensions),
-                        mode="overwrite",
-                    )
+                    _fresh_passages(database, path, manifest)
                     manifest.write(path)
         return cls(path)
 
