@@ -1,0 +1,93 @@
+"""Finding passages: by meaning, by words, and word for word, in one score.
+
+Ranks throw away how much better the first was than the second, so scores are fused, not ranks: each kind is put
+on a scale of its own best, and added. What stands word for word goes before everything else.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kun.knowledge.exact import ExactText
+from kun.knowledge.lexical import Lexicon
+from kun.knowledge.rows import Table
+
+_SPREAD = 0.12
+"""How far below the best a cosine is nothing: cosines of text encoders lie close together."""
+_WORDS = 1.0
+_MEANING = 1.0
+_COVERAGE = 0.5
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why a passage was found: word for word, the share of the query's words it has, and its cosine."""
+
+    exact: bool
+    words: float
+    meaning: float
+
+
+class Index:
+    """The passages of a knowledge base, ready to be searched. Nothing changes after `build`."""
+
+    def __init__(self, table: Table, lexicon: Lexicon, exact: ExactText) -> None:
+        self._table, self._lexicon, self._exact = table, lexicon, exact
+
+    @classmethod
+    def build(cls, table: Table, documents: dict[str, str]) -> "Index":
+        """An index of `table`, whose passages are cut from `documents` (the whole texts, by name)."""
+        texts = [
+            f"{source} {heading} {text}"
+            for source, heading, text in zip(table.sources, table.headings, table.texts, strict=True)
+        ]
+        return cls(table, Lexicon(texts), ExactText(documents, table.sources, table.starts, table.ends))
+
+    def search(
+        self, query: str, vector: NDArray[np.float32], k: int, allowed: Collection[str] | None = None
+    ) -> list[tuple[int, float, Reasons]]:
+        """The `k` best rows for `query` and its unit `vector` [d], with score and reasons, best first.
+
+        `allowed` are the names of the documents to look in; None means all. Scores lie between 0 and 1, one more
+        for a passage that holds the query word for word.
+        """
+        cosine = self._table.vectors @ vector
+        found = self._lexicon.search(query)
+        held = self._exact.search(query)
+        scores = fused(cosine, found.scores, found.coverage)
+        for row, share in held.items():
+            scores[row] += share
+        if allowed is not None:
+            outside = [row for row, source in enumerate(self._table.sources) if source not in allowed]
+            scores[outside] = -np.inf
+        return [
+            (row, float(scores[row]), Reasons(row in held, float(found.coverage[row]), float(cosine[row])))
+            for row in _best(scores, k)
+        ]
+
+
+def fused(
+    cosine: NDArray[np.float32], words: NDArray[np.float32], coverage: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """One score in [0, 1] for each passage, from its cosine, its BM25 score and its coverage, all [n]."""
+    if not len(cosine):
+        return cosine
+    meaning = np.maximum(0.0, 1.0 - (cosine.max() - cosine) / _SPREAD)
+    best = words.max()
+    lexical = words / best if best > 0 else words
+    total = _MEANING * meaning + _WORDS * lexical + _COVERAGE * coverage
+    return (total / (_MEANING + _WORDS + _COVERAGE)).astype(np.float32)
+
+
+def _best(scores: NDArray[np.float32], k: int) -> list[int]:
+    """The rows of the `k` largest scores, best first, the earlier row first among equals."""
+    count = min(k, len(scores))
+    if count < len(scores):
+        edge = np.partition(scores, len(scores) - count)[len(scores) - count]
+        rows = np.flatnonzero(scores >= edge)
+    else:
+        rows = np.arange(len(scores))
+    ordered = rows[np.argsort(-scores[rows], kind="stable")][:count]
+    return [int(row) for row in ordered if np.isfinite(scores[row])]

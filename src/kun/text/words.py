@@ -1,0 +1,82 @@
+"""Text as search terms: words without their endings in English, words and pairs of characters in Chinese."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import rjieba
+
+_RUNS = re.compile(r"(?P<han>[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇]+)|(?P<word>[^\W_]+)")
+_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_ENGLISH = re.compile(r"[a-z]+")
+_LONGEST = 64
+"""Characters of one term: what is longer is a blob, and is cut."""
+
+STOP_WORDS = frozenset(
+    "a an and are as at be been but by did do does for from had has have he her his how i if in into is it its "
+    "me my no not of on or our she so such that the their them then there these they this to was we were what "
+    "when where which who whom whose why will with you your "
+    "的 了 是 在 和 与 及 或 等 也 都 就 而 之 其 有 吗 呢 吧 么 什么 谁 哪 哪个 哪里 哪些 怎么 怎样 如何 为什么 "
+    "多少 几 这 那 这个 那个 一个 被 把 从 对 为 以 于 上 中 下 个".split()
+)
+
+
+def words(text: str) -> list[str]:
+    """The search terms of `text`, in order, with repeats; small words are among them (`STOP_WORDS`)."""
+    return list(_terms(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _terms(text: str) -> Iterator[str]:
+    for run in _RUNS.finditer(text):
+        if run.lastgroup == "han":
+            yield from _chinese(run.group())
+        else:
+            word = run.group()
+            # letters of another script may stand in the run: "gpt模型" is two runs, "café" is one
+            yield stem(word) if _ENGLISH.fullmatch(word) else word[:_LONGEST]
+
+
+def _chinese(run: str) -> Iterator[str]:
+    """Words, and pairs of characters too: where the cut into words differs between two texts, pairs still meet."""
+    found = [word[:_LONGEST] for word in rjieba.cut(run)]
+    yield from found
+    known = set(found)
+    for place in range(len(run) - 1):
+        pair = run[place : place + 2]
+        if pair not in known:
+            yield pair
+
+
+def stem(word: str) -> str:
+    """An English word without the endings that grammar puts on it, as far as spelling tells.
+
+    Plurals, past, -ing and -ly are taken off: what matters is that two forms of a word meet, not that the
+    result is a word (after Harman's S-stemmer and the first step of Porter's, 1980).
+    """
+    word = word[:_LONGEST]
+    if len(word) <= 3:
+        return word
+    for ending, least, put in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= least:
+            base = word[: len(word) - len(ending)] + put
+            if put == "" and ending in ("ed", "ing") and not re.search(r"[aeiouy]", base):
+                return word
+            if ending in ("ed", "ing") and len(base) > 3 and base[-1] == base[-2] and base[-1] not in "lsz":
+                base = base[:-1]
+            return base.removesuffix("e") if len(base) > 3 else base
+    return word.removesuffix("e") if len(word) > 4 else word
+
+
+_ENDINGS = (
+    ("sses", 1, "ss"),
+    ("ies", 2, "y"),
+    ("ied", 2, "y"),
+    ("ss", 1, "ss"),
+    ("us", 1, "us"),
+    ("is", 1, "is"),
+    ("ings", 3, ""),
+    ("ing", 3, ""),
+    ("ed", 3, ""),
+    ("s", 3, ""),
+    ("ly", 4, ""),
+)
