@@ -82,8 +82,9 @@ def test_a_full_queue_says_busy_and_takes_requests_again_later() -> None:
     with language_model(max_queue=2, max_batch=1) as lm:
         running = []
         with pytest.raises(Busy, match="2 requests"):
-            for _ in range(50):
-                running.append(lm.submit("a", SamplingOptions(max_tokens=100, ignore_eos=True)))
+            running.extend(
+                lm.submit("a", SamplingOptions(max_tokens=100, ignore_eos=True)) for _ in range(50)
+            )
         for one in running:
             one.cancel()
         assert {one.result()[0].finish_reason for one in running} == {"cancelled"}
@@ -157,8 +158,11 @@ def test_a_long_chat_loses_its_oldest_turns_and_keeps_the_system_message(lm: Lan
     chat = [{"role": "system", "content": "S"}, *turns, {"role": "user", "content": "last"}]
     encoded = lm._prompts.encode(chat, room=20, truncate=True)
     text = lm.tokenizer.decode(encoded.ids, skip_special_tokens=False)
-    assert text.startswith("<|system|>S") and "last" in text and "user 0" not in text
-    assert encoded.truncated > 0 and len(encoded.ids) <= 236
+    assert text.startswith("<|system|>S")
+    assert "last" in text
+    assert "user 0" not in text
+    assert encoded.truncated > 0
+    assert len(encoded.ids) <= 236
 
 
 def test_log_probabilities_of_a_prompt_are_the_reference_s(lm: LanguageModel) -> None:
