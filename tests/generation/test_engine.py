@@ -212,3 +212,11 @@ def test_an_interpreter_that_ends_while_a_model_writes_does_not_hang(python: str
         "g = lm.submit('a', SamplingOptions(max_tokens=200, ignore_eos=True)); next(iter(g))"
     )
     assert subprocess.run([python, "-c", code], timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("step_tokens", [16, 37, 512])
+def test_a_prompt_longer_than_a_step_is_read_in_chunks_to_the_same_end(step_tokens: int) -> None:
+    with language_model() as lm:
+        wanted = answers(lm, ["y" * 200, "short"])
+    with language_model(step_tokens=step_tokens) as lm:
+        assert answers(lm, ["y" * 200, "short"]) == wanted

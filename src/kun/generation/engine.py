@@ -155,7 +155,8 @@ class Engine:
         packed = [token for row, count in plan for token in row.tokens[row.cached : row.cached + count]]
         places, askers = _wanted(plan)
         ids = torch.tensor([packed], device=self.cache.keys.device)
-        at = torch.tensor(places, device=ids.device)
+        # one that nobody asked for where a step only reads
+        at = torch.tensor(places or [0], device=ids.device)
         logits = self.net(ids, positions=step.positions, cache=step, logits_at=at).logits[0]
         for row, count in plan:
             row.cached += count
