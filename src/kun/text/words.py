@@ -3,11 +3,12 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 
 import rjieba
 
-_RUNS = re.compile(r"(?P<han>[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇]+)|(?P<word>[^\W_]+)")
-_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_HAN = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇"
+_RUNS = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+)")
 _ENGLISH = re.compile(r"[a-z]+")
 _LONGEST = 64
 """Characters of one term: what is longer is a blob, and is cut."""
@@ -32,7 +33,6 @@ def _terms(text: str) -> Iterator[str]:
             yield from _chinese(run.group())
         else:
             word = run.group()
-            # letters of another script may stand in the run: "gpt模型" is two runs, "café" is one
             yield stem(word) if _ENGLISH.fullmatch(word) else word[:_LONGEST]
 
 
@@ -41,9 +41,9 @@ def _chinese(run: str) -> Iterator[str]:
     found = [word[:_LONGEST] for word in rjieba.cut(run)]
     yield from found
     known = set(found)
-    for place in range(len(run) - 1):
-        pair = run[place : place + 2]
-        if pair not in known:
+    for first, second in pairwise(run):
+        pair = first + second
+        if pair not in known and not {first, second} & STOP_WORDS:
             yield pair
 
 
