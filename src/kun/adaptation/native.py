@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kun.adaptation.packing import Packed
+from kun.adaptation.packing import Bits, Packed, empty
 from kun.settings import settings
 
 FLAGS = (
@@ -95,6 +95,24 @@ def rows(ids: Tensor, packed: Packed, inputs: int) -> Tensor:
     return out
 
 
+def pack(weight: Tensor, bits: Bits, importance: Tensor | None = None) -> Packed:
+    """As `packing.pack`, for weights on the CPU, with a finer search for int4, at tens of millions a second."""
+    outputs, inputs = weight.shape
+    floats = weight.detach().float().contiguous()
+    packed = empty(outputs, inputs, bits)
+    matters = None if importance is None else importance.float().contiguous()
+    library().kun_pack(
+        floats.data_ptr(),
+        None if matters is None else matters.data_ptr(),
+        outputs,
+        inputs,
+        INT4 if bits == 4 else INT8,
+        packed.codes.data_ptr(),
+        packed.scales.data_ptr(),
+    )
+    return packed
+
+
 def matrix(packed: Packed, outputs: int, inputs: int, bias: Tensor | None) -> Matrix:
     """Pointers into tensors that the caller keeps alive; they must be contiguous and on the CPU."""
     assert packed.codes.is_contiguous()
@@ -156,6 +174,8 @@ def _open(path: Path) -> ctypes.CDLL:
     opened.kun_linear.argtypes = [pointer, pointer, count, pointer]
     opened.kun_rows.argtypes = [pointer, pointer, count, pointer]
     opened.kun_rows.restype = None
+    opened.kun_pack.argtypes = [pointer, pointer, count, count, count, pointer, pointer]
+    opened.kun_pack.restype = None
     opened.kun_step.argtypes = [pointer]
     return opened
 

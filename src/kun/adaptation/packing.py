@@ -30,14 +30,19 @@ class Packed(NamedTuple):
         return 4 if self.codes.shape[-1] == 64 * 4 else 8
 
 
+def empty(outputs: int, inputs: int, bits: Bits, device: torch.device | str = "cpu") -> Packed:
+    """Room for a packed matrix."""
+    panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
+    rows = 2 if bits == 4 else 1
+    codes = torch.empty(panels, groups, 64 * bits, dtype=torch.uint8, device=device)
+    return Packed(codes, torch.empty(panels, groups, rows, PANEL, dtype=torch.float16, device=device))
+
+
 def pack(weight: Tensor, bits: Bits) -> Packed:
     """Quantize weight [outputs, inputs], a slab at a time so that a large head needs little memory."""
     rows, columns = weight.shape
     panels, groups = -(-rows // PANEL), -(-columns // GROUP)
-    codes = torch.empty(panels, groups, 64 * bits, dtype=torch.uint8, device=weight.device)
-    scales = torch.empty(
-        panels, groups, 2 if bits == 4 else 1, PANEL, dtype=torch.float16, device=weight.device
-    )
+    codes, scales = empty(rows, columns, bits, weight.device)
     step = max(1, 2**21 // (PANEL * GROUP * groups))
     for first in range(0, panels, step):
         last = min(first + step, panels)

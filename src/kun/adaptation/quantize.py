@@ -81,14 +81,17 @@ def quantize(net: nn.Module, precision: Precision, keep: Collection[str] = ()) -
     with torch.no_grad():
         for name, module in _matrices(net, keep):
             bits = BITS[precision] if isinstance(module, nn.Linear) and name != "lm_head" else 8
-            packed = pack(module.weight, bits)
-            _replace(net, name, _quantized(module, packed))
+            _replace(net, name, _quantized(module, _pack(module.weight, bits)))
         _tie(net)
         for module in net.modules():
             if not isinstance(module, QuantizedWeight):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.float()
     return net
+
+
+def _pack(weight: Tensor, bits: Bits) -> Packed:
+    return native.pack(weight, bits) if weight.device.type == "cpu" and native.available() else pack(weight, bits)
 
 
 def quantized_state(net: nn.Module) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 #include "vectors.h"
 #include "dot.h"
 #include "linear.h"
+#include "pack.h"
 #include "attention.h"
 #include "decoder.h"
 

@@ -49,9 +49,8 @@ class ChatPage:
             self.model, self.base = self.conversation.model, self.conversation.knowledge
         elif self.base not in bases:
             self.base = _HANDBOOK if _HANDBOOK in bases else ""
-        current = f"/c/{self.conversation.id}" if self.conversation else "/"
         title = self.conversation.title if self.conversation else ""
-        with frame(self.visit, title, current) as header:
+        with frame(self.visit, title) as header:
             pass
         with header:
             self._selects(models, bases)
@@ -104,7 +103,7 @@ class ChatPage:
         words = self.words
         with ui.footer(elevated=False).classes("kun-footer"), ui.column().classes("composer-column"):
             with ui.row(wrap=False).classes("composer"):
-                self.field = ui.textarea().props("borderless autogrow autofocus rows=1 id=message maxlength=200000")
+                self.field = ui.textarea().props("borderless autogrow autofocus rows=1 for=message maxlength=200000")
                 self.field.classes("composer-field").props["aria-label"] = words("message")
                 self.field.on("keydown", js_handler=SUBMIT_ON_ENTER, handler=lambda e: self._send(e.args))
                 self.stop_button = icon_button("stop", words("stop"), self._stop).props('id="stop"').classes("stop")
@@ -153,7 +152,7 @@ class ChatPage:
             with ui.element("div").classes("examples"):
                 for number in range(1, 5):
                     question = words(f"{prefix}_{number}")
-                    button = ui.button(question).props("flat no-caps align=left").classes("example")
+                    button = ui.button(question, color=None).props("flat no-caps align=left").classes("example")
                     button.on_click(lambda q=question: self._send(q))
 
     # What happens in it

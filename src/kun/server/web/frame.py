@@ -52,12 +52,12 @@ def say_kindly(page: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
 
 
 @contextmanager
-def frame(visit: Visit, title: str, current: str = "") -> Iterator[ui.row]:
+def frame(visit: Visit, title: str) -> Iterator[ui.row]:
     """Everything but the page's own content; gives the row of the header that the page may fill."""
     words = visit.words
     _head(visit, title)
-    with ui.left_drawer(bordered=False).props('width=288 breakpoint=900 aria-label="Kun"').classes("kun-drawer") as drawer:
-        _drawer(visit, current)
+    with ui.left_drawer(top_corner=True, bottom_corner=True).props('width=288 breakpoint=900 aria-label="Kun"').classes("kun-drawer") as drawer:
+        _drawer(visit)
     with ui.header(elevated=False).classes("kun-header"):
         icon_button("menu", words("menu"), drawer.toggle).classes("menu-button")
         header = ui.row(wrap=False).classes("header-row")
@@ -76,7 +76,7 @@ def _head(visit: Visit, title: str) -> None:
     )
 
 
-def _drawer(visit: Visit, current: str) -> None:
+def _drawer(visit: Visit) -> None:
     words = visit.words
     with ui.row(wrap=False).classes("brand"):
         ui.element("img").props('src="/kun-static/mark.svg" alt="" width="40" height="40"')
@@ -84,9 +84,9 @@ def _drawer(visit: Visit, current: str) -> None:
             ui.label("鲲 Kun").classes("brand-name")
             ui.label(words("tagline")).classes("brand-line")
     with ui.element("nav").classes("places").props(f'aria-label="{words("menu")}"'):
-        _place("/", "edit_square", words("new_chat"), current == "/").props('id="new-chat" aria-keyshortcuts="Control+K"')
-        _place("/knowledge", "menu_book", words("knowledge"), current.startswith("/knowledge"))
-    _conversation_list(visit, current)
+        _place("/", "edit_square", words("new_chat")).props('id="new-chat" aria-keyshortcuts="Control+K"')
+        _place("/knowledge", "menu_book", words("knowledge"))
+    _conversation_list(visit)
     with ui.row(wrap=False).classes("drawer-foot"):
         other = "en" if words.language == "zh" else "zh"
         ui.button("中文" if other == "zh" else "English", on_click=lambda: _remember("kun_language", other)).props(
@@ -101,8 +101,8 @@ def _drawer(visit: Visit, current: str) -> None:
                 icon_button("logout", words("log_out")).props('type="submit"')
 
 
-def _place(target: str, icon: str, text: str, is_current: bool) -> ui.link:
-    with ui.link(target=target).classes("place" + (" current" if is_current else "")) as link:
+def _place(target: str, icon: str, text: str) -> ui.link:
+    with ui.link(target=target).classes("place") as link:
         ui.icon(icon)
         ui.label(text)
     return link
@@ -115,7 +115,7 @@ def _remember(name: str, value: str) -> None:
     )
 
 
-def _conversation_list(visit: Visit, current: str) -> None:
+def _conversation_list(visit: Visit) -> None:
     words, turns = visit.words, visit.web.turns
     state = {"query": "", "revision": turns.revision(f"list:{visit.owner}")}
 
@@ -127,7 +127,7 @@ def _conversation_list(visit: Visit, current: str) -> None:
         for heading, group in _by_age(found, words):
             ui.label(heading).classes("age")
             for conversation in group:
-                _conversation_row(visit, conversation, current)
+                _conversation_row(visit, conversation)
 
     async def search(event: Any) -> None:
         state["query"] = event.value or ""
@@ -157,16 +157,15 @@ def _by_age(found: list[Conversation], words: Words) -> list[tuple[str, list[Con
     return [(words(key), group) for key, group in groups.items() if group]
 
 
-def _conversation_row(visit: Visit, conversation: Conversation, current: str) -> None:
+def _conversation_row(visit: Visit, conversation: Conversation) -> None:
     words = visit.words
     title = conversation.title or words("new_chat")
-    target = f"/c/{conversation.id}"
-    with ui.row(wrap=False).classes("chat-row" + (" current" if target == current else "")):
-        with ui.link(target=target).classes("chat-link"):
+    with ui.row(wrap=False).classes("chat-row"):
+        with ui.link(target=f"/c/{conversation.id}").classes("chat-link"):
             ui.label(title).classes("chat-title")
         with icon_button("more_horiz", words("more", name=title)).classes("chat-more"), ui.menu().props("auto-close"):
             ui.menu_item(words("rename"), on_click=lambda: _rename(visit, conversation))
-            ui.menu_item(words("delete"), on_click=lambda: _delete(visit, conversation, current)).classes("danger")
+            ui.menu_item(words("delete"), on_click=lambda: _delete(visit, conversation)).classes("danger")
 
 
 async def _rename(visit: Visit, conversation: Conversation) -> None:
@@ -176,7 +175,7 @@ async def _rename(visit: Visit, conversation: Conversation) -> None:
         field.on("keydown.enter", js_handler="(e) => { if (!e.isComposing) emit(e.target.value) }", handler=lambda e: dialog.submit(e.args))
         with ui.row().classes("ask-buttons"):
             ui.button(words("cancel"), on_click=lambda: dialog.submit(None)).props("flat no-caps")
-            ui.button(words("save"), on_click=lambda: dialog.submit(field.value)).props("unelevated no-caps")
+            main_button(words("save"), lambda: dialog.submit(field.value))
     title = await dialog
     dialog.delete()
     if title is not None and title.strip():
@@ -184,7 +183,7 @@ async def _rename(visit: Visit, conversation: Conversation) -> None:
         visit.web.turns.changed(visit.owner, conversation.id)
 
 
-async def _delete(visit: Visit, conversation: Conversation, current: str) -> None:
+async def _delete(visit: Visit, conversation: Conversation) -> None:
     words = visit.words
     if not await confirmed(words, words("delete_chat", name=conversation.title), words("delete")):
         return
@@ -205,9 +204,14 @@ async def confirmed(words: Words, question: str, action: str) -> bool:
     return bool(answer)
 
 
+def main_button(text: str, on_click: Callable[..., Any], icon: str | None = None) -> ui.button:
+    """The button for what one came to do."""
+    return ui.button(text, icon=icon, on_click=on_click, color=None).props("unelevated no-caps").classes("main-button")
+
+
 def icon_button(icon: str, label: str, on_click: Callable[..., Any] | None = None) -> ui.button:
     """A round button with an icon; what it does is its tooltip and its name for screen readers."""
-    button = ui.button(icon=icon, on_click=on_click).props("flat round dense").classes("icon-button")
+    button = ui.button(icon=icon, on_click=on_click, color=None).props("flat round dense").classes("icon-button")
     button.props["aria-label"] = label
     button.props["title"] = label
     return button

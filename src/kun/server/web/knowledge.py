@@ -11,7 +11,7 @@ from typing import Any
 from nicegui import ui
 
 from kun.errors import KunError
-from kun.server.web.frame import confirmed, frame, icon_button, missing, off_loop, say_kindly
+from kun.server.web.frame import confirmed, frame, icon_button, main_button, missing, off_loop, say_kindly
 from kun.server.web.passages import chips, open_passage, place
 from kun.server.web.state import Visit
 from kun.server.web.turns import plain_passage
@@ -27,7 +27,7 @@ _WATCH_S = 0.2
 async def all_bases() -> None:
     visit = Visit.current()
     words = visit.words
-    with frame(visit, words("knowledge_title"), "/knowledge") as header:
+    with frame(visit, words("knowledge_title")) as header:
         pass
     with header:
         ui.label(words("knowledge_title")).classes("header-title")
@@ -83,9 +83,10 @@ def _create_row(visit: Visit) -> None:
         ui.navigate.to(page_of(name))
 
     with ui.row(wrap=False).classes("create-row"):
-        field = ui.input(words("create"), placeholder=words("name_help")).props('outlined dense maxlength=100 id="new-base"')
+        field = ui.input(placeholder=words("name_help")).props('outlined dense maxlength=100 for="new-base"')
+        field.props["aria-label"] = words("create")
         field.classes("create-name").on("keydown.enter", js_handler="(e) => { if (!e.isComposing) emit() }", handler=create)
-        button = ui.button(words("create_short"), icon="add", on_click=create).props("unelevated no-caps").classes("create")
+        button = main_button(words("create_short"), create, "add").classes("create")
 
 
 def _base_card(visit: Visit, name: str, counts: tuple[int, int, int] | str) -> None:
@@ -146,7 +147,7 @@ class BasePage:
 
     async def build(self) -> None:
         words, name = self.visit.words, self.base.name
-        with frame(self.visit, name, "/knowledge") as header:
+        with frame(self.visit, name) as header:
             pass
         with header:
             ui.link(words("knowledge"), "/knowledge").classes("crumb")
@@ -299,16 +300,15 @@ class BasePage:
         with ui.element("section").classes("panel"):
             ui.label(words("try_search")).classes("section-title")
             with ui.row(wrap=False).classes("search-row"):
-                query = ui.input(placeholder=words("search_placeholder")).props('outlined dense clearable id="try-search"')
+                query = ui.input(placeholder=words("search_placeholder")).props('outlined dense clearable for="try-search"')
                 query.classes("search-field").props["aria-label"] = words("try_search")
                 query.on(
                     "keydown.enter",
                     js_handler="(e) => { if (!e.isComposing) emit(e.target.value) }",
                     handler=lambda e: say_kindly(self._search)(e.args),
                 )
-                ui.button(words("search"), icon="search", on_click=lambda: say_kindly(self._search)(query.value)).props(
-                    "unelevated no-caps"
-                ).classes("search-button")
+                search = main_button(words("search"), lambda: say_kindly(self._search)(query.value), "search")
+                search.classes("search-button")
             self.found = ui.element("div").classes("found").props('aria-live="polite"')
 
     async def _search(self, query: str | None) -> None:

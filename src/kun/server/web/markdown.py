@@ -19,7 +19,7 @@ from markdown_it.utils import OptionsDict
 
 MAX_RENDERED = 400_000
 _MAX_HIGHLIGHTED = 30_000
-_CITATION = re.compile(r"\[(\d{1,3}(?:\s?[,，、]\s?\d{1,3})*)\]|【(\d{1,3})】")
+_CITATION = re.compile(r"\[(\d{1,3}(?:\s?[,，、]\s?\d{1,3})*)\]")
 _LINKS = frozenset({"http", "https", "mailto"})
 
 
@@ -46,9 +46,7 @@ def _parser() -> MarkdownIt:
 
 
 def _parse_citation(state: StateInline, silent: bool) -> bool:
-    """`[1]`, `[1, 2]` and `【1】`, where all those passages exist and no link's address follows."""
-    if state.src[state.pos] not in "[【":
-        return False
+    """`[1]` and `[1, 2]`, where all those passages exist and no link's address follows."""
     match = _CITATION.match(state.src, state.pos)
     if match is None or state.src[match.end() : match.end() + 1] == "(":
         return False

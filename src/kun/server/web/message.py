@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from kun.server.conversations import Message
-from kun.server.web.frame import icon_button
+from kun.server.web.frame import icon_button, main_button
 from kun.server.web.markdown import render
 from kun.server.web.passages import open_passage
 from kun.server.web.state import Visit
@@ -63,7 +63,7 @@ def _edit(visit: Visit, message: Message, article: ui.element, actions: Actions)
                     parent.default_slot.children[-1].move(target_index=place)
 
             ui.button(words("cancel"), on_click=put_back).props("flat no-caps")
-            ui.button(words("send_again"), on_click=lambda: send(field.value)).props("unelevated no-caps").classes("send-again")
+            main_button(words("send_again"), lambda: send(field.value)).classes("send-again")
 
 
 class AnswerView:

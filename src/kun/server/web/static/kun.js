@@ -37,6 +37,23 @@
     }
   });
 
+  const markCurrent = () => {
+    for (const link of document.querySelectorAll(".place, .chat-link")) {
+      const path = decodeURI(location.pathname);
+      const target = decodeURI(new URL(link.href).pathname);
+      const isHere = path === target || (target === "/knowledge" && path.startsWith("/knowledge/"));
+      if (isHere !== link.hasAttribute("aria-current")) link.toggleAttribute("aria-current", isHere);
+      if (isHere) link.setAttribute("aria-current", "page");
+    }
+  };
+  const watchDrawer = () => {
+    const drawer = document.querySelector(".kun-drawer");
+    if (!drawer) return setTimeout(watchDrawer, 100);
+    markCurrent();
+    new MutationObserver(markCurrent).observe(drawer, { childList: true, subtree: true });
+  };
+  watchDrawer();
+
   const nearEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 160;
   let follow = true;
   addEventListener("scroll", () => { follow = nearEnd(); }, { passive: true });

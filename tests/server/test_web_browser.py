@@ -1,0 +1,447 @@
+"""The web app in a real browser: what a person sees, types and clicks."""
+
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeBase, FakeService
+
+from kun.errors import Busy, ContextOverflow
+from kun.settings import settings
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync""".split()
+XSS = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("There is no Chromium, and under CI the browser tests must run: install chromium.")
+        pytest.skip("There is no Chromium here: install it to run the browser tests.")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, FakeService]]:
+    """The app on a port of its own, with a scripted service behind it."""
+    import uvicorn
+    from fastapi import FastAPI
+
+    from kun.server import web
+
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("web-home")
+    patch.setenv("KUN_HOME", str(home))
+    settings.cache_clear()
+    service, app = FakeService(home), FastAPI()
+    web.mount(app, service)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}", service
+    server.should_exit = True
+    thread.join(10)
+    patch.undo()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def service(served: tuple[str, FakeService]) -> FakeService:
+    """The service, as it was at the beginning."""
+    fake = served[1]
+    fake.lm.answers.clear()
+    fake.lm.asked.clear()
+    fake.lm.delay = 0.005
+    fake.bases.clear()
+    base = fake.create_knowledge_base("handbook")
+    base.documents["北冥.md"] = "北冥有鱼，其名为鲲。鲲之大，不知其几千里也。" + "其余从略。" * 200
+    base.documents["sea.md"] = "The sea is deep and the whale is great. " * 3
+    return fake
+
+
+class Visitor:
+    """A browser window; at its end no error was on its console, and no request had left for elsewhere."""
+
+    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+        self.url, self.errors, self.foreign = url, [], []
+        self.context = browser.new_context(
+            **({"locale": "en-US", "viewport": {"width": 1200, "height": 800}} | options)
+        )
+        self.page = self.open_tab()
+
+    def open_tab(self) -> Any:
+        page = self.context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("request", lambda r: None if r.url.startswith((self.url, "data:", "blob:")) else self.foreign.append(r.url))
+        return page
+
+    def go(self, path: str = "/", ready: str = ".kun-header") -> Any:
+        self.page.goto(self.url + path)
+        self.page.wait_for_selector(ready)
+        self.page.wait_for_function("window.did_handshake !== false && !!window.socket && window.socket.connected")
+        return self.page
+
+    def ask(self, text: str, wait: bool = True) -> None:
+        self.page.fill("#message", text)
+        self.page.press("#message", "Enter")
+        if wait:
+            self.page.wait_for_selector(".answer:last-child .actions")
+
+
+@pytest.fixture
+def visit(browser: Any, served: tuple[str, FakeService], service: FakeService) -> Iterator[Any]:
+    visitors: list[Visitor] = []
+
+    def come(**options: Any) -> Visitor:
+        visitors.append(Visitor(browser, served[0], **options))
+        return visitors[-1]
+
+    yield come
+    for visitor in visitors:
+        visitor.context.close()
+    for visitor in visitors:
+        assert visitor.errors == []
+        assert visitor.foreign == []
+
+
+def plain(visitor: Visitor) -> Any:
+    """A new chat without a knowledge base."""
+    page = visitor.go("/", ".welcome")
+    page.click(".choice-base")
+    page.click(".q-menu .q-item >> nth=0")
+    page.wait_for_function("!document.querySelector('#message').placeholder.includes('handbook')")
+    return page
+
+
+def test_an_answer_streams_and_is_rendered_with_its_code(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    service.lm.delay = 0.03
+    visitor.ask("hello", wait=False)
+    page.wait_for_function("document.querySelector('.prose')?.textContent.includes('great')")
+    assert "That is all" not in page.inner_text(".prose")
+    page.wait_for_selector(".answer .actions")
+    assert page.inner_text(".prose strong") == "great"
+    assert page.locator(".code .nb").inner_text() == "print"
+    assert "tokens/s" in page.inner_text(".facts")
+    assert page.input_value("#message") == ""
+    assert page.inner_text(".chat-title") == "hello"
+
+
+def test_escape_stops_an_answer_and_what_was_written_stays(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    service.lm.delay = 0.1
+    visitor.ask("stop me", wait=False)
+    page.wait_for_function("document.querySelector('.prose')?.textContent.length > 6")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".stopped")
+    assert "Deep" in page.inner_text(".prose")
+    assert "all there is" not in page.inner_text(".prose")
+
+
+def test_answering_again_replaces_the_answer(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    visitor.ask("again")
+    first = page.inner_text(".prose")
+    page.click(".again")
+    page.wait_for_function("t => document.querySelector('.answer .actions') && document.querySelector('.prose').innerText !== t", arg=first)
+    assert page.locator(".answer").count() == 1
+    assert page.locator(".question").count() == 1
+
+
+def test_editing_a_message_asks_anew_from_there(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    visitor.ask("first")
+    visitor.ask("second")
+    page.wait_for_function("document.querySelectorAll('.answer .actions').length === 2")
+    page.hover(".question >> nth=0")
+    page.click(".edit >> nth=0")
+    page.fill(".edit-field textarea", "changed")
+    page.press(".edit-field textarea", "Enter")
+    page.wait_for_function("document.querySelector('.question')?.innerText.includes('changed')")
+    page.wait_for_selector(".answer .actions")
+    assert page.locator(".question").count() == 1
+    assert service.lm.asked[-1] == [{"role": "user", "content": "changed"}]
+
+
+def test_a_conversation_survives_reloading_in_the_middle_of_an_answer(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    service.lm.delay = 0.05
+    visitor.ask("reload", wait=False)
+    page.wait_for_function("document.querySelector('.prose')?.textContent.length > 6")
+    page.wait_for_url("**/c/*")
+    page.reload()
+    page.wait_for_selector(".answer .actions")
+    assert "That is all" in page.inner_text(".prose")
+    assert "reload" in page.inner_text(".question")
+
+
+def test_a_second_tab_follows_and_two_people_do_not_disturb_each_other(visit: Any, service: FakeService) -> None:
+    ada, bob = visit(), visit()
+    plain(ada)
+    plain(bob)
+    service.lm.delay = 0.02
+    service.lm.answers |= {"ada?": "answer for ada " * 5, "bob?": "answer for bob " * 5}
+    ada.ask("ada?", wait=False)
+    bob.ask("bob?", wait=False)
+    ada.page.wait_for_url("**/c/*")
+    second = ada.open_tab()
+    second.goto(ada.page.url)
+    for page, name in ((ada.page, "ada"), (second, "ada"), (bob.page, "bob")):
+        page.wait_for_selector(".answer .actions")
+        assert page.inner_text(".prose").split() == f"answer for {name}".split() * 5
+    ada.ask("ada?", wait=False)
+    second.wait_for_function("document.querySelectorAll('.answer .actions').length === 2")
+
+
+def test_shift_enter_and_an_open_composition_do_not_send(visit: Any, service: FakeService) -> None:
+    page = plain(visitor := visit())
+    page.fill("#message", "one")
+    page.press("#message", "Shift+Enter")
+    page.type("#message", "two")
+    page.evaluate(
+        """() => document.querySelector('#message').dispatchEvent(
+            new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))"""
+    )
+    page.wait_for_timeout(400)
+    assert service.lm.asked == []
+    assert page.input_value("#message") == "one\ntwo"
+    page.press("#message", "Enter")
+    page.wait_for_selector(".answer .actions")
+    assert service.lm.asked[0][-1]["content"] == "one\ntwo"
+    page.keyboard.press("Control+k")
+    page.wait_for_selector(".welcome")
+    assert visitor.page.url.endswith("/")
+
+
+def test_a_citation_opens_its_passage_in_its_document(visit: Any, service: FakeService) -> None:
+    visitor = visit(locale="zh-CN")
+    page = visitor.go("/", ".welcome")
+    service.lm.answers["北冥有鱼"] = "其名为鲲 [1]。"
+    visitor.ask("北冥有鱼")
+    page.click(".prose .cite")
+    page.wait_for_selector(".panel-text mark")
+    assert "鲲之大" in page.inner_text(".panel-text mark")
+    assert page.inner_text(".panel-source") == "北冥.md"
+    assert "第 3 页" in page.inner_text(".passage-panel .passage-place")
+    assert "原文一致" in page.inner_text(".passage-panel .chips")
+    assert "其余从略" in page.inner_text(".panel-text .around >> nth=1")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".passage-panel", state="detached")
+    del service.bases["handbook"]
+    page.click(".source")
+    page.wait_for_selector(".panel-gone")
+    assert "鲲之大" in page.inner_text(".panel-text mark")
+
+
+def test_the_prompt_is_shown_on_demand(visit: Any) -> None:
+    visitor = visit()
+    page = visitor.go("/", ".welcome")
+    visitor.ask("the sea")
+    page.click(".show-prompt")
+    page.wait_for_selector(".prompt-text")
+    assert "Passages: 1. the sea" in page.inner_text(".prompt-text")
+
+
+def test_a_declined_question_is_labelled(visit: Any) -> None:
+    visitor = visit()
+    page = visitor.go("/", ".welcome")
+    visitor.ask("zzz")
+    assert page.inner_text(".label.declined").endswith("The documents do not answer this")
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (Busy("full"), "Too many questions are waiting"),
+        (ContextOverflow("too long"), "no longer fits"),
+    ],
+)
+def test_errors_are_told_kindly(visit: Any, service: FakeService, problem: Any, said: str) -> None:
+    service.lm.answers["oh"] = problem
+    visitor = visit()
+    page = plain(visitor)
+    visitor.ask("oh")
+    assert said in page.inner_text(".error-card")
+    service.lm.answers["oh"] = "now it works"
+    page.click(".try-again")
+    page.wait_for_function("document.querySelector('.prose')?.innerText.includes('now it works')")
+
+
+def test_a_missing_model_comes_with_the_command_that_fetches_it(visit: Any) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    page.click(".choice-model")
+    page.click(".q-menu .q-item >> nth=1")
+    page.wait_for_timeout(300)
+    visitor.ask("hello")
+    assert "kun pull absent-model" in page.inner_text(".error-card .command")
+
+
+def test_nothing_that_others_wrote_runs_or_loads(visit: Any, service: FakeService) -> None:
+    attack = f"{XSS} ![x](https://evil.example/x.png) [x](javascript:alert(1)) [1]\n\n```html\n{XSS}\n```\n{{{{ 7 * 7 }}}}"
+    service.bases.clear()
+    base = FakeBase(XSS, service.folder)
+    service.bases[XSS] = base
+    base.documents[f"{XSS}.md"] = f"attack {XSS}"
+    service.lm.answers[f"attack {XSS}"] = attack
+    visitor = visit()
+    dialogs: list[str] = []
+    visitor.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page = visitor.go("/", ".welcome")
+    page.click(".choice-base")
+    page.click(".q-menu .q-item >> nth=1")
+    page.wait_for_timeout(300)
+    visitor.ask(f"attack {XSS}")
+    assert "{{ 7 * 7 }}" in page.inner_text(".prose")
+    page.click(".prose .cite")
+    page.wait_for_selector(".panel-text mark")
+    page.wait_for_timeout(300)
+    page.keyboard.press("Escape")
+    page.reload()
+    page.wait_for_selector(".answer .actions")
+    assert "pwned" not in page.title()
+    assert page.locator("img[src=x], .prose img, .panel-text img, .chat-title img").count() == 0
+    visitor.go("/knowledge", ".base-card")
+    page.wait_for_timeout(200)
+    assert "pwned" not in page.title()
+    assert page.locator("img[src=x]").count() == 0
+    assert dialogs == []
+
+
+def test_conversations_are_searched_renamed_and_deleted(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    visitor.ask("about narwhals")
+    page.fill(".search-chats input", "narwhal")
+    page.wait_for_function("[...document.querySelectorAll('.chat-title')].every(t => t.innerText.includes('narwhals'))")
+    page.click(".chat-more")
+    page.click(".q-menu .q-item >> nth=0")
+    page.fill(".ask-card input", "独角鲸")
+    page.press(".ask-card input", "Enter")
+    page.wait_for_function("document.querySelector('.chat-title')?.innerText === '独角鲸'")
+    page.wait_for_selector(".ask-card", state="detached")
+    page.click(".chat-more")
+    page.click(".q-menu .q-item >> nth=1")
+    page.click(".confirm")
+    page.wait_for_selector(".welcome")
+    page.fill(".search-chats input", "narwhal")
+    page.wait_for_selector(".no-chats")
+
+
+def test_the_browser_decides_the_language_and_a_switch_is_remembered(visit: Any) -> None:
+    visitor = visit(locale="zh-CN")
+    page = visitor.go("/", ".welcome")
+    assert page.inner_text(".welcome-title") == "想了解点什么？"
+    assert page.evaluate("document.documentElement.lang") == "zh"
+    page.click("#language")
+    page.wait_for_function("document.querySelector('.welcome-title')?.innerText === 'What would you like to know?'")
+    visitor.go("/knowledge", ".bases")
+    assert "Knowledge" in page.inner_text(".header-title")
+
+
+def test_colours_follow_the_system_and_a_choice_is_remembered(visit: Any) -> None:
+    visitor = visit(color_scheme="dark")
+    page = visitor.go("/", ".welcome")
+    page.wait_for_selector("body.body--dark")
+    page.click("#theme")
+    page.wait_for_selector("body.body--light")
+    visitor.go("/knowledge", ".bases")
+    page.wait_for_selector("body.body--light")
+
+
+@pytest.mark.parametrize("width", [320, 400])
+def test_a_phone_scrolls_down_only(visit: Any, service: FakeService, width: int) -> None:
+    service.bases["handbook"].documents["a" * 120 + ".md"] = "x" * 300
+    service.lm.answers["wide"] = "word " * 40 + "y" * 300 + "\n\n```python\n" + "z" * 300 + "\n```\n\n|a|b|\n|-|-|\n|" + "c" * 90 + "|d|"
+    visitor = visit(viewport={"width": width, "height": 720}, has_touch=True)
+    page = plain(visitor)
+    visitor.ask("wide")
+    for path, ready in ((None, ".answer"), ("/knowledge", ".base-card"), ("/knowledge/handbook", ".document")):
+        if path:
+            visitor.go(path, ready)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.click(".menu-button")
+    page.wait_for_selector("#new-chat", state="visible")
+    page.click("#new-chat")
+    page.wait_for_selector(".welcome")
+    assert page.locator("#send").is_visible()
+
+
+def test_documents_are_uploaded_listed_found_and_removed(visit: Any, service: FakeService, tmp_path: Path) -> None:
+    visitor = visit()
+    page = visitor.go("/knowledge", ".bases")
+    page.fill("#new-base", "会议 记录")
+    page.press("#new-base", "Enter")
+    page.wait_for_selector(".upload-area")
+    files = {"周会 笔记.md": "鲲鹏 plan for the north sea", "..evil.txt": "harmless", "empty.txt": ""}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    page.set_input_files("input[type=file]", [tmp_path / name for name in files])
+    page.wait_for_selector(".report-card")
+    assert "2 added" in page.inner_text(".report-card")
+    assert "it holds no text" in page.inner_text(".failed")
+    names = page.locator(".document-name").all_inner_texts()
+    assert sorted(names) == ["evil.txt", "周会 笔记.md"]
+    base = service.bases["会议 记录"]
+    assert sorted(path.name for path in base.uploads.iterdir()) == ["evil.txt", "周会 笔记.md"]
+    page.fill("#try-search", "鲲鹏 plan")
+    page.press("#try-search", "Enter")
+    page.wait_for_selector(".found-card")
+    assert re.search(r"exact\s+words\s+meaning", page.inner_text(".found-card .chips"))
+    page.click(".found-card")
+    page.wait_for_selector(".panel-text mark")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".passage-panel", state="detached")
+    page.click(".remove-document >> nth=0")
+    page.click(".confirm")
+    page.wait_for_function("document.querySelectorAll('.document-name').length === 1")
+    visitor.go("/knowledge", ".base-card")
+    page.click(".base-card:has-text('会议') .delete-base")
+    page.click(".confirm")
+    page.wait_for_function("document.querySelectorAll('.base-card').length === 1")
+    assert "会议 记录" not in service.bases
+
+
+def test_every_control_has_a_name(visit: Any) -> None:
+    visitor = visit()
+    page = visitor.go("/", ".welcome")
+    visitor.ask("the sea")
+    for path, ready in ((None, ".answer"), ("/knowledge", ".base-card"), ("/knowledge/handbook", ".document")):
+        if path:
+            visitor.go(path, ready)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll('button, a, input, textarea')]
+                .filter(e => e.offsetParent && !(e.ariaLabel || e.title || e.labels?.length
+                    || e.closest('[aria-label]') || e.innerText?.trim()))
+                .map(e => e.outerHTML.slice(0, 200))"""
+        )
+        assert nameless == []
