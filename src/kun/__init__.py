@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kun.api import Answer, Encoder, KnowledgeBase, LanguageModel, Passage, load, pull, save
+    from kun.api import load, pull, save
+    from kun.generation import LanguageModel
+    from kun.knowledge import Answer, Encoder, KnowledgeBase, Passage
 
 __version__ = "0.1.0"
 __all__ = ["Answer", "Encoder", "KnowledgeBase", "LanguageModel", "Passage", "load", "pull", "save"]
