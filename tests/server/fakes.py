@@ -125,7 +125,11 @@ class FakeBase:
     def sources(self) -> list[Any]:
         return [
             SimpleNamespace(
-                name=name, bytes=len(text.encode()), passages=1, added_at="2026-11-24T02:00:00+00:00", digest=""
+                name=name,
+                bytes=len(text.encode()),
+                passages=1,
+                added_at="2026-11-24T02:00:00+00:00",
+                digest="",
             )
             for name, text in sorted(self.documents.items())
         ]

@@ -95,7 +95,9 @@ def test_a_late_write_to_an_answer_that_was_taken_back_changes_nothing(kept: Con
     assert all(m.text != "too late" for m in kept.messages("", conversation.id))
 
 
-def test_what_was_running_when_the_process_died_is_marked_stopped(kept: Conversations, tmp_path: Path) -> None:
+def test_what_was_running_when_the_process_died_is_marked_stopped(
+    kept: Conversations, tmp_path: Path
+) -> None:
     conversation = kept.create("", "one")
     _, answer = kept.exchange("", conversation.id, "one")
     kept.write(answer.id, "half an ans", "running", {})

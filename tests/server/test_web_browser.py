@@ -96,13 +96,18 @@ class Visitor:
         page.set_default_timeout(10_000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-        page.on("request", lambda r: None if r.url.startswith((self.url, "data:", "blob:")) else self.foreign.append(r.url))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith((self.url, "data:", "blob:")) else self.foreign.append(r.url),
+        )
         return page
 
     def go(self, path: str = "/", ready: str = ".kun-header") -> Any:
         self.page.goto(self.url + path)
         self.page.wait_for_selector(ready)
-        self.page.wait_for_function("window.did_handshake !== false && !!window.socket && window.socket.connected")
+        self.page.wait_for_function(
+            "window.did_handshake !== false && !!window.socket && window.socket.connected"
+        )
         return self.page
 
     def ask(self, text: str, wait: bool = True) -> None:
@@ -170,7 +175,10 @@ def test_answering_again_replaces_the_answer(visit: Any, service: FakeService) -
     visitor.ask("again")
     first = page.inner_text(".prose")
     page.click(".again")
-    page.wait_for_function("t => document.querySelector('.answer .actions') && document.querySelector('.prose').innerText !== t", arg=first)
+    page.wait_for_function(
+        "t => document.querySelector('.answer .actions') && document.querySelector('.prose').innerText !== t",
+        arg=first,
+    )
     assert page.locator(".answer").count() == 1
     assert page.locator(".question").count() == 1
 
@@ -191,7 +199,9 @@ def test_editing_a_message_asks_anew_from_there(visit: Any, service: FakeService
     assert service.lm.asked[-1] == [{"role": "user", "content": "changed"}]
 
 
-def test_a_conversation_survives_reloading_in_the_middle_of_an_answer(visit: Any, service: FakeService) -> None:
+def test_a_conversation_survives_reloading_in_the_middle_of_an_answer(
+    visit: Any, service: FakeService
+) -> None:
     visitor = visit()
     page = plain(visitor)
     service.lm.delay = 0.05
@@ -204,7 +214,9 @@ def test_a_conversation_survives_reloading_in_the_middle_of_an_answer(visit: Any
     assert "reload" in page.inner_text(".question")
 
 
-def test_a_second_tab_follows_and_two_people_do_not_disturb_each_other(visit: Any, service: FakeService) -> None:
+def test_a_second_tab_follows_and_two_people_do_not_disturb_each_other(
+    visit: Any, service: FakeService
+) -> None:
     ada, bob = visit(), visit()
     plain(ada)
     plain(bob)
@@ -342,7 +354,9 @@ def test_conversations_are_searched_renamed_and_deleted(visit: Any, service: Fak
     page = plain(visitor)
     visitor.ask("about narwhals")
     page.fill(".search-chats input", "narwhal")
-    page.wait_for_function("[...document.querySelectorAll('.chat-title')].every(t => t.innerText.includes('narwhals'))")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.chat-title')].every(t => t.innerText.includes('narwhals'))"
+    )
     page.click(".chat-more")
     page.click(".q-menu .q-item >> nth=0")
     page.fill(".ask-card input", "独角鲸")
@@ -363,7 +377,9 @@ def test_the_browser_decides_the_language_and_a_switch_is_remembered(visit: Any)
     assert page.inner_text(".welcome-title") == "想了解点什么？"
     assert page.evaluate("document.documentElement.lang") == "zh"
     page.click("#language")
-    page.wait_for_function("document.querySelector('.welcome-title')?.innerText === 'What would you like to know?'")
+    page.wait_for_function(
+        "document.querySelector('.welcome-title')?.innerText === 'What would you like to know?'"
+    )
     visitor.go("/knowledge", ".bases")
     assert "Knowledge" in page.inner_text(".header-title")
 
@@ -381,11 +397,23 @@ def test_colours_follow_the_system_and_a_choice_is_remembered(visit: Any) -> Non
 @pytest.mark.parametrize("width", [320, 400])
 def test_a_phone_scrolls_down_only(visit: Any, service: FakeService, width: int) -> None:
     service.bases["handbook"].documents["a" * 120 + ".md"] = "x" * 300
-    service.lm.answers["wide"] = "word " * 40 + "y" * 300 + "\n\n```python\n" + "z" * 300 + "\n```\n\n|a|b|\n|-|-|\n|" + "c" * 90 + "|d|"
+    service.lm.answers["wide"] = (
+        "word " * 40
+        + "y" * 300
+        + "\n\n```python\n"
+        + "z" * 300
+        + "\n```\n\n|a|b|\n|-|-|\n|"
+        + "c" * 90
+        + "|d|"
+    )
     visitor = visit(viewport={"width": width, "height": 720}, has_touch=True)
     page = plain(visitor)
     visitor.ask("wide")
-    for path, ready in ((None, ".answer"), ("/knowledge", ".base-card"), ("/knowledge/handbook", ".document")):
+    for path, ready in (
+        (None, ".answer"),
+        ("/knowledge", ".base-card"),
+        ("/knowledge/handbook", ".document"),
+    ):
         if path:
             visitor.go(path, ready)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -396,7 +424,9 @@ def test_a_phone_scrolls_down_only(visit: Any, service: FakeService, width: int)
     assert page.locator("#send").is_visible()
 
 
-def test_documents_are_uploaded_listed_found_and_removed(visit: Any, service: FakeService, tmp_path: Path) -> None:
+def test_documents_are_uploaded_listed_found_and_removed(
+    visit: Any, service: FakeService, tmp_path: Path
+) -> None:
     visitor = visit()
     page = visitor.go("/knowledge", ".bases")
     page.fill("#new-base", "会议 记录")
@@ -435,7 +465,11 @@ def test_every_control_has_a_name(visit: Any) -> None:
     visitor = visit()
     page = visitor.go("/", ".welcome")
     visitor.ask("the sea")
-    for path, ready in ((None, ".answer"), ("/knowledge", ".base-card"), ("/knowledge/handbook", ".document")):
+    for path, ready in (
+        (None, ".answer"),
+        ("/knowledge", ".base-card"),
+        ("/knowledge/handbook", ".document"),
+    ):
         if path:
             visitor.go(path, ready)
         nameless = page.evaluate(

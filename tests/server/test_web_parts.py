@@ -66,7 +66,7 @@ ATTACKS = [
     '```"><script>alert(1)</script>\ncode\n```',
     "```html\n<script>alert(1)</script>\n```",
     "`<b>`",
-    "<https://a.example/?\"onclick=alert(1)>",
+    '<https://a.example/?"onclick=alert(1)>',
     "| <script> |\n|---|\n| <img src=x> |",
     "[1](javascript:alert(1))",
     "&lt;script&gt;",
@@ -84,7 +84,14 @@ def test_any_text_renders_to_known_tags_only(text: str) -> None:
     inspect(render(text, n_passages=2))
 
 
-@given(st.lists(st.sampled_from([*ATTACKS, "**", "`", "```", "[", "](", ")", "<", ">", '"', "\n", "\n\n", "> ", "- "]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(
+            [*ATTACKS, "**", "`", "```", "[", "](", ")", "<", ">", '"', "\n", "\n\n", "> ", "- "]
+        ),
+        max_size=12,
+    )
+)
 def test_any_mixture_of_attacks_renders_to_known_tags_only(parts: list[str]) -> None:
     inspect(render("".join(parts), n_passages=2))
 
@@ -122,7 +129,9 @@ def test_a_long_and_deep_text_renders_in_time() -> None:
 def test_every_text_stands_in_both_languages_with_the_same_places() -> None:
     for key, texts in catalogue().items():
         assert set(texts) == {"en", "zh"}, key
-        places = [{field for _, field, _, _ in string.Formatter().parse(text) if field} for text in texts.values()]
+        places = [
+            {field for _, field, _, _ in string.Formatter().parse(text) if field} for text in texts.values()
+        ]
         assert places[0] == places[1], key
 
 
@@ -130,7 +139,9 @@ def test_the_catalogue_has_every_text_that_is_asked_for_and_no_other() -> None:
     code = "".join(file.read_text("utf-8") for file in SOURCES.glob("*.py"))
     asked = set(re.findall(r"words\(\s*['\"](\w+)['\"][,)]", code))
     assert asked <= set(catalogue())
-    computed = re.compile(r"(plain_)?example_\d|theme_\w+|login_\w+|tagline|today|this_week|earlier|no_chats\w*|copied|model|base")
+    computed = re.compile(
+        r"(plain_)?example_\d|theme_\w+|login_\w+|tagline|today|this_week|earlier|no_chats\w*|copied|model|base"
+    )
     unused = {key for key in set(catalogue()) - asked if not computed.fullmatch(key)}
     assert not unused
 
@@ -146,7 +157,9 @@ def test_the_catalogue_has_every_text_that_is_asked_for_and_no_other() -> None:
         ("xx", "en", "en"),
     ],
 )
-def test_the_browser_decides_the_language_until_the_person_does(chosen: str | None, accepted: str, language: str) -> None:
+def test_the_browser_decides_the_language_until_the_person_does(
+    chosen: str | None, accepted: str, language: str
+) -> None:
     assert preferred_language(chosen, accepted) == language
     assert Words(language)("send") in catalogue()["send"].values()
 
@@ -194,7 +207,13 @@ def test_an_upload_replaces_its_earlier_version_in_one_step(tmp_path: Path) -> N
 
 
 def test_sizes_are_short() -> None:
-    assert [human_size(n) for n in (0, 999, 1000, 3_400_000, 268_435_456)] == ["0 B", "999 B", "1 kB", "3.4 MB", "268 MB"]
+    assert [human_size(n) for n in (0, 999, 1000, 3_400_000, 268_435_456)] == [
+        "0 B",
+        "999 B",
+        "1 kB",
+        "3.4 MB",
+        "268 MB",
+    ]
 
 
 def test_a_documents_name_as_a_pattern_means_only_itself() -> None:
@@ -247,7 +266,9 @@ def test_the_api_passes_the_gate_untouched(locked_app: TestClient) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000"])
-def test_without_keys_a_name_that_was_rebound_to_this_machine_is_refused(open_app: TestClient, host: str) -> None:
+def test_without_keys_a_name_that_was_rebound_to_this_machine_is_refused(
+    open_app: TestClient, host: str
+) -> None:
     assert open_app.get("/", headers={"host": host}).status_code == 403
 
 

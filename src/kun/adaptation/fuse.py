@@ -36,7 +36,10 @@ class _Decoder(ctypes.Structure):
         ("head", native.Matrix),
         ("norm", ctypes.c_void_p),
         ("frequencies", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")
+        ),
         ("norm_eps", ctypes.c_float),
         ("rotary_scale", ctypes.c_float),
     )
@@ -47,7 +50,17 @@ class _Step(ctypes.Structure):
         ("net", ctypes.POINTER(_Decoder)),
         *(
             (name, ctypes.c_void_p)
-            for name in ("x", "positions", "slots", "row_starts", "before", "tables", "wanted", "keys", "values")
+            for name in (
+                "x",
+                "positions",
+                "slots",
+                "row_starts",
+                "before",
+                "tables",
+                "wanted",
+                "keys",
+                "values",
+            )
         ),
         ("layer_bytes", ctypes.c_uint64),
         *(

@@ -23,9 +23,16 @@ from torch import Tensor
 from kun.adaptation.packing import Bits, Packed, empty
 from kun.settings import settings
 
-FLAGS = (
-    "-O3 -std=gnu11 -shared -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math"
-).split()
+FLAGS = [
+    "-O3",
+    "-std=gnu11",
+    "-shared",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
 KERNELS = Path(__file__).parent / "kernels"
 COMPILE_SECONDS = 120
 INT4, INT8 = 0, 2
@@ -192,10 +199,12 @@ def _build(compiler: str, flags: list[str], path: Path) -> None:
         command = [compiler, *flags, str(KERNELS / "kun.c"), "-o", str(built), "-lpthread", "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
         if done.returncode:
-            raise OSError(f"{Path(compiler).name} failed: {(done.stderr.strip() or 'no message').splitlines()[0]}")
+            raise OSError(
+                f"{Path(compiler).name} failed: {(done.stderr.strip() or 'no message').splitlines()[0]}"
+            )
         stamp.write_text(hashlib.sha256(built.read_bytes()).hexdigest())
-        os.replace(built, path)
-        os.replace(stamp, _stamp(path))
+        built.replace(path)
+        stamp.replace(_stamp(path))
 
 
 def _machine_flags(compiler: str) -> list[str]:

@@ -64,7 +64,9 @@ def unpack(packed: Packed, outputs: int, inputs: int, dtype: torch.dtype = torch
         steps = torch.cat((halves & 15, halves >> 4), dim=2)
     else:
         steps = codes.view(panels, groups, 8, 64)
-    values = steps.view(panels, groups, 8, PANEL, 4).permute(0, 3, 1, 2, 4).reshape(panels, PANEL, groups, GROUP)
+    values = (
+        steps.view(panels, groups, 8, PANEL, 4).permute(0, 3, 1, 2, 4).reshape(panels, PANEL, groups, GROUP)
+    )
     scale = scales.float().permute(2, 0, 3, 1)[..., None]
     weight = values.float() * scale[0] + scale[1] if packed.bits == 4 else (values.float() - 128) * scale[0]
     return weight.reshape(panels * PANEL, groups * GROUP)[:outputs, :inputs].to(dtype)

@@ -91,7 +91,11 @@ def quantize(net: nn.Module, precision: Precision, keep: Collection[str] = ()) -
 
 
 def _pack(weight: Tensor, bits: Bits) -> Packed:
-    return native.pack(weight, bits) if weight.device.type == "cpu" and native.available() else pack(weight, bits)
+    return (
+        native.pack(weight, bits)
+        if weight.device.type == "cpu" and native.available()
+        else pack(weight, bits)
+    )
 
 
 def quantized_state(net: nn.Module) -> dict[str, Tensor]:
@@ -118,12 +122,18 @@ def load_quantized(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     _tie(net)
     expected = {name for name in net.state_dict() if not (_is_tied(net) and name.startswith("lm_head."))}
     if wrong := sorted(expected ^ state.keys()):
-        raise DamagedFile(f"The quantized weights do not fit the network at {wrong[0]}; remove and make them anew.")
-    tied = {f"lm_head.{name}": state[f"embed.{name}"] for name in ("codes", "scales")} if _is_tied(net) else {}
+        raise DamagedFile(
+            f"The quantized weights do not fit the network at {wrong[0]}; remove and make them anew."
+        )
+    tied = (
+        {f"lm_head.{name}": state[f"embed.{name}"] for name in ("codes", "scales")} if _is_tied(net) else {}
+    )
     try:
         net.load_state_dict({**state, **tied}, assign=True)
     except RuntimeError as error:
-        raise DamagedFile("The quantized weights have shapes that are not the network's; make them anew.") from error
+        raise DamagedFile(
+            "The quantized weights have shapes that are not the network's; make them anew."
+        ) from error
     return net
 
 
@@ -139,7 +149,9 @@ def _checked(name: str, module: nn.Linear | nn.Embedding, state: Mapping[str, Te
         and packed.scales.dtype == torch.float16
     )
     if not fits:
-        raise DamagedFile(f"The quantized weights of {name} do not have its shape; remove and make them anew.")
+        raise DamagedFile(
+            f"The quantized weights of {name} do not have its shape; remove and make them anew."
+        )
     return packed
 
 

@@ -26,7 +26,7 @@ _BINARIES = frozenset(
     .a .o .obj .lib .class .pyc .pyo .pyd .wasm .bin .dat .db .sqlite .sqlite3 .pt .pth .ckpt .safetensors .gguf
     .onnx .npy .npz .parquet .lance .arrow .feather .pkl .ttf .otf .woff .woff2 .eot .iso .img .dmg .deb .rpm .apk
     .lock .map .min.js .min.css
-    """.split()  # noqa: SIM905 - a list of them is no easier to read
+    """.split()
 )
 
 

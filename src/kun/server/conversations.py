@@ -102,7 +102,9 @@ class Conversations:
 
     # Conversations
 
-    def create(self, owner: str, first_message: str = "", model: str = "", knowledge: str = "") -> Conversation:
+    def create(
+        self, owner: str, first_message: str = "", model: str = "", knowledge: str = ""
+    ) -> Conversation:
         """A new conversation, named after its first message."""
         row = _Conversation(
             id=uuid4().hex,
@@ -171,7 +173,9 @@ class Conversations:
         if not text.strip():
             raise BadInput("The message is empty: type something first.")
         if len(text) > MAX_MESSAGE:
-            raise BadInput(f"The message has {len(text):,} characters, more than {MAX_MESSAGE:,}: shorten it.")
+            raise BadInput(
+                f"The message has {len(text):,} characters, more than {MAX_MESSAGE:,}: shorten it."
+            )
         with self._transaction() as session:
             row = _owned(session, owner, id)
             row.title = row.title or title_of(text)

@@ -15,7 +15,7 @@ CODE = frozenset(
     .swift .m .mm .rb .php .pl .pm .lua .r .jl .dart .ex .exs .erl .hs .ml .mli .clj .lisp .el .vim .zig .nim
     .sh .bash .zsh .fish .ps1 .bat .cmd .sql .proto .thrift .graphql .cu .cuh .asm .s .v .sv .vhd .cmake .mk
     .gradle .groovy .tf .hcl .css .scss .less .vue .svelte .yaml .yml .toml .ini .cfg .conf .xml .xsd .xsl
-    """.split()  # noqa: SIM905 - a list of them is no easier to read
+    """.split()
 )
 _PARTS: dict[str, Format] = {
     "word/document.xml": "docx",

@@ -103,11 +103,17 @@ class ChatPage:
         words = self.words
         with ui.footer(elevated=False).classes("kun-footer"), ui.column().classes("composer-column"):
             with ui.row(wrap=False).classes("composer"):
-                self.field = ui.textarea().props("borderless autogrow autofocus rows=1 for=message maxlength=200000")
+                self.field = ui.textarea().props(
+                    "borderless autogrow autofocus rows=1 for=message maxlength=200000"
+                )
                 self.field.classes("composer-field").props["aria-label"] = words("message")
                 self.field.on("keydown", js_handler=SUBMIT_ON_ENTER, handler=lambda e: self._send(e.args))
-                self.stop_button = icon_button("stop", words("stop"), self._stop).props('id="stop"').classes("stop")
-                self.send_button = icon_button("arrow_upward", words("send"), lambda: self._send(self.field.value))
+                self.stop_button = (
+                    icon_button("stop", words("stop"), self._stop).props('id="stop"').classes("stop")
+                )
+                self.send_button = icon_button(
+                    "arrow_upward", words("send"), lambda: self._send(self.field.value)
+                )
                 self.send_button.props('id="send"').classes("send")
             ui.label(words("hint")).classes("hint")
         self._set_placeholder()
@@ -142,7 +148,9 @@ class ChatPage:
     def _welcome(self) -> None:
         words = self.words
         with ui.column().classes("welcome"):
-            ui.element("img").props('src="/kun-static/mark.svg" alt="" width="112" height="112"').classes("welcome-mark")
+            ui.element("img").props('src="/kun-static/mark.svg" alt="" width="112" height="112"').classes(
+                "welcome-mark"
+            )
             ui.label(words("welcome")).classes("welcome-title").props('role="heading" aria-level="1"')
             text = words("welcome_knowledge", name=self.base) if self.base else words("welcome_plain")
             ui.label(text).classes("welcome-text")
@@ -152,7 +160,9 @@ class ChatPage:
             with ui.element("div").classes("examples"):
                 for number in range(1, 5):
                     question = words(f"{prefix}_{number}")
-                    button = ui.button(question, color=None).props("flat no-caps align=left").classes("example")
+                    button = (
+                        ui.button(question, color=None).props("flat no-caps align=left").classes("example")
+                    )
                     button.on_click(lambda q=question: self._send(q))
 
     # What happens in it

@@ -20,7 +20,11 @@ from kun.server.web.words import Words
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-_THEMES = {"auto": ("brightness_auto", "light"), "light": ("light_mode", "dark"), "dark": ("dark_mode", "auto")}
+_THEMES = {
+    "auto": ("brightness_auto", "light"),
+    "light": ("light_mode", "dark"),
+    "dark": ("dark_mode", "auto"),
+}
 _WATCH_S = 0.15
 
 T = TypeVar("T")
@@ -56,7 +60,11 @@ def frame(visit: Visit, title: str) -> Iterator[ui.row]:
     """Everything but the page's own content; gives the row of the header that the page may fill."""
     words = visit.words
     _head(visit, title)
-    with ui.left_drawer(top_corner=True, bottom_corner=True).props('width=288 breakpoint=900 aria-label="Kun"').classes("kun-drawer") as drawer:
+    with (
+        ui.left_drawer(top_corner=True, bottom_corner=True)
+        .props('width=288 breakpoint=900 aria-label="Kun"')
+        .classes("kun-drawer") as drawer
+    ):
         _drawer(visit)
     with ui.header(elevated=False).classes("kun-header"):
         icon_button("menu", words("menu"), drawer.toggle).classes("menu-button")
@@ -89,9 +97,9 @@ def _drawer(visit: Visit) -> None:
     _conversation_list(visit)
     with ui.row(wrap=False).classes("drawer-foot"):
         other = "en" if words.language == "zh" else "zh"
-        ui.button("中文" if other == "zh" else "English", on_click=lambda: _remember("kun_language", other)).props(
-            f'flat no-caps dense icon=translate id="language" aria-label="{words("language")}"'
-        )
+        ui.button(
+            "中文" if other == "zh" else "English", on_click=lambda: _remember("kun_language", other)
+        ).props(f'flat no-caps dense icon=translate id="language" aria-label="{words("language")}"')
         ui.space()
         icon, following = _THEMES[visit.theme]
         label = f"{words('theme')}: {words('theme_' + visit.theme)}"
@@ -163,7 +171,10 @@ def _conversation_row(visit: Visit, conversation: Conversation) -> None:
     with ui.row(wrap=False).classes("chat-row"):
         with ui.link(target=f"/c/{conversation.id}").classes("chat-link"):
             ui.label(title).classes("chat-title")
-        with icon_button("more_horiz", words("more", name=title)).classes("chat-more"), ui.menu().props("auto-close"):
+        with (
+            icon_button("more_horiz", words("more", name=title)).classes("chat-more"),
+            ui.menu().props("auto-close"),
+        ):
             ui.menu_item(words("rename"), on_click=lambda: _rename(visit, conversation))
             ui.menu_item(words("delete"), on_click=lambda: _delete(visit, conversation)).classes("danger")
 
@@ -172,7 +183,11 @@ async def _rename(visit: Visit, conversation: Conversation) -> None:
     words = visit.words
     with ui.dialog() as dialog, ui.card().classes("ask-card"):
         field = ui.input(words("title"), value=conversation.title).props("outlined autofocus maxlength=120")
-        field.on("keydown.enter", js_handler="(e) => { if (!e.isComposing) emit(e.target.value) }", handler=lambda e: dialog.submit(e.args))
+        field.on(
+            "keydown.enter",
+            js_handler="(e) => { if (!e.isComposing) emit(e.target.value) }",
+            handler=lambda e: dialog.submit(e.args),
+        )
         with ui.row().classes("ask-buttons"):
             ui.button(words("cancel"), on_click=lambda: dialog.submit(None)).props("flat no-caps")
             main_button(words("save"), lambda: dialog.submit(field.value))
@@ -198,7 +213,9 @@ async def confirmed(words: Words, question: str, action: str) -> bool:
         ui.label(question).classes("ask-text")
         with ui.row().classes("ask-buttons"):
             ui.button(words("cancel"), on_click=lambda: dialog.submit(False)).props("flat no-caps autofocus")
-            ui.button(action, on_click=lambda: dialog.submit(True)).props("unelevated no-caps color=negative").classes("confirm")
+            ui.button(action, on_click=lambda: dialog.submit(True)).props(
+                "unelevated no-caps color=negative"
+            ).classes("confirm")
     answer = await dialog
     dialog.delete()
     return bool(answer)
@@ -206,12 +223,18 @@ async def confirmed(words: Words, question: str, action: str) -> bool:
 
 def main_button(text: str, on_click: Callable[..., Any], icon: str | None = None) -> ui.button:
     """The button for what one came to do."""
-    return ui.button(text, icon=icon, on_click=on_click, color=None).props("unelevated no-caps").classes("main-button")
+    return (
+        ui.button(text, icon=icon, on_click=on_click, color=None)
+        .props("unelevated no-caps")
+        .classes("main-button")
+    )
 
 
 def icon_button(icon: str, label: str, on_click: Callable[..., Any] | None = None) -> ui.button:
     """A round button with an icon; what it does is its tooltip and its name for screen readers."""
-    button = ui.button(icon=icon, on_click=on_click, color=None).props("flat round dense").classes("icon-button")
+    button = (
+        ui.button(icon=icon, on_click=on_click, color=None).props("flat round dense").classes("icon-button")
+    )
     button.props["aria-label"] = label
     button.props["title"] = label
     return button

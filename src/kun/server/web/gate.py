@@ -56,7 +56,9 @@ class Sessions:
     def __post_init__(self) -> None:
         self._serializer = URLSafeTimedSerializer(self.secret, salt="kun session")
         self._owners = {
-            self._mark(key): hashlib.pbkdf2_hmac("sha256", key.encode(), b"kun conversations", 100_000).hex()[:32]
+            self._mark(key): hashlib.pbkdf2_hmac("sha256", key.encode(), b"kun conversations", 100_000).hex()[
+                :32
+            ]
             for key in self.api_keys
         }
 

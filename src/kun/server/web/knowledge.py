@@ -85,7 +85,9 @@ def _create_row(visit: Visit) -> None:
     with ui.row(wrap=False).classes("create-row"):
         field = ui.input(placeholder=words("name_help")).props('outlined dense maxlength=100 for="new-base"')
         field.props["aria-label"] = words("create")
-        field.classes("create-name").on("keydown.enter", js_handler="(e) => { if (!e.isComposing) emit() }", handler=create)
+        field.classes("create-name").on(
+            "keydown.enter", js_handler="(e) => { if (!e.isComposing) emit() }", handler=create
+        )
         button = main_button(words("create_short"), create, "add").classes("create")
 
 
@@ -103,10 +105,12 @@ def _base_card(visit: Visit, name: str, counts: tuple[int, int, int] | str) -> N
             ui.icon("menu_book").classes("base-icon")
             with ui.column().classes("base-text"):
                 ui.label(name).classes("base-name")
-                ui.label(counts if isinstance(counts, str) else count_line(words, counts)).classes("base-counts")
-        ui.button(words("ask_base"), icon="chat_bubble_outline", on_click=lambda: ui.navigate.to(ask_url(name))).props(
-            "flat no-caps dense"
-        )
+                ui.label(counts if isinstance(counts, str) else count_line(words, counts)).classes(
+                    "base-counts"
+                )
+        ui.button(
+            words("ask_base"), icon="chat_bubble_outline", on_click=lambda: ui.navigate.to(ask_url(name))
+        ).props("flat no-caps dense")
         icon_button("delete_outline", f"{words('delete')} {name}", delete).classes("delete-base")
 
 
@@ -154,9 +158,9 @@ class BasePage:
             ui.label("/").classes("crumb-slash")
             ui.label(name).classes("header-title")
             ui.space()
-            ui.button(words("ask_base"), icon="chat_bubble_outline", on_click=lambda: ui.navigate.to(ask_url(name))).props(
-                "flat no-caps"
-            ).classes("ask-base")
+            ui.button(
+                words("ask_base"), icon="chat_bubble_outline", on_click=lambda: ui.navigate.to(ask_url(name))
+            ).props("flat no-caps").classes("ask-base")
         with ui.element("main").classes("page"):
             self._upload_area()
             self.report = ui.element("section").classes("report").props('aria-live="polite"')
@@ -195,7 +199,11 @@ class BasePage:
 
     def _rejected(self) -> None:
         size = human_size(settings().max_file_bytes)
-        ui.notify(self.visit.words("upload_rejected", size=size, n=MAX_FILES_AT_ONCE), type="warning", multi_line=True)
+        ui.notify(
+            self.visit.words("upload_rejected", size=size, n=MAX_FILES_AT_ONCE),
+            type="warning",
+            multi_line=True,
+        )
 
     async def _received(self, event: Any) -> None:
         files = [await self._keep(file) for file in event.files]
@@ -300,7 +308,9 @@ class BasePage:
         with ui.element("section").classes("panel"):
             ui.label(words("try_search")).classes("section-title")
             with ui.row(wrap=False).classes("search-row"):
-                query = ui.input(placeholder=words("search_placeholder")).props('outlined dense clearable for="try-search"')
+                query = ui.input(placeholder=words("search_placeholder")).props(
+                    'outlined dense clearable for="try-search"'
+                )
                 query.classes("search-field").props["aria-label"] = words("try_search")
                 query.on(
                     "keydown.enter",

@@ -34,7 +34,9 @@ def show_question(visit: Visit, message: Message, actions: Actions) -> None:
         with ui.element("div").classes("bubble"):
             ui.label(message.text).classes("plain-text")
         with ui.row().classes("actions"):
-            icon_button("edit", words("edit"), lambda: _edit(visit, message, article, actions)).classes("edit")
+            icon_button("edit", words("edit"), lambda: _edit(visit, message, article, actions)).classes(
+                "edit"
+            )
             _copy_button(words("copy"), message.text)
 
 
@@ -98,7 +100,9 @@ class AnswerView:
 
     def _show(self, text: str, details: dict[str, Any]) -> None:
         self.message = Message(self.message.id, "assistant", text, self.message.status, dict(details))
-        self.body.content = render(text, len(details.get("passages", ())), self.visit.words("copy")) if text else ""
+        self.body.content = (
+            render(text, len(details.get("passages", ())), self.visit.words("copy")) if text else ""
+        )
 
     def _finish(self) -> None:
         self.status.delete()
@@ -138,7 +142,9 @@ class AnswerView:
                     with ui.row(wrap=False).classes("command"):
                         ui.label(f"kun pull {model}").classes("mono")
                         _copy_button(words("copy"), f"kun pull {model}")
-                ui.button(words("try_again"), on_click=lambda: self.actions.again(self.message.id)).props("flat dense no-caps").classes("try-again")
+                ui.button(words("try_again"), on_click=lambda: self.actions.again(self.message.id)).props(
+                    "flat dense no-caps"
+                ).classes("try-again")
 
     def _sources(self) -> None:
         passages = self.message.details.get("passages", [])
@@ -161,7 +167,9 @@ class AnswerView:
         with ui.row().classes("actions"):
             if self.message.text:
                 _copy_button(words("copy"), self.message.text)
-            icon_button("refresh", words("regenerate"), lambda: self.actions.again(self.message.id)).classes("again")
+            icon_button("refresh", words("regenerate"), lambda: self.actions.again(self.message.id)).classes(
+                "again"
+            )
             if details.get("prompt"):
                 icon_button("data_object", words("prompt"), self._prompt).classes("show-prompt")
             ui.space()
@@ -173,7 +181,9 @@ class AnswerView:
     async def _cite(self, number: int) -> None:
         passages = self.message.details.get("passages", [])
         if isinstance(number, int) and 1 <= number <= len(passages):
-            await open_passage(self.visit, self.message.details.get("knowledge", ""), passages[number - 1], number)
+            await open_passage(
+                self.visit, self.message.details.get("knowledge", ""), passages[number - 1], number
+            )
 
     def _prompt(self) -> None:
         words = self.visit.words
@@ -183,7 +193,9 @@ class AnswerView:
                 ui.space()
                 _copy_button(words("copy"), self.message.details["prompt"])
                 icon_button("close", words("close"), dialog.close)
-            ui.html(f"<pre tabindex=0>{escape(self.message.details['prompt'])}</pre>", sanitize=False).classes("prompt-text")
+            ui.html(
+                f"<pre tabindex=0>{escape(self.message.details['prompt'])}</pre>", sanitize=False
+            ).classes("prompt-text")
         dialog.on("hide", dialog.delete)
         dialog.open()
 

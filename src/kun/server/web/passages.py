@@ -18,7 +18,7 @@ async def open_passage(visit: Visit, knowledge: str, passage: Mapping[str, Any],
     """A panel at the side: where the passage stands, and the text around it with the passage marked."""
     words = visit.words
     before, after, is_there = await off_loop(surroundings, visit, knowledge, passage)
-    with ui.dialog().props('position=right full-height') as dialog, ui.card().classes("passage-panel"):
+    with ui.dialog().props("position=right full-height") as dialog, ui.card().classes("passage-panel"):
         with ui.row(wrap=False).classes("panel-head"):
             ui.label(words("passage", n=number)).classes("panel-title")
             ui.space()
@@ -32,7 +32,7 @@ async def open_passage(visit: Visit, knowledge: str, passage: Mapping[str, Any],
             f'<span class="around">{escape(before)}</span><mark>{escape(passage["text"])}</mark>'
             f'<span class="around">{escape(after)}</span>'
         )
-        ui.html(html, sanitize=False).classes("panel-text").props('tabindex=0 role=document')
+        ui.html(html, sanitize=False).classes("panel-text").props("tabindex=0 role=document")
     dialog.on("hide", dialog.delete)
     dialog.open()
     ui.run_javascript(

@@ -58,9 +58,7 @@ class Visit:
         """The visit of the page that is being built."""
         request = ui.context.client.request
         cookies = request.cookies
-        language = preferred_language(
-            cookies.get("kun_language"), request.headers.get("accept-language", "")
-        )
+        language = preferred_language(cookies.get("kun_language"), request.headers.get("accept-language", ""))
         theme = cookies.get("kun_theme", "auto")
         scope = request.scope
         return cls(

@@ -124,7 +124,10 @@ class Turns:
     def _answer(self, turn: Turn) -> None:
         conversation = turn.conversation
         messages = prompt_messages(self._conversations.messages(turn.owner, conversation.id), turn.message)
-        turn.details |= {"wanted_model": conversation.model or DEFAULT_MODEL, "knowledge": conversation.knowledge}
+        turn.details |= {
+            "wanted_model": conversation.model or DEFAULT_MODEL,
+            "knowledge": conversation.knowledge,
+        }
         lm = self._service.language_model(conversation.model or None)
         turn.details["model"] = lm.name
         if conversation.knowledge:

@@ -5,7 +5,9 @@ import unicodedata
 from pathlib import Path
 
 _MAX_NAME_BYTES = 180
-_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+)
 
 
 def safe_name(name: str) -> str:
@@ -39,4 +41,6 @@ def human_size(size: int) -> str:
     value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
     while value >= 999.5 and len(units) > 1:
         value, units = value / 1000, units[1:]
-    return f"{value:.1f} {units[0]}" if value < 10 and units[0] not in ("B", "kB") else f"{value:.0f} {units[0]}"
+    return (
+        f"{value:.1f} {units[0]}" if value < 10 and units[0] not in ("B", "kB") else f"{value:.0f} {units[0]}"
+    )

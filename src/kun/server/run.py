@@ -1,0 +1,96 @@
+"""The server process: where it listens, when it is ready, how it ends."""
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from kun.errors import BadInput, Busy, NotPermitted
+from kun.server.app import create_app
+from kun.server.service import Service
+from kun.settings import settings
+
+_GRACE_SECONDS = 5
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    service: Service,
+    web: bool = True,
+    on_ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; `on_ready` is told the address once it answers.
+
+    Raises `NotPermitted` for an address that others can reach, unless keys are set; `Busy` for a port in use.
+    """
+    keys = settings().api_keys
+    if not keys and not is_loopback(host):
+        raise NotPermitted(
+            f"{host} can be reached by others, and no key is set: set KUN_API_KEYS, or listen on 127.0.0.1."
+        )
+    listener = _listen(host, port)
+    server = _Server(
+        uvicorn.Config(
+            create_app(service, web=web, api_keys=keys),
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        ),
+        lambda: _ready(service, on_ready, host, listener.getsockname()[1]),
+    )
+    server.run(sockets=[listener])
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except socket.gaierror as error:
+        raise BadInput(f"{host} is no address of this machine: use 127.0.0.1.") from error
+    except OSError as error:
+        raise Busy(
+            f"Port {port} of {host} cannot be used ({error.strerror}): choose another with --port."
+        ) from error
+    return listener
+
+
+def _ready(service: Service, on_ready: Callable[[str], None], host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    on_ready(f"http://{shown}:{port}")
+    threading.Thread(target=_warm, args=(service,), name="kun-warm", daemon=True).start()
+
+
+def _warm(service: Service) -> None:
+    from kun.errors import KunError
+
+    try:
+        service.warm()
+    except KunError:
+        return  # whoever asks for the model gets the reason
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started_callback = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._started_callback()
