@@ -83,9 +83,9 @@ def quantize(net: nn.Module, precision: Precision, keep: Collection[str] = ()) -
             bits = BITS[precision] if isinstance(module, nn.Linear) and name != "lm_head" else 8
             _replace(net, name, _quantized(module, _pack(module.weight, bits)))
         _tie(net)
-        for module in net.modules():
-            if not isinstance(module, QuantizedWeight):
-                for parameter in module.parameters(recurse=False):
+        for part in net.modules():
+            if not isinstance(part, QuantizedWeight):
+                for parameter in part.parameters(recurse=False):
                     parameter.data = parameter.data.float()
     return net
 

@@ -118,7 +118,7 @@ def ask(
     stream = base.ask_stream(question, lm, k=k, sources=sources)
     if not as_json:
         if show_prompt:
-            typer.echo(stream.prompt + "\n")
+            typer.echo(lm.render(stream.prompt) + "\n")
         for piece in stream:
             typer.echo(piece, nl=False)
         typer.echo("\n")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kun.errors import BadInput
 from kun.hub.catalog import catalog
-from kun.knowledge.grounding import best_sentences, cited, declines, without_citations
+from kun.knowledge.grounding import best_sentences, cited, declines, is_made_up, without_citations
 from kun.knowledge.prompt import Message, Phrases, assemble, phrases
 from kun.text.language import language_of
 from kun.text.sentences import sentences
@@ -110,6 +110,8 @@ class AnswerStream:
                 for start, end in spans[:-1]:
                     yield self._one(held[start:end], texts)
                     said = True
+                    if self._declined:
+                        return
                 held = held[cut:]
         if held.strip():
             yield self._one(held, texts)
@@ -122,6 +124,10 @@ class AnswerStream:
         if not self._said and declines(plain, self._told.declined):
             self._declined = True
             return plain
+        if not self._said and is_made_up(plain, self.question, texts):
+            self._declined = True
+            self.cancel()
+            return self._told.declined
         return cited(plain, texts) if plain.strip() else plain
 
     def _quote(self) -> Iterator[str]:

@@ -38,6 +38,14 @@ def cited(sentence: str, passages: Sequence[str]) -> str:
     return f"{body[: len(body) - len(mark)].rstrip()} [{place + 1}]{mark}{space}"
 
 
+def is_made_up(answer: str, question: str, passages: Sequence[str]) -> bool:
+    """Whether what `answer` adds to `question` stands in none of the `passages`."""
+    asked = set(words(question)) | STOP_WORDS
+    added = [word for word in dict.fromkeys(words(answer)) if word not in asked]
+    known = {word for passage in passages for word in words(passage)}
+    return bool(added) and sum(word in known for word in added) < _SUPPORTED * len(added)
+
+
 def best_sentences(question: str, passages: Sequence[str], count: int) -> list[tuple[int, str]]:
     """The sentences of `passages` that share most with `question`: (passage, sentence), best first."""
     wanted = {word for word in words(question) if word not in STOP_WORDS}

@@ -1,5 +1,6 @@
 """Conversations, kept in SQLite: each write is one transaction, and readers never wait (WAL)."""
 
+import builtins
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,7 +161,7 @@ class Conversations:
 
     # Messages
 
-    def messages(self, owner: str, id: str) -> "list[Message]":
+    def messages(self, owner: str, id: str) -> "builtins.list[Message]":
         with self._transaction() as session:
             _owned(session, owner, id)
             rows = session.scalars(

@@ -86,7 +86,7 @@ class Sessions:
         return None
 
     def must_wait(self, address: str) -> bool:
-        failures = self._failures.get(address, ())
+        failures = self._failures.get(address) or deque()
         return len(failures) == _MAX_FAILURES and time.monotonic() - failures[0] < _FAILURE_WINDOW_S
 
 

@@ -58,7 +58,9 @@ def _edit(visit: Visit, message: Message, article: ui.element, actions: Actions)
             ui.space()
 
             def put_back() -> None:
-                parent, place = article.parent_slot.parent, article.parent_slot.children.index(article)
+                slot = article.parent_slot
+                assert slot is not None
+                parent, place = slot.parent, slot.children.index(article)
                 article.delete()
                 with parent:
                     show_question(visit, message, actions)
