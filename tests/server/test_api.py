@@ -36,6 +36,9 @@ class TinyService:
     def loaded(self) -> list[Any]:
         return [self.lm]
 
+    def names(self) -> list[str]:
+        return ["tiny"]
+
     def language_model(self, name: str | None = None) -> Any:
         if name not in (None, "tiny"):
             raise ModelNotFound(f"The model {name} is not served here.")
@@ -114,7 +117,7 @@ def test_a_prompt_beyond_the_context_has_openai_s_code(client: TestClient) -> No
 
 
 def test_a_page_of_another_site_is_refused(client: TestClient) -> None:
-    assert client.get("/v1/models", headers={"origin": "https://elsewhere.example"}).status_code == 401
+    assert client.get("/v1/models", headers={"origin": "https://elsewhere.example"}).status_code == 403
 
 
 def test_a_key_is_asked_for_where_keys_are_set() -> None:
@@ -127,7 +130,7 @@ def test_a_key_is_asked_for_where_keys_are_set() -> None:
 
 def test_metrics_count_what_was_asked(client: TestClient) -> None:
     ask(client)
-    assert 'kun_requests_total{outcome="ok",route="chat"}' in client.get("/metrics").text
+    assert 'kun_requests_total{route="/v1/chat/completions",status="200"}' in client.get("/metrics").text
 
 
 def test_only_loopback_is_loopback() -> None:

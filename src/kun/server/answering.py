@@ -1,300 +1,160 @@
-"""From a request to an answer in OpenAI's shapes: whole, or as events while it is being written."""
+"""From requests to replies: what is asked of which model, checked, queued, and begun off the event loop."""
 
-import asyncio
 import base64
-import json
-import threading
-import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
-
-from kun.errors import BadInput, KunError
-from kun.server.bodies import ChatMessage, ChatRequest, CompletionRequest, EmbeddingRequest, Sampled
+from kun.errors import BadInput, ContextOverflow
+from kun.server.bodies import Body, ChatMessage, ChatRequest, CompletionRequest, EmbeddingRequest, Sampled
+from kun.server.documents import DocumentReply
+from kun.server.generated import ChatReply, CompletionReply
+from kun.server.metrics import Metrics
+from kun.server.replies import Reply
 from kun.server.service import Service
+from kun.server.workers import Workers
+from kun.settings import settings
 
 if TYPE_CHECKING:
-    from kun.generation import Generation, LanguageModel, Piece, SamplingOptions
+    from kun.generation import Generation, LanguageModel, SamplingOptions
     from kun.generation.results import TokenLogprob
     from kun.knowledge.answer import AnswerStream
+    from kun.knowledge.encoder import Encoder
 
-_MOST_INPUTS = 2048
-_WATCH_SECONDS = 0.5
-
-
-class Reply:
-    """An answer that is being written: take it `whole`, or as `events`."""
-
-    def __init__(self, name: str, kind: str) -> None:
-        self._head = {"id": f"{kind}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
-
-    async def whole(self, gone: Callable[[], Awaitable[bool]]) -> dict[str, Any]:
-        """The whole body; what runs is cancelled when the client is `gone`."""
-        watch = asyncio.create_task(self._watch(gone))
-        try:
-            return await self._collect()
-        finally:
-            watch.cancel()
-
-    async def _watch(self, gone: Callable[[], Awaitable[bool]]) -> None:
-        while not await gone():
-            await asyncio.sleep(_WATCH_SECONDS)
-        self.cancel()
-
-    async def events(self) -> AsyncIterator[str]:
-        """Server-sent events; a client that leaves cancels what runs."""
-        try:
-            async for chunk in self._chunks():
-                yield f"data: {json.dumps(self._head | chunk, ensure_ascii=False)}\n\n"
-        except KunError as error:
-            body = {"error": {"message": str(error), "type": error.http_type, "param": None, "code": None}}
-            yield f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
-        finally:
-            self.cancel()
-        yield "data: [DONE]\n\n"
-
-    def cancel(self) -> None:
-        raise NotImplementedError
-
-    async def _collect(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _chunks(self) -> AsyncIterator[dict[str, Any]]:
-        raise NotImplementedError
+log = logging.getLogger("kun.server")
+_MOST_NAMED = 1000
+_SAMPLING = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty",
+    "seed", "stop", "truncate",
+)  # fmt: skip
 
 
-class GenerationReply(Reply):
-    """What a language model writes, as chat messages or as plain text."""
+class Answering:
+    """Begins the replies to requests. Whatever blocks (loading, encoding, searching) runs in `Workers`."""
 
-    def __init__(
-        self, lm: "LanguageModel", generations: "list[Generation]", request: Sampled, chat: bool
-    ) -> None:
-        super().__init__(request.model or lm.name, "chatcmpl" if chat else "cmpl")
-        self._lm, self._generations, self._request, self._chat = lm, generations, request, chat
+    def __init__(self, service: Service, metrics: Metrics) -> None:
+        waiting, running = settings().max_queue, settings().max_batch
+        self._service, self._metrics = service, metrics
+        self.quick = Workers("kun-list", 2, waiting)
+        self._starting = Workers("kun-start", 8, waiting)
+        self._embedding = Workers("kun-embed", 2, waiting)
+        # an answer from documents holds a thread until its end, and there may be as many as the engine takes
+        self._reading = Workers("kun-read", waiting + running, waiting)
+        self._named: set[str] = set()
 
-    def cancel(self) -> None:
-        for generation in self._generations:
-            generation.cancel()
+    def close(self) -> None:
+        for workers in (self.quick, self._starting, self._embedding, self._reading):
+            workers.close()
 
-    async def _collect(self) -> dict[str, Any]:
-        choices: list[dict[str, Any]] = []
-        made = 0
-        for number, generation in enumerate(self._generations):
-            texts: dict[int, dict[str, Any]] = {}
-            async for piece in generation:
-                one = texts.setdefault(piece.index, {"text": "", "reason": None, "calls": [], "scores": []})
-                one["text"] += piece.text
-                one["reason"] = piece.finish_reason or one["reason"]
-                one["calls"] += piece.tool_calls
-                one["scores"] += piece.logprobs or ()
-                made += len(piece.token_ids)
-            for index in sorted(texts):
-                choices.append(self._choice(number * self._request.n + index, texts[index], number))
-        kind = "chat.completion" if self._chat else "text_completion"
-        return {**self._head, "object": kind, "choices": choices, "usage": self._usage(made)}
+    async def chat(self, body: ChatRequest) -> Reply:
+        """Begin to answer a conversation. Raises what generating and searching raise."""
+        self._name_unknown(body)
+        base, _, name = (body.model or "").rpartition("@")
+        lm = await self._starting.run(self._service.language_model, name or None)
+        if base:
+            return await self._from_documents(base, lm, body)
+        messages = [_message(message) for message in body.messages]
+        options = _chat_options(body)
+        submit = partial(lm.submit, messages, options, tools=body.tools, tool_choice=body.tool_choice)
 
-    def _choice(self, index: int, one: dict[str, Any], number: int) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": index, "finish_reason": _reason(one["reason"]), "logprobs": None}
-        if self._chat:
-            message: dict[str, Any] = {
-                "role": "assistant",
-                "content": one["text"] or None if one["calls"] else one["text"],
-            }
-            if one["calls"]:
-                message["tool_calls"] = one["calls"]
-            if one["scores"]:
-                choice["logprobs"] = {"content": [self._score(score) for score in one["scores"]]}
-            return choice | {"message": message}
-        assert isinstance(self._request, CompletionRequest)
-        scores = [*self._echoed(number), *one["scores"]] if self._request.logprobs is not None else []
-        text = one["text"]
-        if self._request.echo:
-            text = self._prompt_text(number) + text
-        if scores:
-            choice["logprobs"] = self._plain_scores(scores)
-        return choice | {"text": text}
+        async def start(_: int) -> "Generation":
+            return await self._starting.run(submit, abandoned=_cancel)
 
-    def _echoed(self, number: int) -> "list[TokenLogprob | None]":
-        assert isinstance(self._request, CompletionRequest)
-        if not self._request.echo:
-            return []
-        prompt = _prompts(self._request.prompt)[number]
-        self._ids = self._lm.encode(prompt)
-        return self._lm.prompt_logprobs(prompt, self._request.logprobs or 0)
+        return await ChatReply(lm, body, "chatcmpl", 1, start).begin()
 
-    def _prompt_text(self, number: int) -> str:
-        assert isinstance(self._request, CompletionRequest)
-        prompt = _prompts(self._request.prompt)[number]
-        return (
-            prompt
-            if isinstance(prompt, str)
-            else self._lm.tokenizer.decode(prompt, skip_special_tokens=False)
+    async def _from_documents(self, base: str, lm: "LanguageModel", body: ChatRequest) -> Reply:
+        ask = partial(self._ask, base, lm, body)
+        stream = await self._starting.run(ask, abandoned=_cancel)
+        return DocumentReply(stream, lm, body, self._reading)
+
+    def _ask(self, base: str, lm: "LanguageModel", body: ChatRequest) -> "AnswerStream":
+        _check_documents(body)
+        *earlier, last = [_message(message) for message in body.messages]
+        if last["role"] != "user":
+            raise BadInput("A knowledge base answers questions: the last message must be the user's.")
+        history = [message for message in earlier if message["role"] in ("user", "assistant")]
+        tokens = body.max_completion_tokens or body.max_tokens
+        given = {
+            "max_tokens": tokens,
+            "temperature": body.temperature,
+            "top_p": body.top_p,
+            "seed": body.seed,
+        }
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        knowledge = self._service.knowledge_base(base)
+        return knowledge.ask_stream(
+            last["content"], lm, history=history, k=body.k, sources=body.sources, **options
         )
 
-    def _plain_scores(self, scores: "Sequence[TokenLogprob | None]") -> dict[str, Any]:
-        first = self._ids[0] if scores[0] is None else None
-        tokens = [self._text(first if score is None else score.token_id) for score in scores]
-        offsets = [sum(map(len, tokens[:place])) for place in range(len(tokens))]
+    async def complete(self, body: CompletionRequest) -> Reply:
+        """Begin to continue texts. Raises what generating raises."""
+        self._name_unknown(body)
+        options = _completion_options(body)
+        lm = await self._starting.run(self._service.language_model, body.model)
+        prompts = several(body.prompt)
+
+        async def start(number: int) -> "Generation":
+            return await self._starting.run(lm.submit, prompts[number], options, abandoned=_cancel)
+
+        async def score(prompt: Any) -> "tuple[list[int], list[TokenLogprob | None]]":
+            return await self._reading.run(_scored, lm, prompt, body.logprobs or 0)
+
+        return await CompletionReply(lm, body, prompts, start, score).begin()
+
+    async def embed(self, body: EmbeddingRequest) -> dict[str, Any]:
+        """Vectors of texts. Raises what the encoder raises."""
+        self._name_unknown(body)
+        return await self._embedding.run(self._embed, body)
+
+    def _embed(self, body: EmbeddingRequest) -> dict[str, Any]:
+        encoder = self._service.encoder(body.model)
+        if body.dimensions not in (None, encoder.dimensions):
+            raise BadInput(
+                f"dimensions is {body.dimensions}; the vectors of {encoder.name} have {encoder.dimensions} "
+                f"numbers, all of which matter: leave it out."
+            )
+        texts = [_as_text(encoder, one) for one in several(body.input)]
+        used = sum(_counted(encoder, text, body) for text in texts)
+        vectors = encoder.embed(texts, kind=body.input_type)
+        self._metrics.embedded(used)
         return {
-            "tokens": tokens,
-            "token_logprobs": [None if score is None else score.logprob for score in scores],
-            "top_logprobs": [
-                None if score is None else {self._text(token): value for token, value in score.top}
-                for score in scores
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": place, "embedding": _vector(vector, body)}
+                for place, vector in enumerate(vectors)
             ],
-            "text_offset": offsets,
+            "model": body.model or self._service.default_encoder,
+            "usage": {"prompt_tokens": used, "total_tokens": used},
         }
 
-    def _text(self, token: int | None) -> str:
-        return "" if token is None else self._lm.token_bytes(token).decode("utf-8", "replace")
-
-    def _score(self, score: "TokenLogprob") -> dict[str, Any]:
-        def one(token: int, value: float) -> dict[str, Any]:
-            data = self._lm.token_bytes(token)
-            return {"token": data.decode("utf-8", "replace"), "logprob": value, "bytes": list(data)}
-
-        top = [one(token, value) for token, value in score.top]
-        return one(score.token_id, score.logprob) | {"top_logprobs": top}
-
-    def _usage(self, made: int) -> dict[str, Any]:
-        read = sum(generation.prompt_tokens for generation in self._generations)
-        return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
-
-    async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
-        kind = "chat.completion.chunk" if self._chat else "text_completion"
-        made = 0
-        begun: set[int] = set()
-        for number, generation in enumerate(self._generations):
-            async for piece in generation:
-                made += len(piece.token_ids)
-                index = number * self._request.n + piece.index
-                yield {"object": kind, "choices": [self._delta(index, piece, index not in begun)]}
-                begun.add(index)
-        if self._request.stream_options is not None and self._request.stream_options.include_usage:
-            yield {"object": kind, "choices": [], "usage": self._usage(made)}
-
-    def _delta(self, index: int, piece: "Piece", first: bool) -> dict[str, Any]:
-        end = _reason(piece.finish_reason) if piece.finish_reason else None
-        if not self._chat:
-            return {"index": index, "text": piece.text, "finish_reason": end, "logprobs": None}
-        delta: dict[str, Any] = {"role": "assistant"} if first else {}
-        if piece.text or not piece.finish_reason:
-            delta["content"] = piece.text
-        if piece.tool_calls:
-            delta["tool_calls"] = [call | {"index": place} for place, call in enumerate(piece.tool_calls)]
-        scores = {"content": [self._score(score) for score in piece.logprobs]} if piece.logprobs else None
-        return {"index": index, "delta": delta, "finish_reason": end, "logprobs": scores}
+    def _name_unknown(self, body: Body) -> None:
+        """Name fields that are ignored in the log, each once, so that no client floods it."""
+        new = {name[:60] for name in body.model_extra or ()} - self._named
+        if new and len(self._named) < _MOST_NAMED:
+            self._named |= new
+            log.warning("Ignored fields of a request: %s", ", ".join(map(repr, sorted(new)))[:1000])
 
 
-class DocumentReply(Reply):
-    """An answer from a knowledge base, with its citations."""
-
-    def __init__(self, stream: "AnswerStream", request: ChatRequest) -> None:
-        super().__init__(request.model, "chatcmpl")
-        self._stream, self._request = stream, request
-
-    def cancel(self) -> None:
-        self._stream.cancel()
-
-    async def _collect(self) -> dict[str, Any]:
-        answer = await run_in_threadpool(self._stream.answer)
-        message = {"role": "assistant", "content": answer.text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        body = {**self._head, "object": "chat.completion", "choices": [choice], "usage": usage}
-        return body | self._extras(answer)
-
-    def _extras(self, answer: Any) -> dict[str, Any]:
-        citations = [
-            {
-                "index": place,
-                "source": passage.source,
-                "heading": passage.heading,
-                "page": passage.page,
-                "text": passage.text,
-                "score": passage.score,
-            }
-            for place, passage in enumerate(answer.passages, 1)
-        ]
-        return {"citations": citations} | ({"prompt": answer.prompt} if self._request.return_prompt else {})
-
-    async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
-        def chunk(delta: dict[str, Any], end: str | None = None) -> dict[str, Any]:
-            choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
-            return {"object": "chat.completion.chunk", "choices": [choice]}
-
-        yield chunk({"role": "assistant", "content": ""})
-        async for text in _in_thread(self._stream):
-            yield chunk({"content": text})
-        yield chunk({}, "stop") | self._extras(await run_in_threadpool(self._stream.answer))
+def several(inputs: Any) -> list[Any]:
+    """A text, token ids, or a list of either, as a list."""
+    return [inputs] if isinstance(inputs, str) or isinstance(inputs[0], int) else list(inputs)
 
 
-async def _in_thread(pieces: Any) -> AsyncIterator[str]:
-    """A blocking iterator, read in a thread of its own."""
-    loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Any]()
-
-    def read() -> None:
-        try:
-            for piece in pieces:
-                loop.call_soon_threadsafe(arrived.put_nowait, piece)
-            loop.call_soon_threadsafe(arrived.put_nowait, None)
-        except BaseException as error:
-            loop.call_soon_threadsafe(arrived.put_nowait, error)
-
-    threading.Thread(target=read, name="kun-answer", daemon=True).start()
-    while (piece := await arrived.get()) is not None:
-        if isinstance(piece, BaseException):
-            raise piece
-        yield piece
+def _cancel(begun: "Generation | AnswerStream") -> None:
+    begun.cancel()
 
 
-async def chat(service: Service, body: ChatRequest) -> Reply:
-    """Begin to answer a conversation. Raises what generating raises."""
-    return await run_in_threadpool(_chat, service, body)
-
-
-def _chat(service: Service, body: ChatRequest) -> Reply:
-    base, _, name = body.model.rpartition("@")
-    lm = service.language_model(name or None)
-    messages = [_message(message) for message in body.messages]
-    options = _options(body, body.max_completion_tokens or body.max_tokens)
-    if base:
-        return _from_documents(service, base, lm, messages, body, options)
-    tools = body.tools or None
-    generation = lm.submit(messages, options, tools=tools, tool_choice=body.tool_choice if tools else None)
-    return GenerationReply(lm, [generation], body, chat=True)
-
-
-def _from_documents(
-    service: Service,
-    base: str,
-    lm: "LanguageModel",
-    messages: list[Any],
-    body: ChatRequest,
-    options: "SamplingOptions",
-) -> Reply:
-    if messages[-1]["role"] != "user":
-        raise BadInput("A knowledge base answers questions: the last message must be the user's.")
-    history = [message for message in messages[:-1] if message["role"] in ("user", "assistant")]
-    given = {
-        "max_tokens": options.max_tokens,
-        "temperature": body.temperature,
-        "top_p": body.top_p,
-        "seed": body.seed,
-    }
-    asked = {name: value for name, value in given.items() if value is not None}
-    stream = service.knowledge_base(base).ask_stream(messages[-1]["content"], lm, history=history, **asked)
-    return DocumentReply(stream, body)
+def _scored(lm: "LanguageModel", prompt: Any, top: int) -> "tuple[list[int], list[TokenLogprob | None]]":
+    return lm.encode(prompt), lm.prompt_logprobs(prompt, top)
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
+    """A message as the chat template takes it: its content a text."""
     content = message.content
     if isinstance(content, list):
-        if any(part.get("type") not in ("text", "input_text") for part in content):
-            raise BadInput("This model does not see pictures: send parts of type text only.")
-        content = "".join(str(part.get("text", "")) for part in content)
+        if any(part.type not in ("text", "input_text", "refusal") for part in content):
+            raise BadInput("This model does not see or hear: send content parts of type text only.")
+        content = "\n".join(part.text or "" for part in content)
     said: dict[str, Any] = {"role": message.role, "content": content or ""}
     for name in ("name", "tool_calls", "tool_call_id"):
         if getattr(message, name) is not None:
@@ -302,108 +162,94 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     return said
 
 
-async def complete(service: Service, body: CompletionRequest) -> Reply:
-    """Begin to continue texts. Raises what generating raises."""
-    return await run_in_threadpool(_complete, service, body)
+def _check_documents(body: ChatRequest) -> None:
+    unsuited = {
+        "n": body.copies > 1,
+        "tools": bool(body.tools),
+        "logprobs": bool(body.logprobs),
+        "stop": bool(body.stop),
+        "response_format": body.response_format is not None and body.response_format.type != "text",
+    }
+    for name, given in unsuited.items():
+        if given:
+            raise BadInput(f"A knowledge base gives one answer in plain text: leave {name} out.")
 
 
-def _complete(service: Service, body: CompletionRequest) -> Reply:
+def _chat_options(body: ChatRequest) -> "SamplingOptions":
+    if body.top_logprobs is not None and not body.logprobs:
+        raise BadInput("top_logprobs needs logprobs: set that to true.")
+    return _options(
+        body,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        json_schema=_schema(body),
+        n=body.copies,
+    )
+
+
+def _completion_options(body: CompletionRequest) -> "SamplingOptions":
     if body.suffix:
-        raise BadInput("suffix is not supported: leave it out.")
-    if body.echo and body.stream:
-        raise BadInput("echo and stream do not go together: leave one out.")
-    lm = service.language_model(body.model or None)
-    prompts = _prompts(body.prompt)
-    # lm-eval asks for no new token at all; one is made and cut off, since a generation makes at least one
-    options = _options(body, max(1, 16 if body.max_tokens is None else body.max_tokens))
-    generations: list[Generation] = []
-    try:
-        for prompt in prompts:
-            generations.append(lm.submit(prompt, options))
-    except KunError:
-        for generation in generations:
-            generation.cancel()
-        raise
-    return GenerationReply(lm, generations, body, chat=False)
+        raise BadInput("suffix is not supported, since these models only write onwards: leave it out.")
+    best_of = body.best_of or body.copies
+    if best_of < body.copies:
+        raise BadInput(f"best_of is {best_of} and n is {body.n}: best_of must be at least n.")
+    if best_of > body.copies and body.stream:
+        raise BadInput("best_of and stream do not go together: the best is known only at the end.")
+    ranked = 0 if best_of > body.copies else None
+    return _options(
+        body,
+        max_tokens=16 if body.max_tokens is None else max(1, body.max_tokens),
+        logprobs=ranked if body.logprobs is None else body.logprobs,
+        n=best_of,
+    )
 
 
-def _prompts(prompt: Any) -> list[Any]:
-    """A text, token ids, or a list of either, as a list."""
-    prompts = [prompt] if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else list(prompt)
-    if not prompts or len(prompts) > _MOST_INPUTS:
-        raise BadInput(f"There are {len(prompts)} prompts; from 1 to {_MOST_INPUTS} can be sent at once.")
-    return prompts
-
-
-def _options(body: Sampled, max_tokens: int | None) -> "SamplingOptions":
+def _options(body: Sampled, **given: Any) -> "SamplingOptions":
     from kun.generation import SamplingOptions
 
-    given: dict[str, Any] = {
-        name: getattr(body, name)
-        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n")
-    }
-    given |= {"max_tokens": max_tokens, "frequency_penalty": body.frequency_penalty}
-    given |= {
-        "presence_penalty": body.presence_penalty,
-        "stop": body.stop,
-        "logit_bias": _bias(body.logit_bias),
-    }
-    if isinstance(body, ChatRequest):
-        given |= {
-            "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
-            "json_schema": _schema(body),
-        }
-    elif isinstance(body, CompletionRequest):
-        given["logprobs"] = body.logprobs
+    given |= {name: getattr(body, name) for name in _SAMPLING}
+    given["logit_bias"] = {int(token): value for token, value in (body.logit_bias or {}).items()}
     return SamplingOptions(**{name: value for name, value in given.items() if value is not None})
 
 
-def _bias(bias: dict[str, float] | None) -> dict[int, float] | None:
-    try:
-        return None if bias is None else {int(token): value for token, value in bias.items()}
-    except ValueError as error:
-        raise BadInput("logit_bias has a key that is no token id.") from error
-
-
-def _schema(body: ChatRequest) -> Any:
-    wanted = body.response_format or {}
-    kind = wanted.get("type", "text")
-    if kind == "json_object":
+def _schema(body: ChatRequest) -> dict[str, Any] | None:
+    wanted = body.response_format
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
         return {"type": "object"}
-    if kind == "json_schema":
-        schema = wanted.get("json_schema")
-        if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
-            raise BadInput("response_format of type json_schema needs json_schema.schema.")
-        return schema["schema"]
-    if kind != "text":
-        raise BadInput(f"response_format is {str(kind)[:50]!r}; it is text, json_object or json_schema.")
-    return None
+    schema = (wanted.json_schema or {}).get("schema")
+    if not isinstance(schema, dict):
+        raise BadInput("response_format of type json_schema needs an object in json_schema.schema.")
+    return schema
 
 
-def embed(service: Service, body: EmbeddingRequest) -> dict[str, Any]:
-    """Vectors of texts, in OpenAI's shape. Raises what the encoder raises."""
-    encoder = service.encoder(body.model or None)
-    inputs = _prompts(body.input)
-    texts = [one if isinstance(one, str) else encoder.tokenizer.decode(one) for one in inputs]
-    vectors = encoder.embed(texts, kind=body.input_type)
-    used = sum(len(encoder.tokenizer.encode(text).ids) for text in texts)
-    data = [
-        {"object": "embedding", "index": i, "embedding": _encoded(v, body)} for i, v in enumerate(vectors)
-    ]
-    name = body.model or service.default_encoder
-    return {
-        "object": "list",
-        "data": data,
-        "model": name,
-        "usage": {"prompt_tokens": used, "total_tokens": used},
-    }
+def _as_text(encoder: "Encoder", one: Any) -> str:
+    """A text, or what its token ids stand for."""
+    if isinstance(one, str):
+        return one.encode("utf-8", "replace").decode()
+    size = encoder.tokenizer.get_vocab_size()
+    beyond = next((token for token in one if token >= size), None)
+    if beyond is not None:
+        raise BadInput(f"Token {beyond} is none of {encoder.name}, which has {size}: send text instead.")
+    return encoder.tokenizer.decode(one)
 
 
-def _encoded(vector: Any, body: EmbeddingRequest) -> Any:
+def _counted(encoder: "Encoder", text: str, body: EmbeddingRequest) -> int:
+    """The tokens of a text that are read. Raises `ContextOverflow` for too long a text, unless `truncate`."""
+    from kun.knowledge.encoder import LONGEST_TOKEN
+
+    prefix = encoder.recipe.prefixes.get(body.input_type, "") if body.input_type else ""
+    tokens = len(encoder.tokenizer.encode((prefix + text)[: LONGEST_TOKEN * encoder.max_tokens]).ids)
+    if (tokens > encoder.max_tokens or len(text) > LONGEST_TOKEN * encoder.max_tokens) and not body.truncate:
+        raise ContextOverflow(
+            f"A text has {tokens} tokens; {encoder.name} reads {encoder.max_tokens}: cut it into parts, or send "
+            f'"truncate": true to have its beginning embedded.'
+        )
+    return min(tokens, encoder.max_tokens)
+
+
+def _vector(vector: Any, body: EmbeddingRequest) -> Any:
     if body.encoding_format == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return vector.tolist()
-
-
-def _reason(reason: str | None) -> str:
-    return "stop" if reason in (None, "cancelled") else reason

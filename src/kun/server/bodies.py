@@ -1,70 +1,114 @@
-"""Requests and answers of the API, in OpenAI's shapes. Fields that Kun does not know are ignored, and logged."""
+"""Requests of the API, in OpenAI's shapes. Fields that Kun does not know are ignored, and named in the log.
 
-from typing import Any, Literal
+A field that is null is a field left out. The bounds are those of `kun.generation.SamplingOptions`.
+"""
+
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_INPUTS = 2048
+_SEED = 2**63
+
+Name = Annotated[str, Field(max_length=300)]
+Stop = Annotated[str, Field(min_length=1, max_length=512)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+TokenName = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Texts = Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
+Inputs = str | Texts | TokenIds | Annotated[list[TokenIds], Field(min_length=1, max_length=MOST_INPUTS)]
+"""One text, several, the token ids of one, or of several."""
+
 
 class Body(BaseModel):
-    """A request; what it has beyond the fields below is kept apart, to be named in the log."""
+    """What has more than the fields below keeps the rest apart."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class Part(Body):
+    type: str
+    text: str | None = None
 
 
 class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[Part] | None = None
     name: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
 
 
 class StreamOptions(Body):
-    include_usage: bool = False
+    include_usage: bool | None = None
+
+
+class ResponseFormat(Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
 
 
 class Sampled(Body):
-    """What chat and plain completions share."""
+    """What chat and plain completions share. `truncate` lets a prompt that is too long lose its beginning."""
 
-    model: str = ""
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    n: int = 1
-    max_tokens: int | None = None
-    stream: bool = False
+    model: Name | None = None
+    temperature: float | None = Field(None, ge=0, le=100)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0, lt=2**31)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
+    frequency_penalty: float | None = Field(None, ge=-100, le=100)
+    presence_penalty: float | None = Field(None, ge=-100, le=100)
+    logit_bias: dict[TokenName, Annotated[float, Field(ge=-1000, le=1000)]] | None = Field(
+        None, max_length=4096
+    )
+    seed: int | None = Field(None, ge=-_SEED, lt=_SEED)
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    n: int | None = Field(None, ge=1, le=128)
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
+    truncate: bool | None = None
     user: str | None = None
+
+    @property
+    def copies(self) -> int:
+        return self.n or 1
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
 
 
 class ChatRequest(Sampled):
+    """For a knowledge base as a model, `k` and `sources` choose passages, and `return_prompt` shows the prompt."""
+
     messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
-    max_completion_tokens: int | None = None
-    logprobs: bool = False
-    top_logprobs: int | None = None
-    response_format: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    return_prompt: bool = False
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=100)
+    response_format: ResponseFormat | None = None
+    tools: list[dict[str, Any]] | None = Field(None, max_length=64)
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    return_prompt: bool | None = None
+    k: int | None = Field(None, ge=1, le=100)
+    sources: list[str] | None = Field(None, min_length=1, max_length=1000)
 
 
 class CompletionRequest(Sampled):
-    prompt: str | list[str] | list[int] | list[list[int]]
-    echo: bool = False
-    logprobs: int | None = None
+    prompt: Inputs
+    max_tokens: int | None = Field(None, ge=0, le=1_000_000)
+    echo: bool | None = None
+    logprobs: int | None = Field(None, ge=0, le=100)
+    best_of: int | None = Field(None, ge=1, le=128)
     suffix: str | None = None
 
 
 class EmbeddingRequest(Body):
-    input: str | list[str] | list[int] | list[list[int]]
-    model: str = ""
+    input: Inputs
+    model: Name | None = None
     input_type: Literal["query", "passage"] | None = None
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(None, ge=1)
+    truncate: bool | None = None
     user: str | None = None

@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 
@@ -13,6 +14,8 @@ from kun.server.service import Service
 from kun.settings import settings
 
 _GRACE_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 30
+_BACKLOG = 2048
 
 
 def serve(
@@ -27,23 +30,28 @@ def serve(
 
     Raises `NotPermitted` for an address that others can reach, unless keys are set; `Busy` for a port in use.
     """
-    keys = settings().api_keys
-    if not keys and not is_loopback(host):
+    if not settings().api_keys and not is_loopback(host):
         raise NotPermitted(
             f"{host} can be reached by others, and no key is set: set KUN_API_KEYS, or listen on 127.0.0.1."
         )
-    listener = _listen(host, port)
-    server = _Server(
-        uvicorn.Config(
-            create_app(service, web=web, api_keys=keys),
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        ),
-        lambda: _ready(service, on_ready, host, listener.getsockname()[1]),
+    with _listen(host, port) as listener:
+        _run(listener, host, service, web, on_ready)
+
+
+def _run(
+    listener: socket.socket, host: str, service: Service, web: bool, on_ready: Callable[[str], None]
+) -> None:
+    config = uvicorn.Config(
+        create_app(service, web=web, api_keys=settings().api_keys),
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        backlog=_BACKLOG,
     )
-    server.run(sockets=[listener])
+    started = partial(_ready, service, on_ready, host, listener.getsockname()[1])
+    _Server(config, started).run(sockets=[listener])
 
 
 def is_loopback(host: str) -> bool:
@@ -54,33 +62,22 @@ def is_loopback(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens already: whoever comes before the application is there waits in its queue."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-    except socket.gaierror as error:
-        raise BadInput(f"{host} is no address of this machine: use 127.0.0.1.") from error
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (socket.gaierror, OverflowError) as error:
+        raise BadInput(f"{host} and port {port} are no address of this machine: use 127.0.0.1.") from error
     except OSError as error:
         raise Busy(
             f"Port {port} of {host} cannot be used ({error.strerror}): choose another with --port."
         ) from error
-    return listener
 
 
 def _ready(service: Service, on_ready: Callable[[str], None], host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     on_ready(f"http://{shown}:{port}")
-    threading.Thread(target=_warm, args=(service,), name="kun-warm", daemon=True).start()
-
-
-def _warm(service: Service) -> None:
-    from kun.errors import KunError
-
-    try:
-        service.warm()
-    except KunError:
-        return  # whoever asks for the model gets the reason
+    threading.Thread(target=service.warm, name="kun-warm", daemon=True).start()
 
 
 class _Server(uvicorn.Server):

@@ -1,19 +1,32 @@
-"""What is served: language models, the encoder and the knowledge bases, each loaded once, when it is first asked for."""
+"""What is served: language models, encoders and knowledge bases, each loaded once, when it is first asked for."""
 
+import logging
+import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from kun import api
-from kun.errors import BadInput, ModelNotFound
+from kun.errors import (
+    BadInput,
+    EncoderMismatch,
+    KunError,
+    ModelNotFound,
+    Unavailable,
+)
 from kun.hub.store import installed
-from kun.knowledge.base import check_name
-from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
+from kun.knowledge.base import KnowledgeBase, check_name
+from kun.knowledge.manifest import Manifest
+from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL, settings
 
 if TYPE_CHECKING:
     from kun.generation import LanguageModel
-    from kun.knowledge import KnowledgeBase
     from kun.knowledge.encoder import Encoder
+
+log = logging.getLogger("kun.server")
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -25,18 +38,21 @@ class ModelInfo:
 
 
 class Service:
-    """Models and knowledge bases by name, for the API and the web app. Safe for several threads."""
+    """Models and knowledge bases by name, for the API and the web app. Safe for several threads.
+
+    `model` and `encoder` are names, or paths: then they go by the last part of the path. A request from
+    outside never pulls a model, and never names a path.
+    """
 
     def __init__(
         self, model: str | None = None, encoder: str | None = None, quantize: str | None = "int4"
     ) -> None:
-        self.default_model = model or DEFAULT_MODEL
-        self.default_encoder = encoder or DEFAULT_ENCODER
+        self.default_model, self._model_place = _named(model or DEFAULT_MODEL)
+        self.default_encoder, self._encoder_place = _named(encoder or DEFAULT_ENCODER)
         self._quantize = quantize
-        self._models: dict[str, LanguageModel] = {}
-        self._encoders: dict[str, Encoder] = {}
-        self._bases: dict[str, KnowledgeBase] = {}
-        self._lock = threading.RLock()
+        self._models: _Loaded[LanguageModel] = _Loaded(lambda model: model.close())
+        self._encoders: _Loaded[Encoder] = _Loaded(lambda encoder: None)
+        self._bases: _Loaded[KnowledgeBase] = _Loaded(lambda base: base.close())
 
     def models(self) -> list[ModelInfo]:
         """The language models that are here, the default one first."""
@@ -44,74 +60,156 @@ class Service:
         return [ModelInfo(name, "decoder") for name in dict.fromkeys([self.default_model, *names])]
 
     def encoders(self) -> list[ModelInfo]:
+        """The text encoders that are here, the default one first."""
         names = [model.name for model in installed() if model.kind == "encoder"]
         return [ModelInfo(name, "encoder") for name in dict.fromkeys([self.default_encoder, *names])]
 
     def language_model(self, name: str | None = None) -> "LanguageModel":
-        """Raises `ModelNotFound` for a model that is not here; a request from outside never pulls one."""
+        """Raises `ModelNotFound` for a model that is not here, `BadInput` for a text encoder."""
         name = name or self.default_model
+        return self._models.get(name, lambda: self._load_model(name))
+
+    def _load_model(self, name: str) -> "LanguageModel":
         if name not in [model.name for model in self.models()]:
-            raise ModelNotFound(
-                f"The model {name[:100]!r} is not served here: /v1/models lists those that are."
-            )
-        with self._lock:
-            if name not in self._models:
-                self._models[name] = api.load_language_model(name, quantize=self._quantize)
-            return self._models[name]
+            if name in [model.name for model in self.encoders()]:
+                raise BadInput(f"{name} is a text encoder and writes no text: it serves /v1/embeddings.")
+            raise _not_served(name)
+        place = self._model_place if name == self.default_model else name
+        return api.load_language_model(place, quantize=self._quantize)
 
     def loaded(self) -> "list[LanguageModel]":
         """The language models in memory."""
-        return list(self._models.values())
+        return self._models.all()
 
     def encoder(self, name: str | None = None) -> "Encoder":
-        """Raises `ModelNotFound` for an encoder that is not here."""
+        """Raises `ModelNotFound` for an encoder that is not here, `BadInput` for a language model."""
+        name = name or self.default_encoder
+        return self._encoders.get(name, lambda: self._load_encoder(name))
+
+    def _load_encoder(self, name: str) -> "Encoder":
         from kun.knowledge.encoder import Encoder
 
-        name = name or self.default_encoder
         if name not in [model.name for model in self.encoders()]:
-            raise ModelNotFound(
-                f"The encoder {name[:100]!r} is not served here: /v1/models lists those that are."
-            )
-        with self._lock:
-            if name not in self._encoders:
-                self._encoders[name] = Encoder.open(name)
-            return self._encoders[name]
+            if name in [model.name for model in self.models()]:
+                raise BadInput(f"{name} is a language model and makes no embeddings: name a text encoder.")
+            raise _not_served(name)
+        return Encoder.open(self._encoder_place if name == self.default_encoder else name)
 
     def knowledge_bases(self) -> list[str]:
         return api.knowledge_bases()
 
-    def knowledge_base(self, name: str) -> "KnowledgeBase":
+    def knowledge_base(self, name: str) -> KnowledgeBase:
         """Raises `KnowledgeBaseNotFound`, and `BadInput` for what is no name: a path is none here."""
         check_name(name)
-        with self._lock:
-            if name not in self._bases:
-                self._bases[name] = api.knowledge_base(name)
-            return self._bases[name]
+        if not Manifest.exists(settings().knowledge / name):
+            self._bases.forget(name)  # another process may have deleted it
+        return self._bases.get(name, lambda: self._open_base(name))
 
-    def create_knowledge_base(self, name: str) -> "KnowledgeBase":
+    def _open_base(self, name: str) -> KnowledgeBase:
+        """With the encoder that is in memory already, where it is the one that the base was made with."""
+        base = api.knowledge_base(name)
+        wanted = Manifest.read(base.path).encoder
+        if wanted not in [encoder.name for encoder in self.encoders()]:
+            return base
+        try:
+            return KnowledgeBase.open(name, encoder=self.encoder(wanted), create=False)
+        except (EncoderMismatch, ModelNotFound):
+            return base  # it can be listed; whoever searches it is told why that cannot be done
+
+    def create_knowledge_base(self, name: str) -> KnowledgeBase:
         """A new knowledge base. Raises `BadInput` where there is one of this name."""
         check_name(name)
         if name in self.knowledge_bases():
             raise BadInput(f"There is a knowledge base {name} already: choose another name.")
-        return api.create_knowledge_base(name, encoder=self.default_encoder)
+        api.create_knowledge_base(name, encoder=self._encoder_place)
+        return self.knowledge_base(name)
 
     def delete_knowledge_base(self, name: str) -> None:
+        """Raises `KnowledgeBaseNotFound`, `Busy`."""
         check_name(name)
-        with self._lock:
-            base = self._bases.pop(name, None)
-            if base is not None:
-                base.close()
-            api.delete_knowledge_base(name)
+        self._bases.forget(name)
+        api.delete_knowledge_base(name)
+
+    def names(self) -> list[str]:
+        """All that can be named as `model` in a request: models, encoders, and each knowledge base with each model."""
+        writers = [model.name for model in self.models()]
+        based = [f"{base}@{writer}" for base in self.knowledge_bases() for writer in writers]
+        return [*writers, *(model.name for model in self.encoders()), *based]
 
     def warm(self) -> None:
         """Load the default models, so that the first question does not wait for them."""
-        self.language_model()
-        self.encoder()
+        for load in (self.encoder, self.language_model):
+            try:
+                load()
+            except KunError as error:
+                log.warning("A default model is not ready: %s", error)  # whoever asks for it gets the reason
 
     def close(self) -> None:
-        """Cancel what runs and let go of everything."""
+        """Cancel what runs and let go of everything; what is still loading is let go of when it is there."""
+        for kind in (self._models, self._bases, self._encoders):
+            kind.close()
+
+
+class _Loaded(Generic[Thing]):
+    """Things by name, each made once; making one holds up only those who want the same."""
+
+    def __init__(self, end: Callable[[Thing], None]) -> None:
+        self._end = end
+        self._things: dict[str, Thing] = {}
+        self._making: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def get(self, name: str, make: Callable[[], Thing]) -> Thing:
+        if (thing := self._things.get(name)) is not None:
+            return thing
         with self._lock:
-            for model in self._models.values():
-                model.close()
-            for base in self._bases.values():
-                base.close()
+            making = self._making.setdefault(name, threading.Lock())
+        try:
+            with making:
+                if (thing := self._things.get(name)) is None:
+                    thing = self._keep(name, make())
+                return thing
+        finally:
+            with self._lock:  # names that nothing is made for are not remembered
+                self._making.pop(name, None)
+
+    def _keep(self, name: str, thing: Thing) -> Thing:
+        with self._lock:
+            kept = None if self._closed else self._things.setdefault(name, thing)
+        if kept is not thing:
+            self._end(thing)
+        if kept is not None:
+            return kept
+        raise Unavailable("The server is stopping: ask again when it is back.")
+
+    def all(self) -> list[Thing]:
+        with self._lock:
+            return list(self._things.values())
+
+    def forget(self, name: str) -> None:
+        with self._lock:
+            thing = self._things.pop(name, None)
+        if thing is not None:
+            self._end(thing)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            things = list(self._things.values())
+            self._things.clear()
+        for thing in things:
+            self._end(thing)
+
+
+def _named(model: str) -> tuple[str, str]:
+    """What a model is called, and where it is found: a path goes by its last part."""
+    is_path = model.endswith(".gguf") or os.sep in model or (os.altsep or os.sep) in model
+    if not is_path or not Path(model).expanduser().exists():
+        return model, model
+    place = Path(model).expanduser().resolve()
+    return (place.stem if place.is_file() else place.name), str(place)
+
+
+def _not_served(name: str) -> ModelNotFound:
+    return ModelNotFound(f"The model {name[:100]!r} is not served here: /v1/models lists those that are.")

@@ -1,0 +1,94 @@
+"""An answer from a knowledge base, with its citations."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from typing import TYPE_CHECKING, Any
+
+from kun.server.bodies import ChatRequest
+from kun.server.replies import Reply
+from kun.server.workers import Workers
+
+if TYPE_CHECKING:
+    from kun.generation import LanguageModel
+    from kun.knowledge.answer import Answer, AnswerStream
+
+
+class DocumentReply(Reply):
+    """Reads a stream of pieces, which blocks, in a thread of `workers`."""
+
+    def __init__(
+        self, stream: "AnswerStream", lm: "LanguageModel", request: ChatRequest, workers: Workers
+    ) -> None:
+        super().__init__(request.model or lm.name, "chatcmpl")
+        self._stream, self._lm, self._request, self._workers = stream, lm, request, workers
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+    async def _collect(self) -> dict[str, Any]:
+        answer, usage = await self._workers.run(self._finish)
+        message = {"role": "assistant", "content": answer.text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        body = {"object": "chat.completion", "choices": [choice], "usage": usage}
+        return body | self._extras(answer)
+
+    def _finish(self) -> "tuple[Answer, dict[str, int]]":
+        answer = self._stream.answer()
+        made = self._lm.count(answer.text)
+        read = sum(self._lm.count(message["content"]) for message in answer.prompt)
+        return answer, {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
+
+    def _extras(self, answer: "Answer") -> dict[str, Any]:
+        """What is Kun's own: the passages; with `return_prompt` what the model read, and what was searched."""
+        citations = [
+            {
+                "index": place,
+                "source": passage.source,
+                "heading": passage.heading,
+                "page": passage.page,
+                "text": passage.text,
+                "score": float(passage.score),
+            }
+            for place, passage in enumerate(answer.passages, 1)
+        ]
+        told = {"prompt": answer.prompt, "question": answer.question} if self._request.return_prompt else {}
+        return {"citations": citations} | told
+
+    async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+        def chunk(delta: dict[str, Any], end: str | None = None) -> dict[str, Any]:
+            choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
+            usage = {"usage": None} if self._request.wants_usage else {}
+            return {"object": "chat.completion.chunk", "choices": [choice]} | usage
+
+        yield chunk({"role": "assistant", "content": ""})
+        async for text in _bridged(self._stream, self._workers):
+            yield chunk({"content": text})
+        answer, usage = await self._workers.run(self._finish)
+        yield chunk({}, "stop") | self._extras(answer)
+        if self._request.wants_usage:
+            yield {"object": "chat.completion.chunk", "choices": [], "usage": usage}
+
+
+async def _bridged(pieces: Iterable[str], workers: Workers) -> AsyncGenerator[str, None]:
+    """What a blocking iterator gives, read in a thread, handed over as it comes."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def hand_over(piece: str | None) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(arrived.put_nowait, piece)
+
+    def read() -> None:
+        try:
+            for piece in pieces:
+                hand_over(piece)
+        finally:
+            hand_over(None)
+
+    reading = asyncio.ensure_future(workers.run(read))
+    try:
+        while (piece := await arrived.get()) is not None:
+            yield piece
+        await reading
+    finally:
+        reading.cancel()

@@ -1,0 +1,108 @@
+"""An answer on its way to a client: whole, or as server-sent events; it ends when the client leaves."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from kun.errors import KunError, Unavailable
+from kun.server.failures import ClientLeft, code_of, encoded, error_object
+
+log = logging.getLogger("kun.server")
+Result = TypeVar("Result")
+LONGEST_SECONDS = 3600.0
+"""An answer that takes longer is given up: nobody waits for it."""
+
+
+class Reply:
+    """An answer that is being written: take it `whole`, or as `chunks`; `cancel` it when it is not wanted."""
+
+    def __init__(self, model: str, kind: str) -> None:
+        self._head = {"id": f"{kind}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+
+    async def whole(self) -> dict[str, Any]:
+        return self._head | await self._collect()
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Server-sent events; a failure is the last of them, and nothing follows it."""
+        try:
+            async with aclosing(self._chunks()) as chunks:
+                async for chunk in chunks:
+                    yield _event(self._head | chunk)
+        except KunError as error:
+            yield _event(error_object(str(error), error.http_type, code_of(error)))
+        except Exception:
+            log.exception("An answer failed")
+            yield _event(error_object("The server failed on this request; its log says why.", "server_error"))
+        else:
+            yield b"data: [DONE]\n\n"
+
+    def cancel(self) -> None:
+        raise NotImplementedError
+
+    async def _collect(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+        raise NotImplementedError
+
+
+class EventStream(Response):
+    """Sends the events of a reply, which is cancelled however that ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._reply = reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await unless_left(receive, self._send(send))
+        except ClientLeft:
+            pass
+        finally:
+            self._reply.cancel()
+
+    async def _send(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        async with aclosing(self._reply.events()) as events:
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def unless_left(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is cancelled when the client leaves.
+
+    Raises `ClientLeft` then, and `Unavailable` after `LONGEST_SECONDS`. The request's body must have been read.
+    """
+    task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({task, leaving}, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if leaving.done():
+            raise ClientLeft
+        raise Unavailable(f"The answer took longer than {LONGEST_SECONDS:.0f} seconds: ask for less at once.")
+    finally:
+        for one in (task, leaving):
+            one.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + encoded(value) + b"\n\n"

@@ -1,0 +1,181 @@
+"""Answers of the API, in OpenAI's shapes: what `/openapi.json` promises."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    error: Error
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    version: str
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Models(BaseModel):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class PromptDetails(BaseModel):
+    cached_tokens: int
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Function(BaseModel):
+    name: str
+    arguments: str
+
+
+class ToolCall(BaseModel):
+    id: str
+    type: Literal["function"]
+    function: Function
+
+
+class Message(BaseModel):
+    role: Literal["assistant"]
+    content: str | None
+    tool_calls: list[ToolCall] | None = None
+
+
+class TopLogprob(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(TopLogprob):
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(BaseModel):
+    content: list[TokenLogprob]
+
+
+class ChatChoice(BaseModel):
+    index: int
+    message: Message
+    finish_reason: FinishReason
+    logprobs: Logprobs | None
+
+
+class Citation(BaseModel):
+    """A passage that an answer may cite as [index]; `page` counts from 1 where the document has pages."""
+
+    index: int
+    source: str
+    heading: str
+    page: int | None
+    text: str
+    score: float
+
+
+class ChatCompletion(BaseModel):
+    """`citations` come from a knowledge base; `truncated_tokens` says how much of the prompt was left out."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    truncated_tokens: int | None = None
+    citations: list[Citation] | None = None
+    question: str | None = None
+    prompt: list[dict[str, Any]] | None = None
+
+
+class PlainLogprobs(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class TextChoice(BaseModel):
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: PlainLogprobs | None
+
+
+class TextCompletion(BaseModel):
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage
+    truncated_tokens: int | None = None
+
+
+class Embedding(BaseModel):
+    """`embedding` is a list of numbers, or little-endian float32 in base64, as was asked for."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(BaseModel):
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
+_ERRORS = {
+    400: "The request cannot be answered as it is",
+    401: "The key is missing or wrong",
+    403: "The request comes from a page of another site, or by a name that this server does not go by",
+    404: "The model or knowledge base is not here",
+    408: "The body did not arrive in time",
+    409: "The knowledge base was made with another encoder",
+    413: "The body is too large",
+    422: "A stored file is damaged",
+    429: "Too many requests are waiting; Retry-After says when to come back",
+    500: "The server failed",
+    503: "The server is stopping, or the answer took too long",
+}
+
+
+def answers(shape: type[BaseModel], *, streams: bool = False, errors: tuple[int, ...] = ()) -> dict[Any, Any]:
+    """The answers of a route, as FastAPI's `responses` takes them."""
+    done: dict[str, Any] = {"model": shape}
+    if streams:
+        done["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        done["description"] = "The whole answer, or server-sent events that end with [DONE]"
+    told = (401, 403, 408, 413, 429, 500, 503, *errors)
+    return {200: done} | {
+        status: {"model": ErrorBody, "description": _ERRORS[status]} for status in sorted(told)
+    }
