@@ -98,8 +98,9 @@ class Guard:
 
     def _has_key(self, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
-        # every key is compared, so that the time taken tells nothing
-        matches = [hmac.compare_digest(given.strip().encode(), key.encode()) for key in self._keys]
+        # headers are read as Latin-1 whatever they are; every key is compared, so that the time taken tells nothing
+        sent = given.strip().encode("latin-1")
+        matches = [hmac.compare_digest(sent, key.encode()) for key in self._keys]
         return kind.lower() == "bearer" and any(matches)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:

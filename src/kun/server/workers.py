@@ -42,9 +42,9 @@ class Workers:
             raise
 
     def close(self) -> None:
-        """Let the threads end with what they are doing."""
+        """Let the threads end when they have done what waits; a later call starts new ones."""
         with self._lock:
-            threads, self._most_waiting = self._threads, 0
+            threads, self._threads = self._threads, 0
         for _ in range(threads):
             self._jobs.put(None)
 

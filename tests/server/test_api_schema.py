@@ -1,0 +1,56 @@
+"""`/openapi.json` is the API as it is: schemathesis makes requests from it and holds every answer to it."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from tiny_service import TinyService
+
+from kun.server.app import create_app
+
+_service: Any = TinyService(positions=128)
+_schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(_service, web=False))
+_operations = {one.ok().label: one.ok() for one in _schema.get_all_operations()}
+_MODELS = {
+    "POST /v1/chat/completions": ("tiny", "notes@tiny"),
+    "POST /v1/completions": ("tiny",),
+    "POST /v1/embeddings": ("tiny-encoder",),
+}
+# whether a model of this name is here, and whether a prompt fits, stands in no schema
+_EXCLUDED = [schemathesis.checks.positive_data_acceptance]
+
+
+# of a request without parameters, or with a path that may be anything, there is no wrong one
+_CASES = [(label, GenerationMode.POSITIVE) for label in sorted(_operations)]
+_CASES += [(label, GenerationMode.NEGATIVE) for label in sorted(_MODELS)]
+
+
+@pytest.mark.parametrize(("label", "mode"), _CASES, ids=lambda part: getattr(part, "value", part))
+def test_every_answer_is_as_the_schema_says(label: str, mode: GenerationMode) -> None:
+    strategy = _operations[label].as_strategy(generation_mode=mode)
+
+    @settings(max_examples=30, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(case=strategy)
+    def check(case: Any) -> None:
+        if mode is GenerationMode.POSITIVE and label in _MODELS and isinstance(case.body, dict):
+            names = _MODELS[label]
+            case.body["model"] = names[len(str(case.body)) % len(names)]
+        case.call_and_validate(excluded_checks=_EXCLUDED)
+
+    check()
+
+
+def test_the_schema_names_every_route_and_no_422_of_fastapi_s() -> None:
+    raw = _schema.raw_schema
+    assert set(raw["paths"]) == {
+        "/healthz",
+        "/metrics",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+    }
+    assert "HTTPValidationError" not in str(raw)
