@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from kun.errors import BadInput
 from kun.generation.options import SamplingOptions
-from kun.generation.tools import ToolUse
+from kun.generation.tools import CLOSE, OPEN, ToolUse
 from kun.generation.tools import grammar as tool_grammar
 
 _LIMITS = LLParserLimits(max_grammar_size=200_000, max_lexer_states=100_000, verbose_errors=False)
@@ -82,7 +82,8 @@ class Constrainer:
         if options.constrained:
             name, source = _source(options)
         elif use is not None:
-            name, source = "tools", LLMatcher.grammar_from_lark(tool_grammar(use))
+            marks = self._tokenizer.token_to_id(OPEN), self._tokenizer.token_to_id(CLOSE)
+            name, source = "tools", LLMatcher.grammar_from_lark(tool_grammar(use, marks))
         else:
             return None
         known = self._llguidance()

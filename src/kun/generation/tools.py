@@ -120,17 +120,25 @@ def call_text(name: str, arguments: Any) -> str:
     return f"{OPEN}\n{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}\n{CLOSE}"
 
 
-def grammar(use: ToolUse) -> str:
-    """The Lark grammar (in llguidance's dialect) that holds an answer to well-formed calls."""
+def grammar(use: ToolUse, marks: tuple[int | None, int | None] = (None, None)) -> str:
+    """The Lark grammar (in llguidance's dialect) that holds an answer to well-formed calls.
+
+    `marks` are the ids of the two marks where the tokenizer has them as tokens of their own, as Qwen's has: such
+    a token is no text to the parser.
+    """
     calls = [_call_schema(tool) for tool in use.tools]
     schema = json.dumps({**_COMPACT, "anyOf": calls} if len(calls) > 1 else {**_COMPACT, **calls[0]})
-    body = f'"\\n" %json {schema} "\\n{CLOSE}"'
+    opened, closed = (
+        f'"{text}"' if mark is None else f"<[{mark}]>"
+        for text, mark in zip((OPEN, CLOSE), marks, strict=True)
+    )
+    body = f'"\\n" %json {schema} "\\n" {closed}'
     if use.mode == "required":
         more = "" if use.single else f' ("\\n" call){{0,{MOST_CALLS - 1}}}'
-        return f'%llguidance {{}}\nstart: call{more}\ncall: "{OPEN}" {body}\n'
+        return f"%llguidance {{}}\nstart: call{more}\ncall: {opened} {body}\n"
+    head = f"head[lazy]: TEXT {opened}" if marks[0] is None else f"head: TEXT {opened}"
     return (
-        f"%llguidance {{}}\nstart: call{{0,{MOST_CALLS}}} TEXT\n"
-        f'call: head {body}\nhead[lazy]: TEXT "{OPEN}"\nTEXT: /(.|\\n)*/\n'
+        f"%llguidance {{}}\nstart: call{{0,{MOST_CALLS}}} TEXT\ncall: head {body}\n{head}\nTEXT: /(.|\\n)*/\n"
     )
 
 
