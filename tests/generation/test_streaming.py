@@ -94,7 +94,11 @@ def test_shapes_of_what_generate_gives(lm: LanguageModel) -> None:
     assert lm.generate([], max_tokens=2) == []
 
 
-@pytest.mark.parametrize("prompt", [5, None, b"a", [1.5], [-1], [999], [{"content": "no role"}], [{"role": "user", "content": [{"type": "image_url"}]}]])  # fmt: skip
+NO_PROMPTS = [5, None, b"a", [1.5], [-1], [999], [{"content": "no role"}]]
+PICTURE = [{"role": "user", "content": [{"type": "image_url"}]}]
+
+
+@pytest.mark.parametrize("prompt", [*NO_PROMPTS, PICTURE])
 def test_a_prompt_of_the_wrong_kind_is_refused(lm: LanguageModel, prompt: Any) -> None:
     with pytest.raises(BadInput):
         lm.submit(prompt)
@@ -161,7 +165,9 @@ def test_calls_are_found_in_a_stream_however_it_is_cut(before: str, cut: int, co
 
 
 def test_a_template_without_tools_is_told_of_them_in_the_system_message(lm: LanguageModel) -> None:
-    talk = [*ASK, {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "look", "arguments": '{"where": "up"}'}}]}, {"role": "tool", "tool_call_id": "1", "content": "sky"}]  # fmt: skip
+    call = {"id": "1", "function": {"name": "look", "arguments": '{"where": "up"}'}}
+    asked = {"role": "assistant", "content": None, "tool_calls": [call]}
+    talk = [*ASK, asked, {"role": "tool", "tool_call_id": "1", "content": "sky"}]
     text = lm.render(talk, tools=[TOOL])
     assert '"name": "look"' in text.split("<|user|>")[0]
     assert call_text("look", {"where": "up"}) in text

@@ -322,7 +322,8 @@ def test_a_missing_model_comes_with_the_command_that_fetches_it(visit: Any) -> N
 
 
 def test_nothing_that_others_wrote_runs_or_loads(visit: Any, service: FakeService) -> None:
-    attack = f"{XSS} ![x](https://evil.example/x.png) [x](javascript:alert(1)) [1]\n\n```html\n{XSS}\n```\n{{{{ 7 * 7 }}}}"
+    links = "![x](https://evil.example/x.png) [x](javascript:alert(1)) [1]"
+    attack = f"{XSS} {links}\n\n```html\n{XSS}\n```\n{{{{ 7 * 7 }}}}"
     service.bases.clear()
     base = FakeBase(XSS, service.folder)
     service.bases[XSS] = base

@@ -27,7 +27,8 @@ from kun.server.web.words import Words, catalogue, preferred_language
 
 SOURCES = Path(web.__file__).parent
 _TAGS = frozenset(
-    "p a button div span pre code table thead tbody tr th td ul ol li em strong s blockquote hr br h1 h2 h3 h4 h5 h6".split()
+    "p a button div span pre code table thead tbody tr th td ul ol li em strong s blockquote hr br".split()
+    + "h1 h2 h3 h4 h5 h6".split()
 )
 _ATTRIBUTES = frozenset("href title target rel class type data-n tabindex start style".split())
 

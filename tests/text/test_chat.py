@@ -40,7 +40,8 @@ TOOL_USE = (
 MACROS = (
     "{%- macro show(m, depth=0) -%}{{ m.role[:1] }}{{ ' ' * depth }}{{ m.content.split('?')[0].replace('n', 'N') }}"
     "{%- endmacro -%}{%- for m in messages -%}{{ show(m, depth=2) }};{%- endfor -%}{{ bos_token }}"
-    "{{ messages | map(attribute='role') | join(', ') }}{{ messages | selectattr('role', 'equalto', 'user') | list | length }}"
+    "{{ messages | map(attribute='role') | join(', ') }}"
+    "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}"
 )
 
 

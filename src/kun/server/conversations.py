@@ -28,7 +28,7 @@ _BUSY_MS = 10_000
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation without its messages; times are ISO 8601 in UTC. Empty `model`: the default; empty `knowledge`: none."""
+    """A conversation without its messages; times are ISO 8601, UTC. No `model`: the default; no `knowledge`: none."""
 
     id: str
     title: str

@@ -79,7 +79,8 @@ def _head(visit: Visit, title: str) -> None:
     texts = {key: visit.words(key) for key in ("copy", "copied")}
     ui.add_head_html(
         '<link rel="stylesheet" href="/kun-static/kun.css">'
-        f'<script>document.documentElement.lang = "{visit.words.language}"; window.kunWords = {json.dumps(texts)};</script>'
+        f'<script>document.documentElement.lang = "{visit.words.language}";'
+        f" window.kunWords = {json.dumps(texts)};</script>"
         '<script defer src="/kun-static/kun.js"></script>'
     )
 

@@ -1,4 +1,4 @@
-"""Who comes in: sessions by key, requests of this origin only, bodies of bounded size, and headers that forbid the rest."""
+"""Who comes in: sessions by key, requests of this origin, bodies of bounded size, headers that forbid the rest."""
 
 import hashlib
 import hmac

@@ -16,7 +16,10 @@ from kun.server.web.turns import Turn
 
 _ON_CITE = "(e) => { const b = e.target.closest('.cite'); if (b) emit(Number(b.dataset.n)) }"
 SUBMIT_ON_ENTER = """(e) => {
-  if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.keyCode !== 229) { e.preventDefault(); emit(e.target.value) }
+  if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.keyCode !== 229) {
+    e.preventDefault()
+    emit(e.target.value)
+  }
 }"""
 
 

@@ -217,7 +217,7 @@ class Turns:
 
 
 def prompt_messages(messages: Sequence[Message], answer: str) -> list[dict[str, str]]:
-    """What was said before the running `answer`, as the chat template takes it: questions without an answer left out."""
+    """What was said before the running `answer`, as the chat template takes it; unanswered questions are left out."""
     said: list[dict[str, str]] = []
     for message in messages:
         if message.id == answer:

@@ -11,7 +11,7 @@ _RESERVED = frozenset(
 
 
 def safe_name(name: str) -> str:
-    """A file name that stays in its folder: Chinese and spaces as they are; folders, control characters, leading dots gone."""
+    """A file name that stays in its folder: no folders, control characters or leading dots; all else as it is."""
     name = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
     name = "".join(" " if letter.isspace() else letter for letter in name)
     name = "".join("_" if letter in '<>:"|?*' else letter for letter in name if letter.isprintable())
@@ -27,7 +27,7 @@ def safe_name(name: str) -> str:
 
 
 def put(folder: Path, name: str, content: Path) -> Path:
-    """Move a received file into the folder under its safe name, in one step; an earlier one of that name is replaced."""
+    """Move a received file into the folder under its safe name, in one step, in the place of an earlier one."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / safe_name(name)
     with content.open("rb") as received:
