@@ -152,7 +152,7 @@ def test_an_answer_streams_and_is_rendered_with_its_code(visit: Any, service: Fa
     page.wait_for_selector(".answer .actions")
     assert page.inner_text(".prose strong") == "great"
     assert page.locator(".code .nb").inner_text() == "print"
-    assert "tokens/s" in page.inner_text(".facts")
+    assert "tokens in" in page.inner_text(".facts")
     assert page.input_value("#message") == ""
     assert page.inner_text(".chat-title") == "hello"
 

@@ -179,8 +179,8 @@ class AnswerView:
                 icon_button("data_object", words("prompt"), self._prompt).classes("show-prompt")
             ui.space()
             facts = [details.get("model", "")]
-            if details.get("tokens", 0) > 1 and details.get("seconds"):
-                facts.append(words("rate", n=f"{(details['tokens'] - 1) / details['seconds']:.0f}"))
+            if details.get("tokens") and details.get("seconds"):
+                facts.append(words("took", n=details["tokens"], s=f"{details['seconds']:.1f}"))
             ui.label(" · ".join(fact for fact in facts if fact)).classes("facts")
 
     async def _cite(self, number: int) -> None:

@@ -30,7 +30,7 @@ class Models(Protocol):
 
 @dataclass
 class Turn:
-    """One running answer. `version` grows with every change that a page should show."""
+    """One running answer, `asked` at a moment of the monotonic clock. `version` grows with every change to show."""
 
     owner: str
     conversation: Conversation
@@ -40,6 +40,7 @@ class Turn:
     stage: Stage = "loading"
     details: dict[str, Any] = field(default_factory=dict)
     version: int = 0
+    asked: float = field(default_factory=time.monotonic)
     _cancel: Callable[[], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -176,22 +177,20 @@ class Turns:
             cancel()
             return
         self._enter(turn, "thinking")
-        started, stored = time.monotonic(), time.monotonic()
+        stored = time.monotonic()
         for piece in pieces:
             if turn.status != "running":
                 return
             if not piece:
                 continue
-            if turn.stage != "writing":
-                turn.stage, started = "writing", time.monotonic()
+            turn.stage = "writing"
             turn.text += piece
             turn.version += 1
             if time.monotonic() - stored > _STORE_EVERY_S:
                 self._conversations.write(turn.message, turn.text, "running", turn.details)
                 stored = time.monotonic()
-        seconds = time.monotonic() - started
-        tokens = lm.count(turn.text)
-        turn.details |= {"tokens": tokens, "seconds": round(seconds, 3)}
+        seconds = time.monotonic() - turn.asked
+        turn.details |= {"tokens": lm.count(turn.text), "seconds": round(seconds, 3)}
 
     @staticmethod
     def _enter(turn: Turn, stage: Stage) -> None:
