@@ -15,8 +15,7 @@ PAGE = 4
 
 
 def new_cache(net: nn.Module, n_pages: int = 64) -> PagedCache:
-    config = net.config
-    return PagedCache(config.n_layers, config.n_kv_heads, config.d_head, n_pages, PAGE)
+    return net.new_state(n_pages, PAGE, torch.float32, torch.device("cpu")).cache
 
 
 @torch.no_grad()

@@ -3,25 +3,43 @@
 Grouped queries, where several heads share a key and value: Ainslie et al., arXiv:2305.13245.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+Bias = Callable[[Tensor, Tensor], Tensor]
+"""From the places of queries [b, t] and keys [b, s] to what is added to their scores, [b, heads, t, s]."""
+
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
 ) -> Tensor:
     """Attention of q [b, t, heads, d] over k, v [b, s, kv_heads, d] -> [b, t, heads, d].
 
-    `mask` is boolean, true where a query sees a key, and broadcasts to [b, heads, t, s]; `causal` stands
-    for the lower triangle and needs no mask. Every query must see at least one key.
+    `mask` is boolean, true where a query sees a key, or added to the scores (see `biased`), and broadcasts to
+    [b, heads, t, s]; `causal` stands for the lower triangle and needs no mask. Every query must see at least
+    one key. Scores are multiplied by `scale`, 1/√d where it is None.
     """
     group = q.shape[2] // k.shape[2]
     if group > 1:
         k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
+    mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale)
     return mixed.transpose(1, 2)
+
+
+def biased(bias: Tensor, seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to be added: `bias` where `seen` (bool), minus infinity elsewhere."""
+    return bias.to(dtype).masked_fill(~seen, -torch.inf)
 
 
 def causal_mask(

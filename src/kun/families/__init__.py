@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from kun.errors import BadInput, UnsupportedFormat
 
+Kind = Literal["decoder", "encoder", "encoder-decoder"]
+"""What a network is for: to write, to read, or to read one text and write another."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -19,7 +22,7 @@ class Family:
     name: str
     config_type: Any
     network_type: Any
-    kind: Literal["decoder", "encoder"]
+    kind: Kind
     model_types: tuple[str, ...]
 
 
@@ -30,6 +33,14 @@ FAMILIES: dict[str, str] = {
     "bert": "kun.families.bert:FAMILY",
 }
 """Where the `Family` for each `model_type` is found."""
+
+KINDS: dict[str, Kind] = {"bert": "encoder"}
+"""The kind of each `model_type` that is no decoder, told without loading its family."""
+
+
+def kind_of(hf_config: Mapping[str, Any]) -> Kind:
+    """The kind of the model with this `config.json`, as far as its `model_type` tells; imports no torch."""
+    return KINDS.get(str(hf_config.get("model_type")), "decoder")
 
 
 def family_of(hf_config: Mapping[str, Any]) -> Family:

@@ -1,11 +1,12 @@
 """The two ways to call a decoder, told apart in one place: padded rows, or one packed step over a cache."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
-from kun.blocks.attention import attend, causal_mask, positions_of
+from kun.blocks.attention import Bias, attend, biased, causal_mask, positions_of
 from kun.blocks.cache import CacheStep
 from kun.errors import BadInput
 from kun.families.network import check_ids, check_mask, check_positions
@@ -23,6 +24,7 @@ class Context:
     cache: CacheStep | None
     masks: dict[int | None, Tensor | None]
     wanted: Tensor | None
+    biased: dict[tuple[int | None, Bias], Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,13 +58,30 @@ class Context:
         v: Tensor,
         *,
         window: int | None = None,
+        bias: Bias | None = None,
+        scale: float | None = None,
         dropout: float = 0.0,
     ) -> Tensor:
-        """Attention of q [b, t, heads, d_head] over k, v [b, t, kv_heads, d_head], and over the cache."""
+        """Attention of q [b, t, heads, d_head] over k, v [b, t, kv_heads, d_head], and over the cache.
+
+        `bias` is added to the scores, by the places of query and key; `scale` is 1/√d_head where it is None.
+        """
         if self.cache is not None:
-            return self.cache.attend(layer, q, k, v, window)
-        mask = self.masks[window]
-        return attend(q, k, v, mask, causal=mask is None, dropout=dropout)
+            return self.cache.attend(layer, q, k, v, window, bias=bias, scale=scale)
+        mask = self.masks[window] if bias is None else self._biased(window, bias, q)
+        return attend(q, k, v, mask, causal=mask is None, dropout=dropout, scale=scale)
+
+    def _biased(self, window: int | None, bias: Bias, q: Tensor) -> Tensor:
+        """The mask with the bias, made once for all layers."""
+        if (window, bias) not in self.biased:
+            mask = self.masks[window]
+            if mask is None:
+                ones = torch.ones(1, q.shape[1], dtype=torch.bool, device=q.device)
+                mask = causal_mask(ones, q.shape[1], window, q.device)
+                assert mask is not None
+            places = self.positions
+            self.biased[window, bias] = biased(bias(places, places), mask, q.dtype)
+        return self.biased[window, bias]
 
     def narrow(self, *states: Tensor) -> tuple[Tensor, ...]:
         """States [b, t, …] of the wanted tokens alone.

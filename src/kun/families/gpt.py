@@ -20,6 +20,7 @@ from kun.families import Family
 from kun.families.decoder import Context, embed
 from kun.families.fields import Fields
 from kun.families.network import DecoderOutput, Names, State, initialize
+from kun.families.state import DecodingState
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,12 @@ class GPT(nn.Module):
     def head(self, x: Tensor) -> Tensor:
         """Logits [..., vocabulary] of final states [..., d_model]."""
         return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> DecodingState:
+        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens."""
+        return DecodingState.of(self.config, n_pages, page_size, dtype, device)
 
     @staticmethod
     def from_hf_names(state: Mapping[str, Tensor]) -> State:

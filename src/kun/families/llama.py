@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ from kun.families.decoder import Context, embed
 from kun.families.fields import Fields
 from kun.families.network import DecoderOutput, Names, State, initialize
 from kun.families.rope import rotary_from_hf, rotary_to_hf
+from kun.families.state import DecodingState
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,12 @@ class Llama(nn.Module):
     def head(self, x: Tensor) -> Tensor:
         """Logits [..., vocabulary] of final states [..., d_model]."""
         return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> DecodingState:
+        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens."""
+        return DecodingState.of(self.config, n_pages, page_size, dtype, device)
 
     @staticmethod
     def from_hf_names(state: Mapping[str, Tensor]) -> State:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from kun.blocks.cache import PagedCache
 from kun.errors import Busy, KunError
-from kun.generation.pages import ROOT, PagePool
+from kun.families.state import DecodingState
+from kun.generation.pages import PagePool
 from kun.generation.results import TokenLogprob
 from kun.generation.row import Row
 from kun.generation.sampling import sample, token_logprobs
@@ -28,20 +28,20 @@ _SCORED_TOKENS = 128
 
 
 class Engine:
-    """Runs rows over one network and one cache; `submit`, `cancel`, `close` and `stats` from any thread."""
+    """Runs rows over one network and its state; `submit`, `cancel`, `close` and `stats` from any thread."""
 
     def __init__(
         self,
         net: Callable[..., Any],
-        cache: PagedCache,
+        state: DecodingState,
         *,
         max_rows: int,
         max_queue: int,
         step_tokens: int = 512,
         reuse: bool = True,
     ) -> None:
-        self.net, self.cache, self.reuse = net, cache, reuse
-        self.pool = PagePool(cache.n_pages, cache.page_size)
+        self.net, self.state, self.reuse = net, state, reuse
+        self.pool = PagePool(state.cache.n_pages, state.cache.page_size)
         self.max_rows, self.max_queue, self.step_tokens = max_rows, max_queue, max(step_tokens, max_rows)
         self._waiting: deque[Row] = deque()
         self._running: list[Row] = []
@@ -149,19 +149,25 @@ class Engine:
         if not plan:
             return
         self._counts["steps"] += 1
-        step = self.cache.step(
-            [row.pages for row, _ in plan], [row.cached for row, _ in plan], [count for _, count in plan]
+        step = self.state.step(
+            [row.state for row, _ in plan],
+            [row.pages for row, _ in plan],
+            [row.cached for row, _ in plan],
+            [count for _, count in plan],
         )
         packed = [token for row, count in plan for token in row.tokens[row.cached : row.cached + count]]
         places, askers = _wanted(plan)
-        ids = torch.tensor([packed], device=self.cache.keys.device)
+        ids = torch.tensor([packed], device=self.state.cache.keys.device)
         # one that nobody asked for where a step only reads
         at = torch.tensor(places or [0], device=ids.device)
-        logits = self.net(ids, positions=step.positions, cache=step, logits_at=at).logits[0]
+        logits = self.net(ids, cache=step, logits_at=at).logits[0]
         for row, count in plan:
             row.cached += count
             self._register(row)
         self._hand_out(logits, askers)
+        for row, _ in plan:
+            if not row.state.keeps:
+                row.cached = 0
 
     def _leave(self) -> None:
         """Rows whose generation was cancelled, or failed, go."""
@@ -187,12 +193,12 @@ class Engine:
     def _comes_soon(self, row: Row) -> bool:
         """Whether a running row is about to compute the page that this one needs next."""
         size = self.pool.page_size
-        if not self.reuse or row.scores is not None:
+        if not self.reuse or not row.shares:
             return False
         keys = row.name_pages(size)
         depth = self.pool.find(keys)
         for other in self._running:
-            if other.pending <= 1 or other.scores is not None:
+            if other.pending <= 1 or not other.shares or other.state.root != row.state.root:
                 continue
             theirs = other.name_pages(size)
             if depth < min(len(keys), len(theirs)) and keys[depth] == theirs[depth]:
@@ -206,12 +212,12 @@ class Engine:
         size, needed = self.pool.page_size, -(-(len(row.tokens) + 1) // self.pool.page_size)
         # each row that runs may want another page soon
         spare = len(self._running)
-        if not self.reuse or row.scores is not None:
+        if not self.reuse or not row.shares:
             if self.pool.available < needed + spare:
                 return False
             row.pages = self.pool.take(needed)
             return True
-        match = self.pool.match(row.tokens, row.name_pages(size))
+        match = self.pool.match(row.tokens, row.name_pages(size), row.parent(0))
         if self.pool.available < needed - len(match.pages) + spare:
             self.pool.release(match.pages)
             return False
@@ -226,18 +232,21 @@ class Engine:
         """Pages to write to, the first with a copy of what `source` holds."""
         pages = self.pool.take(count)
         if source is not None and pages[0] != source:
-            self.cache.keys[:, pages[0]] = self.cache.keys[:, source]
-            self.cache.values[:, pages[0]] = self.cache.values[:, source]
+            self.state.cache.copy(source, pages[0])
         return pages
 
     def _plan(self) -> list[tuple[Row, int]]:
         """Which rows run how many tokens: those that write first, then prompts in their order."""
-        budget, counts = self.step_tokens, {}
-        for row in sorted(self._running, key=lambda row: (row.pending > 1, row.order)):
+        budget, reading, counts = self.step_tokens, False, {}
+        for row in sorted(self._running, key=lambda row: (row.reads, row.order)):
             count = min(row.pending, budget, _SCORED_TOKENS if row.scores is not None else budget)
+            if budget < row.at_once + row.state.unread:
+                # a step with room enough may never come, so the first of those that read goes beyond it
+                count = 0 if row.reads and reading else row.at_once
             if count:
                 counts[row] = count
-                budget -= count
+                budget = max(0, budget - count - row.state.unread)
+                reading = reading or row.reads
         for row in sorted(counts, key=lambda row: row.order):
             if row in self._running:
                 self._grow(row, row.cached + counts[row])
@@ -264,7 +273,7 @@ class Engine:
 
     def _drop(self, row: Row, keep: bool = True) -> None:
         """Take the row out of the batch; its pages may serve whoever begins alike."""
-        if keep and self.reuse and row.scores is None:
+        if keep and self.reuse and row.shares:
             self._register_rest(row)
         self._running.remove(row)
         self.pool.release(row.pages)
@@ -273,22 +282,20 @@ class Engine:
     def _register(self, row: Row) -> None:
         """Make the pages that this step filled known, and the prompt's last one when it has been read."""
         size = self.pool.page_size
-        if not self.reuse or row.scores is not None:
+        if not self.reuse or not row.shares:
             return
         while (len(row.keys) + 1) * size <= row.cached:
             place = len(row.keys)
-            parent = row.keys[-1] if row.keys else ROOT
-            row.keys.append(
-                self.pool.register(row.pages[place], parent, row.tokens[place * size : (place + 1) * size])
-            )
+            tokens = row.tokens[place * size : (place + 1) * size]
+            row.keys.append(self.pool.register(row.pages[place], row.parent(place), tokens))
         if row.cached == row.prompt_length == len(row.tokens):
             self._register_rest(row)
 
     def _register_rest(self, row: Row) -> None:
         rest = row.tokens[len(row.keys) * self.pool.page_size : row.cached]
         if rest:
-            parent = row.keys[-1] if row.keys else ROOT
-            self.pool.register(row.pages[len(row.keys)], parent, rest)
+            place = len(row.keys)
+            self.pool.register(row.pages[place], row.parent(place), rest)
 
     def _hand_out(self, logits: torch.Tensor, askers: list[tuple[Row, int]]) -> None:
         """Each asker gets its rows of logits: a writer its next token, a reader its log-probabilities."""

@@ -11,7 +11,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from kun.blocks.cache import PagedCache
 from kun.errors import BadInput, Busy, UnsupportedFormat
 from kun.families import Family
 from kun.generation.constraint import Constrainer
@@ -97,7 +96,7 @@ class LanguageModel:
 
         path = locate(path_or_name)
         checkpoint = Checkpoint.open(path)
-        if checkpoint.kind != "decoder":
+        if checkpoint.kind == "encoder":
             raise UnsupportedFormat(
                 f"{path_or_name} is a text encoder and writes no text: use a language model."
             )
@@ -157,15 +156,16 @@ class LanguageModel:
             raise BadInput("Tools and a schema, regex or grammar cannot be asked for at once: choose one.")
         self._check_tokens(options)
         encoded = self._encode(prompt, options, use)
+        state = self.engine.state.start(encoded.ids)
         constraint = self._constrainer.of(options, use if _must_constrain(use) else None)
         generation = Generation(len(encoded.ids), options.n, encoded.truncated)
-        limit = min(len(encoded.ids) + options.max_tokens, self.context_length)
+        limit = min(len(state.tokens) + options.max_tokens, self.context_length)
         rows = [
             Row(
                 generation,
                 index,
-                list(encoded.ids),
-                Choice(options, encoded.ids, index, constraint.fresh() if constraint else None),
+                state,
+                Choice(options, state.tokens, index, constraint.fresh() if constraint else None),
                 Voice(index, self.tokenizer, options, self._ends, ToolCalls(use) if use else None),
                 limit,
             )
@@ -237,8 +237,11 @@ class LanguageModel:
         ids = self._score_ids(prompt)
         if len(ids) < 2:
             return [None] * len(ids)
+        state = self.engine.state.start(ids)
+        if state.tokens != ids or state.prefix or not state.keeps:
+            raise BadInput(f"{self.name} reads a prompt as a whole: its tokens have no log-probabilities.")
         generation = Generation(len(ids), 1)
-        row = Row(generation, 0, ids, Choice(SamplingOptions(), []), None, len(ids), scores=[], top=top)
+        row = Row(generation, 0, state, Choice(SamplingOptions(), []), None, len(ids), scores=[], top=top)
         self.engine.submit([row])
         generation.result()
         assert row.scores is not None
@@ -264,19 +267,11 @@ class LanguageModel:
             return self._engine
 
     def _start(self) -> Engine:
-        config, device = self.config, next(self.net.parameters(), torch.zeros(0)).device
-        cache = PagedCache(
-            config.n_layers,
-            config.n_kv_heads,
-            config.d_head,
-            self._n_pages,
-            PAGE_SIZE,
-            dtype=self._kv_dtype,
-            device=device,
-        )
+        device = next(self.net.parameters(), torch.zeros(0)).device
+        net = _fused(self.net)
         engine = Engine(
-            _fused(self.net),
-            cache,
+            net,
+            net.new_state(self._n_pages, PAGE_SIZE, self._kv_dtype, device),
             max_rows=self._max_batch,
             max_queue=self._max_queue,
             step_tokens=self._step_tokens,
@@ -287,9 +282,9 @@ class LanguageModel:
         return engine
 
     def _pages(self) -> int:
-        config = self.config
-        page = 2 * config.n_layers * config.n_kv_heads * config.d_head * PAGE_SIZE * self._kv_dtype.itemsize
-        wanted = (self._max_batch + 1) * -(-config.context_length // PAGE_SIZE)
+        new_state: Any = self.net.new_state
+        page = new_state(1, PAGE_SIZE, self._kv_dtype, torch.device("cpu")).cache.bytes_per_page
+        wanted = (self._max_batch + 1) * -(-self.config.context_length // PAGE_SIZE)
         return max(2, min(wanted, settings().max_kv_cache_bytes // page))
 
     def stats(self) -> dict[str, float]:

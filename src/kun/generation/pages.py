@@ -13,6 +13,7 @@ from hashlib import blake2b
 from itertools import islice
 
 ROOT = b""
+"""What stands before the first page of a row: nothing, or what else its content depends on."""
 _MOST_COMPARED = 32
 
 
@@ -122,13 +123,16 @@ class PagePool:
                 return depth
         return len(keys)
 
-    def match(self, tokens: Sequence[int], keys: Sequence[bytes]) -> Match:
-        """The longest known beginning of `tokens`, whose whole pages are `keys`; one token is left to run."""
+    def match(self, tokens: Sequence[int], keys: Sequence[bytes], root: bytes = ROOT) -> Match:
+        """The longest known beginning of `tokens`, whose whole pages are `keys`; one token is left to run.
+
+        Only pages that follow `root` are known to hold it.
+        """
         whole = min(self.find(keys), (len(tokens) - 1) // self.page_size)
         pages = [self._by_key[key] for key in keys[:whole]]
         for page in pages:
             self._hold(page)
-        parent = keys[whole - 1] if whole else ROOT
+        parent = keys[whole - 1] if whole else root
         rest = tokens[whole * self.page_size : min((whole + 1) * self.page_size, len(tokens) - 1)]
         source, shared = self._longest(parent, rest)
         return Match(pages, list(keys[:whole]), source, shared)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
+from kun.families.state import RowState
 from kun.generation.options import SamplingOptions
 from kun.generation.pages import ROOT, chain_key
 from kun.generation.results import FinishReason, Generation, Piece, TokenLogprob
@@ -18,13 +19,14 @@ from kun.text.tokenizer import Detokenizer
 class Row:
     """What the engine runs. `tokens` are the prompt's and the answer's; the first `cached` are in `pages`.
 
+    `state` is how the network begins the row.
     `limit` is how many tokens the row may have. A row with `scores` is only read: it gets the log-probability
     of each of its tokens, and writes none.
     """
 
     generation: Generation
     index: int
-    tokens: list[int]
+    state: RowState
     choice: Choice
     voice: "Voice | None"
     limit: int
@@ -37,6 +39,7 @@ class Row:
     order: int = 0
 
     def __post_init__(self) -> None:
+        self.tokens = list(self.state.tokens)
         self.prompt_length = len(self.tokens)
 
     @property
@@ -44,10 +47,31 @@ class Row:
         """Tokens that are to be run before the next one can be chosen."""
         return len(self.tokens) - self.cached
 
+    @property
+    def reads(self) -> bool:
+        """Whether it reads a prompt, and does not write, so that others need not wait for it."""
+        if not self.state.keeps:
+            return len(self.tokens) == self.prompt_length
+        return self.pending > 1 or self.state.unread > 0
+
+    @property
+    def shares(self) -> bool:
+        """Whether its pages may serve rows that begin alike."""
+        return self.scores is None and self.state.keeps and self.state.root is not None
+
+    @property
+    def at_once(self) -> int:
+        """How many of its tokens must be run in one step, since they see each other."""
+        return self.pending if not self.state.keeps else max(1, self.state.prefix - self.cached)
+
+    def parent(self, place: int) -> bytes:
+        """The key of what stands before the page at `place`, as far as `keys` tell."""
+        return self.keys[place - 1] if place else self.state.root or ROOT
+
     def name_pages(self, size: int) -> list[bytes]:
         """The keys of this row's whole pages, in order."""
         for start in range(len(self.page_keys) * size, len(self.tokens) - size + 1, size):
-            parent = self.page_keys[-1] if self.page_keys else ROOT
+            parent = self.page_keys[-1] if self.page_keys else self.state.root or ROOT
             self.page_keys.append(chain_key(parent, self.tokens[start : start + size]))
         return self.page_keys
 

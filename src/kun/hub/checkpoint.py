@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kun.errors import DamagedFile, UnsupportedFormat
-from kun.families import Family, family_of
+from kun.families import Family, Kind, family_of
 from kun.hub.files import Progress, check_digest, inside, silent
 from kun.hub.layout import LINEAGE, read_json
 from kun.hub.weights import Weights
@@ -68,7 +68,7 @@ class Checkpoint:
         return family_of(self.config)
 
     @property
-    def kind(self) -> Literal["decoder", "encoder"]:
+    def kind(self) -> Kind:
         return self.family.kind
 
     @cached_property

@@ -65,7 +65,7 @@ def save_checkpoint(
         records = write_weights(fresh, lazy_tensors(family.network_type.to_hf_names(state)), progress)
         write_json(fresh / "config.json", config)
         write_tokenizer(fresh, tokenizer, _tokenizer_config(config, tokenizer, chat_template, origin))
-        if family.kind == "decoder":
+        if family.kind != "encoder":
             said = (
                 generation_config
                 if generation_config is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kun.errors import BadInput, DamagedFile, KunError, ModelNotFound
+from kun.families import kind_of
 from kun.hub.catalog import catalog
 from kun.hub.layout import LINEAGE, read_json
 from kun.settings import settings
@@ -92,7 +93,7 @@ def _describe(path: Path) -> InstalledModel:
     name = lineage.get("name")
     return InstalledModel(
         name=name if isinstance(name, str) and folder_name_or_none(name) == path.name else path.name,
-        kind="encoder" if config.get("model_type") == "bert" else "decoder",
+        kind=kind_of(config),
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         licence=lineage.get("licence") or (entry.licence if entry else None),
         source=_source_in_words(lineage.get("source")),

@@ -56,7 +56,7 @@ class Service:
 
     def models(self) -> list[ModelInfo]:
         """The language models that are here, the default one first."""
-        names = [model.name for model in installed() if model.kind == "decoder"]
+        names = [model.name for model in installed() if model.kind != "encoder"]
         return [ModelInfo(name, "decoder") for name in dict.fromkeys([self.default_model, *names])]
 
     def encoders(self) -> list[ModelInfo]:

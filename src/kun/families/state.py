@@ -1,0 +1,64 @@
+"""What a network carries from one step of decoding to the next, and how a row begins: all that the engine knows.
+
+A decoder alone carries the keys and values of its tokens. Others carry more (an encoder-decoder its source),
+read their prompt otherwise (a prefix language model sees all of it at once) or can keep nothing (XLNet);
+they say so here, and whoever runs the rows asks no further.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kun.blocks.cache import CacheStep, PagedCache
+
+
+@dataclass(eq=False)
+class RowState:
+    """How a row begins, and what a family keeps for it beside the cache; rows with one prompt share one.
+
+    `tokens` are what the decoder reads first. The first `prefix` of them see each other, so that they are
+    read in one step. Pages may serve every row whose tokens begin alike and whose `root` is the same; None
+    where they serve no other. `keeps` is false where a new token changes the states of all before it: then
+    each step reads the whole row. `unread` are tokens of a source that the row's first step reads besides.
+    """
+
+    tokens: list[int]
+    prefix: int = 0
+    root: bytes | None = b""
+    keeps: bool = True
+    unread: int = 0
+
+
+class DecodingState:
+    """What a network carries for the rows of a batch; this is a decoder's, keys and values in pages.
+
+    It belongs to whoever runs the network; `start` may be called from any thread.
+    """
+
+    def __init__(self, cache: PagedCache) -> None:
+        self.cache = cache
+
+    @classmethod
+    def of(
+        cls,
+        config: Any,
+        n_pages: int,
+        page_size: int = 32,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> "DecodingState":
+        """For a network with the `n_layers`, `n_kv_heads` and `d_head` of `config`."""
+        sizes = config.n_layers, config.n_kv_heads, config.d_head
+        return cls(PagedCache(*sizes, n_pages, page_size, dtype, device))
+
+    def start(self, prompt: Sequence[int]) -> RowState:
+        """What a row with this prompt begins with; nothing is computed yet. Raises BadInput, ContextOverflow."""
+        return RowState(list(prompt))
+
+    def step(
+        self, rows: Sequence[RowState], tables: list[list[int]], before: list[int], counts: list[int]
+    ) -> CacheStep:
+        """Get ready to run `counts[r]` new tokens of each row r after its first `before[r]`; see PagedCache."""
+        return self.cache.step(tables, before, counts, [row.prefix for row in rows])
