@@ -7,13 +7,15 @@ when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kun import errors
+
 if TYPE_CHECKING:
     from kun.api import load, pull, save
     from kun.generation import LanguageModel
     from kun.knowledge import Answer, Encoder, KnowledgeBase, Passage
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Encoder", "KnowledgeBase", "LanguageModel", "Passage", "load", "pull", "save"]
+__all__ = ["Answer", "Encoder", "KnowledgeBase", "LanguageModel", "Passage", "errors", "load", "pull", "save"]
 
 
 def __getattr__(name: str) -> object:

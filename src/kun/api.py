@@ -168,6 +168,30 @@ def knowledge_bases() -> list[str]:
     return names()
 
 
+def knowledge_base_rows() -> list[dict[str, Any]]:
+    """Every knowledge base under KUN_HOME: name, path, encoder, documents, passages.
+
+    One that cannot be read has None for what is not known of it, and says why in `fault`.
+    """
+    return [_knowledge_base_row(name) for name in knowledge_bases()]
+
+
+def _knowledge_base_row(name: str) -> dict[str, Any]:
+    from kun.errors import KunError
+    from kun.settings import settings
+
+    row: dict[str, Any] = {"name": name, "path": str(settings().knowledge / name)}
+    row |= dict.fromkeys(("encoder", "documents", "passages", "fault"))
+    try:
+        base = knowledge_base(name)
+        row["encoder"] = base.encoder_name
+        sources = base.sources()
+        row |= {"documents": len(sources), "passages": sum(source.passages for source in sources)}
+    except KunError as error:
+        row["fault"] = str(error)
+    return row
+
+
 def delete_knowledge_base(name: str | Path) -> None:
     """Delete a knowledge base with all that is in it. Raises `KnowledgeBaseNotFound`."""
     from kun.knowledge import delete
@@ -194,7 +218,10 @@ def handbook() -> Path:
 
 
 def models() -> list[dict[str, Any]]:
-    """Every model that is here or in the catalog: name, kind, bytes, licence, here, source, description."""
+    """Every model that is here or in the catalog: name, kind, bytes, licence, here, whole, source, description.
+
+    `whole` is None for a model that is not here, and False where a file of it is missing or cut short.
+    """
     from kun.hub.catalog import catalog
     from kun.hub.store import installed
 
@@ -212,6 +239,7 @@ def _model_row(name: str, here: "InstalledModel | None", entry: "Entry | None") 
         "bytes": facts.bytes,
         "licence": facts.licence,
         "here": here is not None,
+        "whole": here.whole if here else None,
         "source": here.source if here else None,
         "description": entry.description if entry else "",
     }

@@ -98,6 +98,10 @@ class NoSpace(KunError):
     http_status = 507
 
 
+class NotWritable(KunError):
+    """A folder that cannot be written: another user's, a read-only disk's, or a file that stands in its place."""
+
+
 class Unavailable(KunError):
     """Something outside cannot be reached: the package index, the hub."""
 

@@ -18,7 +18,7 @@ DEFAULT_ENCODER = "multilingual-e5-small"
 class Settings(BaseSettings):
     """What the environment decides. Sizes are bytes, times seconds, unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="KUN_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="KUN_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("kun"))
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
@@ -40,6 +40,11 @@ class Settings(BaseSettings):
         return (
             tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
         )
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser()
 
     @property
     def models(self) -> Path:

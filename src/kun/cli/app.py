@@ -72,12 +72,10 @@ def _run(line: list[str], debug: bool) -> int:
             raise
         _complain(str(error))
         return error.exit_code
-    except typer.Abort:
-        return 130
     except TyperException as error:
         cast(Any, error).show()  # usage, the mend and the fault, on standard error
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _complain("Interrupted.")
         return 130
     except BrokenPipeError:

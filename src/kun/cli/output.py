@@ -3,15 +3,24 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import typer
+
+from kun.errors import KunError, NotFound
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from kun.knowledge import Passage
+
+T = TypeVar("T")
+
+Quantize = Literal["int4", "int8", "none"]
+QUANTIZE_OPTION = typer.Option("int4", help="How the weights are held.")
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON document instead of text.")
 
 
@@ -36,6 +45,49 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     console.print(table)
 
 
+def each(names: Sequence[str], do: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:
+    """What `do` gives for each name, and why it failed for the others; one name alone fails as it is."""
+    if len(names) == 1:
+        return {names[0]: do(names[0])}, {}
+    done: dict[str, T] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            done[name] = do(name)
+        except KunError as error:
+            failed[name] = str(error)
+    return done, failed
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Raise `NotFound` for a path that does not exist, before anything is done."""
+    for path in paths:
+        if not path.expanduser().exists():
+            raise NotFound(f"{path} does not exist: give the path of a file or a folder.")
+
+
+def leave_if_failed(failed: Mapping[str, str], quiet: bool) -> None:
+    """Where some of the work failed: list it, unless `quiet`, and leave with 1."""
+    if not failed:
+        return
+    if not quiet:
+        for name, why in failed.items():
+            typer.echo(f"failed: {name}: {why}", err=True)
+    raise typer.Exit(1)
+
+
+def title(passage: "Passage") -> str:
+    """Where a passage stands: document, headings, page."""
+    parts = [passage.source, passage.heading, f"p. {passage.page}" if passage.page else ""]
+    return " · ".join(part for part in parts if part)
+
+
+def print_sources(passages: "Sequence[Passage]") -> None:
+    """What an answer cites as [1], [2] …, a line each."""
+    for place, passage in enumerate(passages, 1):
+        typer.echo(f"[{place}] {title(passage)}")
+
+
 def size(n_bytes: int | None) -> str:
     """A size that people read: 491.4 MB."""
     if n_bytes is None:
@@ -46,6 +98,9 @@ def size(n_bytes: int | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 class Report(Protocol):
@@ -99,28 +154,39 @@ class _Bars:
 
 
 class _Lines:
-    """At most one line every five seconds, and one at the end of each stage."""
+    """At most one line every five seconds, one at the end of each stage, and one for work of unknown size."""
 
     def __init__(self, in_bytes: bool) -> None:
         self._in_bytes = in_bytes
-        self._started: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}
+        self._finished: set[str] = set()
         self._said = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None:
         now = time.monotonic()
-        started = self._started.setdefault(stage, now)
+        is_new = stage not in self._began
+        began, before = self._began.setdefault(stage, (now, done))
         finished = total is not None and done >= total
-        if now - self._said < 5 and not finished:
+        is_due = now - self._said >= _SECONDS_BETWEEN_LINES or (is_new and total is None)
+        if stage in self._finished or not (is_due or finished):
             return
         self._said = now
-        rate = done / max(now - started, 1e-3)
-        amount, whole, speed = (
-            (size(done), size(total), f"{size(int(rate))}/s")
-            if self._in_bytes
-            else (str(done), str(total if total is not None else "?"), f"{rate:.1f}/s")
-        )
-        left = f", {(total - done) / rate:.0f} s left" if total and rate > 0 and not finished else ""
-        typer.echo(f"{stage}: {amount} of {whole} ({speed}{left}) {detail}".rstrip(), err=True)
+        if finished:
+            self._finished.add(stage)
+        # two reports are needed for a rate
+        rate = (done - before) / (now - began) if now > began else 0.0
+        typer.echo(f"{stage}{self._figures(done, total, rate)} {detail}".rstrip(), err=True)
+
+    def _figures(self, done: int, total: int | None, rate: float) -> str:
+        if total is None:
+            return f": {self._amount(done)}" if done else " …"
+        speed = [f"{size(int(rate)) if self._in_bytes else f'{rate:.1f}'}/s"] if rate else []
+        left = [f"{(total - done) / rate:.0f} s left"] if rate and done < total else []
+        figures = f" ({', '.join(speed + left)})" if rate else ""
+        return f": {self._amount(done)} of {self._amount(total)}{figures}"
+
+    def _amount(self, count: int) -> str:
+        return size(count) if self._in_bytes else str(count)
 
 
 def as_dict(value: Any) -> Any:

@@ -1,12 +1,18 @@
 """`kun serve` and `kun quickstart`: the running system."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from kun import api
 from kun.cli import output
+
+if TYPE_CHECKING:
+    from kun.generation import LanguageModel
+    from kun.knowledge import KnowledgeBase
 
 HOST = typer.Option("127.0.0.1", help="The address to listen on; any other than loopback wants KUN_API_KEYS.")
 PORT = typer.Option(8000, min=0, max=65535, help="The port; 0 takes a free one.")
@@ -24,7 +30,7 @@ def serve(
     encoder: str | None = typer.Option(None, help="The text encoder (default: the default one)."),
     host: str = HOST,
     port: int = PORT,
-    quantize: str = typer.Option("int4", help="How the weights are held: int4, int8, or none."),
+    quantize: output.Quantize = output.QUANTIZE_OPTION,
     web: bool = typer.Option(True, help="Serve the web app beside the API."),
 ) -> None:
     """Serve the web app and the API.
@@ -37,12 +43,18 @@ def serve(
       kun serve --model smollm2-135m-instruct --port 9000 --no-web
       KUN_API_KEYS=secret kun serve --host 0.0.0.0
     """
+    _check_address(host, port)
     _fetch([model or api.DEFAULT_MODEL, encoder or api.DEFAULT_ENCODER], quiet=False)
     _serve(model, encoder, host, port, quantize, web)
 
 
 def quickstart(
-    documents: Path | None = typer.Option(None, help="The documents to begin with (default: the handbook)."),
+    documents: Path | None = typer.Option(
+        None, metavar="PATH", help="A file or folder to begin with (default: the handbook)."
+    ),
+    questions: list[str] | None = typer.Option(
+        None, "--question", "-q", help="What to ask; may be repeated (default: two about the handbook)."
+    ),
     host: str = HOST,
     port: int = PORT,
     stay: bool = typer.Option(True, "--serve/--no-serve", help="Stay, with the web app and the API."),
@@ -57,57 +69,80 @@ def quickstart(
     Examples:
       kun quickstart
       kun quickstart --no-serve --json
-      kun quickstart --documents ~/Documents/notes
+      kun quickstart --documents ~/Documents/notes --question "When is the meeting?"
     """
     started = time.monotonic()
+    output.check_paths([documents] if documents else [])
+    if stay:
+        _check_address(host, port)
     _fetch([api.DEFAULT_MODEL, api.DEFAULT_ENCODER], quiet=as_json)
-    base = api.create_knowledge_base("handbook" if documents is None else _name_of(documents))
-    with output.progress(quiet=as_json) as report:
-        added = base.add(documents or api.handbook(), progress=report)
-    for file, why in added.failed.items():
-        typer.echo(f"failed: {file}: {why}", err=True)
-    lm = api.load_language_model()
-    answers = []
-    for question in QUESTIONS:
-        stream = base.ask_stream(question, lm)
-        if not as_json:
-            typer.secho(f"\n? {question}", bold=True)
-            for piece in stream:
-                typer.echo(piece, nl=False)
-            typer.echo()
-        answer = stream.answer()
-        if not as_json:
-            for place, passage in enumerate(answer.passages, 1):
-                typer.echo(
-                    f"  [{place}] {passage.source}" + (f" · {passage.heading}" if passage.heading else "")
-                )
-        answers.append(
-            {
-                "question": question,
-                "text": answer.text,
-                "passages": [{"source": p.source, "text": p.text, "score": p.score} for p in answer.passages],
-            }
-        )
+    asked = questions or (QUESTIONS if documents is None else ())
+    answers, failed = _read_and_ask(documents, asked, as_json)
     seconds = round(time.monotonic() - started, 2)
     if as_json:
         output.print_json({"answers": answers, "seconds": seconds})
     else:
-        typer.echo(f"\nBoth answers after {seconds:.0f} s.")
+        typer.echo(f"\nRead and answered in {seconds:.0f} s.")
     if stay:
-        _serve(None, None, host, port, "int4", web=True)
+        _serve(None, None, host, port, "int4", web=True, quiet=as_json)
+    output.leave_if_failed(failed, quiet=True)
 
 
-def _serve(model: str | None, encoder: str | None, host: str, port: int, quantize: str, web: bool) -> None:
+def _read_and_ask(
+    documents: Path | None, questions: Sequence[str], quiet: bool
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The answers, and why documents could not be read. What it loads is let go of before the server loads it."""
+    base = api.create_knowledge_base("handbook" if documents is None else documents.resolve().name)
+    with output.progress(quiet=quiet) as report:
+        added = base.add(documents or api.handbook(), progress=report)
+    for file, why in added.failed.items():
+        typer.echo(f"failed: {file}: {why}", err=True)
+    with api.load_language_model() as lm:
+        return [_answer(base, question, lm, quiet) for question in questions], added.failed
+
+
+def _answer(base: "KnowledgeBase", question: str, lm: "LanguageModel", quiet: bool) -> dict[str, Any]:
+    stream = base.ask_stream(question, lm)
+    if not quiet:
+        typer.secho(f"\n? {question}", bold=True)
+        for piece in stream:
+            typer.echo(piece, nl=False)
+        typer.echo()
+    answer = stream.answer()
+    if not quiet:
+        output.print_sources(answer.passages)
+    passages = [{"source": p.source, "text": p.text, "score": p.score} for p in answer.passages]
+    return {"question": question, "text": answer.text, "passages": passages}
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise at the beginning what would hinder serving at the end."""
+    from kun.server.run import check_address
+
+    check_address(host, port)
+
+
+def _serve(
+    model: str | None,
+    encoder: str | None,
+    host: str,
+    port: int,
+    quantize: output.Quantize,
+    web: bool,
+    quiet: bool = False,
+) -> None:
+    """Serve until Ctrl-C; `quiet` leaves standard output to a JSON document."""
     from kun.server.run import serve as run_server
     from kun.server.service import Service
 
     service = Service(model=model, encoder=encoder, quantize=None if quantize == "none" else quantize)
+    service.check()
     run_server(
         host,
         port,
         service=service,
         web=web,
-        on_ready=lambda url: typer.echo(f"Ready: {url}"),
+        on_ready=lambda url: typer.echo(f"Ready: {url}", err=quiet),
     )
 
 
@@ -115,7 +150,3 @@ def _fetch(names: list[str], quiet: bool) -> None:
     with output.progress(quiet=quiet, in_bytes=True) as report:
         for name in names:
             api.locate(name, progress=report)
-
-
-def _name_of(documents: Path) -> str:
-    return documents.resolve().name

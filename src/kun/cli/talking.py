@@ -1,5 +1,6 @@
 """`kun chat` and `kun generate`: text from a model, on the terminal."""
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,14 @@ import typer
 
 from kun import api
 from kun.cli import output
+from kun.errors import BadInput, KunError
 
 if TYPE_CHECKING:
     from kun.generation import LanguageModel
     from kun.knowledge import KnowledgeBase
 
-QUANTIZE = typer.Option("int4", help="How the weights are held: int4, int8, or none.")
+_LONGEST_ANSWER = 1024
+_COMMAND = re.compile(r"/[a-z]+")
 HELP = (
     "/new starts over · /retry answers again · /system TEXT instructs · /quit leaves · Ctrl-C stops an answer"
 )
@@ -36,7 +39,10 @@ def generate(
     seed: int | None = typer.Option(None, help="The same seed gives the same text."),
     stop: list[str] | None = typer.Option(None, help="Stop before this text; may be repeated."),
     n: int = typer.Option(1, help="How many answers to each prompt."),
-    quantize: str = QUANTIZE,
+    truncate: bool = typer.Option(
+        False, "--truncate", help="Leave out the beginning of a prompt that is too long."
+    ),
+    quantize: output.Quantize = output.QUANTIZE_OPTION,
     as_json: bool = output.JSON_OPTION,
 ) -> None:
     """Continue a text, or answer a message.
@@ -47,8 +53,9 @@ def generate(
       kun generate qwen2.5-coder-0.5b-instruct --chat -p "用一句话解释自注意力。"
       cat story.txt | kun generate ./my-checkpoint --prompt -
     """
-    prompts = [sys.stdin.read() if text == "-" else text for text in prompt or ["-"]]
-    options = _given(
+    options = _checked(
+        n=n,
+        truncate=truncate,
         max_tokens=max_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -58,13 +65,14 @@ def generate(
         seed=seed,
         stop=tuple(stop) if stop else None,
     )
+    prompts = [_read_prompt() if text == "-" else text for text in prompt or ["-"]]
     with output.progress(quiet=as_json, in_bytes=True) as report:
         lm = api.load_language_model(model, quantize=quantize, progress=report)
     asked: list[Any] = [[{"role": "user", "content": text}] if as_chat else text for text in prompts]
     if len(asked) == 1 and n == 1 and not as_json:
         _print_stream(lm.stream(asked[0], **options))
         return
-    answers = lm.generate(asked, n=n, **options)
+    answers = lm.generate(asked, **options)
     rows = [
         {"prompt": text, "texts": [given] if isinstance(given, str) else given}
         for text, given in zip(prompts, answers, strict=True)
@@ -84,9 +92,11 @@ def chat(
     ),
     system: str | None = typer.Option(None, help="The system message."),
     temperature: float | None = typer.Option(None, help="0 is greedy (default: the checkpoint's)."),
-    max_tokens: int = typer.Option(1024, help="At most this many tokens an answer."),
+    max_tokens: int | None = typer.Option(
+        None, help="At most this many tokens an answer (default: 1024; with --kb, 160)."
+    ),
     seed: int | None = typer.Option(None, help="The same seed gives the same answers."),
-    quantize: str = QUANTIZE,
+    quantize: output.Quantize = output.QUANTIZE_OPTION,
 ) -> None:
     """Talk with a model on the terminal.
 
@@ -98,10 +108,12 @@ def chat(
       kun chat smollm2-135m-instruct --system "You are a pirate."
       kun chat --kb handbook
     """
+    if knowledge and system:
+        raise BadInput("--system and --kb do not go together: a knowledge base has instructions of its own.")
+    options = _checked(temperature=temperature, max_tokens=max_tokens, seed=seed)
     base = api.knowledge_base(knowledge) if knowledge else None
     with output.progress(in_bytes=True) as report:
         lm = api.load_language_model(model, quantize=quantize, progress=report)
-    options = _given(temperature=temperature, max_tokens=max_tokens, seed=seed)
     conversation = _Conversation(lm, base, system, options)
     if sys.stdin.isatty():
         typer.echo(f"{lm.name}. {HELP}")
@@ -109,7 +121,17 @@ def chat(
         if line in ("/quit", "/exit"):
             return
         if line:
-            conversation.take(line)
+            _take(conversation, line)
+
+
+def _take(conversation: "_Conversation", line: str) -> None:
+    """On a terminal a message that cannot be answered is no reason to leave."""
+    try:
+        conversation.take(line)
+    except KunError as error:
+        if not sys.stdin.isatty():
+            raise
+        typer.echo(f"kun: {error}", err=True)
 
 
 class _Conversation:
@@ -125,32 +147,35 @@ class _Conversation:
         command, _, rest = line.partition(" ")
         if command == "/new":
             self._turns = []
-        elif command == "/system":
+        elif command == "/system" and self._base is None:
             self._system, self._turns = rest or None, []
         elif command == "/retry" and len(self._turns) > 1:
-            question = self._turns[-2]["content"]
-            self._turns = self._turns[:-2]
-            self._answer(question)
-        elif command.startswith("/") and command in ("/help", "/retry"):
+            *self._turns, question, _ = self._turns
+            self._answer(question["content"])
+        elif _COMMAND.fullmatch(command):
             typer.echo(HELP)
         else:
             self._answer(line)
 
     def _answer(self, question: str) -> None:
-        text = _print_stream(self._from_documents(question) if self._base else self._from_model(question))
+        if self._base is None:
+            text = _print_stream(self._from_model(question))
+        else:
+            text = self._from_documents(question, self._base)
         self._turns += [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
 
     def _from_model(self, question: str) -> Iterable[str]:
         head = [{"role": "system", "content": self._system}] if self._system else []
         messages = [*head, *self._turns, {"role": "user", "content": question}]
-        return self._lm.stream(messages, truncate=True, **self._options)
+        options = {"max_tokens": _LONGEST_ANSWER, **self._options}
+        return self._lm.stream(messages, truncate=True, **options)
 
-    def _from_documents(self, question: str) -> Iterable[str]:
-        assert self._base is not None
-        stream = self._base.ask_stream(question, self._lm, history=self._turns)
-        yield from stream
-        for place, passage in enumerate(stream.answer().passages, 1):
-            yield f"\n[{place}] {passage.source}"
+    def _from_documents(self, question: str, base: "KnowledgeBase") -> str:
+        stream = base.ask_stream(question, self._lm, history=self._turns, **self._options)
+        text = _print_stream(stream)
+        stream.cancel()  # where Ctrl-C ended it
+        output.print_sources(stream.answer().passages)
+        return text
 
 
 def _read_line() -> str | None:
@@ -177,6 +202,13 @@ def _print_stream(pieces: Iterable[str]) -> str:
     return "".join(said)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """Only the options that were given: what is left out is the checkpoint's to decide."""
-    return {name: value for name, value in options.items() if value is not None}
+def _read_prompt() -> str:
+    """All of standard input, in UTF-8 whatever the terminal's encoding is."""
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _checked(**options: Any) -> dict[str, Any]:
+    """The options that were given, checked before a model is loaded; what is left out is the checkpoint's to decide."""
+    given = {name: value for name, value in options.items() if value is not None}
+    api.SamplingOptions(**given)
+    return given

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from kun.errors import DamagedFile, NoSpace
+from kun.errors import DamagedFile, NoSpace, NotWritable
 
 #: (stage, done, total): bytes of work, as far as they are known
 Progress = Callable[[str, int, int | None], None]
@@ -53,14 +53,18 @@ def inside(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def room_on_disk(path: Path) -> Iterator[None]:
-    """Turn the operating system's "no space left" into `NoSpace`, which names the folder."""
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into `NoSpace` and `NotWritable`, which name the folder."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(
                 f"The disk of {path} is full: free some space, or set KUN_HOME to a folder elsewhere."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+            raise NotWritable(
+                f"{path} cannot be written ({os.strerror(error.errno)}): set KUN_HOME to a folder of yours."
             ) from error
         raise
 
@@ -69,9 +73,10 @@ def room_on_disk(path: Path) -> Iterator[None]:
 def new_folder(target: Path) -> Iterator[Path]:
     """A fresh folder beside `target` that becomes `target` when the block ends well, and vanishes otherwise.
 
-    A folder that was at `target` is replaced. Everything is on the disk before the name is. Raises `NoSpace`.
+    A folder that was at `target` is replaced. Everything is on the disk before the name is. Raises `NoSpace`,
+    `NotWritable`.
     """
-    with room_on_disk(target.parent):
+    with writing_to(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
         try:
@@ -100,8 +105,8 @@ def _replace_folder(fresh: Path, target: Path) -> None:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` whose file becomes `target` when the block ends well. Raises `NoSpace`."""
-    with room_on_disk(target.parent):
+    """A path beside `target` whose file becomes `target` when the block ends well. Raises `NoSpace`, `NotWritable`."""
+    with writing_to(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
         os.close(handle)

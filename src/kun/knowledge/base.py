@@ -119,6 +119,11 @@ class KnowledgeBase:
         return self._store.path
 
     @property
+    def encoder_name(self) -> str:
+        """What its encoder is called, without opening it."""
+        return self._store.manifest.encoder
+
+    @property
     def uploads(self) -> Path:
         """A folder of its own for files that have no other home; removing such a document deletes its file."""
         return self.path / "uploads"

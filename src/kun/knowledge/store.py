@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kun.errors import Busy, DamagedFile, KunError, NoSpace
+from kun.hub.files import writing_to
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import (
     DocumentInfo,
@@ -58,7 +59,8 @@ class Store:
     @classmethod
     def create(cls, path: Path, manifest: Manifest) -> "Store":
         """Make the tables and, last of all, the manifest that makes the folder a knowledge base."""
-        path.mkdir(parents=True, exist_ok=True)
+        with writing_to(path):
+            path.mkdir(parents=True, exist_ok=True)
         with locked(path, manifest.name):
             if not Manifest.exists(path):
                 with _translated(manifest.name, path):
@@ -277,7 +279,8 @@ def locked(path: Path, name: str) -> Iterator[None]:
 
     lock = FileLock(path / "write.lock", timeout=LOCK_SECONDS)
     try:
-        lock.acquire()
+        with writing_to(path):
+            lock.acquire()
     except Timeout as error:
         raise Busy(
             f"Another process is writing to the knowledge base {name}: try again when it has finished."

@@ -1,6 +1,7 @@
 """The server process: where it listens, when it is ready, how it ends."""
 
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -30,12 +31,13 @@ def serve(
 
     Raises `NotPermitted` for an address that others can reach, unless keys are set; `Busy` for a port in use.
     """
-    if not settings().api_keys and not is_loopback(host):
-        raise NotPermitted(
-            f"{host} can be reached by others, and no key is set: set KUN_API_KEYS, or listen on 127.0.0.1."
-        )
     with _listen(host, port) as listener:
         _run(listener, host, service, web, on_ready)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise what `serve` would raise for this address."""
+    _listen(host, port).close()
 
 
 def _run(
@@ -63,6 +65,10 @@ def is_loopback(host: str) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens already: whoever comes before the application is there waits in its queue."""
+    if not settings().api_keys and not is_loopback(host):
+        raise NotPermitted(
+            f"{host} can be reached by others, and no key is set: set KUN_API_KEYS, or listen on 127.0.0.1."
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -70,7 +76,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise BadInput(f"{host} and port {port} are no address of this machine: use 127.0.0.1.") from error
     except OSError as error:
         raise Busy(
-            f"Port {port} of {host} cannot be used ({error.strerror}): choose another with --port."
+            f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): choose another with --port."
         ) from error
 
 

@@ -54,6 +54,22 @@ class Service:
         self._encoders: _Loaded[Encoder] = _Loaded(lambda encoder: None)
         self._bases: _Loaded[KnowledgeBase] = _Loaded(lambda base: base.close())
 
+    def check(self) -> None:
+        """Find out before anyone asks whether the default models are what they should be.
+
+        Raises `BadInput` for a text encoder as the model or a model as the encoder, and what opening raises.
+        """
+        from kun.hub.checkpoint import Checkpoint
+
+        if Checkpoint.open(api.locate(self._model_place)).kind != "decoder":
+            raise BadInput(
+                f"{self.default_model} is a text encoder and writes no text: name a language model."
+            )
+        if Checkpoint.open(api.locate(self._encoder_place)).kind != "encoder":
+            raise BadInput(
+                f"{self.default_encoder} is a language model and makes no vectors: name an encoder."
+            )
+
     def models(self) -> list[ModelInfo]:
         """The language models that are here, the default one first."""
         names = [model.name for model in installed() if model.kind != "encoder"]
