@@ -35,21 +35,10 @@ typedef struct {
 typedef struct {
     const Step *step;
     float *turns, *qkv, *mixed, *hidden;  // [total, d_head], [total, (n_heads + 2 n_kv_heads) · d_head], …
-    char *bytes, *rooms;
-    size_t room;
+    char *bytes, *rooms, *panels;
+    size_t room, panel_room;  // of one thread
     int tasks;
 } Work;
-
-static void rms_norm(const float *x, const float *weight, float eps, int n, float *out) {
-    Floats squares = splat(0);
-    int i = 0;
-    for (; i + 16 <= n; i += 16) squares = fma16(load(x + i), load(x + i), squares);
-    float total = sum(squares);
-    for (; i < n; i++) total += x[i] * x[i];
-    float scale = 1.0f / sqrtf(total / (float)n + eps);
-    for (i = 0; i + 16 <= n; i += 16) store(out + i, load(x + i) * splat(scale) * load(weight + i));
-    for (; i < n; i++) out[i] = x[i] * scale * weight[i];
-}
 
 // Cosines, then sines.
 static void turn_of(const Decoder *net, int64_t position, float *turn) {
@@ -67,34 +56,27 @@ static void rotate(float *x, const float *turn, int half) {
     }
 }
 
-static void norm_phase(Team *team, const Decoder *net, const float *x, const float *weight, Rows *rows, char *bytes, int n) {
-    *rows = rows_in(bytes, n, (net->d_model + GROUP - 1) / GROUP);
-    float normed[net->d_model];
-    for (int t; (t = take(team)) < n;) {
-        rms_norm(x + (size_t)t * net->d_model, weight, net->norm_eps, net->d_model, normed);
-        quantize_row(rows, t, normed, net->d_model);
-    }
-    meet(team);
+// Rows of x [n, width] in 8 bits, their norm taken first where there are weights for it.
+static Rows rows_phase(Member *me, const Work *w, const float *x, int width, const float *norm, int n) {
+    Rows rows = rows_in(w->bytes, n, (width + GROUP - 1) / GROUP);
+    Source from = {x, width, norm, w->step->net->norm_eps};
+    for (int t, tasks = quantizing_tasks(&rows); (t = take(me, tasks)) >= 0;) quantize_task(&rows, t, &from);
+    return rows;
 }
 
-static void quantize_phase(Team *team, const float *x, int width, Rows *rows, char *bytes, int n) {
-    *rows = rows_in(bytes, n, (width + GROUP - 1) / GROUP);
-    for (int t; (t = take(team)) < n;) quantize_row(rows, t, x + (size_t)t * width, width);
-    meet(team);
-}
-
-static void product_phase(Team *team, const Matrix *m, int count, enum Then then, const Rows *rows, float *out, int stride) {
+static void product_phase(
+    Member *me, const Work *w, const Matrix *m, int count, enum Then then, const Rows *rows, float *out, int stride
+) {
     Product product = {m, count, then, rows, out, (size_t)stride};
-    multiply(team, &product);
-    meet(team);
+    multiply(me, &product, w->panels + w->panel_room * (size_t)me->thread);
 }
 
 // Turns queries and keys, and puts keys and values where they belong in the cache.
-static void place_phase(Team *team, const Work *w, const Pages *pages) {
+static void place_phase(Member *me, const Work *w, const Pages *pages) {
     const Step *s = w->step;
     const Decoder *net = s->net;
     int d = net->d_head, wide = (net->n_heads + 2 * net->n_kv_heads) * d;
-    for (int t; (t = take(team)) < s->total;) {
+    for (int t; (t = take(me, s->total)) >= 0;) {
         float *q = w->qkv + (size_t)t * wide, *k = q + net->n_heads * d, *v = k + net->n_kv_heads * d;
         const float *turn = w->turns + (size_t)t * d;
         int page = (int)(s->slots[t] / s->page_size), offset = (int)(s->slots[t] % s->page_size);
@@ -105,7 +87,6 @@ static void place_phase(Team *team, const Work *w, const Pages *pages) {
             write_vector(pages, pages->values, place_in(pages, page, h, offset), v + h * d);
         }
     }
-    meet(team);
 }
 
 // The queries of at most 16 tokens of a row, for one kv head.
@@ -130,13 +111,13 @@ static void attend_block(const Work *w, const Pages *pages, int row, int first, 
     }
 }
 
-static void attention_phase(Team *team, int thread, const Work *w, const Pages *pages, int window) {
+static void attention_phase(Member *me, const Work *w, const Pages *pages, int window) {
     const Step *s = w->step;
     const Decoder *net = s->net;
-    Room room = room_in(w->rooms + w->room * (size_t)thread, net->n_heads / net->n_kv_heads, net->d_head);
+    Room room = room_in(w->rooms + w->room * (size_t)me->thread, net->n_heads / net->n_kv_heads, net->d_head);
     // The last blocks of a row see most: they go first, so that no thread is left with a long one at the end.
     int row = s->rows - 1, base = 0;
-    for (int task; (task = take(team)) < w->tasks;) {
+    for (int task; (task = take(me, w->tasks)) >= 0;) {
         int blocks = (s->row_starts[row + 1] - s->row_starts[row] + QUERIES - 1) / QUERIES;
         while (task - base >= blocks * net->n_kv_heads) {
             base += blocks * net->n_kv_heads;
@@ -146,7 +127,6 @@ static void attention_phase(Team *team, int thread, const Work *w, const Pages *
         int block = blocks - 1 - (task - base) / net->n_kv_heads, head = (task - base) % net->n_kv_heads;
         attend_block(w, pages, row, block * QUERIES, head, window, &room);
     }
-    meet(team);
 }
 
 // Leaves the wanted tokens alone in x and mixed: after the last attention no token needs another.
@@ -163,39 +143,35 @@ static void narrow(const Work *w) {
     memcpy(s->x, w->hidden, (size_t)s->wanted_count * d * sizeof(float));
 }
 
-static void step_region(Team *team, int thread, void *argument) {
+static void step_region(Member *me, void *argument) {
     const Work *w = argument;
     const Step *s = w->step;
     const Decoder *net = s->net;
     int total = s->total, wide = net->n_heads * net->d_head, qkv = wide + 2 * net->n_kv_heads * net->d_head;
     Rows rows;
-    for (int t; (t = take(team)) < total;) turn_of(net, s->positions[t], w->turns + (size_t)t * net->d_head);
-    meet(team);
+    for (int t; (t = take(me, total)) >= 0;) turn_of(net, s->positions[t], w->turns + (size_t)t * net->d_head);
     for (int i = 0; i < net->n_layers; i++) {
         const Layer *layer = net->layers + i;
         size_t at = (size_t)i * s->layer_bytes;
         Pages pages = {(char *)s->keys + at, (char *)s->values + at, s->is_bfloat16, s->page_size, net->n_kv_heads, net->d_head};
-        norm_phase(team, net, s->x, layer->attention_norm, &rows, w->bytes, total);
-        product_phase(team, layer->qkv, 3, KEEP, &rows, w->qkv, qkv);
-        place_phase(team, w, &pages);
-        attention_phase(team, thread, w, &pages, layer->window);
+        rows = rows_phase(me, w, s->x, net->d_model, layer->attention_norm, total);
+        product_phase(me, w, layer->qkv, 3, KEEP, &rows, w->qkv, qkv);
+        place_phase(me, w, &pages);
+        attention_phase(me, w, &pages, layer->window);
         if (i == net->n_layers - 1 && s->wanted) {
-            if (thread == 0) narrow(w);
+            for (int task; (task = take(me, 1)) >= 0;) narrow(w);
             total = s->wanted_count;
-            meet(team);
         }
-        quantize_phase(team, w->mixed, wide, &rows, w->bytes, total);
-        product_phase(team, &layer->o, 1, ADD, &rows, s->x, net->d_model);
-        norm_phase(team, net, s->x, layer->mlp_norm, &rows, w->bytes, total);
-        product_phase(team, layer->gate_up, 2, GATE, &rows, w->hidden, net->d_ff);
-        quantize_phase(team, w->hidden, net->d_ff, &rows, w->bytes, total);
-        product_phase(team, &layer->down, 1, ADD, &rows, s->x, net->d_model);
+        rows = rows_phase(me, w, w->mixed, wide, NULL, total);
+        product_phase(me, w, &layer->o, 1, ADD, &rows, s->x, net->d_model);
+        rows = rows_phase(me, w, s->x, net->d_model, layer->mlp_norm, total);
+        product_phase(me, w, layer->gate_up, 2, GATE, &rows, w->hidden, net->d_ff);
+        rows = rows_phase(me, w, w->hidden, net->d_ff, NULL, total);
+        product_phase(me, w, &layer->down, 1, ADD, &rows, s->x, net->d_model);
     }
-    norm_phase(team, net, s->x, net->norm, &rows, w->bytes, total);
-    product_phase(team, &net->head, 1, KEEP, &rows, s->logits, net->head.outputs);
+    rows = rows_phase(me, w, s->x, net->d_model, net->norm, total);
+    product_phase(me, w, &net->head, 1, KEEP, &rows, s->logits, net->head.outputs);
 }
-
-INLINE size_t padded(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 // Runs one step; not zero where memory ran out.
 EXPORT int kun_step(const Step *s) {
@@ -207,16 +183,17 @@ EXPORT int kun_step(const Step *s) {
     size_t turns = padded(total * d * 4), mixed = padded(total * (size_t)wide * 4);
     size_t qkv = padded(total * (size_t)(net->n_heads + 2 * net->n_kv_heads) * d * 4);
     size_t hidden = padded(total * (size_t)widest * 4), room = padded(room_bytes(group, net->d_head));
-    size_t bytes = padded(rows_bytes(total, (size_t)(widest + GROUP - 1) / GROUP));
-    char *memory = aligned_alloc(64, turns + qkv + mixed + hidden + bytes + room * MAX_THREADS);
+    size_t groups = (size_t)(widest + GROUP - 1) / GROUP, bytes = padded(rows_bytes(total, groups));
+    size_t threads = MAX_THREADS, panels = padded(pair_bytes(s->total, groups));
+    char *memory = borrow(turns + qkv + mixed + hidden + bytes + (room + panels) * threads);
     if (!memory) return 1;
-    Work work = {.step = s, .room = room};
+    Work work = {.step = s, .room = room, .panel_room = panels};
     work.turns = (float *)memory, work.qkv = (float *)(memory + turns), work.mixed = (float *)(memory + turns + qkv);
     work.hidden = (float *)(memory + turns + qkv + mixed), work.bytes = memory + turns + qkv + mixed + hidden;
-    work.rooms = work.bytes + bytes;
+    work.rooms = work.bytes + bytes, work.panels = work.rooms + room * threads;
     for (int r = 0; r < s->rows; r++)
         work.tasks += (s->row_starts[r + 1] - s->row_starts[r] + QUERIES - 1) / QUERIES * net->n_kv_heads;
     run(step_region, &work);
-    free(memory);
+    give_back(memory);
     return 0;
 }

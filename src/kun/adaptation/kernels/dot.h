@@ -13,6 +13,7 @@ INLINE int scale_count(int kind) { return kind == INT4 ? 2 * PANEL : PANEL; }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define INSTRUCTIONS "AVX-512 VNNI"
+#define WIDE_PRODUCTS
 typedef struct { __m512i step[8]; } Codes;
 
 INLINE Codes unpack(int kind, const uint8_t *p) {

@@ -22,7 +22,7 @@ typedef struct {
     int rows, groups;
 } Rows;
 
-enum { ROW_BLOCK = 12, ROWS_IN_CACHE = 8 * ROW_BLOCK };
+enum { ROW_BLOCK = 12, ROWS_IN_CACHE = 8 * ROW_BLOCK, GROUPS_OF_TASK = 32 };
 
 // How many of the rows that are left go through together.
 INLINE int block_size(int left) {
@@ -62,21 +62,58 @@ INLINE void quantize_group(const float *x, int8_t *bytes, float *scale, float *s
     *start = -8 * total;
 }
 
-// Puts row `row`, `inputs` floats, into its block.
-static void quantize_row(const Rows *rows, int row, const float *x, int inputs) {
-    int first = row - row % ROW_BLOCK;
-    int size = block_size(rows->rows - first);
-    while (first + size <= row) first += size, size = block_size(rows->rows - first);
-    for (int g = 0; g < rows->groups; g++) {
-        size_t at = (size_t)first * rows->groups + (size_t)g * size + (size_t)(row - first);
-        float padded[GROUP];
-        const float *from = x + g * GROUP;
-        if ((g + 1) * GROUP > inputs) {
-            memset(padded, 0, sizeof padded);
-            memcpy(padded, from, sizeof(float) * (size_t)(inputs - g * GROUP));
-            from = padded;
+// What is put in 8 bits: x [rows, width], after its RMS norm where that has weights.
+typedef struct {
+    const float *x;
+    int width;
+    const float *norm;  // [width], or NULL
+    float eps;
+} Source;
+
+INLINE float norm_scale(const float *x, int n, float eps) {
+    Floats squares = splat(0);
+    int i = 0;
+    for (; i + 16 <= n; i += 16) squares = fma16(load(x + i), load(x + i), squares);
+    float total = sum(squares);
+    for (; i < n; i++) total += x[i] * x[i];
+    return 1.0f / sqrtf(total / (float)n + eps);
+}
+
+INLINE void read_group(const Source *s, const float *row, float scale, int g, float *out) {
+    int at = g * GROUP, count = s->width - at < GROUP ? s->width - at : GROUP;
+    if (count < GROUP) {
+        memset(out, 0, sizeof(float) * GROUP);
+        for (int i = 0; i < count; i++) out[i] = s->norm ? row[at + i] * scale * s->norm[at + i] : row[at + i];
+    } else
+        for (int i = 0; i < GROUP; i += 16) {
+            Floats x = load(row + at + i);
+            if (s->norm) x = x * splat(scale) * load(s->norm + at + i);
+            store(out + i, x);
         }
-        quantize_group(from, rows->bytes + at * GROUP, rows->scale + at, rows->shift + at, rows->start + at);
+}
+
+// A task is a block of rows, whose scales share cache lines; few rows are cut along their length as well.
+INLINE int groups_of_task(const Rows *rows) { return rows->rows < 2 * ROW_BLOCK ? GROUPS_OF_TASK : rows->groups; }
+
+static int quantizing_tasks(const Rows *rows) {
+    int blocks = 0, cut = groups_of_task(rows);
+    for (int first = 0; first < rows->rows; first += block_size(rows->rows - first)) blocks++;
+    return blocks * ((rows->groups + cut - 1) / cut);
+}
+
+static void quantize_task(const Rows *rows, int task, const Source *source) {
+    int cut = groups_of_task(rows), cuts = (rows->groups + cut - 1) / cut, first = 0;
+    for (int block = task / cuts; block; block--) first += block_size(rows->rows - first);
+    int n = block_size(rows->rows - first), from = task % cuts * cut;
+    int to = from + cut < rows->groups ? from + cut : rows->groups;
+    for (int r = 0; r < n; r++) {
+        const float *row = source->x + (size_t)(first + r) * source->width;
+        float scale = source->norm ? norm_scale(row, source->width, source->eps) : 1.0f, values[GROUP];
+        for (int g = from; g < to; g++) {
+            size_t at = (size_t)first * rows->groups + (size_t)g * n + r;
+            read_group(source, row, scale, g, values);
+            quantize_group(values, rows->bytes + at * GROUP, rows->scale + at, rows->shift + at, rows->start + at);
+        }
     }
 }
 
@@ -144,73 +181,120 @@ typedef struct {
     size_t stride;
 } Product;
 
-static void panel_of_rows(const Product *p, const Matrix *m, int panel, size_t column, int first, int last) {
-    int width = m->outputs - panel * PANEL < PANEL ? m->outputs - panel * PANEL : PANEL;
-    for (int n; first < last; first += n) {
-        Floats y[ROW_BLOCK], up[ROW_BLOCK];
-        n = block_size(p->rows->rows - first);
-        outputs_of(m, panel, p->rows, first, n, y);
-        if (p->then == GATE) outputs_of(m + 1, panel, p->rows, first, n, up);
-        for (int r = 0; r < n; r++) {
-            float *to = p->out + (size_t)(first + r) * p->stride + column;
-            float lanes[PANEL];
-            if (p->then == GATE) y[r] = silu16(y[r]) * up[r];
-            if (width == PANEL) {
-                if (p->then == ADD) y[r] += load(to);
-                store(to, y[r]);
-                continue;
-            }
-            store(lanes, y[r]);
-            for (int i = 0; i < width; i++) to[i] = p->then == ADD ? to[i] + lanes[i] : lanes[i];
+// Sixteen outputs of `n` rows to their place.
+INLINE void put(const Product *p, size_t column, int width, int first, int n, const Floats *y) {
+#pragma GCC unroll 12
+    for (int r = 0; r < n; r++) {
+        float *to = p->out + (size_t)(first + r) * p->stride + column;
+        float lanes[PANEL];
+        if (width == PANEL) {
+            Floats whole = y[r];
+            if (p->then == ADD) whole += load(to);
+            store(to, whole);
+            continue;
         }
+        store(lanes, y[r]);
+        for (int i = 0; i < width; i++) to[i] = p->then == ADD ? to[i] + lanes[i] : lanes[i];
     }
 }
 
-// Runs on every thread of a team, up to and without the meeting at its end.
-static void multiply(Team *team, const Product *p) {
+// One panel of a product: its matrix, its place there, and its first column in the output.
+typedef struct {
+    const Matrix *matrix;
+    int panel, width;
+    size_t column;
+} Panel;
+
+static Panel panel_at(const Product *p, int panel) {
+    Panel found = {p->matrices, panel, PANEL, 0};
+    for (; found.panel >= panels_of(found.matrix); found.matrix++) {
+        found.panel -= panels_of(found.matrix), found.column += (size_t)found.matrix->outputs;
+    }
+    int left = found.matrix->outputs - found.panel * PANEL;
+    if (left < PANEL) found.width = left;
+    found.column += (size_t)found.panel * PANEL;
+    return found;
+}
+
+static void panel_of_rows(const Product *p, const Panel *panel, int first, int last) {
+    for (int n; first < last; first += n) {
+        Floats y[ROW_BLOCK], up[ROW_BLOCK];
+        n = block_size(p->rows->rows - first);
+        outputs_of(panel->matrix, panel->panel, p->rows, first, n, y);
+        if (p->then == GATE) {
+            outputs_of(panel->matrix + 1, panel->panel, p->rows, first, n, up);
+            for (int r = 0; r < n; r++) y[r] = silu16(y[r]) * up[r];
+        }
+        put(p, panel->column, panel->width, first, n, y);
+    }
+}
+
+#if defined(WIDE_PRODUCTS)
+#include "pairs.h"
+#else
+enum { PAIRED_ROWS = 1 << 30 };
+static size_t pair_bytes(int rows, size_t groups) { (void)rows, (void)groups; return 0; }
+static void pair_of_rows(const Product *p, const Panel *a, const Panel *b, int first, int last, char *scratch) {
+    (void)scratch;
+    panel_of_rows(p, a, first, last);
+    if (p->then != GATE) panel_of_rows(p, b, first, last);
+}
+#endif
+
+// Runs on every thread of a team. `scratch` holds `pair_bytes`.
+static void multiply(Member *me, const Product *p, char *scratch) {
     int panels = 0, count = p->then == GATE ? 1 : p->count, rows = p->rows->rows;
     for (int i = 0; i < count; i++) panels += panels_of(p->matrices + i);
-    int shares = panels / (8 * team->threads);
-    int chunk = shares < 1 ? 1 : shares > 16 ? 16 : shares;
+    int shares = panels / (8 * me->threads), most = rows < PAIRED_ROWS ? 16 : 8;
+    int chunk = shares < 1 ? 1 : shares > most ? most : shares;
+    if (rows >= PAIRED_ROWS && p->then != GATE) chunk += chunk & 1;
     int chunks = (panels + chunk - 1) / chunk, parts = (rows + ROWS_IN_CACHE - 1) / ROWS_IN_CACHE;
-    for (int task; (task = take(team)) < chunks * parts;) {
+    for (int task; (task = take(me, chunks * parts)) >= 0;) {
         int first = task / chunks * ROWS_IN_CACHE;
         int last = first + ROWS_IN_CACHE < rows ? first + ROWS_IN_CACHE : rows;
         int end = (task % chunks + 1) * chunk < panels ? (task % chunks + 1) * chunk : panels;
-        for (int panel = task % chunks * chunk; panel < end; panel++) {
-            const Matrix *m = p->matrices;
-            int local = panel;
-            size_t column = 0;
-            for (; local >= panels_of(m); m++) local -= panels_of(m), column += (size_t)m->outputs;
-            panel_of_rows(p, m, local, column + (size_t)local * PANEL, first, last);
+        for (int at = task % chunks * chunk; at < end; at++) {
+            Panel a = panel_at(p, at), b = a;
+            if (p->then == GATE) b.matrix++;
+            else if (at + 1 < end) b = panel_at(p, at + 1);
+            int alone = (p->then != GATE && at + 1 == end) || a.matrix->kind != b.matrix->kind;
+            if (rows < PAIRED_ROWS || alone) panel_of_rows(p, &a, first, last);
+            else {
+                pair_of_rows(p, &a, &b, first, last, scratch);
+                at += p->then != GATE;
+            }
         }
     }
 }
 
 typedef struct {
     const Matrix *matrix;
-    const float *x;
-    float *out;
+    Source source;
     Rows rows;
+    float *out;
+    char *panels;
+    size_t panel_room;  // of one thread
 } Linear;
 
-static void linear_region(Team *team, int thread, void *argument) {
-    (void)thread;
-    Linear *l = argument;
-    for (int row; (row = take(team)) < l->rows.rows;)
-        quantize_row(&l->rows, row, l->x + (size_t)row * l->matrix->inputs, l->matrix->inputs);
-    meet(team);
+static void linear_region(Member *me, void *argument) {
+    const Linear *l = argument;
+    for (int t, tasks = quantizing_tasks(&l->rows); (t = take(me, tasks)) >= 0;) quantize_task(&l->rows, t, &l->source);
     Product product = {l->matrix, 1, KEEP, &l->rows, l->out, (size_t)l->matrix->outputs};
-    multiply(team, &product);
+    multiply(me, &product, l->panels + l->panel_room * (size_t)me->thread);
 }
+
+INLINE size_t padded(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 // x [rows, inputs] float32 -> out [rows, outputs] float32. Not zero where memory ran out.
 EXPORT int kun_linear(const Matrix *matrix, const float *x, int rows, float *out) {
-    char *memory = aligned_alloc(64, (rows_bytes((size_t)rows, (size_t)matrix->groups) + 63) & ~(size_t)63);
+    size_t bytes = padded(rows_bytes((size_t)rows, (size_t)matrix->groups));
+    size_t panels = padded(pair_bytes(rows, (size_t)matrix->groups));
+    char *memory = borrow(bytes + panels * MAX_THREADS);
     if (!memory) return 1;
-    Linear linear = {matrix, x, out, rows_in(memory, rows, matrix->groups)};
+    Source source = {x, matrix->inputs, NULL, 0};
+    Linear linear = {matrix, source, rows_in(memory, rows, matrix->groups), out, memory + bytes, panels};
     run(linear_region, &linear);
-    free(memory);
+    give_back(memory);
     return 0;
 }
 

@@ -108,11 +108,10 @@ static void pack_group(const Packing *p, int row, int g) {
     }
 }
 
-static void pack_region(Team *team, int thread, void *argument) {
-    (void)thread;
+static void pack_region(Member *me, void *argument) {
     const Packing *p = argument;
     int panels = (p->outputs + PANEL - 1) / PANEL;
-    for (int panel; (panel = take(team)) < panels;)
+    for (int panel; (panel = take(me, panels)) >= 0;)
         for (int g = 0; g < p->groups; g++)
             for (int lane = 0; lane < PANEL; lane++) pack_group(p, panel * PANEL + lane, g);
 }

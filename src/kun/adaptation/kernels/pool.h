@@ -1,7 +1,10 @@
-// A small pool of threads. A region runs one function on all of them; inside it they take tasks and wait for each other.
+// A small pool of threads. A region runs one function on all of them, a row of phases; each phase is a loop over tasks.
+//
+// A phase is over when all its tasks are done, not when all threads have come: one that the system keeps from running
+// is not waited for, unless it sits on a task, and skips what went on without it. Whoever waits for long lets go of its
+// processor, so that the system can run the other there.
 #pragma once
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,68 +21,105 @@
 #define RELAX() ((void)0)
 #endif
 
-enum { MAX_THREADS = 64, SPINS_BEFORE_YIELD = 2000, SPINS_BEFORE_SLEEP = 4000 };
+enum { MAX_THREADS = 64, SPINS_BEFORE_SLEEP = 2000, KEPT_BYTES = 64 << 20, OPEN = 1 << 30 };
 
-// The threads of one region: `next` is the next task of the current phase.
+// What the threads of one region share: the number of the current phase and of its next task, in one word.
 typedef struct {
-    _Atomic int arrived, phase;
-    char apart[64];
-    _Atomic int next;
-    int threads;
+    _Atomic uint64_t place;  // phase << 32 | task
+    _Atomic int done;        // tasks of this phase
 } Team;
 
-typedef void (*Region)(Team *team, int thread, void *argument);
+// One thread in a region. Between phases all threads run the same code, and none of it may write what others read.
+typedef struct {
+    Team *team;
+    uint32_t phase;
+    int thread, threads, taken;
+} Member;
 
-// Tasks are handed out one by one, so that a thread that the system interrupts does not hold up the others.
-INLINE int take(Team *team) { return atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed); }
-
-// The end of a phase: all that any thread wrote before is seen by all after.
-static void meet(Team *team) {
-    int phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == team->threads - 1) {
-        atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->next, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
-        return;
-    }
-    for (int spins = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; spins++) {
-        if (spins < SPINS_BEFORE_YIELD) RELAX();
-        else sched_yield();
-    }
-}
+typedef void (*Region)(Member *me, void *argument);
 
 static struct {
     pthread_mutex_t owner;  // held by the caller whose region runs
-    pthread_mutex_t sleep;  // guards the condition
-    pthread_cond_t wake;
-    _Atomic unsigned epoch;
-    _Atomic int sleeping, working;
+    pthread_mutex_t sleep;  // guards the conditions
+    pthread_cond_t wake, moved;
+    _Atomic unsigned epoch;  // of the latest region
+    _Atomic int idle, waiting;
+    _Atomic int inside;  // OPEN while threads may still come into the region, plus how many are in it
     int threads;  // the caller included; 0: not started
     Region region;
     Team *team;
     void *argument;
-} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} pool = {
+    .owner = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER,
+    .wake = PTHREAD_COND_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER,
+};
 
-static unsigned await_epoch(unsigned seen) {
-    for (int spins = 0; spins < SPINS_BEFORE_SLEEP; spins++) {
-        if (atomic_load_explicit(&pool.epoch, memory_order_acquire) != seen) return atomic_load(&pool.epoch);
-        RELAX();
-    }
+// Waits until `going` is false: spins for some tens of microseconds, then sleeps, counted in `sleepers`.
+#define WAIT_WHILE(going, condition, sleepers)                                          \
+    do {                                                                                \
+        int spins = 0;                                                                  \
+        while ((going) && spins++ < SPINS_BEFORE_SLEEP) RELAX();                        \
+        if (!(going)) break;                                                            \
+        pthread_mutex_lock(&pool.sleep);                                                \
+        atomic_fetch_add(sleepers, 1);                                                  \
+        while (going) pthread_cond_wait(condition, &pool.sleep);                        \
+        atomic_fetch_sub(sleepers, 1);                                                  \
+        pthread_mutex_unlock(&pool.sleep);                                              \
+    } while (0)
+
+// After a change that sleepers wait for; both sides are sequentially consistent, so that none is missed.
+static void rouse(pthread_cond_t *condition, _Atomic int *sleepers) {
+    if (!atomic_load(sleepers)) return;
     pthread_mutex_lock(&pool.sleep);
-    atomic_fetch_add(&pool.sleeping, 1);
-    while (atomic_load(&pool.epoch) == seen) pthread_cond_wait(&pool.wake, &pool.sleep);
-    atomic_fetch_sub(&pool.sleeping, 1);
+    pthread_cond_broadcast(condition);
     pthread_mutex_unlock(&pool.sleep);
-    return atomic_load(&pool.epoch);
+}
+
+INLINE uint32_t phase_of(uint64_t place) { return (uint32_t)(place >> 32); }
+
+// Reports the tasks that this thread has done; all that any thread wrote in the phase is seen by all after it.
+static void end_phase(Member *me, int tasks) {
+    Team *team = me->team;
+    if (me->taken && atomic_fetch_add(&team->done, me->taken) + me->taken == tasks) {
+        atomic_store(&team->done, 0);
+        atomic_store(&team->place, (uint64_t)(me->phase + 1) << 32);
+        rouse(&pool.moved, &pool.waiting);
+    } else WAIT_WHILE(phase_of(atomic_load(&team->place)) == me->phase, &pool.moved, &pool.waiting);
+    me->taken = 0;
+    me->phase++;
+}
+
+// The next task of the phase, or -1 when all are done. Every thread must ask until it is told so, for the same number.
+static inline int take(Member *me, int tasks) {
+    if (tasks <= 0) return -1;
+    uint64_t place = atomic_load(&me->team->place);
+    while (phase_of(place) == me->phase && (int)(uint32_t)place < tasks)
+        if (atomic_compare_exchange_weak(&me->team->place, &place, place + 1)) {
+            me->taken++;
+            return (int)(uint32_t)place;
+        }
+    end_phase(me, tasks);
+    return -1;
+}
+
+static int come_in(void) {
+    int inside = atomic_load(&pool.inside);
+    while (inside & OPEN)
+        if (atomic_compare_exchange_weak(&pool.inside, &inside, inside + 1)) return 1;
+    return 0;
 }
 
 static void *work(void *argument) {
     int thread = (int)(intptr_t)argument;
-    unsigned epoch = 0;
-    for (;;) {
-        epoch = await_epoch(epoch);
-        pool.region(pool.team, thread, pool.argument);
-        atomic_fetch_sub_explicit(&pool.working, 1, memory_order_release);
+    for (unsigned seen = 0;;) {
+        WAIT_WHILE(atomic_load(&pool.epoch) == seen, &pool.wake, &pool.idle);
+        int in = come_in();
+        seen = atomic_load(&pool.epoch);
+        if (!in) continue;
+        Member me = {.team = pool.team, .thread = thread, .threads = pool.threads};
+        pool.region(&me, pool.argument);
+        atomic_fetch_sub(&pool.inside, 1);
+        rouse(&pool.moved, &pool.waiting);
     }
     return NULL;
 }
@@ -89,9 +129,11 @@ static void after_fork(void) {
     pthread_mutex_init(&pool.owner, NULL);
     pthread_mutex_init(&pool.sleep, NULL);
     pthread_cond_init(&pool.wake, NULL);
+    pthread_cond_init(&pool.moved, NULL);
     atomic_store(&pool.epoch, 0);
-    atomic_store(&pool.sleeping, 0);
-    atomic_store(&pool.working, 0);
+    atomic_store(&pool.idle, 0);
+    atomic_store(&pool.waiting, 0);
+    atomic_store(&pool.inside, 0);
     pool.threads = 0;
 }
 
@@ -115,25 +157,40 @@ EXPORT void kun_threads(int threads) {
 
 // Runs a region on all threads, or on this one alone where another caller has the pool.
 static void run(Region region, void *argument) {
-    Team team = {.threads = 1};
+    Team team = {0};
+    Member me = {.team = &team, .threads = 1};
     if (pthread_mutex_trylock(&pool.owner)) {
-        region(&team, 0, argument);
+        region(&me, argument);
         return;
     }
     if (!pool.threads) start();
-    team.threads = pool.threads;
+    me.threads = pool.threads;
     pool.region = region, pool.team = &team, pool.argument = argument;
-    atomic_store(&pool.working, pool.threads - 1);
+    atomic_store(&pool.inside, OPEN);
     atomic_fetch_add(&pool.epoch, 1);
-    if (atomic_load(&pool.sleeping)) {
-        pthread_mutex_lock(&pool.sleep);
-        pthread_cond_broadcast(&pool.wake);
-        pthread_mutex_unlock(&pool.sleep);
-    }
-    region(&team, 0, argument);
-    for (int spins = 0; atomic_load_explicit(&pool.working, memory_order_acquire); spins++) {
-        if (spins < SPINS_BEFORE_YIELD) RELAX();
-        else sched_yield();
-    }
+    rouse(&pool.wake, &pool.idle);
+    region(&me, argument);
+    atomic_fetch_sub(&pool.inside, OPEN);
+    WAIT_WHILE(atomic_load(&pool.inside), &pool.moved, &pool.waiting);
     pthread_mutex_unlock(&pool.owner);
+}
+
+// Memory that one call after the other works in: asked for anew each time, its pages would be cleared each time.
+typedef struct { size_t bytes; char apart[56]; } Kept;
+static _Atomic(Kept *) kept;
+
+static void *borrow(size_t bytes) {
+    Kept *memory = atomic_exchange(&kept, NULL);
+    if (memory && memory->bytes >= bytes) return memory + 1;
+    free(memory);
+    bytes = (bytes + 63) & ~(size_t)63;
+    memory = aligned_alloc(64, sizeof(Kept) + bytes);
+    if (!memory) return NULL;
+    memory->bytes = bytes;
+    return memory + 1;
+}
+
+static void give_back(void *memory) {
+    Kept *given = (Kept *)memory - 1;
+    free(given->bytes > KEPT_BYTES ? given : atomic_exchange(&kept, given));
 }

@@ -25,7 +25,11 @@ INLINE Floats fma16(Floats a, Floats b, Floats c) {
 #endif
 }
 
+// Lanes are added in halves, whatever the processor.
 INLINE float sum(Floats x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
     float lanes[16];
     store(lanes, x);
     for (int width = 8; width; width /= 2)
@@ -34,6 +38,9 @@ INLINE float sum(Floats x) {
 }
 
 INLINE float largest(Floats x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)x);
+#endif
     float lanes[16];
     store(lanes, x);
     for (int width = 8; width; width /= 2)
