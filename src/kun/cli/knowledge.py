@@ -70,7 +70,8 @@ def add(
 ) -> None:
     """Add files or folders.
 
-    The knowledge base is made where there is none of that name. What is unchanged is skipped, what changed is replaced, what vanished from a folder is removed.
+    The knowledge base is made where there is none of that name. What is unchanged is skipped, what changed is
+    replaced, what vanished from a folder is removed.
     Text, Markdown, HTML, PDF, Word, slides, sheets, CSV, JSON and source code are read.
 
     \b
