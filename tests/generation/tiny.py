@@ -34,12 +34,27 @@ def reference(kind: str = "llama", positions: int = 256) -> Any:
         config = transformers.GPT2Config(
             n_embd=32, n_layer=2, n_head=4, n_positions=positions, initializer_range=0.3, **sizes
         )
+    elif kind == "t5":
+        config = transformers.T5Config(
+            d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=259,
+            pad_token_id=259, initializer_factor=3.0, **sizes,
+        )  # fmt: skip
+    elif kind == "marian":
+        config = transformers.MarianConfig(
+            d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=64, decoder_ffn_dim=64,
+            encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=positions,
+            activation_function="relu", decoder_start_token_id=259, pad_token_id=259, init_std=0.3,
+            forced_eos_token_id=None, **sizes,
+        )  # fmt: skip
     else:
         config = transformers.LlamaConfig(
             hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=2, max_position_embeddings=positions, initializer_range=0.3, **sizes,
         )  # fmt: skip
-    return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    auto = (
+        transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    )
+    return auto.from_config(config, attn_implementation="eager" if kind == "t5" else "sdpa").eval()
 
 
 def language_model(kind: str = "llama", positions: int = 256, **changes: Any) -> LanguageModel:

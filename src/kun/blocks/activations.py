@@ -14,5 +14,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "relu": F.relu,
     "silu": F.silu,
+    "swish": F.silu,
 }
 """GELU: Hendrycks and Gimpel, arXiv:1606.08415, exact and in its tanh approximation."""

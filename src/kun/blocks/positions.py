@@ -1,4 +1,4 @@
-"""Rotary positions and their published ways to a longer context.
+"""Sinusoids; rotary positions and their published ways to a longer context.
 
 Rotary embedding: Su et al., "RoFormer", arXiv:2104.09864. Scalings: linear (Chen et al., arXiv:2306.15595),
 dynamic NTK (bloc97 and emozilla, 2023), YaRN (Peng et al., arXiv:2309.00071), Llama 3.1 (arXiv:2407.21783).
@@ -61,6 +61,17 @@ class Rotary(nn.Module):
         angles = positions[..., None].float() * self.frequencies(length, positions.device)
         angles = torch.cat((angles, angles), dim=-1)
         return (angles.cos() * self.scale).to(dtype), (angles.sin() * self.scale).to(dtype)
+
+
+def sinusoids(positions: Tensor, d_model: int) -> Tensor:
+    """Sines and cosines [..., d_model] of integer positions: Vaswani et al., arXiv:1706.03762.
+
+    Wavelengths grow from 2π to 10000 · 2π. The sines fill the first half and the cosines the second, as in
+    Marian's checkpoints, where the paper lets them alternate; a network cannot tell but by its weights.
+    """
+    steps = torch.arange(0, d_model, 2, dtype=torch.float64, device=positions.device) / d_model
+    angles = positions[..., None].double() / 10000.0**steps
+    return torch.cat((angles.sin(), angles[..., : d_model // 2].cos()), dim=-1).float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -31,10 +31,16 @@ FAMILIES: dict[str, str] = {
     "qwen2": "kun.families.llama:FAMILY",
     "gpt2": "kun.families.gpt:FAMILY",
     "bert": "kun.families.bert:FAMILY",
+    "marian": "kun.families.transformer:FAMILY",
+    "t5": "kun.families.t5:FAMILY",
 }
 """Where the `Family` for each `model_type` is found."""
 
-KINDS: dict[str, Kind] = {"bert": "encoder"}
+KINDS: dict[str, Kind] = {
+    "bert": "encoder",
+    "marian": "encoder-decoder",
+    "t5": "encoder-decoder",
+}
 """The kind of each `model_type` that is no decoder, told without loading its family."""
 
 

@@ -35,15 +35,19 @@ class Context:
         cache: CacheStep | None,
         wanted: Tensor | None,
         *,
-        longest: int,
+        longest: int | None = None,
         windows: Iterable[int | None] = (None,),
     ) -> "Context":
-        """The context for embedded tokens x [b, t, d_model]; BadInput for a position of `longest` or more."""
+        """The context for embedded tokens x [b, t, d_model].
+
+        BadInput for a position of `longest` or more, where the positions of the network have an end.
+        """
         if cache is not None:
             if x.shape[:2] != (1, cache.total):
                 raise BadInput(f"The step has {cache.total} tokens, the input shape {list(x.shape[:2])}.")
-            check_positions(cache.positions if positions is None else positions, longest)
-            return cls(cache.positions if positions is None else positions, cache, {}, wanted)
+            positions = cache.positions if positions is None else positions
+            check_positions(positions, longest)
+            return cls(positions, cache, {}, wanted)
         mask = check_mask(attention_mask, x.shape[:2])
         length, device = x.shape[1], x.device
         positions = positions_of(mask, length, device) if positions is None else positions

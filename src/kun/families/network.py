@@ -25,6 +25,13 @@ class EncoderOutput(NamedTuple):
     pooler_output: Tensor | None
 
 
+class Seq2SeqOutput(NamedTuple):
+    """`logits` of the decoder's tokens as DecoderOutput's; the encoder's states [b, s, d_model], None over a cache."""
+
+    logits: Tensor
+    encoder_last_hidden_state: Tensor | None
+
+
 @dataclass(frozen=True)
 class Names:
     """A two-way map of tensor names: `pairs` of (ours, theirs), replaced where they stand as whole parts."""
@@ -55,9 +62,11 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
         raise BadInput(f"Token id {wrong} is outside the vocabulary of {vocab_size}.")
 
 
-def check_positions(positions: Tensor, limit: int) -> None:
-    """BadInput where a position lies beyond the `limit` that the network knows."""
-    if positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < limit:
+def check_positions(positions: Tensor, limit: int | None) -> None:
+    """BadInput where a position lies beyond the `limit` that the network knows, if it has one."""
+    if limit is None or not positions.numel():
+        return
+    if not 0 <= int(positions.min()) <= int(positions.max()) < limit:
         raise BadInput(f"Position {int(positions.max())} is beyond the {limit} positions of this network.")
 
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from kun.errors import BadInput, Busy, UnsupportedFormat
-from kun.families import Family
+from kun.families import Family, family_of
 from kun.generation.constraint import Constrainer
 from kun.generation.engine import Engine
 from kun.generation.options import Messages, Prompt, SamplingOptions, make_options
@@ -56,8 +56,10 @@ class LanguageModel:
         reuse: bool = True,
     ) -> None:
         self.net, self.tokenizer, self.config, self.template = net, tokenizer, config, template
-        self.name, self.family, self.checkpoint = name, family, checkpoint
+        self.name, self.checkpoint = name, checkpoint
+        self.family = family or family_of({"model_type": config.model_type})
         self.generation_config = dict(generation_config or {})
+        self._advice = _advice(self.family, self.generation_config)
         self._max_batch = max_batch or settings().max_batch
         self._max_queue = max_queue or settings().max_queue
         self._step_tokens, self._reuse = step_tokens, reuse
@@ -150,7 +152,7 @@ class LanguageModel:
 
         Raises `BadInput`, `ContextOverflow`, and `Busy` when the queue is full.
         """
-        options = (options or SamplingOptions()).filled(self.generation_config)
+        options = (options or SamplingOptions()).filled(self._advice)
         use = tool_use(tools, tool_choice)
         if use is not None and options.constrained:
             raise BadInput("Tools and a schema, regex or grammar cannot be asked for at once: choose one.")
@@ -303,6 +305,13 @@ class LanguageModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _advice(family: Family, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a generation config says where a caller does not; of a text made of another the likeliest is meant."""
+    if family.kind == "encoder-decoder" and not said.get("do_sample"):
+        return {**said, "temperature": 0.0}
+    return said
 
 
 def _options(options: SamplingOptions | None, given: Mapping[str, Any]) -> SamplingOptions:

@@ -16,6 +16,7 @@ MOST_BIASES = 4096
 MOST_LOGPROBS = 100
 LONGEST_CONSTRAINT = 2**16
 _LARGEST_SEED = 2**64
+_NEVER = -1000.0
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,13 @@ class SamplingOptions:
         )
 
     def filled(self, checkpoint: Mapping[str, Any]) -> "SamplingOptions":
-        """These options with temperature and top_p from a `generation_config` where they were left out."""
+        """These options with temperature and top_p from a `generation_config` where they were left out.
+
+        Tokens that it bars get no probability, unless `logit_bias` names them.
+        """
         return replace(
             self,
+            logit_bias={**_barred(checkpoint), **self.logit_bias},
             temperature=_default(self.temperature, checkpoint.get("temperature"), 0.0, 100.0),
             top_p=_default(self.top_p, checkpoint.get("top_p"), 1e-6, 1.0),
         )
@@ -105,6 +110,13 @@ def make_options(given: Mapping[str, Any]) -> SamplingOptions:
     if unknown:
         raise BadInput(f"There is no option {unknown[0]!r}; there are {', '.join(sorted(NAMES))}.")
     return SamplingOptions(**given)
+
+
+def _barred(checkpoint: Mapping[str, Any]) -> dict[int, float]:
+    """The `suppress_tokens` of a `generation_config`, and its `bad_words_ids` of one token."""
+    words = checkpoint.get("bad_words_ids") or []
+    ids = [*(checkpoint.get("suppress_tokens") or []), *(word[0] for word in words if len(word) == 1)]
+    return dict.fromkeys(ids, _NEVER)
 
 
 def _default(given: float | None, said: Any, low: float, high: float) -> float:

@@ -1,0 +1,127 @@
+"""Encoder-decoders write through the same engine: rows with sources of their own, read once each."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import END, language_model, reference
+
+from kun.adaptation import quantize
+from kun.errors import BadInput, ContextOverflow
+from kun.generation import SamplingOptions
+
+GREEDY = SamplingOptions(max_tokens=24, temperature=0, ignore_eos=True)
+PROMPTS = ["a", "Once upon a time", "x" * 70, "Once upon a hill", "第一章 绪论", "Once upon a time"]
+KINDS = ["t5", "marian"]
+
+
+def generated(kind: str, ids: list[int], **options: object) -> torch.Tensor:
+    given_ids = torch.tensor([ids])
+    mask = torch.ones_like(given_ids)
+    return reference(kind).generate(given_ids, attention_mask=mask, pad_token_id=END, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_of_several_sources_writes_what_the_reference_writes_alone(kind: str) -> None:
+    with language_model(kind) as lm:
+        running = [lm.submit(prompt, GREEDY) for prompt in PROMPTS]
+        for prompt, one in zip(PROMPTS, running, strict=True):
+            wanted = generated(
+                kind,
+                lm.encode(prompt),
+                max_new_tokens=24,
+                min_new_tokens=24,
+                do_sample=False,
+                eos_token_id=None,
+            )
+            assert one.result()[0].token_ids == wanted[0, 1:].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sampling_draws_from_the_reference_distribution(kind: str) -> None:
+    """The log-probability of each token that was drawn is the reference's for the same beginning."""
+    with language_model(kind) as lm:
+        options = SamplingOptions(max_tokens=12, temperature=1.0, seed=4, logprobs=5, ignore_eos=True)
+        done = lm.submit("some source", options).result()[0]
+        begun = torch.tensor([[259, *done.token_ids]])
+        with torch.no_grad():
+            logits = reference(kind)(
+                torch.tensor([lm.encode("some source")]), decoder_input_ids=begun
+            ).logits[0]
+        wanted = logits.log_softmax(-1)
+        for place, one in enumerate(done.logprobs or ()):
+            assert one.logprob == pytest.approx(wanted[place, one.token_id].item(), abs=1e-3)
+            assert [token for token, _ in one.top] == wanted[place].topk(5).indices.tolist()
+
+
+def test_the_likeliest_is_the_default_of_a_text_made_of_another() -> None:
+    with language_model("t5") as lm:
+        assert lm.generate("source") == lm.generate("source") == lm.generate("source", temperature=0)
+        assert lm.generate("source", seed=1) == lm.generate("source", seed=2)
+        assert lm.generate("source", temperature=1, seed=1) != lm.generate("source", temperature=1, seed=2)
+
+
+def test_tokens_that_a_checkpoint_bars_are_never_written() -> None:
+    with language_model("marian") as lm:
+        first = lm.submit("source", GREEDY).result()[0].token_ids[0]
+    with language_model("marian", generation_config={"eos_token_id": END, "bad_words_ids": [[first]]}) as lm:
+        assert first not in lm.submit("source", GREEDY).result()[0].token_ids
+
+
+def test_several_answers_to_one_source_read_it_once() -> None:
+    with language_model("t5") as lm:
+        reads: list[int] = []
+        read = lm.engine.state.read
+        lm.engine.state.read = lambda sources: reads.append(len(sources)) or read(sources)
+        texts = lm.generate("one source", n=5, max_tokens=8, temperature=1.0, seed=2)
+        assert len(set(texts)) > 1
+        assert sum(reads) == 1
+
+
+@settings(max_examples=8)
+@given(
+    st.lists(st.tuples(st.text("ab", min_size=1, max_size=90), st.integers(1, 60)), min_size=1, max_size=7),
+    st.sampled_from(KINDS),
+)
+def test_with_few_pages_rows_give_way_and_still_write_the_same(
+    asked: list[tuple[str, int]], kind: str
+) -> None:
+    options = [SamplingOptions(max_tokens=most, temperature=0, ignore_eos=True) for _, most in asked]
+    with language_model(kind) as lm:
+        lm._n_pages = 4
+        running = [lm.submit(text, o) for (text, _), o in zip(asked, options, strict=True)]
+        got = [one.result()[0].token_ids for one in running]
+        assert lm.stats()["pages_used"] == 0
+        alone = [
+            lm.submit(text, o).result()[0].token_ids for (text, _), o in zip(asked, options, strict=True)
+        ]
+        assert got == alone
+
+
+@pytest.mark.parametrize("step_tokens", [16, 40])
+def test_sources_longer_than_a_step_are_read_one_at_a_time_to_the_same_end(step_tokens: int) -> None:
+    prompts = ["y" * 200, "short", "z" * 100]
+    with language_model("t5") as lm:
+        wanted = [lm.submit(prompt, GREEDY).result()[0].token_ids for prompt in prompts]
+    with language_model("t5", step_tokens=step_tokens) as lm:
+        running = [lm.submit(prompt, GREEDY) for prompt in prompts]
+        assert [one.result()[0].token_ids for one in running] == wanted
+
+
+def test_a_source_has_no_log_probabilities_and_one_that_is_too_long_is_refused() -> None:
+    with language_model("marian") as lm:
+        with pytest.raises(BadInput, match="as a whole"):
+            lm.prompt_logprobs("some text")
+        with pytest.raises(ContextOverflow, match="300 tokens"):
+            lm.generate("x" * 300)
+
+
+def test_in_eight_bits_it_writes_nearly_the_same() -> None:
+    options = SamplingOptions(max_tokens=1, temperature=0, logprobs=1, ignore_eos=True)
+    with language_model("t5") as lm:
+        (exact,) = lm.submit("a source", options).result()[0].logprobs or ()
+        lm.close()
+        quantize(lm.net, "int8")
+        (near,) = lm.submit("a source", options).result()[0].logprobs or ()
+        assert near.logprob == pytest.approx(exact.logprob, abs=0.2)
+        assert near.logprob != exact.logprob
