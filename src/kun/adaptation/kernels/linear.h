@@ -22,7 +22,7 @@ typedef struct {
     int rows, groups;
 } Rows;
 
-enum { ROW_BLOCK = 12, ROWS_IN_CACHE = 8 * ROW_BLOCK, GROUPS_OF_TASK = 32 };
+enum { ROW_BLOCK = 16, ROWS_IN_CACHE = 8 * ROW_BLOCK, GROUPS_OF_TASK = 32 };
 
 // How many of the rows that are left go through together.
 INLINE int block_size(int left) {
@@ -126,13 +126,13 @@ INLINE void tile(int kind, int n, const Matrix *m, int panel, const Rows *rows, 
     const uint8_t *codes = m->codes + block * code_bytes(kind);
     const uint16_t *scales = m->scales + block * scale_count(kind);
     Floats total[ROW_BLOCK];
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < n; r++) total[r] = splat(0);
     for (int g = 0; g < rows->groups; g++) {
         for (int i = 0; i < code_bytes(kind); i += 64) __builtin_prefetch(codes + 4096 + i);
         Codes c = unpack(kind, codes);
         Floats s = halves(scales), low = kind == INT4 ? halves(scales + PANEL) : splat(0);
-#pragma GCC unroll 12
+#pragma GCC unroll 16
         for (int r = 0; r < n; r++) {
             Floats product = __builtin_convertvector(dot(kind, &c, x + r * GROUP, start[r]), Floats);
             total[r] = fma16(product, s * splat(scale[r]), total[r]);
@@ -141,7 +141,7 @@ INLINE void tile(int kind, int n, const Matrix *m, int panel, const Rows *rows, 
         codes += code_bytes(kind), scales += scale_count(kind);
         x += n * GROUP, scale += n, shift += n, start += n;
     }
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < n; r++) out[r] = total[r];
 }
 
@@ -181,9 +181,13 @@ typedef struct {
     size_t stride;
 } Product;
 
+INLINE void gate(Floats *y, const Floats *up, int n) {
+    for (int r = 0; r < n; r++) y[r] = silu16(y[r]) * up[r];
+}
+
 // Sixteen outputs of `n` rows to their place.
 INLINE void put(const Product *p, size_t column, int width, int first, int n, const Floats *y) {
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < n; r++) {
         float *to = p->out + (size_t)(first + r) * p->stride + column;
         float lanes[PANEL];
@@ -223,7 +227,7 @@ static void panel_of_rows(const Product *p, const Panel *panel, int first, int l
         outputs_of(panel->matrix, panel->panel, p->rows, first, n, y);
         if (p->then == GATE) {
             outputs_of(panel->matrix + 1, panel->panel, p->rows, first, n, up);
-            for (int r = 0; r < n; r++) y[r] = silu16(y[r]) * up[r];
+            gate(y, up, n);
         }
         put(p, panel->column, panel->width, first, n, y);
     }

@@ -3,7 +3,7 @@
 #pragma once
 #include "dot.h"
 
-enum { PAIRED_ROWS = 8, PAIR_ROWS = 6 };
+enum { PAIRED_ROWS = 24, PAIR_ROWS = 6 };
 
 // One group of two panels: a byte for each weight, and scales and minima.
 typedef struct {
@@ -27,8 +27,22 @@ static void unpack_panel(const Panel *panel, int side, PairGroup *to) {
     }
 }
 
-// `n` rows at `x` and so on, of a block of `stride` rows. `times` is what `start` counts for.
-INLINE void pair_tile(int kind, int n, const PairGroup *pair, const Rows *rows, size_t at, int stride, Floats out[2][PAIR_ROWS]) {
+// Weights that come next, one group of them at a time: they are on their way from memory while this pair is at work.
+typedef struct {
+    const char *codes, *scales;
+    int code_lines, scale_lines;
+} Ahead;
+
+INLINE void fetch(Ahead *ahead) {
+    for (int i = 0; i < ahead->code_lines; i++) __builtin_prefetch(ahead->codes + 64 * i, 0, 2);
+    for (int i = 0; i < ahead->scale_lines; i++) __builtin_prefetch(ahead->scales + 64 * i, 0, 2);
+    ahead->codes += 64 * ahead->code_lines, ahead->scales += 64 * ahead->scale_lines;
+}
+
+// `n` rows, of a block of `stride` rows, from the place `at` on.
+INLINE void pair_tile(
+    int kind, int n, const PairGroup *pair, const Rows *rows, size_t at, int stride, Ahead *ahead, Floats out[2][PAIR_ROWS]
+) {
     const int8_t *x = rows->bytes + at * GROUP;
     const float *scale = rows->scale + at, *shift = rows->shift + at;
     const int32_t *start = rows->start + at;
@@ -36,6 +50,7 @@ INLINE void pair_tile(int kind, int n, const PairGroup *pair, const Rows *rows, 
 #pragma GCC unroll 6
     for (int r = 0; r < n; r++) total[0][r] = total[1][r] = splat(0);
     for (int g = 0; g < rows->groups; g++, pair++) {
+        fetch(ahead), fetch(ahead + 1);
         __m512i sums[2][PAIR_ROWS];
 #pragma GCC unroll 6
         for (int r = 0; r < n; r++) {
@@ -72,14 +87,15 @@ INLINE void pair_tile(int kind, int n, const PairGroup *pair, const Rows *rows, 
 
 #define PAIR_TILES(kind)                                                             \
     switch (n) {                                                                     \
-        case 1: pair_tile(kind, 1, pair, rows, at, stride, out); break;              \
-        case 2: pair_tile(kind, 2, pair, rows, at, stride, out); break;              \
-        case 4: pair_tile(kind, 4, pair, rows, at, stride, out); break;              \
-        default: pair_tile(kind, PAIR_ROWS, pair, rows, at, stride, out);            \
+        case 1: pair_tile(kind, 1, pair, rows, at, stride, ahead, out); break;              \
+        case 2: pair_tile(kind, 2, pair, rows, at, stride, ahead, out); break;              \
+        case 4: pair_tile(kind, 4, pair, rows, at, stride, ahead, out); break;              \
+        case 5: pair_tile(kind, 5, pair, rows, at, stride, ahead, out); break;       \
+        default: pair_tile(kind, PAIR_ROWS, pair, rows, at, stride, ahead, out);            \
     }
 
 static __attribute__((noinline)) void pair_tile_of(
-    int kind, int n, const PairGroup *pair, const Rows *rows, size_t at, int stride, Floats out[2][PAIR_ROWS]
+    int kind, int n, const PairGroup *pair, const Rows *rows, size_t at, int stride, Ahead *ahead, Floats out[2][PAIR_ROWS]
 ) {
     if (kind == INT4) PAIR_TILES(INT4)
     else if (kind == INT8) PAIR_TILES(INT8)
@@ -93,19 +109,32 @@ INLINE void add_bias(const Panel *panel, int n, Floats *y) {
     for (int r = 0; r < n; r++) y[r] += bias;
 }
 
+// The panel that lies `panels` after this one; none where the matrix ends.
+static Ahead ahead_of(const Panel *panel, int panels) {
+    const Matrix *m = panel->matrix;
+    if (panel->panel + panels >= panels_of(m)) return (Ahead){0};
+    size_t block = (size_t)(panel->panel + panels) * m->groups;
+    const char *codes = (const char *)(m->codes + block * code_bytes(m->kind));
+    const char *scales = (const char *)(m->scales + block * scale_count(m->kind));
+    return (Ahead){codes, scales, code_bytes(m->kind) / 64, m->kind == INT4 ? 1 : 0};
+}
+
 // Rows first … last of the panels a and b, of one kind. For a gate, b is that of the second matrix.
 static void pair_of_rows(const Product *p, const Panel *a, const Panel *b, int first, int last, char *scratch) {
     PairGroup *pair = (PairGroup *)scratch;
     unpack_panel(a, 0, pair), unpack_panel(b, 1, pair);
+    int next = p->then == GATE ? 1 : 2;
+    Ahead ahead[2] = {ahead_of(a, next), ahead_of(b, next)};
     while (first < last) {
-        int stride = block_size(p->rows->rows - first), step = stride == ROW_BLOCK ? PAIR_ROWS : stride == 8 ? 4 : stride;
-        for (int row = 0; row < stride; row += step) {
+        int stride = block_size(p->rows->rows - first);
+        for (int row = 0, step; row < stride; row += step) {
+            step = stride == ROW_BLOCK ? (row ? 5 : PAIR_ROWS) : stride < 4 ? stride : 4;
             Floats y[2][PAIR_ROWS];
             size_t at = (size_t)first * p->rows->groups + (size_t)row;
-            pair_tile_of(a->matrix->kind, step, pair, p->rows, at, stride, y);
+            pair_tile_of(a->matrix->kind, step, pair, p->rows, at, stride, ahead, y);
+            ahead[0] = ahead[1] = (Ahead){0};
             add_bias(a, step, y[0]), add_bias(b, step, y[1]);
-            if (p->then == GATE)
-                for (int r = 0; r < step; r++) y[0][r] = silu16(y[0][r]) * y[1][r];
+            if (p->then == GATE) gate(y[0], y[1], step);
             put(p, a->column, a->width, first + row, step, y[0]);
             if (p->then != GATE) put(p, b->column, b->width, first + row, step, y[1]);
         }
