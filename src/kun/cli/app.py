@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any, cast
 
 import typer
@@ -11,6 +10,8 @@ from typer.exceptions import TyperException
 from kun import __version__
 from kun.cli import doctor, knowledge, models, serving, talking
 from kun.errors import KunError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="kun",
@@ -39,7 +40,7 @@ def _root(
         False, "--debug", help="Show the traceback of an error (anywhere in the line)."
     ),
 ) -> None:
-    del version, debug  # --version has acted; --debug is taken out of the line by `main`
+    del version, debug  # --version has acted; --debug is taken out of the line by `run`
 
 
 app.command("quickstart")(serving.quickstart)
@@ -53,17 +54,19 @@ app.command("serve")(serving.serve)
 app.command("doctor")(doctor.doctor)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 it failed, 2 it was called wrongly, 130 interrupted."""
-    line = list(sys.argv[1:] if arguments is None else arguments)
+def run(line: list[str]) -> int:
+    """Run one command; its exit code."""
     options = line[: line.index("--")] if "--" in line else line
     debug = "--debug" in options
     if debug:
         line.remove("--debug")
-    sys.exit(_run(line, debug))
+    code = _call(line, debug)
+    if code == _INTERRUPTED:
+        _complain("Interrupted.")
+    return code
 
 
-def _run(line: list[str], debug: bool) -> int:
+def _call(line: list[str], debug: bool) -> int:
     try:
         code = app(args=line, prog_name="kun", standalone_mode=False)
         sys.stdout.flush()
@@ -76,11 +79,16 @@ def _run(line: list[str], debug: bool) -> int:
         cast(Any, error).show()  # usage, the mend and the fault, on standard error
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _complain("Interrupted.")
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         # the reader of our output left (`kun models | head -1`): nothing more to say, and not to stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if debug:
+            raise
+        named = f"{error.filename}: " if error.filename else ""
+        _complain(f"{named}{error.strerror or error}.")
         return 1
     except Exception as error:
         if debug:

@@ -1,5 +1,6 @@
 """The web app: Chat and Knowledge, in English and Chinese, beside the API in one process."""
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ def mount(app: "FastAPI", service: "Backend", api_keys: Sequence[str] = ()) -> N
     pages.on_shutdown(web.close)
     core.app.user_middleware.clear()  # nicegui's app is one a process: a second mount begins anew
     core.app.middleware_stack = None
+    # when it starts it looks at every object there is, at torch's deprecated ones too
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"nicegui\.")
     ui.run_with(
         app,
         title="Kun",
