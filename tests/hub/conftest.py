@@ -61,7 +61,7 @@ def make_gguf(tmp_path: Path, tokenizer: Tokenizer) -> GgufMaker:
             "tie_word_embeddings": architecture == "llama",
         }
         net = network(config)
-        state = type(net).to_hf_names(net.state_dict())
+        state = net.to_hf_names(net.state_dict())
         path = tmp_path / f"{name}.gguf"
         writer = gguf.GGUFWriter(path, architecture)
         writer.add_name(name)

@@ -30,13 +30,14 @@ def build(
     """The network of a checkpoint, in evaluation mode. Raises `DamagedFile`, `BadInput`."""
     wanted = _dtype(dtype)
     place = _device(device)
-    net = _empty(checkpoint)
+    net: Any = _empty(checkpoint)
     try:
-        load_state(net, checkpoint.family.network_type.from_hf_names(checkpoint.state()))
+        load_state(net, net.from_hf_names(checkpoint.state()))
     except DamagedFile as error:
         raise DamagedFile(f"{checkpoint.path}: {error}") from error
     # a no-op for what is there already, so that weights stay mapped from the disk
-    return net.to(device=place, dtype=wanted).eval()
+    built: nn.Module = net.to(device=place, dtype=wanted).eval()
+    return built
 
 
 def _empty(checkpoint: "Checkpoint") -> "nn.Module":

@@ -23,7 +23,6 @@ from kun.text.chat import ChatTemplate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from torch import nn
 
 _SENTENCE_FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
 _POOLING = "1_Pooling"
@@ -32,7 +31,7 @@ _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 def save_checkpoint(
     folder: str | Path,
-    net: "nn.Module",
+    net: Any,
     *,
     tokenizer: "Tokenizer",
     chat_template: ChatTemplate | str | None = None,
@@ -62,7 +61,7 @@ def save_checkpoint(
     family = family_of(config)
     record = _lineage(folder, lineage, origin)
     with new_folder(folder) as fresh:
-        records = write_weights(fresh, lazy_tensors(family.network_type.to_hf_names(state)), progress)
+        records = write_weights(fresh, lazy_tensors(net.to_hf_names(state)), progress)
         write_json(fresh / "config.json", config)
         write_tokenizer(fresh, tokenizer, _tokenizer_config(config, tokenizer, chat_template, origin))
         if family.kind != "encoder":
