@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import transformers
+from decoder_pairs import EAGER_ONLY, MORE_DECODERS
 from torch import nn
 
 from kun.families import family_of, load_state
@@ -59,7 +60,7 @@ def _gated(scaling: str, **changes: Any) -> dict[str, Any]:
     return sizes | changes
 
 
-DECODERS: dict[str, Any] = {
+DECODERS: dict[str, Any] = MORE_DECODERS | {
     **{f"llama-{scaling}": (llama_config, {"scaling": scaling}) for scaling in SCALINGS},
     "llama-tied": (llama_config, {"tie_word_embeddings": True}),
     "llama-biased": (llama_config, {"attention_bias": True, "mlp_bias": True}),
@@ -83,7 +84,9 @@ def reference(name: str) -> nn.Module:
         net = transformers.AutoModel.from_config(bert_config(), attn_implementation="sdpa")
     else:
         make, changes = DECODERS[name]
-        net = transformers.AutoModelForCausalLM.from_config(make(**changes), attn_implementation="sdpa")
+        config = make(**changes)
+        way = "eager" if config.model_type in EAGER_ONLY else "sdpa"
+        net = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=way)
     for parameter in net.parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter, mean=1.0, std=0.2)
@@ -97,7 +100,7 @@ def ours(theirs: nn.Module) -> nn.Module:
     with torch.device("meta"):
         net = family.network_type(family.config_type.from_hf(hf_config))
     state = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
-    load_state(net, family.network_type.from_hf_names(state))
+    load_state(net, net.from_hf_names(state))
     return net.eval()
 
 

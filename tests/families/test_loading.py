@@ -15,10 +15,6 @@ from kun.errors import BadInput, DamagedFile, KunError, UnsupportedFormat
 from kun.families import FAMILIES, family_of, load_state
 from kun.families.bert import PRESETS as BERTS
 from kun.families.bert import Bert
-from kun.families.gpt import GPT
-from kun.families.gpt import PRESETS as GPTS
-from kun.families.llama import PRESETS as LLAMAS
-from kun.families.llama import Llama
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": llama_config("yarn").to_dict(),
@@ -120,7 +116,7 @@ def test_the_older_layout_of_rotary_scaling_reads_alike() -> None:
 def test_an_unknown_architecture_names_the_nearest() -> None:
     with pytest.raises(UnsupportedFormat, match="did you mean llama"):
         family_of({"model_type": "llamas"})
-    with pytest.raises(UnsupportedFormat, match=r"known are bert, gpt2"):
+    with pytest.raises(UnsupportedFormat, match=r"known are bert, .*llama"):
         family_of({"model_type": "zzz"})
     with pytest.raises(BadInput, match="no model_type"):
         family_of({})
@@ -163,23 +159,11 @@ def test_gpt_weights_load_as_they_were_published() -> None:
     state = {n.removeprefix("transformer."): t for n, t in theirs.state_dict().items() if "lm_head" not in n}
     state["h.0.attn.bias"] = torch.ones(1, 1, 64, 64)
     state["h.0.attn.masked_bias"] = torch.tensor(-1e4)
-    load_state(ours(theirs), GPT.from_hf_names(state))
+    net = ours(theirs)
+    load_state(net, net.from_hf_names(state))
 
 
 PARAMETERS = {
-    "llama-7b": 6_738_415_616,
-    "llama-2-70b": 68_976_648_192,
-    "llama-3.1-8b": 8_030_261_248,
-    "llama-3.2-1b": 1_235_814_400,
-    "smollm2-135m": 134_515_008,
-    "smollm2-360m": 361_821_120,
-    "qwen2.5-0.5b": 494_032_768,
-    "qwen2.5-1.5b": 1_543_714_304,
-    "qwen2.5-7b": 7_615_616_512,
-    "gpt2": 124_439_808,
-    "gpt2-medium": 354_823_168,
-    "gpt2-large": 774_030_080,
-    "gpt2-xl": 1_557_611_200,
     "bert-base-uncased": 109_482_240,
     "bert-large-uncased": 335_141_888,
     "bert-base-chinese": 102_267_648,
@@ -188,15 +172,12 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("name", [*LLAMAS, *GPTS, *BERTS])
+@pytest.mark.parametrize("name", BERTS)
 def test_published_sizes_have_the_published_number_of_parameters(name: str) -> None:
-    presets, network = next(
-        (some, kind) for some, kind in ((LLAMAS, Llama), (GPTS, GPT), (BERTS, Bert)) if name in some
-    )
     with torch.device("meta"):
-        net = network(presets[name])
+        net = Bert(BERTS[name])
     assert sum(parameter.numel() for parameter in net.parameters()) == PARAMETERS[name]
-    assert type(presets[name]).from_hf(presets[name].to_hf()) == presets[name]
+    assert type(BERTS[name]).from_hf(BERTS[name].to_hf()) == BERTS[name]
 
 
 def test_asking_for_a_family_imports_no_torch_and_each_is_found(python: str) -> None:

@@ -176,7 +176,7 @@ def _fits(net: Llama) -> bool:
     linears = [module for module in net.modules() if isinstance(module, QuantizedLinear)]
     everywhere = len(linears) == 7 * len(net.layers) + 1 and isinstance(net.lm_head, QuantizedLinear)
     on_cpu = all(module.codes.device.type == "cpu" for module in linears)
-    return everywhere and on_cpu and net.config.d_head % 16 == 0
+    return everywhere and on_cpu and net.config.d_head % 16 == 0 and not net.config.query_key_norm
 
 
 def _layer(layer: Layer) -> _Layer:

@@ -29,7 +29,11 @@ class Family:
 FAMILIES: dict[str, str] = {
     "llama": "kun.families.llama:FAMILY",
     "qwen2": "kun.families.llama:FAMILY",
+    "qwen3": "kun.families.llama:FAMILY",
+    "ernie4_5": "kun.families.llama:FAMILY",
+    "openai-gpt": "kun.families.gpt:FAMILY",
     "gpt2": "kun.families.gpt:FAMILY",
+    "gpt_neo": "kun.families.gpt:FAMILY",
     "bert": "kun.families.bert:FAMILY",
     "marian": "kun.families.transformer:FAMILY",
     "t5": "kun.families.t5:FAMILY",

@@ -1,17 +1,28 @@
-"""Rotary positions in a Hugging Face config: `rope_theta` and `rope_scaling`, or newer, `rope_parameters`."""
+"""Rotary positions in Hugging Face's files: the fields of the config, and the order of the rows they turn.
+
+The fields are `rope_theta` and `rope_scaling`, or newer, `rope_parameters`. Our networks turn the pairs
+(i, i + r/2) of the first r numbers of a head; the rows of weights made for the pairs (2i, 2i + 1) are put in
+that order, which no dot product of a query and a key notices.
+"""
 
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from kun.blocks.positions import SCALINGS, RotaryConfig
 from kun.errors import UnsupportedFormat
 from kun.families.fields import Fields
 
 
-def rotary_from_hf(f: Fields, max_positions: int) -> RotaryConfig:
-    """Read either layout; BadInput names an impossible field, UnsupportedFormat a scaling that we lack."""
+def rotary_from_hf(f: Fields, max_positions: int, theta: float = 10000.0) -> RotaryConfig:
+    """Read either layout; `theta` is what it is where the file says nothing.
+
+    BadInput names an impossible field, UnsupportedFormat a scaling that we lack.
+    """
     block = "rope_parameters" if "rope_parameters" in f else "rope_scaling"
     r = Fields(f.mapping(block), f"{f.where}: {block}")
-    theta = (r if "rope_theta" in r else f).number("rope_theta", 10000.0, above=True)
+    theta = (r if "rope_theta" in r else f).number("rope_theta", theta, above=True)
     scaling = r.values.get("rope_type") or r.values.get("type") or "default"
     if scaling not in SCALINGS:
         raise UnsupportedFormat(f"{r.where}: Kun does not know the scaling {scaling!r}; it knows {SCALINGS}.")
@@ -57,3 +68,28 @@ def rotary_to_hf(rotary: RotaryConfig) -> dict[str, Any]:
         scaling["original_max_position_embeddings"] = rotary.original
     scaling |= {name: getattr(rotary, name) for name in names if getattr(rotary, name) is not None}
     return {"rope_theta": rotary.theta, "rope_scaling": scaling}
+
+
+def as_halves(rows: Tensor, d_head: int, turned: int | None = None) -> Tensor:
+    """A query or key weight [heads · d_head, d_model], or bias, whose turned pairs are neighbours -> halves.
+
+    `turned` is how many numbers of a head are turned, all where None. A tensor of another shape is returned
+    as it is, for whoever loads it to name.
+    """
+    return _reorder(rows, d_head, _halves(d_head, turned))
+
+
+def as_neighbours(rows: Tensor, d_head: int, turned: int | None = None) -> Tensor:
+    """The inverse of `as_halves`."""
+    return _reorder(rows, d_head, _halves(d_head, turned).argsort())
+
+
+def _halves(d_head: int, turned: int | None) -> Tensor:
+    end = d_head if turned is None else turned
+    return torch.cat((torch.arange(0, end, 2), torch.arange(1, end, 2), torch.arange(end, d_head)))
+
+
+def _reorder(rows: Tensor, d_head: int, order: Tensor) -> Tensor:
+    if rows.dim() == 0 or rows.shape[0] % d_head:
+        return rows
+    return rows.unflatten(0, (-1, d_head))[:, order.to(rows.device)].flatten(0, 1)
