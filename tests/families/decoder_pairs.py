@@ -54,7 +54,25 @@ def ernie_config(**changes: Any) -> transformers.Ernie4_5Config:
     return transformers.Ernie4_5Config(**gated(**changes))
 
 
+def bloom_config(**changes: Any) -> transformers.BloomConfig:
+    sizes = {"vocab_size": VOCAB, "hidden_size": SIZE, "n_layer": 3, "n_head": 4, "initializer_range": 0.2}
+    return transformers.BloomConfig(**sizes | changes, bos_token_id=0, eos_token_id=0)
+
+
+def glm_config(**changes: Any) -> transformers.GlmConfig:
+    sizes = gated(pad_token_id=None, eos_token_id=0, bos_token_id=0)
+    return transformers.GlmConfig(**sizes | changes)
+
+
 MORE_DECODERS: dict[str, Any] = {
+    "glm": (glm_config, {}),
+    "glm-unbiased-tied": (
+        glm_config,
+        {"attention_bias": False, "tie_word_embeddings": True, "head_dim": 24, "num_key_value_heads": 1},
+    ),
+    "glm-turned-whole": (glm_config, {"rope_parameters": {"rope_theta": 5e4, "partial_rotary_factor": 1.0}}),
+    "bloom": (bloom_config, {}),
+    "bloom-odd-heads": (bloom_config, {"hidden_size": 72, "n_head": 6, "tie_word_embeddings": False}),
     "qwen3": (qwen3_config, {}),
     "qwen3-biased-tied": (qwen3_config, {"attention_bias": True, "tie_word_embeddings": True}),
     "qwen3-window": (

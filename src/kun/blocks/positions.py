@@ -1,8 +1,9 @@
-"""Sinusoids; rotary positions and their published ways to a longer context.
+"""Sinusoids; rotary positions and their published ways to a longer context; positions as distances (ALiBi).
 
 Rotary embedding: Su et al., "RoFormer", arXiv:2104.09864. Scalings: linear (Chen et al., arXiv:2306.15595),
 dynamic NTK (bloc97 and emozilla, 2023), YaRN (Peng et al., arXiv:2309.00071), Llama 3.1 (arXiv:2407.21783).
 Pairs are (i, i + d/2), the layout of Hugging Face checkpoints, not neighbours as in the paper.
+ALiBi: Press et al., "Train Short, Test Long", arXiv:2108.12409.
 """
 
 import math
@@ -75,7 +76,10 @@ def sinusoids(positions: Tensor, d_model: int) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn x [b, t, heads, d_head] by the angles whose cosine and sine are [b, t, d_head]."""
+    """Turn x [b, t, heads, d_head] by the angles whose cosine and sine are [b, t, d], its first d numbers."""
+    width = cos.shape[-1]
+    if width < x.shape[-1]:
+        return torch.cat((rotate(x[..., :width], cos, sin), x[..., width:]), dim=-1)
     low, high = x.chunk(2, dim=-1)
     return x * cos[:, :, None] + torch.cat((-high, low), dim=-1) * sin[:, :, None]
 
@@ -139,3 +143,28 @@ def _attention_factor(config: RotaryConfig) -> float:
     if config.mscale and config.mscale_all_dim:
         return temperature(config.mscale) / temperature(config.mscale_all_dim)
     return temperature(1.0)
+
+
+class Alibi:
+    """A bias of attention: each head takes its slope times the distance from query to key off the score."""
+
+    def __init__(self, n_heads: int) -> None:
+        self.slopes = alibi_slopes(n_heads)
+
+    def __call__(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """float32 [b, heads, t, s] for the places of queries [b, t] and keys [b, s]."""
+        if self.slopes.device != queries.device:
+            self.slopes = self.slopes.to(queries.device)
+        distance = (keys[:, None, None, :] - queries[:, None, :, None]).float()
+        return self.slopes[:, None, None] * distance
+
+
+def alibi_slopes(n_heads: int) -> Tensor:
+    """float32 [n_heads]: 2^(-8/n), 2^(-16/n), … 2^-8 where n is a power of two.
+
+    Otherwise those of the next smaller power, then every other one of the next larger.
+    """
+    whole = 2 ** math.floor(math.log2(n_heads))
+    slopes = [2 ** (-8 * i / whole) for i in range(1, whole + 1)]
+    between = [2 ** (-8 * i / (2 * whole)) for i in range(1, 2 * whole, 2)]
+    return torch.tensor(slopes + between[: n_heads - whole], device="cpu")

@@ -34,11 +34,14 @@ FAMILIES: dict[str, str] = {
     "openai-gpt": "kun.families.gpt:FAMILY",
     "gpt2": "kun.families.gpt:FAMILY",
     "gpt_neo": "kun.families.gpt:FAMILY",
+    "bloom": "kun.families.bloom:FAMILY",
+    "glm": "kun.families.glm:FAMILY",
+    "chatglm": "kun.families.chatglm:family",
     "bert": "kun.families.bert:FAMILY",
     "marian": "kun.families.transformer:FAMILY",
     "t5": "kun.families.t5:FAMILY",
 }
-"""Where the `Family` for each `model_type` is found."""
+"""Where the `Family` for each `model_type` is found, or a function that finds it by the whole config."""
 
 KINDS: dict[str, Kind] = {
     "bert": "encoder",
@@ -63,7 +66,9 @@ def family_of(hf_config: Mapping[str, Any]) -> Family:
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(FAMILIES))}."
         raise UnsupportedFormat(f"Kun does not read the architecture {model_type[:80]!r}; {hint}")
     module, name = FAMILIES[model_type].split(":")
-    family: Family = getattr(import_module(module), name)
+    found: Any = getattr(import_module(module), name)
+    # a model_type that two architectures share is told apart by the other fields
+    family: Family = found if isinstance(found, Family) else found(hf_config)
     return family
 
 

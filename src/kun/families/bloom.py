@@ -1,0 +1,250 @@
+"""BLOOM: BigScience, arXiv:2211.05100, with the positions of ALiBi: Press et al., arXiv:2108.12409.
+
+What differs from GPT-2: no embedding says where a token is. Instead each head takes from a score a share of
+the distance between query and key, a share that is its own and is not learned; so a text may be longer than
+those of the training (2,048 tokens). The embedding is normed before the first layer, which kept the training
+of the large sizes stable.
+Hugging Face's files hold query, key and value in one tensor, head by head; the name map takes them apart.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kun.blocks.activations import ACTIVATIONS
+from kun.blocks.cache import CacheStep
+from kun.blocks.positions import Alibi
+from kun.families import Family
+from kun.families.decoder import Context, embed
+from kun.families.fields import Fields
+from kun.families.fused import join_heads, split_heads
+from kun.families.network import DecoderOutput, Names, State, initialize
+from kun.families.state import DecodingState
+
+
+@dataclass(frozen=True)
+class BloomConfig:
+    """Sizes of one network; dropout acts in training alone. `context_length` is that of the training."""
+
+    vocab_size: int = 250880
+    d_model: int = 1024
+    n_layers: int = 24
+    n_heads: int = 16
+    context_length: int = 2048
+    norm_eps: float = 1e-5
+    tied: bool = True
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+
+    architecture = "BloomForCausalLM"
+    model_type = "bloom"
+    longest = None
+    """Tokens that an uncached call may have: no end."""
+
+    @property
+    def n_kv_heads(self) -> int:
+        return self.n_heads
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    def d_ff(self) -> int:
+        return 4 * self.d_model
+
+    @classmethod
+    def from_hf(cls, values: Mapping[str, Any]) -> "BloomConfig":
+        """Read a `config.json`; BadInput names an impossible field, UnsupportedFormat one that we lack."""
+        f = Fields(values)
+        f.only("apply_residual_connection_post_layernorm", False, False)
+        width, heads = _said(f, "hidden_size", "n_embed"), _said(f, "n_head", "num_attention_heads")
+        d_model, n_heads = f.integer(width, 64), f.integer(heads, 8, high=2**14)
+        if d_model % n_heads:
+            raise f.wrong(width, f"a multiple of {heads}, {n_heads}")
+        return cls(
+            vocab_size=f.integer("vocab_size", 250880),
+            d_model=d_model,
+            n_layers=f.integer(_said(f, "n_layer", "num_hidden_layers"), 2, high=2**12),
+            n_heads=n_heads,
+            context_length=f.integer("seq_length", 2048),
+            norm_eps=f.number("layer_norm_epsilon", 1e-5, high=1.0),
+            tied=f.flag("tie_word_embeddings", True),
+            dropout=f.number("hidden_dropout", 0.0, high=1.0),
+            attention_dropout=f.number("attention_dropout", 0.0, high=1.0),
+        )
+
+    def to_hf(self) -> dict[str, Any]:
+        """The `config.json` that transformers reads back to the same network."""
+        return {
+            "model_type": self.model_type,
+            "architectures": [self.architecture],
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.d_model,
+            "n_layer": self.n_layers,
+            "n_head": self.n_heads,
+            "seq_length": self.context_length,
+            "layer_norm_epsilon": self.norm_eps,
+            "tie_word_embeddings": self.tied,
+            "hidden_dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+        }
+
+
+def _said(f: Fields, name: str, older: str) -> str:
+    """Which of two names of one field the file uses."""
+    return older if older in f else name
+
+
+class Attention(nn.Module):
+    """Causal self-attention in which a key counts less the further away it is."""
+
+    def __init__(self, config: BloomConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.d_head, self.dropout = layer, config.d_head, config.attention_dropout
+        self.q, self.k, self.v, self.o = (nn.Linear(config.d_model, config.d_model) for _ in range(4))
+
+    def forward(self, x: Tensor, distances: Alibi, context: Context) -> Tensor:
+        q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
+        dropout = self.dropout if self.training else 0.0
+        return context.attend(self.layer, q, k, v, bias=distances, dropout=dropout).flatten(-2)
+
+
+class FeedForward(nn.Module):
+    """down(gelu(up(x))), four times as wide."""
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.activation = ACTIVATIONS["gelu_new"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config: BloomConfig, layer: int) -> None:
+        super().__init__()
+        self.is_last = layer == config.n_layers - 1
+        self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.mlp = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, distances: Alibi, context: Context) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), distances, context)
+        if self.is_last:
+            x, mixed = context.narrow(x, mixed)
+        x = x + self.dropout(self.attention.o(mixed))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Bloom(nn.Module):
+    """A BLOOM with its head, which is the embedding where `tied` (then `lm_head` is None)."""
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.embed_norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        self.distances = Alibi(config.n_heads)
+        initialize(self)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
+    ) -> DecoderOutput:
+        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
+
+        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks
+        the tokens (places in t) whose logits are wanted. Raises BadInput for an id outside the vocabulary.
+        """
+        x = self.embed_norm(embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds))
+        context = Context.of(x, attention_mask, positions, cache, logits_at, longest=None)
+        for layer in self.layers:
+            x = layer(x, self.distances, context)
+        return DecoderOutput(self.head(self.norm(x)))
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits [..., vocabulary] of final states [..., d_model]."""
+        return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> DecodingState:
+        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens."""
+        return DecodingState.of(self.config, n_pages, page_size, dtype, device)
+
+    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """Hugging Face's names to ours. Raises DamagedFile where a fused tensor cannot be taken apart."""
+        config = self.config
+        ours: State = {}
+        for full, tensor in state.items():
+            name = full.removeprefix("transformer.")
+            if ".query_key_value." not in name:
+                ours[NAMES.ours(name)] = tensor
+                continue
+            parts = split_heads(full, tensor, config.n_heads, config.d_head)
+            for part, piece in zip("qkv", parts, strict=True):
+                ours[NAMES.ours(name.replace("query_key_value", part))] = piece
+        return ours
+
+    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """Our names to Hugging Face's."""
+        theirs: State = {}
+        for name, tensor in state.items():
+            full = "transformer." + NAMES.theirs(name)
+            if name.startswith("lm_head."):
+                theirs[name] = tensor
+            elif ".attention.q." in name:
+                parts = [state[name.replace(".q.", f".{part}.")] for part in "qkv"]
+                theirs[full.replace(".q.", ".query_key_value.")] = join_heads(parts, self.config.n_heads)
+            elif ".attention.k." not in name and ".attention.v." not in name:
+                theirs[full] = tensor
+        return theirs
+
+
+NAMES = Names(
+    (
+        ("embed", "word_embeddings"),
+        ("embed_norm", "word_embeddings_layernorm"),
+        ("layers", "h"),
+        ("norm", "ln_f"),
+        ("attention_norm", "input_layernorm"),
+        ("mlp_norm", "post_attention_layernorm"),
+        *((f"attention.{part}", f"self_attention.{part}") for part in "qkv"),
+        ("attention.o", "self_attention.dense"),
+        ("mlp.up", "mlp.dense_h_to_4h"),
+        ("mlp.down", "mlp.dense_4h_to_h"),
+    )
+)
+
+PRESETS: dict[str, BloomConfig] = {
+    "bloom-560m": BloomConfig(),
+    "bloom-1.1b": BloomConfig(d_model=1536),
+    "bloom-1.7b": BloomConfig(d_model=2048),
+    "bloom-3b": BloomConfig(d_model=2560, n_layers=30, n_heads=32),
+    "bloom-7.1b": BloomConfig(d_model=4096, n_layers=30, n_heads=32),
+    "bloom": BloomConfig(d_model=14336, n_layers=70, n_heads=112),
+}
+"""Published sizes, by name; the last has 176 billion parameters."""
+
+FAMILY = Family("bloom", BloomConfig, Bloom, "decoder", ("bloom",))

@@ -1,0 +1,379 @@
+"""ChatGLM-6B, the first: GLM, Du et al., arXiv:2103.10360, and GLM-130B, Zeng et al., arXiv:2210.02414.
+
+What differs from a decoder that only looks back: the prompt sees itself both ways, and the answer sees the
+prompt and itself as far as it is written (a prefix language model). An answer fills a blank, [gMASK], which
+stands at the end of the prompt, or [MASK] somewhere in it. So a token has two positions: in the text, where
+all of the answer stands at the blank, and in the blank, which is 0 for the prompt and 1, 2, … in the answer.
+One half of each head is turned by the first, the other half by the second.
+A layer adds to its normed input √(2 · layers) times what the parts compute weighs less, in the manner of
+DeepNorm (arXiv:2203.00555). The original turns by angles rounded to 16 bits; here they are float32.
+
+Its successors, which have the same `model_type`, are in `glm.py`. transformers has no such network, so what
+is written has the original's names, which its own repository reads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kun.blocks.activations import ACTIVATIONS
+from kun.blocks.attention import causal_mask, positions_of
+from kun.blocks.cache import CacheStep, PagedCache
+from kun.blocks.positions import Rotary, RotaryConfig, rotate
+from kun.errors import BadInput, ContextOverflow
+from kun.families import Family
+from kun.families.decoder import Context, embed
+from kun.families.fields import Fields
+from kun.families.fused import join_heads, split_heads
+from kun.families.glm import FAMILY as LATER
+from kun.families.network import DecoderOutput, Names, State, check_mask, check_positions, initialize
+from kun.families.state import DecodingState, RowState
+
+Turns = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Cosine and sine of the positions in the text, and of those in the blank."""
+
+
+@dataclass(frozen=True)
+class ChatGLMConfig:
+    """Sizes of one network, and the tokens that tell prompt from answer."""
+
+    vocab_size: int = 130528
+    d_model: int = 4096
+    n_layers: int = 28
+    n_heads: int = 32
+    d_ff: int = 16384
+    max_positions: int = 2048
+    norm_eps: float = 1e-5
+    tied: bool = True
+    bos_token_id: int = 130004
+    eos_token_id: int = 130005
+    mask_token_id: int = 130000
+    gmask_token_id: int = 130001
+    pad_token_id: int = 3
+
+    architecture = "ChatGLMModel"
+    model_type = "chatglm"
+
+    @property
+    def n_kv_heads(self) -> int:
+        return self.n_heads
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a sequence may have."""
+        return self.max_positions
+
+    @property
+    def alpha(self) -> float:
+        """What a layer's normed input is multiplied by before the parts are added."""
+        return (2 * self.n_layers) ** 0.5
+
+    @classmethod
+    def from_hf(cls, values: Mapping[str, Any]) -> "ChatGLMConfig":
+        """Read the original `config.json`.
+
+        BadInput names an impossible field, UnsupportedFormat one that we lack.
+        """
+        f = Fields(values)
+        f.only("position_encoding_2d", True, True)
+        f.only("quantization_bit", 0, 0)
+        f.only("pre_seq_len", None, None)
+        d_model, n_heads = f.integer("hidden_size", 4096), f.integer("num_attention_heads", 32, high=2**14)
+        if d_model % (4 * n_heads):
+            raise f.wrong("hidden_size", f"a multiple of 4 · num_attention_heads, {4 * n_heads}")
+        vocab_size = f.integer("vocab_size", 130528)
+        special = {
+            name: f.integer(name, default, low=0, high=vocab_size - 1) for name, default in _SPECIAL.items()
+        }
+        return cls(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            n_layers=f.integer("num_layers", 28, high=2**12),
+            n_heads=n_heads,
+            d_ff=f.integer("inner_hidden_size", 4 * d_model),
+            max_positions=f.integer("max_sequence_length", 2048),
+            norm_eps=f.number("layernorm_epsilon", 1e-5, high=1.0),
+            tied=f.flag("tie_word_embeddings", True),
+            **special,
+        )
+
+    def to_hf(self) -> dict[str, Any]:
+        """The `config.json` that the original repository reads."""
+        return {
+            "model_type": self.model_type,
+            "architectures": [self.architecture],
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.d_model,
+            "num_layers": self.n_layers,
+            "num_attention_heads": self.n_heads,
+            "inner_hidden_size": self.d_ff,
+            "max_sequence_length": self.max_positions,
+            "layernorm_epsilon": self.norm_eps,
+            "position_encoding_2d": True,
+            "tie_word_embeddings": self.tied,
+        } | {name: getattr(self, name) for name in _SPECIAL}
+
+
+_SPECIAL = {
+    "bos_token_id": 130004,
+    "eos_token_id": 130005,
+    "mask_token_id": 130000,
+    "gmask_token_id": 130001,
+    "pad_token_id": 3,
+}
+
+
+class Attention(nn.Module):
+    """Self-attention with as many keys as queries; each half of a head is turned by a position of its own."""
+
+    def __init__(self, config: ChatGLMConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.d_head = layer, config.d_head
+        self.q, self.k, self.v, self.o = (nn.Linear(config.d_model, config.d_model) for _ in range(4))
+
+    def forward(self, x: Tensor, turns: Turns, context: Context) -> Tensor:
+        q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
+        return context.attend(self.layer, _rotate_both(q, turns), _rotate_both(k, turns), v).flatten(-2)
+
+
+def _rotate_both(x: Tensor, turns: Turns) -> Tensor:
+    in_text, in_blank = x.chunk(2, dim=-1)
+    return torch.cat((rotate(in_text, *turns[0]), rotate(in_blank, *turns[1])), dim=-1)
+
+
+class FeedForward(nn.Module):
+    """down(gelu(up(x)))."""
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.activation = ACTIVATIONS["gelu_new"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))
+
+
+class Layer(nn.Module):
+    """x = norm(x), α x + attention(x); then the same with the feed-forward. The residual is what was normed."""
+
+    def __init__(self, config: ChatGLMConfig, layer: int) -> None:
+        super().__init__()
+        self.is_last, self.alpha = layer == config.n_layers - 1, config.alpha
+        self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, turns: Turns, context: Context) -> Tensor:
+        x = self.attention_norm(x)
+        mixed = self.attention(x, turns, context)
+        if self.is_last:
+            x, mixed = context.narrow(x, mixed)
+        x = self.mlp_norm(self.alpha * x + self.attention.o(mixed))
+        return self.alpha * x + self.mlp(x)
+
+
+class ChatGLM(nn.Module):
+    """The first ChatGLM with its head, which is the embedding where `tied` (then `lm_head` is None)."""
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        self.rotary = Rotary(RotaryConfig(), config.d_head // 2)
+        initialize(self)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
+    ) -> DecoderOutput:
+        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
+
+        A row's prompt ends where its first start token is; without one, all of it is prompt. `positions`
+        [b, 2, t], in the text and in the blank, follow from that, so that they need be given with
+        `inputs_embeds` alone. With `cache`, a step of `ChatGLMState`, `input_ids` [1, total] are the new
+        tokens of all rows, packed. `logits_at` [m] picks the tokens (places in t) whose logits are wanted.
+        Raises BadInput for an id outside the vocabulary and for a row longer than the context.
+        """
+        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
+        context = self._context(x, input_ids, attention_mask, positions, cache, logits_at)
+        in_text, in_blank = (self.rotary(context.positions[:, i], x.dtype) for i in range(2))
+        for layer in self.layers:
+            x = layer(x, (in_text, in_blank), context)
+        return DecoderOutput(self.head(self.norm(x)))
+
+    def _context(
+        self,
+        x: Tensor,
+        ids: Tensor | None,
+        attention_mask: Tensor | None,
+        positions: Tensor | None,
+        cache: CacheStep | None,
+        wanted: Tensor | None,
+    ) -> Context:
+        if cache is not None:
+            if x.shape[:2] != (1, cache.total):
+                raise BadInput(f"The step has {cache.total} tokens, the input shape {list(x.shape[:2])}.")
+            check_positions(cache.positions, self.config.max_positions)
+            return Context(cache.positions if positions is None else positions, cache, {}, wanted)
+        real = check_mask(attention_mask, x.shape[:2])
+        if real is None:
+            real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        if positions is None:
+            if ids is None:
+                raise BadInput("Without input_ids this network needs positions [rows, 2, tokens].")
+            positions = places(self.config, ids, real)
+        check_positions(positions, self.config.max_positions)
+        seen = causal_mask(real, x.shape[1], None, x.device)
+        assert seen is not None
+        prompt = real & (positions[:, 1] == 0)
+        return Context(positions, None, {None: seen | prompt[:, None, None]}, wanted)
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits [..., vocabulary] of final states [..., d_model]."""
+        return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> "ChatGLMState":
+        """What it carries from step to step: keys and values in pages, and where each prompt ends."""
+        config = self.config
+        sizes = config.n_layers, config.n_kv_heads, config.d_head
+        return ChatGLMState(PagedCache(*sizes, n_pages, page_size, dtype, device), config)
+
+    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """The original's names to ours. Raises DamagedFile where a fused tensor cannot be taken apart."""
+        config = self.config
+        ours: State = {}
+        for full, tensor in state.items():
+            name = full.removeprefix("transformer.")
+            if name.endswith(".inv_freq"):
+                continue
+            if ".query_key_value." not in name:
+                ours[NAMES.ours(name)] = tensor
+                continue
+            parts = split_heads(full, tensor, config.n_heads, config.d_head)
+            for part, piece in zip("qkv", parts, strict=True):
+                ours[name.replace("query_key_value", part)] = piece
+        return ours
+
+    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """Our names to the original's, which hold the head although it is the embedding."""
+        theirs: State = {}
+        for name, tensor in state.items():
+            full = "transformer." + NAMES.theirs(name)
+            if name.startswith("lm_head."):
+                theirs[name] = tensor
+            elif ".attention.q." in name:
+                parts = [state[name.replace(".q.", f".{part}.")] for part in "qkv"]
+                theirs[full.replace(".q.", ".query_key_value.")] = join_heads(parts, self.config.n_heads)
+            elif ".attention.k." not in name and ".attention.v." not in name:
+                theirs[full] = tensor
+        return theirs
+
+
+def places(config: ChatGLMConfig, ids: Tensor, real: Tensor) -> Tensor:
+    """The positions [b, 2, t] of padded rows: ids [b, t], `real` (bool) [b, t] where no padding is."""
+    in_text = positions_of(real, ids.shape[1], ids.device)
+    begun = ((ids == config.bos_token_id) & real).cumsum(-1) > 0
+    gmask, mask = ((ids == token) & real for token in (config.gmask_token_id, config.mask_token_id))
+    blank = torch.where(gmask.any(-1, keepdim=True), gmask, mask)
+    place = in_text.gather(1, blank.int().argmax(-1, keepdim=True))
+    prompt = (real & ~begun).sum(-1, keepdim=True)
+    in_blank = torch.where(begun, in_text - prompt + 1, 0)
+    in_text = torch.where(begun & blank.any(-1, keepdim=True), place, in_text)
+    return torch.stack((in_text, in_blank), dim=1)
+
+
+@dataclass(eq=False)
+class ChatGLMRow(RowState):
+    """A row whose answer stands at the place `blank` of its prompt; None where no place is marked."""
+
+    blank: int | None = None
+
+
+class ChatGLMState(DecodingState):
+    """Keys and values in pages; the prompt of a row is read at once, since its tokens see each other."""
+
+    def __init__(self, cache: PagedCache, config: ChatGLMConfig) -> None:
+        super().__init__(cache)
+        self.config = config
+
+    def start(self, prompt: Sequence[int]) -> ChatGLMRow:
+        """The prompt, [gMASK] where it has no blank yet, and the start token. Raises ContextOverflow."""
+        config, tokens = self.config, list(prompt)
+        if config.bos_token_id not in tokens:
+            if config.gmask_token_id not in tokens and config.mask_token_id not in tokens:
+                tokens.append(config.gmask_token_id)
+            tokens.append(config.bos_token_id)
+        if len(tokens) > config.context_length:
+            raise ContextOverflow(
+                f"The prompt has {len(tokens)} tokens; the context of this model has {config.context_length}."
+            )
+        prefix = tokens.index(config.bos_token_id)
+        blank = config.gmask_token_id if config.gmask_token_id in tokens else config.mask_token_id
+        root = blake2b(repr(tokens[:prefix]).encode(), digest_size=16).digest()
+        return ChatGLMRow(tokens, prefix, root, blank=tokens.index(blank) if blank in tokens else None)
+
+    def step(
+        self, rows: Sequence[RowState], tables: list[list[int]], before: list[int], counts: list[int]
+    ) -> CacheStep:
+        """As `DecodingState.step`, but `positions` are [1, 2, total], in the text and in the blank."""
+        step = super().step(rows, tables, before, counts)
+        parts = [
+            _row_places(row, place)
+            for row, place in zip(rows, step.positions[0].split(list(counts)), strict=True)
+        ]
+        step.positions = torch.cat(parts, dim=-1)[None]
+        return step
+
+
+def _row_places(row: RowState, place: Tensor) -> Tensor:
+    """Positions [2, n] of the tokens at the places [n] of a row."""
+    assert isinstance(row, ChatGLMRow)
+    begun = place >= row.prefix
+    in_text = place if row.blank is None else place.masked_fill(begun, row.blank)
+    return torch.stack((in_text, (place - row.prefix + 1).clamp(min=0)))
+
+
+NAMES = Names(
+    (
+        ("embed", "word_embeddings"),
+        ("norm", "final_layernorm"),
+        ("attention_norm", "input_layernorm"),
+        ("mlp_norm", "post_attention_layernorm"),
+        ("attention.o", "attention.dense"),
+        ("mlp.up", "mlp.dense_h_to_4h"),
+        ("mlp.down", "mlp.dense_4h_to_h"),
+    )
+)
+
+PRESETS: dict[str, ChatGLMConfig] = {"chatglm-6b": ChatGLMConfig()}
+"""The published size."""
+
+FAMILY = Family("chatglm", ChatGLMConfig, ChatGLM, "decoder", ("chatglm",))
+
+
+def family(hf_config: Mapping[str, Any]) -> Family:
+    """The first ChatGLM or its successors, which have the same `model_type` and other fields."""
+    return FAMILY if "inner_hidden_size" in hf_config or "position_encoding_2d" in hf_config else LATER

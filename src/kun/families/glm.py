@@ -1,0 +1,363 @@
+"""GLM from ChatGLM2 on: Team GLM, arXiv:2406.12793; ChatGLM2-6B, ChatGLM3-6B, GLM-4-9B.
+
+What differs from the first ChatGLM (`chatglm.py`): a text is read from left to right, prompt included, and
+all else has become LLaMA's. What differs from LLaMA: only half of each head is turned by positions, many
+queries share very few keys and values (two), and query, key and value have biases.
+
+The files are of two kinds, Hugging Face's and the original one of the ChatGLM repositories. Both turn
+neighbours (2i, 2i + 1) and hold gate and up projection in one tensor, the original also query, key and
+value; the name map undoes it. What is written is Hugging Face's.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kun.blocks.cache import CacheStep
+from kun.blocks.norm import RMSNorm
+from kun.blocks.positions import Rotary, RotaryConfig, rotate
+from kun.families import Family
+from kun.families.decoder import Context, embed
+from kun.families.fields import Fields
+from kun.families.fused import split_rows
+from kun.families.network import DecoderOutput, Names, State, initialize
+from kun.families.rope import as_halves, as_neighbours
+from kun.families.state import DecodingState
+
+
+@dataclass(frozen=True)
+class GLMConfig:
+    """Sizes of one network; the first `turned` numbers of a head are turned by positions."""
+
+    vocab_size: int = 65024
+    d_model: int = 4096
+    n_layers: int = 28
+    n_heads: int = 32
+    n_kv_heads: int = 2
+    d_head: int = 128
+    d_ff: int = 13696
+    max_positions: int = 8192
+    norm_eps: float = 1e-5
+    turned: int = 64
+    rotary: RotaryConfig = field(default_factory=RotaryConfig)
+    tied: bool = False
+    attention_bias: bool = True
+    pad_token_id: int | None = None
+
+    architecture = "GlmForCausalLM"
+    model_type = "glm"
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a sequence may have."""
+        return self.max_positions
+
+    @classmethod
+    def from_hf(cls, values: Mapping[str, Any]) -> "GLMConfig":
+        """Read a `config.json` of either kind.
+
+        BadInput names an impossible field, UnsupportedFormat one that we lack.
+        """
+        f = Fields(values)
+        return cls._from_original(f) if values.get("model_type") == "chatglm" else cls._from_hf(f)
+
+    @classmethod
+    def _from_hf(cls, f: Fields) -> "GLMConfig":
+        f.only("hidden_act", "silu", "silu", "swish")
+        vocab_size = f.integer("vocab_size", 151552)
+        block = "rope_parameters" if "rope_parameters" in f else "rope_scaling"
+        rope = Fields(f.mapping(block), f"{f.where}: {block}")
+        rope.only("rope_type", "default", "default")
+        n_heads = f.integer("num_attention_heads", 32, high=2**14)
+        d_head = f.integer("head_dim", 128, low=4, high=2**16)
+        share = (rope if "partial_rotary_factor" in rope else f).number(
+            "partial_rotary_factor", 0.5, high=1.0
+        )
+        return cls(
+            vocab_size=vocab_size,
+            d_model=f.integer("hidden_size", 4096),
+            n_layers=f.integer("num_hidden_layers", 40, high=2**12),
+            n_heads=n_heads,
+            n_kv_heads=_divisor(f, "num_key_value_heads", n_heads, usual=2),
+            d_head=d_head,
+            d_ff=f.integer("intermediate_size", 13696),
+            max_positions=f.integer("max_position_embeddings", 131072),
+            norm_eps=f.number("rms_norm_eps", 1.5625e-07, high=1.0),
+            turned=_even(f, "head_dim", int(d_head * share)),
+            rotary=RotaryConfig((rope if "rope_theta" in rope else f).number("rope_theta", 1e4, above=True)),
+            tied=f.flag("tie_word_embeddings", False),
+            attention_bias=f.flag("attention_bias", True),
+            pad_token_id=_padding(f, vocab_size),
+        )
+
+    @classmethod
+    def _from_original(cls, f: Fields) -> "GLMConfig":
+        """The fields of the ChatGLM repositories, whose `rope_ratio` stretches the base of the turns."""
+        for name, usual, supported in _ORIGINAL_SWITCHES:
+            f.only(name, usual, supported)
+        vocab_size, d_model = f.integer("padded_vocab_size"), f.integer("hidden_size")
+        n_heads = f.integer("num_attention_heads", high=2**14)
+        d_head = f.integer("kv_channels", max(4, d_model // n_heads), low=4, high=2**16)
+        return cls(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            n_layers=f.integer("num_layers", high=2**12),
+            n_heads=n_heads,
+            n_kv_heads=_divisor(f, "multi_query_group_num", n_heads, usual=1),
+            d_head=d_head,
+            d_ff=f.integer("ffn_hidden_size"),
+            max_positions=f.integer("seq_length", 2048),
+            norm_eps=f.number("layernorm_epsilon", 1e-5, high=1.0),
+            turned=_even(f, "kv_channels", d_head // 2),
+            rotary=RotaryConfig(1e4 * f.number("rope_ratio", 1.0, above=True)),
+            tied=f.flag("tie_word_embeddings", False),
+            attention_bias=f.flag("add_qkv_bias", False),
+            pad_token_id=_padding(f, vocab_size),
+        )
+
+    def to_hf(self) -> dict[str, Any]:
+        """The `config.json` that transformers reads back to the same network."""
+        share = self.turned / self.d_head
+        rope = {"rope_type": "default", "rope_theta": self.rotary.theta, "partial_rotary_factor": share}
+        return {
+            "model_type": self.model_type,
+            "architectures": [self.architecture],
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.d_model,
+            "intermediate_size": self.d_ff,
+            "num_hidden_layers": self.n_layers,
+            "num_attention_heads": self.n_heads,
+            "num_key_value_heads": self.n_kv_heads,
+            "head_dim": self.d_head,
+            "hidden_act": "silu",
+            "max_position_embeddings": self.max_positions,
+            "rms_norm_eps": self.norm_eps,
+            "rope_parameters": rope,
+            # where older readers look for them
+            "rope_theta": self.rotary.theta,
+            "partial_rotary_factor": share,
+            "tie_word_embeddings": self.tied,
+            "attention_bias": self.attention_bias,
+            # said even where there is none: the reference's default lies beyond small vocabularies
+            "pad_token_id": self.pad_token_id,
+        }
+
+
+_ORIGINAL_SWITCHES: tuple[tuple[str, Any, Any], ...] = (
+    ("rmsnorm", True, True),
+    ("post_layer_norm", True, True),
+    ("multi_query_attention", False, True),
+    ("add_bias_linear", False, False),
+    ("apply_residual_connection_post_layernorm", False, False),
+    ("quantization_bit", 0, 0),
+    ("pre_seq_len", None, None),
+)
+"""Fields of the original config: what they are where they are left out, and the value that we support."""
+
+
+def _divisor(f: Fields, name: str, n_heads: int, usual: int) -> int:
+    count = f.integer(name, usual, high=n_heads)
+    if n_heads % count:
+        raise f.wrong(name, f"a divisor of num_attention_heads, {n_heads}")
+    return count
+
+
+def _padding(f: Fields, vocab_size: int) -> int | None:
+    return f.integer("pad_token_id", low=0, high=vocab_size - 1) if "pad_token_id" in f else None
+
+
+def _even(f: Fields, name: str, turned: int) -> int:
+    if turned % 2 or not turned:
+        raise f.wrong(name, "such that an even number of each head is turned")
+    return turned
+
+
+class Attention(nn.Module):
+    """Causal self-attention: n_heads queries share n_kv_heads keys and values, half of each turned."""
+
+    def __init__(self, config: GLMConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.d_head = layer, config.d_head
+        wide, narrow = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
+        self.q = nn.Linear(config.d_model, wide, bias=config.attention_bias)
+        self.k = nn.Linear(config.d_model, narrow, bias=config.attention_bias)
+        self.v = nn.Linear(config.d_model, narrow, bias=config.attention_bias)
+        self.o = nn.Linear(wide, config.d_model, bias=False)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], context: Context) -> Tensor:
+        q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
+        q, k = rotate(q, *turn), rotate(k, *turn)
+        return context.attend(self.layer, q, k, v).flatten(-2)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, config: GLMConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config: GLMConfig, layer: int) -> None:
+        super().__init__()
+        self.is_last = layer == config.n_layers - 1
+        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], context: Context) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), turn, context)
+        if self.is_last:
+            x, mixed = context.narrow(x, mixed)
+        x = x + self.attention.o(mixed)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class GLM(nn.Module):
+    """A GLM with its head, which is the embedding where `tied` (then `lm_head` is None)."""
+
+    def __init__(self, config: GLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        self.rotary = Rotary(config.rotary, config.turned)
+        initialize(self)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
+    ) -> DecoderOutput:
+        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
+
+        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks
+        the tokens (places in t) whose logits are wanted. Raises BadInput for an id outside the vocabulary
+        and for a position beyond the context.
+        """
+        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
+        limit = self.config.max_positions
+        context = Context.of(x, attention_mask, positions, cache, logits_at, longest=limit)
+        turn = self.rotary(context.positions, x.dtype)
+        for layer in self.layers:
+            x = layer(x, turn, context)
+        return DecoderOutput(self.head(self.norm(x)))
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits [..., vocabulary] of final states [..., d_model]."""
+        return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> DecodingState:
+        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens."""
+        return DecodingState.of(self.config, n_pages, page_size, dtype, device)
+
+    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """Either kind of names to ours. Raises DamagedFile where a fused tensor cannot be taken apart."""
+        ours: State = {}
+        for full, tensor in state.items():
+            if full.endswith(".inv_freq"):
+                continue
+            original = full.startswith("transformer.")
+            names = ORIGINAL_NAMES if original else NAMES
+            name = names.ours(full.removeprefix("transformer." if original else "model."))
+            for part, piece in self._taken_apart(full, name, tensor):
+                ours[part] = self._reordered(part, piece, as_halves)
+        return ours
+
+    def _taken_apart(self, full: str, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The parts of a tensor whose name of ours is `name`, and in the file `full`."""
+        config = self.config
+        wide, narrow = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
+        fused = {".qkv.": (wide, narrow, narrow), ".gate_up.": (config.d_ff, config.d_ff)}
+        for word, rows in fused.items():
+            if word in name:
+                parts = (".q.", ".k.", ".v.") if word == ".qkv." else (".gate.", ".up.")
+                for part, piece in zip(parts, split_rows(full, tensor, rows), strict=True):
+                    yield name.replace(word, part), piece
+                return
+        yield name, tensor
+
+    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """Our names to Hugging Face's."""
+        theirs: State = {}
+        for name, tensor in state.items():
+            full = name if name.startswith("lm_head.") else "model." + NAMES.theirs(name)
+            if ".mlp.gate." in name:
+                both = torch.cat((tensor, state[name.replace(".gate.", ".up.")]))
+                theirs[full.replace(".gate.", ".gate_up_proj.")] = both
+            elif ".mlp.up." not in name:
+                theirs[full] = self._reordered(name, tensor, as_neighbours)
+        return theirs
+
+    def _reordered(self, name: str, tensor: Tensor, order: Any) -> Tensor:
+        """A query or key weight with its turned rows in another order; any other tensor as it is."""
+        turned = ".attention.q." in name or ".attention.k." in name
+        return order(tensor, self.config.d_head, self.config.turned) if turned else tensor
+
+
+NAMES = Names(
+    (
+        ("embed", "embed_tokens"),
+        ("attention_norm", "input_layernorm"),
+        ("mlp_norm", "post_attention_layernorm"),
+        *((f"attention.{part}", f"self_attn.{part}_proj") for part in "qkvo"),
+        ("mlp.gate_up", "mlp.gate_up_proj"),
+        ("mlp.down", "mlp.down_proj"),
+    )
+)
+"""Hugging Face's names."""
+
+ORIGINAL_NAMES = Names(
+    (
+        ("embed", "embedding.word_embeddings"),
+        ("layers", "encoder.layers"),
+        ("norm", "encoder.final_layernorm"),
+        ("lm_head", "output_layer"),
+        ("attention_norm", "input_layernorm"),
+        ("mlp_norm", "post_attention_layernorm"),
+        ("attention.qkv", "self_attention.query_key_value"),
+        ("attention.o", "self_attention.dense"),
+        ("mlp.gate_up", "mlp.dense_h_to_4h"),
+        ("mlp.down", "mlp.dense_4h_to_h"),
+    )
+)
+"""Those of the ChatGLM repositories."""
+
+PRESETS: dict[str, GLMConfig] = {
+    "chatglm2-6b": GLMConfig(max_positions=32768),
+    "chatglm3-6b": GLMConfig(),
+    "glm-4-9b": GLMConfig(vocab_size=151552, n_layers=40, norm_eps=1.5625e-07),
+    "glm-4-9b-chat": GLMConfig(
+        vocab_size=151552,
+        n_layers=40,
+        max_positions=131072,
+        norm_eps=1.5625e-07,
+        rotary=RotaryConfig(theta=5e6),
+    ),
+}
+"""Published sizes, by name."""
+
+FAMILY = Family("glm", GLMConfig, GLM, "decoder", ("glm", "chatglm"))
