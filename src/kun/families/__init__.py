@@ -40,6 +40,9 @@ FAMILIES: dict[str, str] = {
     "bert": "kun.families.bert:FAMILY",
     "marian": "kun.families.transformer:FAMILY",
     "t5": "kun.families.t5:FAMILY",
+    "roberta": "kun.families.bert.roberta:FAMILY",
+    "xlm-roberta": "kun.families.bert.roberta:FAMILY",
+    "ernie": "kun.families.bert.ernie:FAMILY",
 }
 """Where the `Family` for each `model_type` is found, or a function that finds it by the whole config."""
 

@@ -93,8 +93,10 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put `state`, in our names, into `net` without copying; the tensors keep their dtype and device.
 
     Some files also hold a tied head, which `net.aliases` (name -> the tensor it repeats) allows, and some
-    lack a part that `net.optional` names, which is then taken out. Raises DamagedFile where a tensor is
-    missing, is one too many, has the wrong shape, is not floating point or isn't what it repeats.
+    lack a part that `net.optional` names, which is then taken out. Tensors of the parts that
+    `net.left_behind` names are for another job where this network has no place for them. Raises DamagedFile
+    where a tensor is missing, is one too many, has the wrong shape, is not floating point or isn't what it
+    repeats.
     """
     for name in getattr(net, "optional", ()):
         if not any(key.startswith(f"{name}.") for key in state):
@@ -104,6 +106,10 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:
         copy = state.pop(name, None)
         if copy is not None and repeated in state and not torch.equal(copy, state[repeated]):
             raise DamagedFile(f"The config ties {name} to {repeated}, yet the weights differ.")
+    others = tuple(f"{part}." for part in getattr(net, "left_behind", ()))
+    state = {
+        name: tensor for name, tensor in state.items() if name in expected or not name.startswith(others)
+    }
     missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing:
         raise DamagedFile(f"The weights lack {_listing(missing)}; fetch the model again.")

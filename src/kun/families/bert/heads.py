@@ -1,0 +1,169 @@
+"""What stands on a BERT-type encoder: one module for each job, in the order of the paper (sections 3.1 and 4).
+
+A head's parts have names of their own (`words`, `next`, `classifier`, `span`), so that the map to the
+reference's names needs to know nothing but the name.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kun.blocks.activations import ACTIVATIONS
+from kun.families.bert.config import BertConfig
+
+
+@dataclass
+class Encoded:
+    """What an encoder hands to its head.
+
+    `states` [b, t, d_model]; of each row's first token the state, and that `pooled` (None where no pooler
+    is): [rows, d_model]; `words`, the embedding whose table a tied head repeats.
+    """
+
+    states: Tensor
+    first: Tensor
+    pooled: Tensor | None
+    words: nn.Module
+
+
+class Logits(NamedTuple):
+    """`logits` [b, t, vocabulary or labels], or [rows, labels] where whole rows are classified."""
+
+    logits: Tensor
+
+
+class PreTrainingLogits(NamedTuple):
+    """`prediction_logits` [b, t, vocabulary]; `seq_relationship_logits` [rows, 2], first: it follows."""
+
+    prediction_logits: Tensor
+    seq_relationship_logits: Tensor
+
+
+class SpanLogits(NamedTuple):
+    """Where an answer starts and ends: `start_logits`, `end_logits` [b, t]."""
+
+    start_logits: Tensor
+    end_logits: Tensor
+
+
+class WordScores(nn.Module):
+    """norm(gelu(dense(x))) times the table of words (one of its own where not `tied`), plus a bias each."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.d_model, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.decoder = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, x: Tensor, words: nn.Module) -> Tensor:
+        x = self.norm(self.activation(self.dense(x)))
+        if self.decoder is None:
+            table: Tensor = words.weight  # type: ignore[assignment]
+            return F.linear(x, table, self.bias)
+        return self.decoder(x) + self.bias
+
+
+class Head(nn.Module):
+    """A head; `pools` tells whether it reads the pooled first token, so that the encoder has a pooler."""
+
+    pools = False
+
+
+class MaskedLM(Head):
+    """Which word stands at each place."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.words = WordScores(config)
+
+    def forward(self, encoded: Encoded) -> Logits:
+        return Logits(self.words(encoded.states, encoded.words))
+
+
+class NextSentencePrediction(Head):
+    """Whether the second sentence follows the first in the text, or was drawn at random."""
+
+    pools = True
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.next = nn.Linear(config.d_model, 2)
+
+    def forward(self, encoded: Encoded) -> Logits:
+        return Logits(self.next(encoded.pooled))
+
+
+class PreTraining(Head):
+    """Both tasks of pre-training at once."""
+
+    pools = True
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.words = WordScores(config)
+        self.next = nn.Linear(config.d_model, 2)
+
+    def forward(self, encoded: Encoded) -> PreTrainingLogits:
+        return PreTrainingLogits(self.words(encoded.states, encoded.words), self.next(encoded.pooled))
+
+
+class SequenceClassification(Head):
+    """One label (or score) for a whole text or pair of texts."""
+
+    pools = True
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout_of(config))
+        self.classifier = nn.Linear(config.d_model, len(config.labels))
+
+    def forward(self, encoded: Encoded) -> Logits:
+        assert encoded.pooled is not None
+        return Logits(self.classifier(self.dropout(encoded.pooled)))
+
+
+class TokenClassification(Head):
+    """A label for each token."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout_of(config))
+        self.classifier = nn.Linear(config.d_model, len(config.labels))
+
+    def forward(self, encoded: Encoded) -> Logits:
+        return Logits(self.classifier(self.dropout(encoded.states)))
+
+
+class QuestionAnswering(Head):
+    """Where the answer starts and where it ends in a text that holds it."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.span = nn.Linear(config.d_model, 2)
+
+    def forward(self, encoded: Encoded) -> SpanLogits:
+        start, end = self.span(encoded.states).unbind(dim=-1)
+        return SpanLogits(start, end)
+
+
+def dropout_of(config: BertConfig) -> float:
+    return config.dropout if config.head_dropout is None else config.head_dropout
+
+
+HEADS: dict[str, type[Head]] = {
+    head.__name__: head
+    for head in (
+        MaskedLM,
+        NextSentencePrediction,
+        PreTraining,
+        SequenceClassification,
+        TokenClassification,
+        QuestionAnswering,
+    )
+}
+"""By the end of the reference's class name, which is the head's name in a config."""

@@ -1,0 +1,126 @@
+"""RoBERTa: Liu et al., arXiv:1907.11692; XLM-R, the same in a hundred languages: Conneau et al., arXiv:1911.02116.
+
+What differs from BERT: it is trained longer, on more text, with masks drawn anew each time and without the
+next-sentence task, so there is no pooler and (in what was published) one token type. Positions count from the
+padding token's id + 1, a habit of fairseq, and padding takes that id's row. The masked-word head always uses
+GELU, and a classifying head brings the dense layer that BERT has in its pooler.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from kun.families import Family
+from kun.families.bert.bert import Bert, Embeddings
+from kun.families.bert.config import BertConfig
+from kun.families.bert.heads import (
+    Encoded,
+    Head,
+    Logits,
+    MaskedLM,
+    QuestionAnswering,
+    TokenClassification,
+    dropout_of,
+)
+from kun.families.bert.names import ROBERTA_NAMES
+from kun.families.fields import Fields
+from kun.families.network import Names
+
+
+@dataclass(frozen=True)
+class RobertaConfig(BertConfig):
+    """As BERT's, with a padding token that is never None: the positions start behind its id."""
+
+    vocab_size: int = 50265
+    pad_id: int = 1
+    model_type: Literal["roberta", "xlm-roberta"] = "roberta"
+
+    heads: ClassVar[tuple[str, ...]] = (
+        "MaskedLM",
+        "SequenceClassification",
+        "TokenClassification",
+        "QuestionAnswering",
+    )
+
+    @property
+    def stem(self) -> str:
+        return "Roberta" if self.model_type == "roberta" else "XLMRoberta"
+
+    @property
+    def first_position(self) -> int:
+        return self.pad_id + 1
+
+    @classmethod
+    def from_hf(cls, values: Mapping[str, Any]) -> Self:
+        f = Fields(values)
+        config = super().from_hf(values)
+        model_type = f.only("model_type", "roberta", "roberta", "xlm-roberta")
+        if config.pad_id is None or config.context_length < 1:
+            raise f.wrong("pad_token_id", "a token's id, below max_position_embeddings: positions follow it")
+        return replace(config, model_type=model_type)
+
+
+class RobertaMaskedLM(MaskedLM):
+    """BERT's, but its activation is GELU whatever the encoder's is."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(replace(config, activation="gelu"))
+
+
+class RobertaClassification(Head):
+    """out(tanh(dense(first token)))."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout_of(config))
+        self.dense = nn.Linear(config.d_model, config.d_model)
+        self.out = nn.Linear(config.d_model, len(config.labels))
+
+    def forward(self, encoded: Encoded) -> Logits:
+        x = torch.tanh(self.dense(self.dropout(encoded.first)))
+        return Logits(self.out(self.dropout(x)))
+
+
+class Roberta(Bert):
+    """A RoBERTa-type encoder, with the `head` that its config names."""
+
+    prefix: ClassVar[str] = "roberta"
+    names: ClassVar[Names] = ROBERTA_NAMES
+    heads: ClassVar[Mapping[str, type[Head]]] = {
+        "MaskedLM": RobertaMaskedLM,
+        "SequenceClassification": RobertaClassification,
+        "TokenClassification": TokenClassification,
+        "QuestionAnswering": QuestionAnswering,
+    }
+    config: RobertaConfig
+
+    def new_embeddings(self, config: BertConfig) -> Embeddings:
+        embeddings = super().new_embeddings(config)
+        # the row of padding takes no gradient
+        embeddings.positions.padding_idx = config.pad_id
+        return embeddings
+
+    def positions(self, ids: Tensor | None, mask: Tensor | None, words: Tensor) -> Tensor:
+        """Tokens other than padding count from its id + 1; padding has its id as its position."""
+        real = torch.ones(words.shape[:2], dtype=torch.bool, device=words.device) if mask is None else mask
+        if ids is not None:
+            real = real & (ids != self.config.pad_id)
+        return real.cumsum(dim=-1) * real + self.config.pad_id
+
+
+_ROBERTA: dict[str, Any] = {"max_positions": 514, "token_types": 1, "norm_eps": 1e-5}
+_LARGE: dict[str, Any] = {"d_model": 1024, "n_layers": 24, "n_heads": 16, "d_ff": 4096}
+_XLM: dict[str, Any] = {"vocab_size": 250002, "model_type": "xlm-roberta"}
+
+PRESETS: dict[str, RobertaConfig] = {
+    "roberta-base": RobertaConfig(**_ROBERTA),
+    "roberta-large": RobertaConfig(**_ROBERTA, **_LARGE),
+    "xlm-roberta-base": RobertaConfig(**_ROBERTA, **_XLM),
+    "xlm-roberta-large": RobertaConfig(**_ROBERTA, **_LARGE, **_XLM),
+}
+"""Published sizes, by name."""
+
+FAMILY = Family("roberta", RobertaConfig, Roberta, "encoder", ("roberta", "xlm-roberta"))
