@@ -13,9 +13,21 @@ if TYPE_CHECKING:
     from kun.api import load, pull, save
     from kun.generation import LanguageModel
     from kun.knowledge import Answer, Encoder, KnowledgeBase, Passage
+    from kun.tasks import TaskModel
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Encoder", "KnowledgeBase", "LanguageModel", "Passage", "errors", "load", "pull", "save"]
+__all__ = [
+    "Answer",
+    "Encoder",
+    "KnowledgeBase",
+    "LanguageModel",
+    "Passage",
+    "TaskModel",
+    "errors",
+    "load",
+    "pull",
+    "save",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from kun.hub.store import InstalledModel
     from kun.knowledge import KnowledgeBase
     from kun.knowledge.encoder import Encoder
+    from kun.tasks import TaskModel
 
 _HOMES = {
     "LanguageModel": "kun.generation",
     "SamplingOptions": "kun.generation",
     "Encoder": "kun.knowledge.encoder",
+    "TaskModel": "kun.tasks",
     "KnowledgeBase": "kun.knowledge",
     "Passage": "kun.knowledge",
     "Answer": "kun.knowledge",
@@ -47,8 +49,8 @@ def load(
     dtype: "torch.dtype | str | None" = None,
     device: "torch.device | str | None" = None,
     progress: Progress | None = None,
-) -> "LanguageModel | Encoder":
-    """A model that is ready to use.
+) -> "LanguageModel | Encoder | TaskModel":
+    """A model that is ready to use: a `LanguageModel`, an `Encoder`, or of an encoder with a head a `TaskModel`.
 
     `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, or a hub id; what is named
     in the catalog or on the hub and is not here yet is pulled first. `quantize` is None, "int8" or "int4".
@@ -59,7 +61,12 @@ def load(
     from kun.hub.checkpoint import Checkpoint
 
     path = locate(name, progress=progress)
-    if Checkpoint.open(path).kind == "encoder":
+    checkpoint = Checkpoint.open(path)
+    if checkpoint.kind == "encoder" and checkpoint.head is not None:
+        from kun.tasks import TaskModel
+
+        return TaskModel.open(path, quantize=quantize, dtype=dtype, device=device)
+    if checkpoint.kind == "encoder":
         from kun.knowledge.encoder import Encoder
 
         return Encoder.open(path, quantize=quantize, dtype=dtype, device=device)
@@ -99,7 +106,7 @@ def remove_model(name: str) -> None:
     remove(name)
 
 
-def save(model: "LanguageModel | Encoder", folder: str | Path) -> Path:
+def save(model: "LanguageModel | Encoder | TaskModel", folder: str | Path) -> Path:
     """Write a model as a folder in the Hugging Face layout, which `transformers` loads as it stands.
 
     Raises `BadInput` for a quantized model and for a folder that holds other things, `NoSpace`.
@@ -114,8 +121,9 @@ def save(model: "LanguageModel | Encoder", folder: str | Path) -> Path:
             raise BadInput("This encoder came from no checkpoint, so that there is nothing to save.")
         # what it runs on is fitted to this machine; what is saved is what it was made from
         return save_checkpoint(folder, origin.network(), tokenizer=model.tokenizer, origin=origin)
+    template = getattr(model, "template", None)
     return save_checkpoint(
-        folder, model.net, tokenizer=model.tokenizer, chat_template=model.template, origin=origin
+        folder, model.net, tokenizer=model.tokenizer, chat_template=template, origin=origin
     )
 
 
@@ -137,6 +145,13 @@ def load_language_model(
             f"{name} is a text encoder and writes no text: name a language model (kun models lists them)."
         )
     return model
+
+
+def load_task_model(name: str | Path, *, progress: Progress | None = None) -> "TaskModel":
+    """`load`, for what must be an encoder with the head of a task. Raises `BadInput` for another model."""
+    from kun.tasks import TaskModel
+
+    return TaskModel.open(locate(name, progress=progress))
 
 
 def create_knowledge_base(

@@ -100,13 +100,9 @@ def _pack(weight: Tensor, bits: Bits) -> Packed:
 
 def quantized_state(net: nn.Module) -> dict[str, Tensor]:
     """All tensors of a quantized network, a tied head once, fit for safetensors."""
-    tied = isinstance(getattr(net, "lm_head", None), QuantizedLinear) and _is_tied(net)
+    heads = tuple(f"{head}." for head in _tied_heads(net))
     state = net.state_dict()
-    return {
-        name: tensor.contiguous()
-        for name, tensor in state.items()
-        if not (tied and name.startswith("lm_head."))
-    }
+    return {name: tensor.contiguous() for name, tensor in state.items() if not name.startswith(heads)}
 
 
 def load_quantized(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
@@ -120,14 +116,17 @@ def load_quantized(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
             bias = state.get(f"{name}.bias")
             _replace(net, name, _quantized(module, packed, bias))
     _tie(net)
-    expected = {name for name in net.state_dict() if not (_is_tied(net) and name.startswith("lm_head."))}
+    heads = _tied_heads(net)
+    expected = {name for name in net.state_dict() if not name.startswith(tuple(f"{h}." for h in heads))}
     if wrong := sorted(expected ^ state.keys()):
         raise DamagedFile(
             f"The quantized weights do not fit the network at {wrong[0]}; remove and make them anew."
         )
-    tied = (
-        {f"lm_head.{name}": state[f"embed.{name}"] for name in ("codes", "scales")} if _is_tied(net) else {}
-    )
+    tied = {
+        f"{head}.{part}": state[f"{table}.{part}"]
+        for head, table in heads.items()
+        for part in ("codes", "scales")
+    }
     try:
         net.load_state_dict({**state, **tied}, assign=True)
     except RuntimeError as error:
@@ -194,7 +193,14 @@ def _tie(net: nn.Module) -> None:
             _replace(net, head, QuantizedLinear(table.packed, table.out_features, table.in_features))
 
 
-def _is_tied(net: nn.Module) -> bool:
-    return "lm_head.weight" in getattr(net, "aliases", {}) and isinstance(
-        getattr(net, "lm_head", None), QuantizedLinear
-    )
+def _tied_heads(net: nn.Module) -> dict[str, str]:
+    """The modules that read the codes of another: name -> that one's name."""
+    named = {
+        alias.removesuffix(".weight"): source.removesuffix(".weight")
+        for alias, source in getattr(net, "aliases", {}).items()
+    }
+    return {
+        head: table
+        for head, table in named.items()
+        if isinstance(net.get_submodule(table), QuantizedEmbedding)
+    }

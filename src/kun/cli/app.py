@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from kun import __version__
-from kun.cli import doctor, knowledge, models, serving, talking
+from kun.cli import doctor, filling, knowledge, models, serving, talking
 from kun.errors import KunError
 
 _INTERRUPTED = 130
@@ -49,6 +49,7 @@ app.command("models")(models.list_models)
 app.command("remove")(models.remove)
 app.command("chat")(talking.chat)
 app.command("generate")(talking.generate)
+app.command("fill")(filling.fill)
 app.add_typer(knowledge.app, name="kb")
 app.command("serve")(serving.serve)
 app.command("doctor")(doctor.doctor)

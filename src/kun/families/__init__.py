@@ -50,6 +50,9 @@ KINDS: dict[str, Kind] = {
     "bert": "encoder",
     "marian": "encoder-decoder",
     "t5": "encoder-decoder",
+    "roberta": "encoder",
+    "xlm-roberta": "encoder",
+    "ernie": "encoder",
 }
 """The kind of each `model_type` that is no decoder, told without loading its family."""
 

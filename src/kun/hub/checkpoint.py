@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kun.errors import DamagedFile, UnsupportedFormat
+from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families import Family, Kind, family_of
 from kun.hub.files import Progress, check_digest, inside, silent
 from kun.hub.layout import LINEAGE, read_json
@@ -70,6 +70,19 @@ class Checkpoint:
     @property
     def kind(self) -> Kind:
         return self.family.kind
+
+    @property
+    def head(self) -> str | None:
+        """What an encoder was saved with, as "MaskedLM"; None for the encoder alone and for what writes."""
+        return self.family_config.head if self.kind == "encoder" else None
+
+    @cached_property
+    def family_config(self) -> Any:
+        """config.json as its family reads it. Raises `BadInput` and `UnsupportedFormat`, which name the path."""
+        try:
+            return self.family.config_type.from_hf(self.config)
+        except BadInput as error:
+            raise type(error)(f"{self.path}: {error}") from error
 
     @cached_property
     def lineage(self) -> dict[str, Any]:

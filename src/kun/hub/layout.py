@@ -8,8 +8,16 @@ from tokenizers import Tokenizer
 
 from kun import __version__
 from kun.errors import DamagedFile
+from kun.families import kind_of
 
 LINEAGE = "kun.json"
+_PIPELINES = {
+    "MaskedLM": "fill-mask",
+    "PreTraining": "fill-mask",
+    "SequenceClassification": "text-classification",
+    "TokenClassification": "token-classification",
+    "QuestionAnswering": "question-answering",
+}
 _LONGEST_JSON = 64 * 2**20
 
 
@@ -80,12 +88,11 @@ def write_lineage(folder: Path, lineage: dict[str, Any], weights: dict[str, dict
 def write_card(folder: Path, lineage: dict[str, Any], config: dict[str, Any]) -> None:
     """README.md: a model card with the header that the hub reads."""
     name = lineage.get("name") or folder.name
-    encoder = config.get("model_type") == "bert"
     head = ["---", "library_name: transformers"]
     if lineage.get("licence"):
         head.append(f"license: {json.dumps(str(lineage['licence']).lower())}")
     head += [
-        f"pipeline_tag: {'sentence-similarity' if encoder else 'text-generation'}",
+        f"pipeline_tag: {_pipeline(config)}",
         "---",
         "",
         f"# {name}",
@@ -107,6 +114,13 @@ def write_card(folder: Path, lineage: dict[str, Any], config: dict[str, Any]) ->
         f"Written by Kun {__version__}; `{LINEAGE}` holds the whole lineage and the digests of the weights.",
     ]
     (folder / "README.md").write_text("\n".join(head + body) + "\n", encoding="utf-8")
+
+
+def _pipeline(config: dict[str, Any]) -> str:
+    """What the hub calls the use of a model with this config.json."""
+    head = str((config.get("architectures") or [""])[0]).rpartition("For")[2]
+    encoding = "sentence-similarity" if kind_of(config) == "encoder" else "text-generation"
+    return _PIPELINES.get(head, encoding)
 
 
 def _in_words(value: Any) -> str:

@@ -44,10 +44,7 @@ def _empty(checkpoint: "Checkpoint") -> "nn.Module":
     """The network without memory for its weights."""
     import torch
 
-    try:
-        config = checkpoint.family.config_type.from_hf(checkpoint.config)
-    except BadInput as error:
-        raise type(error)(f"{checkpoint.path}: {error}") from error
+    config = checkpoint.family_config
     with torch.device("meta"):
         net: nn.Module = checkpoint.family.network_type(config)
     return net.eval()

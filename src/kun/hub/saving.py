@@ -57,13 +57,15 @@ def save_checkpoint(
         raise BadInput(
             f"A quantized network cannot be saved ({quantized}): load it without quantize and save that."
         )
+    sizes: Any = net.config
     config = _config(net, generation_config, origin)
     family = family_of(config)
     record = _lineage(folder, lineage, origin)
     with new_folder(folder) as fresh:
         records = write_weights(fresh, lazy_tensors(net.to_hf_names(state)), progress)
         write_json(fresh / "config.json", config)
-        write_tokenizer(fresh, tokenizer, _tokenizer_config(config, tokenizer, chat_template, origin))
+        said_of_tokens = _tokenizer_config(config, tokenizer, chat_template, origin, sizes.context_length)
+        write_tokenizer(fresh, tokenizer, said_of_tokens)
         if family.kind != "encoder":
             said = (
                 generation_config
@@ -72,7 +74,7 @@ def save_checkpoint(
             )
             write_json(fresh / "generation_config.json", dict(said))
         else:
-            _write_sentence_files(fresh, config, origin)
+            _write_sentence_files(fresh, sizes, origin)
         write_lineage(fresh, record, records)
         write_card(fresh, record, config)
     return folder
@@ -99,6 +101,7 @@ def _tokenizer_config(
     tokenizer: "Tokenizer",
     chat_template: ChatTemplate | str | None,
     origin: Checkpoint | None,
+    limit: int,
 ) -> dict[str, Any]:
     given = chat_template or (origin.chat_template if origin else None)
     source = given.source if isinstance(given, ChatTemplate) else given
@@ -107,7 +110,6 @@ def _tokenizer_config(
         named = {name.removesuffix("_id"): _first(config.get(name)) for name in _TOKEN_IDS}
         texts = {name: tokenizer.id_to_token(index) for name, index in named.items() if index is not None}
         special = {name: text for name, text in texts.items() if text is not None}
-    limit = config.get("max_position_embeddings") or config.get("n_positions")
     base = (
         origin.tokenizer_config
         if origin
@@ -123,11 +125,12 @@ def _first(value: Any) -> int | None:
     return first if isinstance(first, int) else None
 
 
-def _write_sentence_files(fresh: Path, config: dict[str, Any], origin: Checkpoint | None) -> None:
-    """How an encoder's states become one vector; the mean, where nobody said."""
+def _write_sentence_files(fresh: Path, config: Any, origin: Checkpoint | None) -> None:
+    """How an encoder's states become one vector: as it was said, else by the mean where it has no other task."""
     source = origin.path if origin and origin.path.is_dir() else None
     if source is None or not (source / "modules.json").is_file():
-        write_sentence_layout(fresh, config["hidden_size"], config["max_position_embeddings"], "mean", {})
+        if config.head is None:
+            write_sentence_layout(fresh, config.d_model, config.context_length, "mean", {})
         return
     for name in _SENTENCE_FILES:
         if (source / name).is_file():

@@ -107,7 +107,8 @@ class Encoder:
         checkpoint = Checkpoint.open(path)
         if checkpoint.kind != "encoder":
             raise BadInput(f"{name_or_path} is a language model; choose a text encoder instead.")
-        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        net: Any = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        net = net.behead()
         return cls(
             net if quantize or dtype or device else fit_encoder(net),
             checkpoint.tokenizer,

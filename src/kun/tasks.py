@@ -1,0 +1,172 @@
+"""An encoder with the head of one task, ready to use; filling masks is the task with a verb of its own.
+
+Filling is no decoding: all masks of a text are seen at once, each with what stands on both its sides
+(Devlin et al., arXiv:1810.04805, section 3.1).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kun.errors import BadInput, ContextOverflow
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Encoding, Tokenizer
+
+    from kun.families import Family
+    from kun.hub.checkpoint import Checkpoint
+
+MASKS = ("[MASK]", "<mask>")
+"""What stands for a masked word where the tokenizer's config names nothing: BERT's and RoBERTa's."""
+
+FILLING_HEADS = ("MaskedLM", "PreTraining")
+_ADVICE = "name a checkpoint that was saved with one (…ForMaskedLM), as google-bert/bert-base-uncased was."
+_BATCH_TOKENS = 4096
+_LONGEST_TOKEN = 64
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One word that a mask may stand for: its token's id and text, and how likely it is."""
+
+    token: int
+    text: str
+    probability: float
+
+
+class TaskModel:
+    """`net` is the torch module, whose output has `.logits` or what the head says; `config.head` names the head.
+
+    Every method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        tokenizer: "Tokenizer",
+        *,
+        name: str = "model",
+        mask_token: str | None = None,
+        family: "Family | None" = None,
+        checkpoint: "Checkpoint | None" = None,
+    ) -> None:
+        self.net, self.tokenizer, self.config, self.name = net, tokenizer, net.config, name
+        self.family, self.checkpoint = family, checkpoint
+        self.mask_token = mask_token or next((m for m in MASKS if tokenizer.token_to_id(m) is not None), None)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+
+    @classmethod
+    def open(
+        cls,
+        name_or_path: str | Path,
+        *,
+        quantize: str | None = None,
+        dtype: "torch.dtype | str | None" = None,
+        device: "torch.device | str | None" = None,
+    ) -> "TaskModel":
+        """Load a model by its name or its folder.
+
+        Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, and `BadInput` where it has no head.
+        """
+        from kun.hub.checkpoint import Checkpoint
+        from kun.hub.pull import locate
+
+        path = locate(name_or_path)
+        checkpoint = Checkpoint.open(path)
+        if checkpoint.head is None:
+            raise BadInput(f"{name_or_path} has no head for a task such as filling masks: {_ADVICE}")
+        return cls(
+            checkpoint.network(dtype=dtype, device=device, quantize=quantize),
+            checkpoint.tokenizer,
+            name=Path(name_or_path).name,
+            mask_token=checkpoint.special_tokens.get("mask_token"),
+            family=checkpoint.family,
+            checkpoint=checkpoint,
+        )
+
+    def fill(self, texts: str | Sequence[str], k: int = 5) -> Any:
+        """The `k` likeliest words for the mask of a text, likeliest first: a list of `Filling`.
+
+        Where a text has several masks, a list for each of them: each is filled as if the others stayed
+        masks. A list of texts gives a list. Raises `BadInput` for a text without a mask, a `k` that cannot be
+        and a model that fills none; `ContextOverflow` for a text that is too long.
+        """
+        mask = self._mask_id()
+        several = [texts] if isinstance(texts, str) else texts
+        if not isinstance(several, Sequence) or not all(isinstance(text, str) for text in several):
+            raise BadInput("fill takes a text, or a list of texts.")
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.config.vocab_size:
+            raise BadInput(f"k is {k!r}; it must be a whole number from 1 to {self.config.vocab_size}.")
+        rows = [self._encode(text, mask) for text in several]
+        filled: list[Any] = [
+            each if len(each) > 1 else each[0]
+            for batch in _batches(rows)
+            for each in self._run(batch, mask, k)
+        ]
+        return filled[0] if isinstance(texts, str) else filled
+
+    def _mask_id(self) -> int:
+        if self.config.head not in FILLING_HEADS:
+            raise BadInput(
+                f"{self.name} was saved as {self.config.architecture} and fills no masks: {_ADVICE}"
+            )
+        mask = self.tokenizer.token_to_id(self.mask_token) if self.mask_token else None
+        if mask is None:
+            raise BadInput(f"The tokenizer of {self.name} has no token for a mask, so it cannot fill any.")
+        return mask
+
+    def _encode(self, text: str, mask: int) -> list[int]:
+        limit, size = self.config.context_length, f"{len(text)} characters"
+        if len(text) <= limit * _LONGEST_TOKEN:  # beyond that it is not even tokenized
+            # a lone surrogate (half a character, from broken JSON) has no UTF-8 form
+            encoding: Encoding = self.tokenizer.encode(text.encode("utf-8", "replace").decode())
+            ids: list[int] = encoding.ids
+            if len(ids) <= limit:
+                if mask not in ids:
+                    raise BadInput(
+                        f"There is no mask in {text[:80]!r}: write {self.mask_token} where a word is to be found."
+                    )
+                return ids
+            size = f"{len(ids)} tokens"
+        raise ContextOverflow(f"The text has {size}; {self.name} takes {limit} tokens: shorten it.")
+
+    def _run(self, rows: list[list[int]], mask: int, k: int) -> list[list[list[Filling]]]:
+        """For each row, for each of its masks, the `k` likeliest."""
+        import torch
+
+        packed = torch.tensor([token for row in rows for token in row], device=self._device())
+        with torch.inference_mode():
+            output = self.net(
+                packed[None], lengths=[len(row) for row in rows], logits_at=(packed == mask).nonzero()[:, 0]
+            )
+            # the masked word's logits stand first in the output of either head
+            best = output[0][0].float().softmax(dim=-1).topk(k)
+        filled = iter(
+            [self._filling(token, p) for token, p in zip(tokens, ps, strict=True)]
+            for tokens, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        )
+        return [[next(filled) for token in row if token == mask] for row in rows]
+
+    def _filling(self, token: int, probability: float) -> Filling:
+        return Filling(token, self.tokenizer.decode([token], skip_special_tokens=False), probability)
+
+    def _device(self) -> "torch.device":
+        import torch
+
+        tensor = next(self.net.parameters(), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _batches(rows: Sequence[list[int]]) -> Iterator[list[list[int]]]:
+    """Rows in their order, at most so many tokens at once (or one row)."""
+    batch: list[list[int]] = []
+    for row in rows:
+        if batch and sum(map(len, batch)) + len(row) > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
