@@ -1,0 +1,177 @@
+"""Mixtures of experts: a router sends each token to one or two of many feed-forward networks.
+
+One expert a token: Fedus et al., "Switch Transformers", arXiv:2101.03961. Two: Lepikhin et al., "GShard",
+arXiv:2006.16668. The router's z loss: Zoph et al., "ST-MoE", arXiv:2202.08906. Tokens are sorted by expert, so
+that each expert runs once, over the tokens that are its own, and one that got none does not run at all.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SecondExpert = Literal["all", "sampling", "random"]
+SECOND_EXPERTS: tuple[SecondExpert, ...] = ("all", "sampling", "random")
+"""Which tokens get a second expert in training: all the runner-up, or one drawn by its logits (Gumbel noise),
+or the runner-up as often as its gate says (GShard). At inference it is always the runner-up."""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Where n tokens go: `experts` int64 [n, k], best first, and the `gates` float32 [n, k] that weigh them.
+
+    A token goes to an expert only where `kept`, bool [n, k]; kept nowhere, it is left to the residual.
+    """
+
+    experts: Tensor
+    gates: Tensor
+    kept: Tensor
+
+    def within(self, capacity: int, *, group: Tensor | None = None, score: Tensor | None = None) -> "Routes":
+        """Drop what is beyond `capacity` tokens of an expert, counted in each `group` [n] by itself.
+
+        All first choices take their places before any second one; among them the tokens with the highest
+        `score` [n] (Riquelme et al., arXiv:2106.05974), or, where it is None, those that come first.
+        """
+        lane = self.experts
+        if group is not None:
+            lane = lane + (lane.max() + 1) * group[:, None]
+        lane = torch.where(self.kept, lane, -1)
+        if score is None:
+            return replace(self, kept=self.kept & (_places(lane) < capacity))
+        order = score.argsort(descending=True, stable=True)
+        places = torch.empty_like(lane)
+        places[order] = _places(lane[order])
+        return replace(self, kept=self.kept & (places < capacity))
+
+
+def _places(lane: Tensor) -> Tensor:
+    """How many entries of the same lane stand before each of lane [n, k]; the first column before the second."""
+    flat = lane.t().reshape(-1)
+    ordered, order = flat.sort(stable=True)
+    places = torch.empty_like(flat)
+    places[order] = torch.arange(len(flat), device=flat.device) - torch.searchsorted(ordered, ordered)
+    return places.view(lane.shape[1], -1).t()
+
+
+def capacity_of(n_tokens: int, n_experts: int, factor: float) -> int:
+    """How many tokens an expert takes: `factor` times its even share of them, rounded up."""
+    return max(1, math.ceil(n_tokens * factor / n_experts))
+
+
+class Router(nn.Module):
+    """Logits of every expert for every token, in float32 whatever the network's dtype is.
+
+    `jitter` multiplies what it reads by noise from [1 − jitter, 1 + jitter], in training alone.
+    """
+
+    def __init__(self, d_model: int, n_experts: int, bias: bool = False, jitter: float = 0.0) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(d_model, n_experts, bias=bias)
+        self.jitter = jitter
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., d_model] -> float32 [..., n_experts]."""
+        x = x.float()
+        if self.training and self.jitter > 0:
+            x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
+        weight, bias = self.classifier.weight, self.classifier.bias
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x, weight.float(), None if bias is None else bias.float())
+
+
+def top1(logits: Tensor, real: Tensor | None = None) -> Routes:
+    """Each token to the expert of the largest of its logits [n, n_experts], weighed by its probability.
+
+    `real` bool [n] is false at padding, which goes nowhere.
+    """
+    gates, experts = logits.softmax(dim=-1).max(dim=-1, keepdim=True)
+    return Routes(experts, gates, _everywhere(experts, real))
+
+
+def top2(
+    logits: Tensor,
+    real: Tensor | None = None,
+    *,
+    second: SecondExpert = "all",
+    training: bool = False,
+) -> Routes:
+    """Each token to the two experts of its largest logits [n, n_experts], weighed by their two probabilities.
+
+    The gates add up to less than one: see `normalized`. `second` matters in training alone.
+    """
+    probabilities = logits.softmax(dim=-1)
+    first = logits.argmax(dim=-1, keepdim=True)
+    noisy = logits + _gumbel(logits) if training and second == "sampling" else logits
+    runner_up = noisy.scatter(-1, first, -torch.inf).argmax(dim=-1, keepdim=True)
+    experts = torch.cat((first, runner_up), dim=-1)
+    gates = probabilities.gather(-1, experts)
+    kept = _everywhere(experts, real)
+    if training and second == "random":
+        share = gates[:, 1] / gates.sum(dim=-1)
+        kept = kept & torch.stack((torch.ones_like(kept[:, 0]), 2 * share > torch.rand_like(share)), dim=-1)
+    return Routes(experts, gates, kept)
+
+
+def normalized(routes: Routes, *, over_kept: bool = False) -> Routes:
+    """The same with gates that add up to one for each token: over all of them, or over those that are kept."""
+    gates = routes.gates * routes.kept if over_kept else routes.gates
+    total = gates.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(gates.dtype).eps)
+    return replace(routes, gates=gates / total)
+
+
+def _everywhere(experts: Tensor, real: Tensor | None) -> Tensor:
+    kept = torch.ones_like(experts, dtype=torch.bool)
+    return kept if real is None else kept & real[:, None]
+
+
+def _gumbel(like: Tensor) -> Tensor:
+    return -torch.empty_like(like).exponential_().log()
+
+
+def mix(x: Tensor, routes: Routes, experts: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """The sum of what its experts make of each token of x [n, d_model], weighed by their gates.
+
+    Zero for a token that is kept nowhere. An expert without a token is not called.
+    """
+    n, k = routes.experts.shape
+    chosen = torch.where(routes.kept, routes.experts, len(experts)).flatten()
+    order = chosen.argsort(stable=True)
+    counts = chosen.bincount(minlength=len(experts) + 1)[:-1].tolist()  # the one wait for the device
+    order = order[: sum(counts)]
+    parts = x[order // k].split(counts)
+    made = [expert(part) for expert, part in zip(experts, parts, strict=True) if len(part)]
+    if not made:
+        return torch.zeros_like(x)
+    sorted_back = made[0].new_zeros(n * k, x.shape[-1]).index_copy(0, order, torch.cat(made))
+    gates = (routes.gates * routes.kept).to(sorted_back.dtype)
+    return (sorted_back.view(n, k, -1) * gates[..., None]).sum(dim=1)
+
+
+def balance_loss(logits: Tensor, k: int = 1, real: Tensor | None = None) -> Tensor:
+    """How unevenly logits [groups, t, n_experts] spread tokens: n_experts · Σ fᵢ Pᵢ, averaged over the groups.
+
+    fᵢ is the share of a group's tokens that have expert i among their `k` best, Pᵢ the mean probability of
+    it: equations 4 to 6 of Switch Transformers, where k is 1 and even spread gives 1. GShard's Algorithm 1 has
+    the same sum over n_experts² times as small. `real` bool [groups, t] leaves padding out.
+    """
+    probabilities = logits.float().softmax(dim=-1)
+    weight = torch.ones_like(probabilities[..., 0]) if real is None else real.to(probabilities.dtype)
+    total = weight.sum(dim=-1, keepdim=True).clamp(min=1)
+    best = logits.topk(k, dim=-1).indices.flatten(1)
+    share = torch.zeros_like(probabilities[:, 0])
+    share = share.scatter_add(1, best, weight.repeat_interleave(k, dim=1)) / total
+    mean = (probabilities * weight[..., None]).sum(dim=1) / total
+    return logits.shape[-1] * (share * mean).sum(dim=-1).mean()
+
+
+def z_loss(logits: Tensor, real: Tensor | None = None) -> Tensor:
+    """The mean over tokens of (log Σ exp)² of their logits [..., n_experts], which keeps logits small."""
+    squares = logits.float().logsumexp(dim=-1).square()
+    if real is None:
+        return squares.mean()
+    return (squares * real).sum() / real.sum().clamp(min=1)
