@@ -6,7 +6,6 @@ that each expert runs once, over the tokens that are its own, and one that got n
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -133,7 +132,7 @@ def _gumbel(like: Tensor) -> Tensor:
     return -torch.empty_like(like).exponential_().log()
 
 
-def mix(x: Tensor, routes: Routes, experts: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+def mix(x: Tensor, routes: Routes, experts: nn.ModuleList) -> Tensor:
     """The sum of what its experts make of each token of x [n, d_model], weighed by their gates.
 
     Zero for a token that is kept nowhere. An expert without a token is not called.

@@ -43,6 +43,8 @@ FAMILIES: dict[str, str] = {
     "roberta": "kun.families.bert.roberta:FAMILY",
     "xlm-roberta": "kun.families.bert.roberta:FAMILY",
     "ernie": "kun.families.bert.ernie:FAMILY",
+    "switch_transformers": "kun.families.switch.switch:FAMILY",
+    "nllb-moe": "kun.families.switch.gshard:FAMILY",
 }
 """Where the `Family` for each `model_type` is found, or a function that finds it by the whole config."""
 
@@ -53,6 +55,8 @@ KINDS: dict[str, Kind] = {
     "roberta": "encoder",
     "xlm-roberta": "encoder",
     "ernie": "encoder",
+    "switch_transformers": "encoder-decoder",
+    "nllb-moe": "encoder-decoder",
 }
 """The kind of each `model_type` that is no decoder, told without loading its family."""
 
