@@ -110,7 +110,7 @@ def test_a_text_without_a_mask_is_refused(bert: Path, text: Any, words: str) -> 
 
 @pytest.mark.parametrize("k", [0, -1, 10**6, 2.0, True, "5"])
 def test_a_number_of_words_that_cannot_be_is_refused(bert: Path, k: Any) -> None:
-    with pytest.raises(BadInput, match="k is .* from 1 to"):
+    with pytest.raises(BadInput, match=r"k is .* from 1 to"):
         kun.load(bert).fill(ONE["bert"], k=k)
 
 

@@ -26,44 +26,44 @@ class Family:
     model_types: tuple[str, ...]
 
 
-FAMILIES: dict[str, str] = {
+DECODERS: dict[str, str] = {
+    "openai-gpt": "kun.families.gpt:FAMILY",
+    "gpt2": "kun.families.gpt:FAMILY",
+    "gpt_neo": "kun.families.gpt:FAMILY",
     "llama": "kun.families.llama:FAMILY",
     "qwen2": "kun.families.llama:FAMILY",
     "qwen3": "kun.families.llama:FAMILY",
     "ernie4_5": "kun.families.llama:FAMILY",
-    "openai-gpt": "kun.families.gpt:FAMILY",
-    "gpt2": "kun.families.gpt:FAMILY",
-    "gpt_neo": "kun.families.gpt:FAMILY",
     "bloom": "kun.families.bloom:FAMILY",
     "glm": "kun.families.glm:FAMILY",
     "chatglm": "kun.families.chatglm:family",
+}
+ENCODERS: dict[str, str] = {
     "bert": "kun.families.bert:FAMILY",
-    "marian": "kun.families.transformer:FAMILY",
-    "t5": "kun.families.t5:FAMILY",
     "roberta": "kun.families.bert.roberta:FAMILY",
     "xlm-roberta": "kun.families.bert.roberta:FAMILY",
     "ernie": "kun.families.bert.ernie:FAMILY",
+}
+ENCODER_DECODERS: dict[str, str] = {
+    "marian": "kun.families.transformer:FAMILY",
+    "t5": "kun.families.t5:FAMILY",
     "switch_transformers": "kun.families.switch.switch:FAMILY",
     "nllb-moe": "kun.families.switch.gshard:FAMILY",
 }
+FAMILIES: dict[str, str] = DECODERS | ENCODERS | ENCODER_DECODERS
 """Where the `Family` for each `model_type` is found, or a function that finds it by the whole config."""
-
-KINDS: dict[str, Kind] = {
-    "bert": "encoder",
-    "marian": "encoder-decoder",
-    "t5": "encoder-decoder",
-    "roberta": "encoder",
-    "xlm-roberta": "encoder",
-    "ernie": "encoder",
-    "switch_transformers": "encoder-decoder",
-    "nllb-moe": "encoder-decoder",
-}
-"""The kind of each `model_type` that is no decoder, told without loading its family."""
 
 
 def kind_of(hf_config: Mapping[str, Any]) -> Kind:
     """The kind of the model with this `config.json`, as far as its `model_type` tells; imports no torch."""
-    return KINDS.get(str(hf_config.get("model_type")), "decoder")
+    model_type = hf_config.get("model_type")
+    return (
+        "encoder"
+        if model_type in ENCODERS
+        else "encoder-decoder"
+        if model_type in ENCODER_DECODERS
+        else "decoder"
+    )
 
 
 def family_of(hf_config: Mapping[str, Any]) -> Family:
