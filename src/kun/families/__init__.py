@@ -43,6 +43,7 @@ ENCODERS: dict[str, str] = {
     "roberta": "kun.families.bert.roberta:FAMILY",
     "xlm-roberta": "kun.families.bert.roberta:FAMILY",
     "ernie": "kun.families.bert.ernie:FAMILY",
+    "xlnet": "kun.families.xlnet:FAMILY",
 }
 ENCODER_DECODERS: dict[str, str] = {
     "marian": "kun.families.transformer:FAMILY",

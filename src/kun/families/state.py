@@ -21,13 +21,15 @@ class RowState:
     `tokens` are what the decoder reads first. The first `prefix` of them see each other, so that they are
     read in one step. Pages may serve every row whose tokens begin alike and whose `root` is the same; None
     where they serve no other. `keeps` is false where a new token changes the states of all before it: then
-    each step reads the whole row. `unread` are tokens of a source that the row's first step reads besides.
+    each step reads the whole row. Where it changes those of a few, a step reads the last `rereads` again. `unread`
+    are tokens of a source that the row's first step reads besides.
     """
 
     tokens: list[int]
     prefix: int = 0
     root: bytes | None = b""
     keeps: bool = True
+    rereads: int = 0
     unread: int = 0
 
 

@@ -166,8 +166,7 @@ class Engine:
             self._register(row)
         self._hand_out(logits, askers)
         for row, _ in plan:
-            if not row.state.keeps:
-                row.cached = 0
+            row.cached = max(0, row.cached - row.state.rereads) if row.state.keeps else 0
 
     def _leave(self) -> None:
         """Rows whose generation was cancelled, or failed, go."""
@@ -239,7 +238,7 @@ class Engine:
         """Which rows run how many tokens: those that write first, then prompts in their order."""
         budget, reading, counts = self.step_tokens, False, {}
         for row in sorted(self._running, key=lambda row: (row.reads, row.order)):
-            count = min(row.pending, budget, _SCORED_TOKENS if row.scores is not None else budget)
+            count = min(row.at_most, budget, _SCORED_TOKENS if row.scores is not None else budget)
             if budget < row.at_once + row.state.unread:
                 # a step with room enough may never come, so the first of those that read goes beyond it
                 count = 0 if row.reads and reading else row.at_once

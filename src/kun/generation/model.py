@@ -240,7 +240,7 @@ class LanguageModel:
         if len(ids) < 2:
             return [None] * len(ids)
         state = self.engine.state.start(ids)
-        if state.tokens != ids or state.prefix or not state.keeps:
+        if state.tokens != ids or state.prefix or state.rereads or not state.keeps:
             raise BadInput(f"{self.name} reads a prompt as a whole: its tokens have no log-probabilities.")
         generation = Generation(len(ids), 1)
         row = Row(generation, 0, state, Choice(SamplingOptions(), []), None, len(ids), scores=[], top=top)

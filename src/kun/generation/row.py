@@ -50,7 +50,7 @@ class Row:
     @property
     def reads(self) -> bool:
         """Whether it reads a prompt, and does not write, so that others need not wait for it."""
-        if not self.state.keeps:
+        if not self.state.keeps or self.state.rereads:
             return len(self.tokens) == self.prompt_length
         return self.pending > 1 or self.state.unread > 0
 
@@ -62,7 +62,18 @@ class Row:
     @property
     def at_once(self) -> int:
         """How many of its tokens must be run in one step, since they see each other."""
-        return self.pending if not self.state.keeps else max(1, self.state.prefix - self.cached)
+        if not self.state.keeps:
+            return self.pending
+        if self.state.rereads:
+            # as it went the first time, should the row be run again: the prompt, then a token at a time
+            reached = max(self.prompt_length, self.cached + self.state.rereads + 1)
+            return min(self.pending, reached - self.cached)
+        return max(1, self.state.prefix - self.cached)
+
+    @property
+    def at_most(self) -> int:
+        """How many of its tokens may be run in one step."""
+        return self.at_once if self.state.rereads else self.pending
 
     def parent(self, place: int) -> bytes:
         """The key of what stands before the page at `place`, as far as `keys` tell."""

@@ -1,0 +1,135 @@
+"""How XLNet goes on with a text: a query behind the last word, and the words before it as they were understood.
+
+The query stands at the next place and sees all words; they see each other, both ways, but not the query. A new
+word changes how those before it are understood. Following the reference, the last word is read again together
+with the new one, and what stands farther back stays as it was: Transformer-XL's memory, kept here as keys and
+values in pages. A network that remembers nothing reads the whole text again for each word.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kun.blocks.cache import CacheStep, PagedCache
+from kun.errors import UnsupportedFormat
+from kun.families.state import DecodingState, RowState
+from kun.families.xlnet.attention import Attention, mask_of
+
+if TYPE_CHECKING:
+    from kun.families.xlnet.xlnet import XLNet
+
+REREAD = 1
+"""How many of the last words are read again with a new one."""
+
+
+class DistanceKeys:
+    """The keys of distances, which are the same in every step: each layer's are made once, as far as was asked."""
+
+    def __init__(self, net: "XLNet") -> None:
+        self._net, self._reach = net, 0
+        self._tables: dict[int, Tensor] = {}
+
+    def of(self, layer: int, attention: Attention, farthest: int, count: int) -> Tensor:
+        """[heads, count, d_head] for the distances `farthest`, one less, and so on."""
+        reach = max(farthest, count - farthest)
+        if reach > self._reach:
+            self._reach, self._tables = 1 << reach.bit_length(), {}
+        if layer not in self._tables:
+            weight = next(iter(self._net.parameters()))
+            distances = torch.arange(self._reach, -self._reach, -1, device=weight.device)
+            made = attention.heads(attention.r(self._net.places(distances, weight.dtype)))
+            self._tables[layer] = made.detach().transpose(0, 1).contiguous()
+        start = self._reach - farthest
+        return self._tables[layer][:, start : start + count]
+
+
+class CompletionState(DecodingState):
+    """Keys and values of the words in pages, and the keys of distances."""
+
+    def __init__(
+        self, net: "XLNet", n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        config = self.config = net.config
+        sizes = config.n_layers, config.n_heads, config.d_head
+        super().__init__(PagedCache(*sizes, n_pages, page_size, dtype, device))
+        self.distances = DistanceKeys(net)
+
+    def start(self, prompt: Sequence[int]) -> RowState:
+        """Raises UnsupportedFormat where a text's first words would see nothing."""
+        if self.config.attention == "uni" and self.config.same_length:
+            raise UnsupportedFormat(
+                "A network with same_length sees nothing before its memory is full, so it completes no text: "
+                "set same_length to false in its config.json."
+            )
+        return RowState(list(prompt), root=None, keeps=self.config.remembers, rereads=REREAD)
+
+    def step(
+        self, rows: Sequence[RowState], tables: list[list[int]], before: list[int], counts: list[int]
+    ) -> "CompletionStep":
+        return CompletionStep(self, tables, before, counts)
+
+
+class CompletionStep(CacheStep):
+    """One pass over the new words of all rows, with a query behind each row.
+
+    `queries` int64 [rows] are the places of the queries among the packed words and queries, `words` int64
+    [total] those of the words.
+    """
+
+    def __init__(
+        self, state: CompletionState, tables: list[list[int]], before: list[int], counts: list[int]
+    ) -> None:
+        super().__init__(state.cache, tables, before, counts)
+        self._state = state
+        device = self.row_starts.device
+        rows = torch.arange(len(counts), device=device)
+        self._ends = self.row_starts[1:].long()
+        self.queries = self._ends + rows
+        self.words = torch.arange(self.total, device=device)
+        self.words += torch.bucketize(self.words, self._ends, right=True)
+
+    def with_queries(self, x: Tensor, query: Tensor) -> Tensor:
+        """The words' states [1, total, d_model] with a `query` [1, 1, d_model] behind each row."""
+        widened = query.expand(1, x.shape[1] + len(self.queries), -1).clone()
+        widened[:, self.words] = x
+        return widened
+
+    def queries_of(self, words: Tensor) -> Tensor:
+        """The places of the queries behind the rows to which the packed `words` [m] belong."""
+        return self.queries[torch.bucketize(words, self._ends, right=True)]
+
+    def attend_to_words(self, layer: int, attention: Attention, x: Tensor) -> Tensor:
+        """Store the words' keys and values; attend with all of x [1, total + rows, d_model] -> its shape."""
+        words = x[:, self.words]
+        self._write(layer, attention.heads(attention.k(words)), attention.heads(attention.v(words)))
+        counts = [count + 1 for count in self._counts]
+        asked = attention.heads(attention.q(x)).split(counts, dim=1)
+        return torch.cat([self._row(layer, row, attention, q) for row, q in enumerate(asked)], dim=1)
+
+    def _row(self, layer: int, row: int, attention: Attention, q: Tensor) -> Tensor:
+        before, count = self._before[row], self._counts[row]
+        first, length = self._first_seen(before), before + count
+        table = self.tables[row : row + 1, : -(-length // self.cache.page_size)]
+        k, v = (
+            self._read(store, layer, table)[:, :, first:length].transpose(1, 2).to(q.dtype)
+            for store in (self.cache.keys, self.cache.values)
+        )
+        # the first word is before - first places behind the first key, and the query count farther
+        behind = before - first
+        r = self._state.distances.of(layer, attention, behind + count + 1, count + 1 + length - first)
+        mask = None
+        if self._state.config.attention == "uni":
+            query = torch.arange(count + 1, device=q.device)[:, None]
+            later = torch.arange(length - first, device=q.device) > query + behind
+            mask = mask_of(later[None], q.dtype)
+        return attention.mix(q, k, v, r.to(q.dtype), mask, None)
+
+    def _first_seen(self, before: int) -> int:
+        """Of the words that were read before, the first that is still remembered.
+
+        The reference's memory also holds the query's place and the last word, and gives both up.
+        """
+        memory = self._state.config.memory
+        return 0 if memory is None else max(0, before - max(0, memory - 2))

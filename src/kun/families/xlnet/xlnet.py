@@ -1,0 +1,290 @@
+"""XLNet: Yang et al., arXiv:1906.08237: a language model over every order of the words.
+
+What differs from BERT: nothing is masked in the text. Words are predicted one after the other in an order
+that is drawn anew each time (`perm_mask`: who comes later is not seen), so that each learns from both sides.
+A word must not see itself when it is predicted, yet others must see it: so two streams run side by side with
+the same weights. The content stream reads words; the query stream starts from one learned vector, knows only
+its place, and says what stands there. Distances take the place of positions, and the states of one segment
+serve the next as memory (both from Transformer-XL, arXiv:1901.02860).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kun.blocks.activations import ACTIVATIONS
+from kun.errors import BadInput
+from kun.families import Family
+from kun.families.decoder import embed
+from kun.families.network import Names, State, check_mask, initialize
+from kun.families.state import DecodingState
+from kun.families.xlnet.attention import Attention, Sight, mask_of, sinusoids
+from kun.families.xlnet.completion import CompletionState, CompletionStep
+from kun.families.xlnet.config import XLNetConfig
+
+Memory = Sequence[Tensor | None]
+"""For each layer the states that it read before, [remembered, b, d_model]."""
+
+
+class XLNetOutput(NamedTuple):
+    """`logits` [b, t or m, vocabulary]; `mems`, the memory after this segment, None where it isn't wanted."""
+
+    logits: Tensor
+    mems: tuple[Tensor, ...] | None
+
+
+class FeedForward(nn.Module):
+    """down(gelu(up(x)))."""
+
+    def __init__(self, config: XLNetConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.activation = ACTIVATIONS[config.activation]
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.dropout(self.activation(self.up(x))))
+
+
+class Layer(nn.Module):
+    """norm(x + attention(x)), then norm(x + feed-forward(x)), for both streams."""
+
+    def __init__(self, config: XLNetConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.mlp = FeedForward(config)
+        self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, content: Tensor, queries: Tensor | None, memory: Tensor | None, sight: Sight
+    ) -> tuple[Tensor, Tensor | None]:
+        mixed, answers = self.attention(content, queries, memory, sight)
+        content = self.after(content, mixed)
+        return content, None if queries is None else self.after(queries, answers)
+
+    def complete(self, x: Tensor, step: CompletionStep, number: int) -> Tensor:
+        """One step of completion, for the packed words and the query behind each row."""
+        return self.after(x, self.attention.o(step.attend_to_words(number, self.attention, x)))
+
+    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """What follows attention."""
+        x = self.attention_norm(x + self.dropout(mixed))
+        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+
+
+class XLNet(nn.Module):
+    """An XLNet with its head, which is the embedding where `tied` (then `lm_head` is None), and a bias."""
+
+    def __init__(self, config: XLNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.query = nn.Parameter(torch.empty(1, 1, config.d_model))
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        initialize(self)
+        for name, parameter in self.named_parameters():
+            if name == "query" or (".attention." in name and "weight" not in name):
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        mems: Memory | None = None,
+        perm_mask: Tensor | None = None,
+        target_mapping: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        use_mems: bool | None = None,
+        cache: CompletionStep | None = None,
+        logits_at: Tensor | None = None,
+    ) -> XLNetOutput:
+        """Logits for padded rows, or for one step of completion over a cache.
+
+        `input_ids`, `attention_mask`, `token_type_ids` [b, t]; `perm_mask` [b, t, t], 1 where i does not see
+        j; `target_mapping` [b, m, t], 1 where the m-th prediction is for the token at t. Without it the
+        content stream alone runs, and predicts words that it sees. With `cache`, `input_ids` [1, total] are
+        the tokens of all rows, packed, and the logits [1, rows, vocabulary] what follows each row;
+        `logits_at` picks rows by places of theirs, and else the predictions that are wanted. Raises BadInput
+        for an id outside the vocabulary and for a mask, mapping or memory of the wrong shape.
+        """
+        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
+        if cache is not None:
+            return XLNetOutput(self.head(self._complete(x, cache, logits_at)), None)
+        sight = self._sight(x, attention_mask, mems, perm_mask, target_mapping, token_type_ids)
+        x, queries = self.dropout(x), None
+        if target_mapping is not None:
+            queries = self.dropout(self.query.expand(len(x), target_mapping.shape[1], -1))
+        if use_mems is None:
+            use_mems = self.config.remembers_in_training if self.training else self.config.remembers
+        kept: list[Tensor] = []
+        for layer, memory in zip(self.layers, mems or [None] * len(self.layers), strict=True):
+            if use_mems:
+                kept.append(self._remember(x, memory))
+            x, queries = layer(x, queries, None if memory is None else memory.transpose(0, 1), sight)
+        said = self.dropout(x if queries is None else queries)
+        said = said if logits_at is None else said[:, logits_at]
+        return XLNetOutput(self.head(said), tuple(kept) if use_mems else None)
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits [..., vocabulary] of final states [..., d_model]."""
+        if self.lm_head is None:
+            return F.linear(x, self.embed.weight, self.lm_bias)
+        return self.lm_head(x) + self.lm_bias
+
+    def _complete(self, x: Tensor, step: CompletionStep, wanted: Tensor | None) -> Tensor:
+        """The state of the query that stands behind each wanted row: [1, rows, d_model]."""
+        x = step.with_queries(x, self.query)
+        layer: Any
+        for number, layer in enumerate(self.layers):
+            x = layer.complete(x, step, number)
+        return x[:, step.queries if wanted is None else step.queries_of(wanted)]
+
+    def _remember(self, x: Tensor, memory: Tensor | None) -> Tensor:
+        """The memory of a layer after it has read x [b, t, d_model]: [remembered, b, d_model], no gradient."""
+        config = self.config
+        new = x.transpose(0, 1)[: config.reuse]
+        kept = new if memory is None else torch.cat((memory, new))
+        return kept[-config.memory if config.memory else 0 :].detach()
+
+    def _sight(
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None,
+        mems: Memory | None,
+        perm_mask: Tensor | None,
+        target_mapping: Tensor | None,
+        types: Tensor | None,
+    ) -> Sight:
+        rows, length = x.shape[:2]
+        before = self._check_memory(mems, rows)
+        hidden = self._hidden(x, check_mask(attention_mask, x.shape[:2]), perm_mask, before)
+        mask = content_mask = None
+        if hidden is not None:
+            itself = torch.eye(length, dtype=torch.bool, device=x.device)
+            mask, content_mask = (
+                mask_of(some, x.dtype) for some in (hidden, hidden & ~F.pad(itself, (before, 0)))
+            )
+        if target_mapping is not None:
+            if target_mapping.dim() != 3 or target_mapping.shape[::2] != (rows, length):
+                raise BadInput(
+                    f"target_mapping has shape {list(target_mapping.shape)}, not [{rows}, m, {length}]."
+                )
+            target_mapping = target_mapping.to(x.dtype)
+        different = None
+        if types is not None:
+            if types.shape != x.shape[:2]:
+                raise BadInput(f"token_type_ids has shape {list(types.shape)}, the input {[rows, length]}.")
+            different = types[:, :, None] != F.pad(types, (before, 0))[:, None]
+        distances = torch.arange(before + length, -length, -1, device=x.device)
+        places = self.dropout(self.places(distances, x.dtype))
+        return Sight(places, mask, content_mask, different, target_mapping)
+
+    def places(self, distances: Tensor, dtype: torch.dtype) -> Tensor:
+        """Sinusoids [n, d_model] for distances [n] in tokens, those beyond the clamp taken for it."""
+        clamp = self.config.clamp
+        return sinusoids(
+            distances if clamp is None else distances.clamp(-clamp, clamp), self.config.d_model
+        ).to(dtype)
+
+    def _check_memory(self, mems: Memory | None, rows: int) -> int:
+        """How many states each layer remembers."""
+        if mems is None or mems[0] is None:
+            return 0
+        shapes = {tuple(memory.shape) for memory in mems if memory is not None}
+        wanted = (len(mems[0]), rows, self.config.d_model)
+        if len(mems) != self.config.n_layers or shapes != {wanted}:
+            raise BadInput(
+                f"mems must be {self.config.n_layers} tensors of shape [remembered, {rows}, {wanted[2]}], all alike."
+            )
+        return len(mems[0])
+
+    def _hidden(self, x: Tensor, mask: Tensor | None, perm_mask: Tensor | None, before: int) -> Tensor | None:
+        """bool [b or 1, t, before + t]: which keys a query does not see; None where it sees all."""
+        rows, length = x.shape[:2]
+        hidden = None
+        if perm_mask is not None:
+            if perm_mask.shape != (rows, length, length):
+                raise BadInput(f"perm_mask has shape {list(perm_mask.shape)}, not {[rows, length, length]}.")
+            hidden = perm_mask > 0
+        if mask is not None:
+            hidden = ~mask[:, None] if hidden is None else hidden | ~mask[:, None]
+        if hidden is not None:
+            hidden = F.pad(hidden.expand(-1, length, -1), (before, 0))
+        if self.config.attention == "bi":
+            return hidden
+        query = torch.arange(length, device=x.device)[:, None]
+        key = torch.arange(before + length, device=x.device)
+        later = (key > query + before) | (key < query if self.config.same_length else False)
+        return later[None] if hidden is None else hidden | later
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> DecodingState:
+        """What it carries from step to step: keys and values of what it remembers, and those of distances."""
+        return CompletionState(self, n_pages, page_size, dtype, device)
+
+    @staticmethod
+    def from_hf_names(state: Mapping[str, Tensor]) -> State:
+        """Hugging Face's names and layout to ours: its projections are [d_model, heads, d_head]."""
+        ours: State = {}
+        for full, tensor in state.items():
+            name = NAMES.ours(full.removeprefix("transformer."))
+            owner, _, part = name.rpartition(".")
+            if owner.endswith(".attention") and part in PROJECTIONS:
+                flat = tensor.flatten(1)
+                ours[f"{name}.weight"] = flat if part == "o" else flat.t().contiguous()
+            else:
+                ours[name] = tensor
+        return ours
+
+    @staticmethod
+    def to_hf_names(state: Mapping[str, Tensor]) -> State:
+        """Our names and layout to Hugging Face's."""
+        theirs: State = {}
+        for name, tensor in state.items():
+            owner, _, part = name.removesuffix(".weight").rpartition(".")
+            if owner.endswith(".attention") and part in PROJECTIONS:
+                heads = state[f"{owner}.content_bias"].shape
+                wide = (tensor if part == "o" else tensor.t()).unflatten(1, heads).contiguous()
+                theirs[f"transformer.{NAMES.theirs(f'{owner}.{part}')}"] = wide
+            else:
+                full = NAMES.theirs(name)
+                theirs[full if full.startswith("lm_loss.") else f"transformer.{full}"] = tensor
+        return theirs
+
+
+PROJECTIONS = ("q", "k", "v", "o", "r")
+
+
+NAMES = Names(
+    (
+        ("embed", "word_embedding"),
+        ("query", "mask_emb"),
+        ("lm_bias", "lm_loss.bias"),
+        ("lm_head", "lm_loss"),
+        ("attention_norm", "rel_attn.layer_norm"),
+        ("attention.content_bias", "rel_attn.r_w_bias"),
+        ("attention.distance_bias", "rel_attn.r_r_bias"),
+        ("attention.segment_bias", "rel_attn.r_s_bias"),
+        ("attention.segments", "rel_attn.seg_embed"),
+        ("attention", "rel_attn"),
+        ("mlp.up", "ff.layer_1"),
+        ("mlp.down", "ff.layer_2"),
+        ("mlp_norm", "ff.layer_norm"),
+        ("layers", "layer"),
+    )
+)
+
+FAMILY = Family("xlnet", XLNetConfig, XLNet, "decoder", ("xlnet",))
