@@ -75,6 +75,7 @@ class LanguageModel:
             limit=self.context_length,
             bos=bos if isinstance(bos, int) else None,
             name=name,
+            open_ended=family is None or family.kind == "decoder",
         )
         self._constrainer = Constrainer(tokenizer, config.vocab_size, sorted(self._ends))
         self._lock = threading.Lock()

@@ -36,9 +36,11 @@ class Prompts:
         limit: int,
         bos: int | None,
         name: str = "This model",
+        open_ended: bool = True,
     ) -> None:
+        """`open_ended`: the text is gone on with, so that no token which ends it is put behind it."""
         self.tokenizer, self.template, self.limit = tokenizer, template, limit
-        self._vocabulary, self._bos, self._name = vocabulary, bos, name
+        self._vocabulary, self._bos, self._name, self._open_ended = vocabulary, bos, name, open_ended
         self._knows_tools = template is not None and "tools" in template.source
 
     def render(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
@@ -83,7 +85,11 @@ class Prompts:
                     f"The prompt has {len(text)} characters, far more than the {self.limit} tokens of the context."
                 )
             text = text[-longest:]
-        ids: list[int] = self.tokenizer.encode(_sound(text)).ids
+        encoding = self.tokenizer.encode(_sound(text))
+        ids: list[int] = encoding.ids
+        special = encoding.special_tokens_mask
+        if self._open_ended and 0 in special:
+            ids = ids[: len(ids) - special[::-1].index(0)]
         return ids
 
     def _checked(self, ids: Sequence[Any]) -> list[int]:

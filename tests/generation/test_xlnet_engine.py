@@ -1,0 +1,109 @@
+"""XLNet through the engine: rows whose last word is read again at each step, and none notices the others."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import END, tokenizer
+from tokenizers import processors
+
+from kun.errors import BadInput, UnsupportedFormat
+from kun.families import load_state
+from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
+from kun.generation import SamplingOptions
+from kun.generation.model import LanguageModel
+
+PROMPTS = ["a", "Once upon a time", "x" * 70, "第一章 绪论", "Once upon a time", "ab"]
+
+
+def reference(**changes: Any) -> Any:
+    torch.manual_seed(11)
+    config = transformers.XLNetConfig(
+        vocab_size=260, d_model=32, n_layer=2, n_head=4, d_inner=48, initializer_range=0.3, **changes
+    )
+    return transformers.XLNetLMHeadModel(config).eval()
+
+
+def language_model(**changes: Any) -> LanguageModel:
+    theirs = reference(**changes)
+    net = XLNet(XLNetConfig.from_hf(theirs.config.to_dict()))
+    load_state(net, XLNet.from_hf_names({name: t.clone() for name, t in theirs.state_dict().items()}))
+    return LanguageModel(net.eval(), tokenizer(), net.config, family=FAMILY, name="tiny")
+
+
+def written(lm: LanguageModel, prompts: list[str], count: int) -> list[list[int]]:
+    options = SamplingOptions(max_tokens=count, temperature=0, ignore_eos=True)
+    running = [lm.submit(prompt, options) for prompt in prompts]
+    return [one.result()[0].token_ids for one in running]
+
+
+@pytest.mark.parametrize("changes", [{"mem_len": None}, {"mem_len": 20}, {"use_mems_eval": False}])
+def test_a_ragged_batch_writes_what_the_reference_writes_alone(changes: dict[str, Any]) -> None:
+    theirs = reference(**changes)
+    with language_model(**changes) as lm:
+        for prompt, ids in zip(PROMPTS, written(lm, PROMPTS, 10), strict=True):
+            asked = torch.tensor([lm.encode(prompt)])
+            out = theirs.generate(asked, max_new_tokens=10, do_sample=False, eos_token_id=None)
+            assert ids == out[0, asked.shape[1] :].tolist()
+        assert lm.stats()["pages_used"] == 0
+
+
+@settings(max_examples=10)
+@given(
+    st.lists(st.tuples(st.text("ab", min_size=1, max_size=80), st.integers(1, 40)), min_size=1, max_size=7)
+)
+def test_with_few_pages_rows_give_way_and_still_write_the_same(asked: list[tuple[str, int]]) -> None:
+    with LM._lock:
+        LM._n_pages = 6
+    LM.close()
+    options = [SamplingOptions(max_tokens=most, temperature=0, ignore_eos=True) for _, most in asked]
+    running = [LM.submit(text, o) for (text, _), o in zip(asked, options, strict=True)]
+    got = [one.result()[0].token_ids for one in running]
+    for (text, _), o, ids in zip(asked, options, got, strict=True):
+        assert ids == LM.submit(text, o).result()[0].token_ids
+
+
+LM = language_model(mem_len=None)
+
+
+def test_rows_that_gave_way_were_among_them() -> None:
+    with language_model(mem_len=None) as lm:
+        lm._n_pages = 6
+        together = written(lm, ["a" * 60, "b" * 60, "ab" * 30], 60)
+        assert lm.stats()["preemptions"] > 0
+        assert together == [written(lm, [prompt], 60)[0] for prompt in ("a" * 60, "b" * 60, "ab" * 30)]
+
+
+def test_several_answers_to_one_prompt_are_each_their_own() -> None:
+    with language_model() as lm:
+        texts = lm.generate("Once upon", n=3, max_tokens=8, seed=5)
+        assert texts == lm.generate("Once upon", n=3, max_tokens=8, seed=5)
+        assert len(set(texts)) > 1
+
+
+def test_what_the_tokenizer_puts_behind_a_text_is_not_gone_on_from() -> None:
+    """XLNet's tokenizer ends each text with <sep><cls>."""
+    with language_model() as lm:
+        plain = written(lm, ["Once"], 5)
+        lm.tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <|end|> <|end|>", special_tokens=[("<|end|>", END)]
+        )
+        assert lm.tokenizer.encode("Once").ids[-2:] == [END, END]
+        assert written(lm, ["Once"], 5) == plain
+        assert lm.encode("Once<|end|>")[-1] == END
+
+
+def test_log_probabilities_of_a_prompt_are_refused_since_its_words_see_each_other() -> None:
+    with language_model() as lm, pytest.raises(BadInput, match="reads a prompt as a whole"):
+        lm.prompt_logprobs("abc")
+
+
+def test_a_network_whose_first_words_see_nothing_completes_no_text() -> None:
+    with (
+        language_model(attn_type="uni", same_length=True) as lm,
+        pytest.raises(UnsupportedFormat, match="same_length"),
+    ):
+        lm.generate("abc")
