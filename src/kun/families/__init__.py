@@ -37,13 +37,13 @@ DECODERS: dict[str, str] = {
     "bloom": "kun.families.bloom:FAMILY",
     "glm": "kun.families.glm:FAMILY",
     "chatglm": "kun.families.chatglm:family",
+    "xlnet": "kun.families.xlnet:FAMILY",
 }
 ENCODERS: dict[str, str] = {
     "bert": "kun.families.bert:FAMILY",
     "roberta": "kun.families.bert.roberta:FAMILY",
     "xlm-roberta": "kun.families.bert.roberta:FAMILY",
     "ernie": "kun.families.bert.ernie:FAMILY",
-    "xlnet": "kun.families.xlnet:FAMILY",
 }
 ENCODER_DECODERS: dict[str, str] = {
     "marian": "kun.families.transformer:FAMILY",
