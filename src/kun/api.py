@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from kun.generation import LanguageModel
     from kun.hub.catalog import Entry
     from kun.hub.store import InstalledModel
+    from kun.inspection.attention import Look
+    from kun.inspection.logits import Place
+    from kun.inspection.positions import Places
+    from kun.inspection.tokens import Cutting
     from kun.knowledge import KnowledgeBase
     from kun.knowledge.encoder import Encoder
     from kun.tasks import TaskModel
@@ -230,6 +234,56 @@ def handbook() -> Path:
         if folder.is_dir():
             return folder
     raise NotFound("The handbook is not installed here: name your own documents with --documents FOLDER.")
+
+
+def inspect_tokens(text: str, models: Sequence[str | Path] = ()) -> "list[Cutting]":
+    """`text` as each model's tokenizer cuts it; the default language model's and encoder's where none is named.
+
+    Raises `BadInput` for a text that is too long to show, and what opening a checkpoint raises.
+    """
+    from kun.hub.checkpoint import Checkpoint
+    from kun.inspection.tokens import cut
+    from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
+
+    paths = [locate(name) for name in models or (DEFAULT_MODEL, DEFAULT_ENCODER)]
+    return [cut(text, Checkpoint.open(path).tokenizer, path.name) for path in paths]
+
+
+def inspect_merges(word: str, model: str | Path | None = None) -> list[tuple[str, ...]]:
+    """How byte pair encoding builds `word` from single characters; empty for a tokenizer of another kind."""
+    from kun.hub.checkpoint import Checkpoint
+    from kun.inspection.tokens import merges
+    from kun.settings import DEFAULT_MODEL
+
+    return merges(word, Checkpoint.open(locate(model or DEFAULT_MODEL)).tokenizer)
+
+
+def inspect_positions(
+    kinds: Sequence[str] = (), n: int = 64, width: int = 64, model: str | Path | None = None
+) -> "list[Places]":
+    """Tables of positions of these kinds (default: all that need no model, and with `model` its learned ones too)."""
+    from kun.inspection.opened import Opened
+    from kun.inspection.positions import KINDS, places
+
+    net = None if model is None else Opened.open(model).net
+    chosen = kinds or [kind for kind in KINDS if kind != "learned" or net is not None]
+    return [places(kind, n, width, net) for kind in chosen]
+
+
+def inspect_attention(text: str, models: Sequence[str | Path] = ()) -> "list[Look]":
+    """Who looks at whom in `text`, in each model; a decoder and an encoder side by side where none is named."""
+    from kun.inspection.attention import Look
+    from kun.inspection.opened import Opened
+
+    return [Look(Opened.open(name), text) for name in models or ("smollm2-135m-instruct", "all-minilm-l6-v2")]
+
+
+def inspect_logits(text: str, model: str | Path | None = None, k: int = 5) -> "list[Place]":
+    """The `k` likeliest next tokens at every place of `text`, and what each layer would say."""
+    from kun.inspection.logits import next_words
+    from kun.inspection.opened import Opened
+
+    return next_words(Opened.open(model or "smollm2-135m-instruct"), text, k)
 
 
 def models() -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """A service whose models answer from a script: what the web app shows is then known to the letter."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
+
+from tiny_models import LLAMA, byte_level_tokenizer, network
 
 from kun.errors import KnowledgeBaseNotFound, KunError, ModelNotFound, NotFound
 
@@ -167,6 +172,21 @@ class FakeService:
 
     def models(self) -> list[Any]:
         return [SimpleNamespace(name=name, kind="decoder") for name in ("fake-model", "absent-model")]
+
+    def readable(self) -> list[Any]:
+        return [SimpleNamespace(name="tiny-llama", kind="decoder")]
+
+    def opened(self, name: str) -> Any:
+        """A tiny network with random weights: what is shown of it is computed."""
+        from kun.inspection.opened import Opened
+
+        tokenizer = self.tokenizer(name)
+        return Opened.of(
+            name, network(LLAMA | {"vocab_size": tokenizer.get_vocab_size()}), tokenizer, "decoder"
+        )
+
+    def tokenizer(self, name: str) -> Any:
+        return byte_level_tokenizer()
 
     def language_model(self, name: str | None = None) -> FakeModel:
         if name == "absent-model":

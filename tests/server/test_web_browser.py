@@ -483,3 +483,23 @@ def test_every_control_has_a_name(visit: Any) -> None:
                 .map(e => e.outerHTML.slice(0, 200))"""
         )
         assert nameless == []
+
+
+def test_looking_inside_shows_pieces_attention_and_what_comes_next(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = visitor.go("/inside", ready="#positions img")
+    page.click("#tokens .show")
+    page.wait_for_selector("#tokens .piece")
+    assert "".join(page.locator("#tokens .piece-text").all_inner_texts()).startswith("lowering")
+    for part in ("attention", "next"):
+        page.click(f"#{part} .show")
+        page.wait_for_selector(f"#{part} img")
+        assert page.eval_on_selector(f"#{part} img", "image => image.complete && image.naturalWidth > 100")
+
+
+def test_a_word_that_is_not_there_is_said_kindly(visit: Any, service: FakeService) -> None:
+    page = visit().go("/inside", ready="#positions img")
+    page.fill("#attention input[aria-label='One word']", "whale")
+    page.click("#attention .show")
+    page.wait_for_selector(".q-notification")
+    assert "there are" in page.inner_text(".q-notification")

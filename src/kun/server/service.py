@@ -22,7 +22,10 @@ from kun.knowledge.manifest import Manifest
 from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL, settings
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from kun.generation import LanguageModel
+    from kun.inspection.opened import Opened
     from kun.knowledge.encoder import Encoder
 
 log = logging.getLogger("kun.server")
@@ -79,6 +82,29 @@ class Service:
         """The text encoders that are here, the default one first."""
         names = [model.name for model in installed() if model.kind == "encoder"]
         return [ModelInfo(name, "encoder") for name in dict.fromkeys([self.default_encoder, *names])]
+
+    def readable(self) -> list[ModelInfo]:
+        """The models that can be looked into."""
+        return [*self.models(), *self.encoders()]
+
+    def opened(self, name: str) -> "Opened":
+        """A model to look into, float32, opened anew. Raises `ModelNotFound` for one that is not here."""
+        from kun.inspection.opened import Opened
+
+        return Opened.open(self._place(name))
+
+    def tokenizer(self, name: str) -> "Tokenizer":
+        """The tokenizer of a model. Raises `ModelNotFound` for one that is not here."""
+        from kun.hub.checkpoint import Checkpoint
+
+        return Checkpoint.open(api.locate(self._place(name))).tokenizer
+
+    def _place(self, name: str) -> str:
+        """What to open for the name of a model that is here."""
+        places = {self.default_model: self._model_place, self.default_encoder: self._encoder_place}
+        if name not in [model.name for model in self.readable()]:
+            raise _not_served(name)
+        return places.get(name, name)
 
     def language_model(self, name: str | None = None) -> "LanguageModel":
         """Raises `ModelNotFound` for a model that is not here, `BadInput` for a text encoder."""

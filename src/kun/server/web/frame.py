@@ -95,6 +95,7 @@ def _drawer(visit: Visit) -> None:
     with ui.element("nav").classes("places").props(f'aria-label="{words("menu")}"'):
         _place("/", "edit_square", words("new_chat")).props('id="new-chat" aria-keyshortcuts="Control+K"')
         _place("/knowledge", "menu_book", words("knowledge"))
+        _place("/inside", "biotech", words("inside"))
     _conversation_list(visit)
     with ui.row(wrap=False).classes("drawer-foot"):
         other = "en" if words.language == "zh" else "zh"
