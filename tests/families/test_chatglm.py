@@ -197,7 +197,7 @@ def test_a_row_begins_with_its_prompt_a_blank_and_the_start_token() -> None:
     assert (row.tokens, row.prefix, row.blank) == ([5, MASK, 6, BOS], 3, 1)
     row = state.start([5, GMASK, BOS, 7])
     assert (row.tokens, row.prefix, row.blank) == ([5, GMASK, BOS, 7], 2, 1)
-    with pytest.raises(ContextOverflow, match="66 tokens; the context of this model has 64"):
+    with pytest.raises(ContextOverflow, match="66 tokens and leaves no room in the context of 64"):
         state.start([5] * 64)
 
 

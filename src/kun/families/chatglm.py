@@ -326,9 +326,9 @@ class ChatGLMState(DecodingState):
             if config.gmask_token_id not in tokens and config.mask_token_id not in tokens:
                 tokens.append(config.gmask_token_id)
             tokens.append(config.bos_token_id)
-        if len(tokens) > config.context_length:
+        if len(tokens) >= config.context_length:
             raise ContextOverflow(
-                f"The prompt has {len(tokens)} tokens; the context of this model has {config.context_length}."
+                f"The prompt has {len(tokens)} tokens and leaves no room in the context of {config.context_length}."
             )
         prefix = tokens.index(config.bos_token_id)
         blank = config.gmask_token_id if config.gmask_token_id in tokens else config.mask_token_id
