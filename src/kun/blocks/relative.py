@@ -8,7 +8,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class RelativeBias(nn.Module):
@@ -17,28 +16,28 @@ class RelativeBias(nn.Module):
     A decoder, which sees nothing to its right, spends all its buckets on what is to its left.
     """
 
-    def __init__(self, n_heads: int, n_buckets: int, max_distance: int, *, both_sides: bool) -> None:
+    def __init__(self, n_heads: int, buckets: int, max_distance: int, *, both_ways: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n_buckets, n_heads))
-        self.max_distance, self.both_sides = max_distance, both_sides
+        self.table = nn.Embedding(buckets, n_heads)
+        self.max_distance, self.both_ways = max_distance, both_ways
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """From the places of queries [b, t] and of keys [b, s] to [b, n_heads, t, s]."""
         distance = keys[:, None, :] - queries[:, :, None]
-        bucket = relative_bucket(distance, len(self.weight), self.max_distance, self.both_sides)
-        return F.embedding(bucket, self.weight).permute(0, 3, 1, 2)
+        bucket = relative_bucket(distance, self.table.num_embeddings, self.max_distance, self.both_ways)
+        return self.table(bucket).permute(0, 3, 1, 2)
 
 
-def relative_bucket(distance: Tensor, n_buckets: int, max_distance: int, both_sides: bool) -> Tensor:
-    """The bucket, int64 in [0, n_buckets), of each distance (key's place minus query's)."""
+def relative_bucket(distance: Tensor, buckets: int, max_distance: int, both_ways: bool) -> Tensor:
+    """The bucket, int64 in [0, buckets), of each distance (key's place minus query's)."""
     offset = torch.zeros_like(distance)
-    if both_sides:
-        n_buckets //= 2
-        offset = (distance > 0).long() * n_buckets
+    if both_ways:
+        buckets //= 2
+        offset = (distance > 0).long() * buckets
         distance = distance.abs()
     else:
         distance = (-distance).clamp(min=0)
-    exact = n_buckets // 2
+    exact = buckets // 2
     growth = (distance.clamp(min=1).float() / exact).log() / math.log(max_distance / exact)
-    far = exact + (growth * (n_buckets - exact)).long().clamp(max=n_buckets - exact - 1)
+    far = exact + (growth * (buckets - exact)).long().clamp(max=buckets - exact - 1)
     return offset + torch.where(distance < exact, distance, far)

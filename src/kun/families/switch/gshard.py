@@ -5,22 +5,24 @@ second in training only as often as its gate is large; positions are sinusoids (
 added to embeddings scaled by √d; norms have a mean, projections have biases, and scores are divided by √d.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import log
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
-from kun.blocks.attention import attend, positions_of
+from kun.blocks.attention import positions_of
+from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.experts import Router, Routes, mix, normalized, top2
 from kun.families import Family
 from kun.families.decoder import Context, embed
 from kun.families.network import State, check_mask, check_positions, initialize
+from kun.families.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 from kun.families.switch.gshard_config import PRESETS, GShardConfig
-from kun.families.switch.masks import over_source, seen_by_all
 from kun.families.switch.names import NLLB_NAMES
 from kun.families.switch.output import ExpertOutput, Routing, router_losses
 
@@ -41,17 +43,36 @@ def sinusoids(positions: Tensor, d_model: int) -> Tensor:
 class Attention(nn.Module):
     """As in the Transformer: many heads, a bias on every projection."""
 
-    def __init__(self, config: GShardConfig, n_heads: int) -> None:
+    def __init__(self, config: GShardConfig, n_heads: int, layer: int = 0) -> None:
         super().__init__()
-        self.d_head, self.dropout = config.head_size(n_heads), config.attention_dropout
+        self.layer, self.d_head, self.dropout = layer, config.head_size(n_heads), config.attention_dropout
         self.q, self.k, self.v = (nn.Linear(config.d_model, n_heads * self.d_head) for _ in range(3))
         self.o = nn.Linear(n_heads * self.d_head, config.d_model)
 
     def queries(self, x: Tensor) -> Tensor:
         return self.q(x).unflatten(-1, (-1, self.d_head))
 
-    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.k(x).unflatten(-1, (-1, self.d_head)), self.v(x).unflatten(-1, (-1, self.d_head))
+
+    def among(self, x: Tensor, sight: Sight) -> Tensor:
+        """All tokens of a source see each other."""
+        q, (k, v) = self.queries(x), self.keys_values(x)
+        return self.o(sight.attend(q, k, v, dropout=self._drop).flatten(-2))
+
+    def back(self, x: Tensor, context: Context) -> Tensor:
+        """Each token sees itself and those before it."""
+        q, (k, v) = self.queries(x), self.keys_values(x)
+        return self.o(context.attend(self.layer, q, k, v, dropout=self._drop).flatten(-2))
+
+    def across(self, x: Tensor, source: Source) -> Tensor:
+        """Each token sees all of the source."""
+        mixed = source.attend(self.layer, self.queries(x), self.keys_values, None, self._drop)
+        return self.o(mixed.flatten(-2))
+
+    @property
+    def _drop(self) -> float:
+        return self.dropout if self.training else 0.0
 
 
 class FeedForward(nn.Module):
@@ -78,7 +99,7 @@ class Experts(nn.Module):
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         logits = self.router(x)
         routing.logits.append(logits)
-        routes = self.route(logits.flatten(0, 1), None if routing.real is None else routing.real.flatten())
+        routes = self.route(logits.flatten(0, 1), routing.flat)
         return mix(x.flatten(0, 1), routes, self.experts).view_as(x)
 
     def route(self, logits: Tensor, real: Tensor | None) -> Routes:
@@ -109,99 +130,88 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: GShardConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.d_model)
-        self.attention = Attention(config, config.n_encoder_heads)
-        self.mlp_norm = nn.LayerNorm(config.d_model)
         self.is_sparse = config.is_sparse(layer, encoder=True)
-        self.mlp = (Experts if self.is_sparse else FeedForward)(config, config.d_encoder_ff)
+        self.attention_norm = nn.LayerNorm(config.d_model)
+        self.attention = Attention(config, config.n_heads)
+        self.mlp_norm = nn.LayerNorm(config.d_model)
+        self.mlp = (Experts if self.is_sparse else FeedForward)(config, config.d_ff)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, routing: Routing) -> Tensor:
-        normed = self.attention_norm(x)
-        q, (k, v) = self.attention.queries(normed), self.attention.keys_and_values(normed)
-        mixed = attend(q, k, v, mask, dropout=self.attention.dropout if self.training else 0.0)
-        x = x + self.dropout(self.attention.o(mixed.flatten(-2)))
+    def forward(self, x: Tensor, sight: Sight, routing: Routing) -> Tensor:
+        x = x + self.dropout(self.attention.among(self.attention_norm(x), sight))
+        normed = self.mlp_norm(x)
+        return x + self.dropout(self.mlp(normed, routing) if self.is_sparse else self.mlp(normed))
+
+
+class DecoderLayer(nn.Module):
+    """x + attention(norm(x)), x + attention across(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config: GShardConfig, layer: int) -> None:
+        super().__init__()
+        self.is_sparse = config.is_sparse(layer, encoder=False)
+        self.attention_norm = nn.LayerNorm(config.d_model)
+        self.attention = Attention(config, config.n_decoder_heads, layer)
+        self.cross_norm = nn.LayerNorm(config.d_model)
+        self.cross = Attention(config, config.n_decoder_heads, layer)
+        self.mlp_norm = nn.LayerNorm(config.d_model)
+        self.mlp = (Experts if self.is_sparse else FeedForward)(config, config.d_decoder_ff)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, context: Context, source: Source, routing: Routing) -> Tensor:
+        x = x + self.dropout(self.attention.back(self.attention_norm(x), context))
+        x = x + self.dropout(self.cross.across(self.cross_norm(x), source))
         normed = self.mlp_norm(x)
         return x + self.dropout(self.mlp(normed, routing) if self.is_sparse else self.mlp(normed))
 
 
 class Encoder(nn.Module):
-    """Every token sees every other."""
+    """Layers over a source, and a last norm."""
 
     def __init__(self, config: GShardConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.n_encoder_layers))
-        self.norm = nn.LayerNorm(config.d_model)
-        self.dropped = config.encoder_layer_dropout
+        self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.n_layers))
+        self.norm, self.skip = nn.LayerNorm(config.d_model), LayerDrop(config.layer_dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, routing: Routing) -> Tensor:
-        seen = None if mask is None else seen_by_all(mask)
+    def forward(self, x: Tensor, sight: Sight, routing: Routing) -> Tensor:
         for layer in self.layers:
-            if not _skipped(self):
-                x = layer(x, seen, routing)
+            if not self.skip():
+                x = layer(x, sight, routing)
         return self.norm(x)
-
-
-class DecoderLayer(nn.Module):
-    """An encoder's layer with attention over the source between its two parts."""
-
-    def __init__(self, config: GShardConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.attention_norm = nn.LayerNorm(config.d_model)
-        self.attention = Attention(config, config.n_heads)
-        self.cross_norm = nn.LayerNorm(config.d_model)
-        self.cross = Attention(config, config.n_heads)
-        self.mlp_norm = nn.LayerNorm(config.d_model)
-        self.is_sparse = config.is_sparse(layer, encoder=False)
-        self.mlp = (Experts if self.is_sparse else FeedForward)(config, config.d_ff)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self, x: Tensor, context: Context, source: Tensor, source_mask: Tensor | None, routing: Routing
-    ) -> Tensor:
-        dropout = self.attention.dropout if self.training else 0.0
-        normed = self.attention_norm(x)
-        q, (k, v) = self.attention.queries(normed), self.attention.keys_and_values(normed)
-        mixed = context.attend(self.layer, q, k, v, dropout=dropout)
-        x = x + self.dropout(self.attention.o(mixed.flatten(-2)))
-        k, v = self.cross.keys_and_values(source)
-        mixed = attend(self.cross.queries(self.cross_norm(x)), k, v, source_mask, dropout=dropout)
-        x = x + self.dropout(self.cross.o(mixed.flatten(-2)))
-        normed = self.mlp_norm(x)
-        return x + self.dropout(self.mlp(normed, routing) if self.is_sparse else self.mlp(normed))
 
 
 class Decoder(nn.Module):
-    """Every token sees those before it, and the whole source."""
+    """Layers over what was written, and a last norm."""
 
     def __init__(self, config: GShardConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.n_layers))
-        self.norm = nn.LayerNorm(config.d_model)
-        self.dropped = config.layer_dropout
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.n_decoder_layers))
+        self.norm, self.skip = nn.LayerNorm(config.d_model), LayerDrop(config.decoder_layer_dropout)
 
-    def forward(
-        self, x: Tensor, context: Context, source: Tensor, source_mask: Tensor | None, routing: Routing
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: Context, source: Source, routing: Routing) -> Tensor:
         for layer in self.layers:
-            if not _skipped(self):
-                x = layer(x, context, source, source_mask, routing)
-        return self.norm(x)
+            if not self.skip():
+                x = layer(x, context, source, routing)
+        return self.norm(*context.narrow(x))
 
 
-def _skipped(stack: Encoder | Decoder) -> bool:
-    """LayerDrop: Fan et al., arXiv:1909.11556."""
-    return stack.training and stack.dropped > 0 and float(torch.rand(())) < stack.dropped
+class LayerDrop(nn.Module):
+    """Whether to leave a layer out, in training alone: Fan et al., arXiv:1909.11556."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self) -> bool:
+        return self.training and self.share > 0 and float(torch.rand(())) < self.share
 
 
 class GShard(nn.Module):
-    """The whole network; its head is the embedding where `tied` (then `lm_head` is None)."""
+    """An encoder and a decoder with one embedding; `lm_head` is None where the embedding is the head."""
 
     def __init__(self, config: GShardConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_id)
+        self.embed = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_token)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -213,7 +223,7 @@ class GShard(nn.Module):
         self.aliases = dict.fromkeys(tables, "embed.weight")
         initialize(self)
         if not self.embed.weight.is_meta:
-            nn.init.zeros_(self.embed.weight[config.pad_id])
+            nn.init.zeros_(self.embed.weight[config.pad_token])
 
     def forward(
         self,
@@ -224,50 +234,88 @@ class GShard(nn.Module):
         *,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
+        encoder_last_hidden_state: Tensor | None = None,
         output_router_logits: bool = False,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
     ) -> ExpertOutput:
-        """Logits of padded targets, `decoder_input_ids` [b, t], after padded sources, `input_ids` [b, s].
+        """Logits of padded rows of `decoder_input_ids` [b, t] after sources [b, s], or for a step over a cache.
 
-        With `output_router_logits` the routers' logits [b · s or t, n_experts] and their losses come too.
-        Raises BadInput for an id outside the vocabulary and for a position beyond the longest.
+        The source is `input_ids`, `inputs_embeds`, or the encoder's states of an earlier call. With `cache`,
+        `input_ids` [1, total] are the decoder's new tokens of all rows, packed. `logits_at` [m] picks the
+        tokens (places in t) whose logits are wanted. With `output_router_logits` the routers' logits,
+        [b · s or t, n_experts] each, and their losses come too. Raises BadInput for an id outside the
+        vocabulary and for a position beyond the longest.
         """
-        x, mask = self._embedded(input_ids, inputs_embeds, attention_mask)
-        reading = Routing(mask)
-        source = self.encoder(x, mask, reading)
-        y, target_mask = self._embedded(decoder_input_ids, decoder_inputs_embeds, decoder_attention_mask)
-        context = Context.of(y, target_mask, None, None, None, longest=self.config.max_positions)
-        writing = Routing(target_mask)
-        logits = self.head(self.decoder(y, context, source, over_source(mask), writing))
+        states, source, reading = encoder_last_hidden_state, source_of(cache), Routing()
+        if source is None:
+            if states is None:
+                x, reading.real = self._embedded(input_ids, inputs_embeds, attention_mask)
+                real = self._counted(input_ids, attention_mask, reading.real)
+                x = self._placed(x, positions_of(real, x.shape[1], x.device), real)
+                states = self.encoder(x, Sight.padded(x, reading.real), reading)
+            source = PaddedSource(states, check_mask(attention_mask, states.shape[:2]))
+            input_ids, inputs_embeds = decoder_input_ids, decoder_inputs_embeds
+        x, mask = self._embedded(input_ids, inputs_embeds, decoder_attention_mask)
+        real = None if cache is not None else self._counted(input_ids, decoder_attention_mask, mask)
+        if positions is None and cache is None:
+            positions = positions_of(real, x.shape[1], x.device)
+        context = Context.of(x, mask, positions, cache, logits_at, longest=self.config.max_positions)
+        writing = Routing(mask)
+        x = self._placed(x, context.positions, real)
+        logits = self.head(self.decoder(x, context, source, writing))
         if not output_router_logits:
-            return ExpertOutput(logits, source)
-        read, written = (router_losses(r.logits, 2, r.real, by_row=False) for r in (reading, writing))
+            return ExpertOutput(logits, states)
+        read, written = (router_losses(r, 2, by_row=False) for r in (reading, writing))
         reader, writer = (tuple(each.flatten(0, 1) for each in r.logits) for r in (reading, writing))
-        return ExpertOutput(logits, source, reader, writer, *read, *written)
+        return ExpertOutput(logits, states, reader, writer, *read, *written)
 
     def _embedded(
         self, ids: Tensor | None, embeds: Tensor | None, attention_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Token states with their positions added, and the padding mask; padding has no position.
-
-        Without a mask, ids that are padding are not counted either, and yet are seen, as in the reference.
-        """
+        """Token states [b, t, d_model] without positions, and the padding mask bool [b, t]."""
         x = embed(self.embed, self.config.vocab_size, ids, embeds)
         if embeds is None and self.config.scale_embedding:
             x = x * self.config.d_model**0.5
-        mask = check_mask(attention_mask, x.shape[:2])
-        real = ids != self.config.pad_id if attention_mask is None and ids is not None else mask
-        positions = positions_of(real, x.shape[1], x.device)
-        return self.dropout(self.place(x, positions, real)), mask
+        return x, check_mask(attention_mask, x.shape[:2])
 
-    def place(self, x: Tensor, positions: Tensor, real: Tensor | None = None) -> Tensor:
-        """Add the sinusoid of each position, which counts on from the padding id, where a token is real."""
+    def _counted(self, ids: Tensor | None, given: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        """Which tokens have a position, bool [b, t].
+
+        Without a mask padding ids have none and are yet seen, as in the reference.
+        """
+        return ids != self.config.pad_token if given is None and ids is not None else mask
+
+    def _placed(self, x: Tensor, positions: Tensor, real: Tensor | None = None) -> Tensor:
+        """Add the sinusoid of each position, which counts on from the padding id, where a token is `real`."""
         check_positions(positions, self.config.max_positions)
-        waves = sinusoids(positions + self.config.pad_id + 1, x.shape[-1]).to(x.dtype)
-        return x + (waves if real is None else waves * real[..., None])
+        waves = sinusoids(positions + self.config.pad_token + 1, x.shape[-1]).to(x.dtype)
+        placed: Tensor = self.dropout(x + (waves if real is None else waves * real[..., None]))
+        return placed
 
     def head(self, x: Tensor) -> Tensor:
         """Logits [..., vocabulary] of final states [..., d_model]."""
         return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> SourceState:
+        """What it carries from step to step: the decoder's keys and values in pages, and each row's source."""
+        c = self.config
+        sizes = c.n_decoder_layers, c.n_decoder_heads, c.head_size(c.n_decoder_heads)
+        cache = PagedCache(*sizes, n_pages, page_size, dtype, device)
+        return SourceState(cache, c.start_token, c.context_length, self.read)
+
+    def read(self, sources: list[list[int]]) -> list[Kept]:
+        """What the decoder's layers keep of each source, all encoded in one pass, packed."""
+        lengths = [len(source) for source in sources]
+        packed = [[token for source in sources for token in source]]
+        x, _ = self._embedded(torch.tensor(packed, device=self.embed.weight.device), None, None)
+        sight = Sight.packed(lengths, x.device)
+        states = self.encoder(self._placed(x, sight.places), sight, Routing())
+        layers = cast("Iterable[DecoderLayer]", self.decoder.layers)
+        return kept(states, lengths, [layer.cross.keys_values for layer in layers])
 
     @staticmethod
     def from_hf_names(state: Mapping[str, Tensor]) -> State:

@@ -11,7 +11,7 @@ from kun.families.fields import Fields
 
 @dataclass(frozen=True)
 class GShardConfig:
-    """Sizes of one network, whose encoder has `n_encoder_layers`, and its decoder `n_layers`.
+    """Sizes of one network, whose encoder has `n_layers`, and its decoder `n_decoder_layers`.
 
     Every `sparse_step`-th layer holds experts; none does where it is 0. In training an expert takes
     `capacity_factor` times its even share of the batch, or `expert_capacity` tokens where there is no factor,
@@ -22,14 +22,14 @@ class GShardConfig:
     vocab_size: int = 128112
     d_model: int = 1024
     d_head: int | None = None
-    n_encoder_heads: int = 16
     n_heads: int = 16
-    d_encoder_ff: int = 4096
+    n_decoder_heads: int = 16
     d_ff: int = 4096
-    n_encoder_layers: int = 12
+    d_decoder_ff: int = 4096
     n_layers: int = 12
-    encoder_sparse_step: int = 4
+    n_decoder_layers: int = 12
     sparse_step: int = 4
+    decoder_sparse_step: int = 4
     n_experts: int = 128
     expert_capacity: int = 64
     capacity_factor: float | None = None
@@ -45,19 +45,15 @@ class GShardConfig:
     dropout: float = 0.1
     attention_dropout: float = 0.1
     activation_dropout: float = 0.0
-    encoder_layer_dropout: float = 0.05
     layer_dropout: float = 0.05
+    decoder_layer_dropout: float = 0.05
     z_loss: float = 0.001
     balance_loss: float = 0.001
-    pad_id: int = 1
-    start_id: int = 2
+    pad_token: int = 1
+    start_token: int = 2
 
     architecture = "NllbMoeForConditionalGeneration"
     model_type = "nllb-moe"
-
-    @property
-    def n_kv_heads(self) -> int:
-        return self.n_heads
 
     @property
     def context_length(self) -> int:
@@ -65,7 +61,7 @@ class GShardConfig:
         return self.max_positions
 
     def is_sparse(self, layer: int, *, encoder: bool) -> bool:
-        step = self.encoder_sparse_step if encoder else self.sparse_step
+        step = self.sparse_step if encoder else self.decoder_sparse_step
         return step > 0 and (layer + 1) % step == 0
 
     def head_size(self, n_heads: int) -> int:
@@ -92,14 +88,14 @@ class GShardConfig:
             vocab_size=vocab_size,
             d_model=d_model,
             d_head=f.integer("head_dim") if "head_dim" in f else None,
-            n_encoder_heads=heads["encoder"],
-            n_heads=heads["decoder"],
-            d_encoder_ff=f.integer("encoder_ffn_dim", 4096),
-            d_ff=f.integer("decoder_ffn_dim", 4096),
-            n_encoder_layers=f.integer("encoder_layers", 12, high=2**12),
-            n_layers=f.integer("decoder_layers", 12, high=2**12),
-            encoder_sparse_step=f.integer("encoder_sparse_step", 4, low=0),
-            sparse_step=f.integer("decoder_sparse_step", 4, low=0),
+            n_heads=heads["encoder"],
+            n_decoder_heads=heads["decoder"],
+            d_ff=f.integer("encoder_ffn_dim", 4096),
+            d_decoder_ff=f.integer("decoder_ffn_dim", 4096),
+            n_layers=f.integer("encoder_layers", 12, high=2**12),
+            n_decoder_layers=f.integer("decoder_layers", 12, high=2**12),
+            sparse_step=f.integer("encoder_sparse_step", 4, low=0),
+            decoder_sparse_step=f.integer("decoder_sparse_step", 4, low=0),
             n_experts=f.integer("num_experts", 128, low=2, high=2**16),
             expert_capacity=f.integer("expert_capacity", 64),
             capacity_factor=f.number("capacity_factor", above=True) if "capacity_factor" in f else None,
@@ -115,12 +111,12 @@ class GShardConfig:
             dropout=f.number("dropout", 0.1, high=1.0),
             attention_dropout=f.number("attention_dropout", 0.1, high=1.0),
             activation_dropout=f.number("activation_dropout", 0.0, high=1.0),
-            encoder_layer_dropout=f.number("encoder_layerdrop", 0.05, high=1.0),
-            layer_dropout=f.number("decoder_layerdrop", 0.05, high=1.0),
+            layer_dropout=f.number("encoder_layerdrop", 0.05, high=1.0),
+            decoder_layer_dropout=f.number("decoder_layerdrop", 0.05, high=1.0),
             z_loss=f.number("router_z_loss_coef", 0.001),
             balance_loss=f.number("router_aux_loss_coef", 0.001),
-            pad_id=f.integer("pad_token_id", 1, low=0, high=vocab_size - 1),
-            start_id=f.integer("decoder_start_token_id", 2, low=0, high=vocab_size - 1),
+            pad_token=f.integer("pad_token_id", 1, low=0, high=vocab_size - 1),
+            start_token=f.integer("decoder_start_token_id", 2, low=0, high=vocab_size - 1),
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -134,14 +130,14 @@ class GShardConfig:
             "is_encoder_decoder": True,
             "vocab_size": self.vocab_size,
             "d_model": self.d_model,
-            "encoder_attention_heads": self.n_encoder_heads,
-            "decoder_attention_heads": self.n_heads,
-            "encoder_ffn_dim": self.d_encoder_ff,
-            "decoder_ffn_dim": self.d_ff,
-            "encoder_layers": self.n_encoder_layers,
-            "decoder_layers": self.n_layers,
-            "encoder_sparse_step": self.encoder_sparse_step,
-            "decoder_sparse_step": self.sparse_step,
+            "encoder_attention_heads": self.n_heads,
+            "decoder_attention_heads": self.n_decoder_heads,
+            "encoder_ffn_dim": self.d_ff,
+            "decoder_ffn_dim": self.d_decoder_ff,
+            "encoder_layers": self.n_layers,
+            "decoder_layers": self.n_decoder_layers,
+            "encoder_sparse_step": self.sparse_step,
+            "decoder_sparse_step": self.decoder_sparse_step,
             "num_experts": self.n_experts,
             "expert_capacity": self.expert_capacity,
             "second_expert_policy": self.second_expert,
@@ -158,12 +154,12 @@ class GShardConfig:
             "dropout": self.dropout,
             "attention_dropout": self.attention_dropout,
             "activation_dropout": self.activation_dropout,
-            "encoder_layerdrop": self.encoder_layer_dropout,
-            "decoder_layerdrop": self.layer_dropout,
+            "encoder_layerdrop": self.layer_dropout,
+            "decoder_layerdrop": self.decoder_layer_dropout,
             "router_z_loss_coef": self.z_loss,
             "router_aux_loss_coef": self.balance_loss,
-            "pad_token_id": self.pad_id,
-            "decoder_start_token_id": self.start_id,
+            "pad_token_id": self.pad_token,
+            "decoder_start_token_id": self.start_token,
         }
         own = {"head_dim": self.d_head, "capacity_factor": self.capacity_factor}
         return hf | {name: value for name, value in own.items() if value is not None}
@@ -174,19 +170,19 @@ def _gshard(n_experts: int, layers: int) -> GShardConfig:
     return GShardConfig(
         vocab_size=64000,
         d_head=128,
-        d_encoder_ff=8192,
         d_ff=8192,
-        n_encoder_layers=layers // 2,
+        d_decoder_ff=8192,
         n_layers=layers // 2,
-        encoder_sparse_step=2,
+        n_decoder_layers=layers // 2,
         sparse_step=2,
+        decoder_sparse_step=2,
         n_experts=n_experts,
         capacity_factor=2.0,
         second_expert="random",
         normalize_first=True,
         output_masking=0.0,
-        encoder_layer_dropout=0.0,
         layer_dropout=0.0,
+        decoder_layer_dropout=0.0,
     )
 
 
@@ -204,7 +200,7 @@ PRESETS: dict[str, GShardConfig] = {
         )
     },
     "nllb-moe-54b": GShardConfig(
-        vocab_size=256206, d_model=2048, d_encoder_ff=8192, d_ff=8192, n_encoder_layers=24, n_layers=24
+        vocab_size=256206, d_model=2048, d_ff=8192, d_decoder_ff=8192, n_layers=24, n_decoder_layers=24
     ),
 }
 """Published sizes, by name: GShard's, and NLLB's (arXiv:2207.04672), which is built alike.

@@ -45,7 +45,7 @@ class ExpertNames:
 
 
 _T5 = (
-    ("relative", "block.0.layer.0.SelfAttention.relative_attention_bias"),
+    ("relative.table", "block.0.layer.0.SelfAttention.relative_attention_bias"),
     ("layers", "block"),
     ("embed", "embed_tokens"),
     ("attention_norm", "layer.0.layer_norm"),

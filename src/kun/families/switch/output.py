@@ -1,6 +1,5 @@
 """What the sparse layers of a pass note, and what a network with experts returns."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,19 +19,24 @@ class Routing:
     real: Tensor | None = None
     logits: list[Tensor] = field(default_factory=list)
 
+    @property
+    def flat(self) -> Tensor | None:
+        """`real` of all rows, one after the other."""
+        return None if self.real is None else self.real.flatten()
+
 
 Routers = tuple[Tensor, ...]
 """The float32 logits of each sparse layer's router."""
 
 
 class ExpertOutput(NamedTuple):
-    """`logits` [b, t, vocabulary] and the encoder's states [b, s, d_model]; the rest where it was asked for.
+    """A Seq2SeqOutput with what the routers did, where it was asked for.
 
     The auxiliary losses are not yet multiplied by their coefficients.
     """
 
     logits: Tensor
-    encoder_last_hidden_state: Tensor | None = None
+    encoder_last_hidden_state: Tensor | None
     encoder_router_logits: Routers | None = None
     decoder_router_logits: Routers | None = None
     encoder_z_loss: Tensor | None = None
@@ -41,17 +45,17 @@ class ExpertOutput(NamedTuple):
     decoder_aux_loss: Tensor | None = None
 
 
-def router_losses(
-    logits: Sequence[Tensor], k: int, real: Tensor | None, *, by_row: bool
-) -> tuple[Tensor, Tensor]:
-    """The z loss and the balance loss of routers with logits [b, t, n_experts], over all layers' tokens at once.
+def router_losses(routing: Routing, k: int, *, by_row: bool) -> tuple[Tensor, Tensor]:
+    """The z loss of the routers of a pass, and their balance loss with `k` experts for a token.
 
-    Balance is taken in each row by itself with `by_row`, else over the whole batch. Zero without a router.
+    Both are taken over all layers' tokens at once; balance in each row by itself with `by_row`, else over the
+    batch. Zero without a router.
     """
-    if not logits:
+    if not routing.logits:
         return torch.zeros(()), torch.zeros(())
-    every = torch.cat(list(logits), dim=1)
-    mask = None if real is None else real.repeat(1, len(logits))
-    groups = every if by_row else every.flatten(0, 1)[None]
-    grouped = mask if by_row or mask is None else mask.flatten()[None]
-    return z_loss(every, mask), balance_loss(groups, k, grouped)
+    logits = torch.cat(routing.logits, dim=1)
+    real = None if routing.real is None else routing.real.repeat(1, len(routing.logits))
+    if by_row:
+        return z_loss(logits, real), balance_loss(logits, k, real)
+    whole = None if real is None else real.flatten()[None]
+    return z_loss(logits, real), balance_loss(logits.flatten(0, 1)[None], k, whole)

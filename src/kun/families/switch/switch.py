@@ -6,22 +6,22 @@ parameters grow and the work for a token does not. As in T5 the norm is RMS and 
 divided by √d and has a bias for each head and distance in place of positions, and nothing else has a bias.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
-from kun.blocks.attention import attend, biased, positions_of
+from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.experts import Router, mix, top1
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
 from kun.families import Family
 from kun.families.decoder import Context, embed
-from kun.families.fields import LARGEST
 from kun.families.network import State, check_mask
-from kun.families.switch.masks import over_source, seen_by_all
+from kun.families.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 from kun.families.switch.names import switch_names
 from kun.families.switch.output import ExpertOutput, Routing, router_losses
 from kun.families.switch.switch_config import PRESETS, SwitchConfig
@@ -30,19 +30,40 @@ __all__ = ["FAMILY", "PRESETS", "Switch", "SwitchConfig"]
 
 
 class Attention(nn.Module):
-    """Scores are not divided by √d: the initial query weights are smaller by as much."""
+    """T5's: scores are not divided by √d, since the initial query weights are smaller by as much."""
 
-    def __init__(self, config: SwitchConfig) -> None:
+    def __init__(self, config: SwitchConfig, layer: int = 0) -> None:
         super().__init__()
-        self.d_head, wide = config.d_head, config.n_heads * config.d_head
-        self.q, self.k, self.v = (nn.Linear(config.d_model, wide, bias=False) for _ in range(3))
-        self.o = nn.Linear(wide, config.d_model, bias=False)
+        self.layer, self.d_head, self.dropout = layer, config.d_head, config.dropout
+        inner = config.n_heads * config.d_head
+        self.q, self.k, self.v = (nn.Linear(config.d_model, inner, bias=False) for _ in range(3))
+        self.o = nn.Linear(inner, config.d_model, bias=False)
 
     def queries(self, x: Tensor) -> Tensor:
         return self.q(x).unflatten(-1, (-1, self.d_head))
 
-    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.k(x).unflatten(-1, (-1, self.d_head)), self.v(x).unflatten(-1, (-1, self.d_head))
+
+    def among(self, x: Tensor, sight: Sight, bias: RelativeBias) -> Tensor:
+        """All tokens of a source see each other."""
+        q, (k, v) = self.queries(x), self.keys_values(x)
+        return self.o(sight.attend(q, k, v, bias=bias, scale=1.0, dropout=self._drop).flatten(-2))
+
+    def back(self, x: Tensor, context: Context, bias: RelativeBias) -> Tensor:
+        """Each token sees itself and those before it."""
+        q, (k, v) = self.queries(x), self.keys_values(x)
+        mixed = context.attend(self.layer, q, k, v, bias=bias, scale=1.0, dropout=self._drop)
+        return self.o(mixed.flatten(-2))
+
+    def across(self, x: Tensor, source: Source) -> Tensor:
+        """Each token sees all of the source."""
+        mixed = source.attend(self.layer, self.queries(x), self.keys_values, 1.0, self._drop)
+        return self.o(mixed.flatten(-2))
+
+    @property
+    def _drop(self) -> float:
+        return self.dropout if self.training else 0.0
 
 
 class FeedForward(nn.Module):
@@ -56,8 +77,9 @@ class FeedForward(nn.Module):
         self.activation, self.dropout = ACTIVATIONS[config.activation], nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = self.activation((self.up if self.gate is None else self.gate)(x))
-        return self.down(self.dropout(wide if self.gate is None else wide * self.up(x)))
+        up = self.up(x)
+        hidden = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
+        return self.down(self.dropout(hidden))
 
 
 class Experts(nn.Module):
@@ -73,7 +95,7 @@ class Experts(nn.Module):
         rows, length, _ = x.shape
         logits = self.router(x)
         routing.logits.append(logits)
-        routes = top1(logits.flatten(0, 1), None if routing.real is None else routing.real.flatten())
+        routes = top1(logits.flatten(0, 1), routing.flat)
         if self.training:
             row = torch.arange(rows, device=x.device).repeat_interleave(length)
             routes = routes.within(self.config.capacity(length), group=row)
@@ -85,99 +107,76 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: SwitchConfig, layer: int) -> None:
         super().__init__()
+        self.is_sparse = config.is_sparse(layer, encoder=True)
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.is_sparse = config.is_sparse(layer, encoder=True)
         self.mlp = Experts(config) if self.is_sparse else FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, routing: Routing) -> Tensor:
-        normed = self.attention_norm(x)
-        q, (k, v) = self.attention.queries(normed), self.attention.keys_and_values(normed)
-        mixed = attend(q, k, v, mask, scale=1.0, dropout=self.dropout.p if self.training else 0.0)
-        x = x + self.dropout(self.attention.o(mixed.flatten(-2)))
+    def forward(self, x: Tensor, sight: Sight, bias: RelativeBias, routing: Routing) -> Tensor:
+        x = x + self.dropout(self.attention.among(self.attention_norm(x), sight, bias))
+        normed = self.mlp_norm(x)
+        return x + self.dropout(self.mlp(normed, routing) if self.is_sparse else self.mlp(normed))
+
+
+class DecoderLayer(nn.Module):
+    """x + attention(norm(x)), x + attention across(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config: SwitchConfig, layer: int) -> None:
+        super().__init__()
+        self.is_sparse = config.is_sparse(layer, encoder=False)
+        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.cross_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.cross = Attention(config, layer)
+        self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.mlp = Experts(config) if self.is_sparse else FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, context: Context, bias: RelativeBias, source: Source, routing: Routing
+    ) -> Tensor:
+        x = x + self.dropout(self.attention.back(self.attention_norm(x), context, bias))
+        x = x + self.dropout(self.cross.across(self.cross_norm(x), source))
         normed = self.mlp_norm(x)
         return x + self.dropout(self.mlp(normed, routing) if self.is_sparse else self.mlp(normed))
 
 
 class Encoder(nn.Module):
-    """Every token sees every other; one relative bias serves all layers."""
+    """Layers over a source, the bias that they share, and a last norm."""
 
     def __init__(self, config: SwitchConfig) -> None:
         super().__init__()
-        self.relative = RelativeBias(config.n_heads, config.n_buckets, config.max_distance, both_sides=True)
-        self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.n_encoder_layers))
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=True)
+        self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.n_layers))
+        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, routing: Routing) -> Tensor:
-        places = positions_of(mask, x.shape[1], x.device)
-        bias = self.relative(places, places).to(x.dtype)
-        seen = bias if mask is None else biased(bias, seen_by_all(mask), x.dtype)
+    def forward(self, x: Tensor, sight: Sight, routing: Routing) -> Tensor:
         x = self.dropout(x)
         for layer in self.layers:
-            x = layer(x, seen, routing)
+            x = layer(x, sight, self.relative, routing)
         return self.dropout(self.norm(x))
-
-
-class DecoderLayer(nn.Module):
-    """An encoder's layer with attention over the source between its two parts."""
-
-    def __init__(self, config: SwitchConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.attention = Attention(config)
-        self.cross_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.cross = Attention(config)
-        self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.is_sparse = config.is_sparse(layer, encoder=False)
-        self.mlp = Experts(config) if self.is_sparse else FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self,
-        x: Tensor,
-        bias: RelativeBias,
-        context: Context,
-        source: Tensor,
-        source_mask: Tensor | None,
-        routing: Routing,
-    ) -> Tensor:
-        dropout = self.dropout.p if self.training else 0.0
-        normed = self.attention_norm(x)
-        q, (k, v) = self.attention.queries(normed), self.attention.keys_and_values(normed)
-        mixed = context.attend(self.layer, q, k, v, bias=bias, scale=1.0, dropout=dropout)
-        x = x + self.dropout(self.attention.o(mixed.flatten(-2)))
-        k, v = self.cross.keys_and_values(source)
-        mixed = attend(self.cross.queries(self.cross_norm(x)), k, v, source_mask, scale=1.0, dropout=dropout)
-        x = x + self.dropout(self.cross.o(mixed.flatten(-2)))
-        normed = self.mlp_norm(x)
-        return x + self.dropout(self.mlp(normed, routing) if self.is_sparse else self.mlp(normed))
 
 
 class Decoder(nn.Module):
-    """Every token sees those before it, and the whole source."""
+    """Layers over what was written, the bias that they share, and a last norm."""
 
     def __init__(self, config: SwitchConfig) -> None:
         super().__init__()
-        self.relative = RelativeBias(config.n_heads, config.n_buckets, config.max_distance, both_sides=False)
-        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.n_layers))
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=False)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.n_decoder_layers))
+        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, context: Context, source: Tensor, source_mask: Tensor | None, routing: Routing
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: Context, source: Source, routing: Routing) -> Tensor:
         x = self.dropout(x)
         for layer in self.layers:
-            x = layer(x, self.relative, context, source, source_mask, routing)
-        return self.dropout(self.norm(x))
+            x = layer(x, context, self.relative, source, routing)
+        return self.dropout(self.norm(*context.narrow(x)))
 
 
 class Switch(nn.Module):
-    """The whole network; its head is the embedding where `tied` (then `lm_head` is None)."""
+    """An encoder and a decoder with one embedding; `lm_head` is None where the embedding is the head."""
 
     def __init__(self, config: SwitchConfig) -> None:
         super().__init__()
@@ -191,7 +190,18 @@ class Switch(nn.Module):
             *(["lm_head.weight"] if config.tied else []),
         )
         self.aliases = dict.fromkeys(tables, "embed.weight")
-        _initialize(self)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """A tenth of the usual variance, cut off at two deviations: section 2.4 of the paper."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and not module.weight.is_meta:
+                std = (0.1 / module.in_features) ** 0.5
+                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, RelativeBias) and not module.table.weight.is_meta:
+                nn.init.normal_(module.table.weight, std=self.config.d_model**-0.5)
 
     def forward(
         self,
@@ -202,32 +212,59 @@ class Switch(nn.Module):
         *,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
+        encoder_last_hidden_state: Tensor | None = None,
         output_router_logits: bool = False,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
     ) -> ExpertOutput:
-        """Logits of padded targets, `decoder_input_ids` [b, t], after padded sources, `input_ids` [b, s].
+        """Logits of padded rows of `decoder_input_ids` [b, t] after sources [b, s], or for a step over a cache.
 
-        With `output_router_logits` the routers' logits [b, s or t, n_experts] and their losses come too.
-        Raises BadInput for an id outside the vocabulary.
+        The source is `input_ids`, `inputs_embeds`, or the encoder's states of an earlier call. With `cache`,
+        `input_ids` [1, total] are the decoder's new tokens of all rows, packed. `logits_at` [m] picks the
+        tokens (places in t) whose logits are wanted. With `output_router_logits` the routers' logits,
+        [b, s or t, n_experts] each, and their losses come too. Raises BadInput for an id outside the vocabulary.
         """
-        config = self.config
-        x = embed(self.embed, config.vocab_size, input_ids, inputs_embeds)
-        mask = check_mask(attention_mask, x.shape[:2])
-        reading = Routing(mask)
-        source = self.encoder(x, mask, reading)
-        y = embed(self.embed, config.vocab_size, decoder_input_ids, decoder_inputs_embeds)
-        context = Context.of(y, decoder_attention_mask, None, None, None, longest=LARGEST)
-        writing = Routing(check_mask(decoder_attention_mask, y.shape[:2]))
-        logits = self.head(self.decoder(y, context, source, over_source(mask), writing))
+        states, source, reading = encoder_last_hidden_state, source_of(cache), Routing()
+        if source is None:
+            if states is None:
+                x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
+                reading = Routing(check_mask(attention_mask, x.shape[:2]))
+                states = self.encoder(x, Sight.padded(x, reading.real), reading)
+            source = PaddedSource(states, check_mask(attention_mask, states.shape[:2]))
+            input_ids, inputs_embeds = decoder_input_ids, decoder_inputs_embeds
+        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
+        context = Context.of(x, decoder_attention_mask, positions, cache, logits_at)
+        writing = Routing(check_mask(decoder_attention_mask, x.shape[:2]))
+        logits = self.head(self.decoder(x, context, source, writing))
         if not output_router_logits:
-            return ExpertOutput(logits, source)
-        read, written = (router_losses(r.logits, 1, r.real, by_row=True) for r in (reading, writing))
-        return ExpertOutput(logits, source, tuple(reading.logits), tuple(writing.logits), *read, *written)
+            return ExpertOutput(logits, states)
+        read, written = (router_losses(r, 1, by_row=True) for r in (reading, writing))
+        return ExpertOutput(logits, states, tuple(reading.logits), tuple(writing.logits), *read, *written)
 
     def head(self, x: Tensor) -> Tensor:
         """Logits [..., vocabulary] of final states [..., d_model]; a tied head is scaled as in T5."""
         if self.lm_head is not None:
             return self.lm_head(x)
         return F.linear(x * self.config.d_model**-0.5, self.embed.weight)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> SourceState:
+        """What it carries from step to step: the decoder's keys and values in pages, and each row's source."""
+        c = self.config
+        cache = PagedCache(c.n_decoder_layers, c.n_heads, c.d_head, n_pages, page_size, dtype, device)
+        return SourceState(cache, c.start_token, c.context_length, self.read)
+
+    def read(self, sources: list[list[int]]) -> list[Kept]:
+        """What the decoder's layers keep of each source, all encoded in one pass, packed."""
+        lengths = [len(source) for source in sources]
+        packed = [[token for source in sources for token in source]]
+        ids = torch.tensor(packed, device=self.embed.weight.device)
+        x = embed(self.embed, self.config.vocab_size, ids, None)
+        states = self.encoder(x, Sight.packed(lengths, x.device), Routing())
+        layers = cast("Iterable[DecoderLayer]", self.decoder.layers)
+        return kept(states, lengths, [layer.cross.keys_values for layer in layers])
 
     @staticmethod
     def from_hf_names(state: Mapping[str, Tensor]) -> State:
@@ -238,18 +275,6 @@ class Switch(nn.Module):
     def to_hf_names(state: Mapping[str, Tensor]) -> State:
         """Our names to Hugging Face's."""
         return switch_names(state).theirs(state)
-
-
-def _initialize(net: Switch) -> None:
-    """A tenth of the usual variance, cut off at two deviations: section 2.4 of the paper. Nothing on meta."""
-    for module in net.modules():
-        if isinstance(module, nn.Linear) and not module.weight.is_meta:
-            std = (0.1 / module.in_features) ** 0.5
-            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, RelativeBias) and not module.weight.is_meta:
-            nn.init.normal_(module.weight, std=net.config.d_model**-0.5)
 
 
 FAMILY = Family("switch", SwitchConfig, Switch, "encoder-decoder", ("switch_transformers",))

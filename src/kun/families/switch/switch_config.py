@@ -11,10 +11,13 @@ from kun.families.fields import Fields
 GATED = "gated-gelu"
 """T5's name of a feed-forward network gated by GELU in its tanh approximation."""
 
+CONTEXT = 2048
+"""Tokens of a cached sequence. As in T5 the network knows no end, but the scores of a longer source take gigabytes."""
+
 
 @dataclass(frozen=True)
 class SwitchConfig:
-    """Sizes of one network, whose encoder has `n_encoder_layers`, and its decoder `n_layers`.
+    """Sizes of one network, whose encoder has `n_layers`, and its decoder `n_decoder_layers`.
 
     `n_sparse_*` say how many of them are to hold experts: every second layer where it is half of them. In
     training an expert takes `capacity_factor` times its even share of a row, or `expert_capacity` tokens of
@@ -26,16 +29,16 @@ class SwitchConfig:
     d_head: int = 64
     d_ff: int = 2048
     n_heads: int = 12
-    n_encoder_layers: int = 12
     n_layers: int = 12
-    n_sparse_encoder_layers: int = 3
+    n_decoder_layers: int = 12
     n_sparse_layers: int = 3
+    n_sparse_decoder_layers: int = 3
     n_experts: int = 8
     expert_capacity: int = 64
     capacity_factor: float | None = None
     jitter: float = 0.01
     router_bias: bool = False
-    n_buckets: int = 32
+    buckets: int = 32
     max_distance: int = 128
     norm_eps: float = 1e-6
     activation: str = "relu"
@@ -44,28 +47,19 @@ class SwitchConfig:
     dropout: float = 0.1
     z_loss: float = 0.001
     balance_loss: float = 0.001
-    pad_id: int = 0
-    start_id: int = 0
-    max_positions: int = 512
+    pad_token: int = 0
+    start_token: int = 0
 
     architecture = "SwitchTransformersForConditionalGeneration"
     model_type = "switch_transformers"
-
-    @property
-    def n_kv_heads(self) -> int:
-        return self.n_heads
-
-    @property
-    def context_length(self) -> int:
-        """Tokens that a generated sequence may have. No table ends: it is the length of pretraining."""
-        return self.max_positions
+    context_length = CONTEXT
 
     def is_sparse(self, layer: int, *, encoder: bool) -> bool:
         """Whether a layer holds experts; with none asked for, the reference still puts them into the second."""
         if encoder:
-            n_layers, n_sparse = self.n_encoder_layers, self.n_sparse_encoder_layers
-        else:
             n_layers, n_sparse = self.n_layers, self.n_sparse_layers
+        else:
+            n_layers, n_sparse = self.n_decoder_layers, self.n_sparse_decoder_layers
         step = n_layers // n_sparse if n_sparse else n_layers
         return step == 1 or layer % step == 1
 
@@ -82,28 +76,30 @@ class SwitchConfig:
         f.only("is_decoder", False, False)
         f.only("router_dtype", "float32", "float32")
         activation = f.only("dense_act_fn", "relu", *ACTIVATIONS, GATED)
-        n_encoder_layers = f.integer("num_layers", 12, high=2**12)
-        n_layers = f.integer("num_decoder_layers", n_encoder_layers, high=2**12)
+        n_layers = f.integer("num_layers", 12, high=2**12)
+        n_decoder_layers = f.integer("num_decoder_layers", n_layers, high=2**12)
         vocab_size = f.integer("vocab_size", 32128)
         pad = f.integer("pad_token_id", 0, low=0, high=vocab_size - 1)
-        buckets = f.integer("relative_attention_num_buckets", 32, low=4)
+        buckets = f.integer("relative_attention_num_buckets", 32)
+        if buckets % 4:
+            raise f.wrong("relative_attention_num_buckets", "a multiple of 4")
         return cls(
             vocab_size=vocab_size,
             d_model=f.integer("d_model", 768),
             d_head=f.integer("d_kv", 64),
             d_ff=f.integer("d_ff", 2048),
             n_heads=f.integer("num_heads", 12, high=2**14),
-            n_encoder_layers=n_encoder_layers,
             n_layers=n_layers,
-            n_sparse_encoder_layers=f.integer("num_sparse_encoder_layers", 3, low=0, high=n_encoder_layers),
-            n_sparse_layers=f.integer("num_sparse_decoder_layers", 3, low=0, high=n_layers),
+            n_decoder_layers=n_decoder_layers,
+            n_sparse_layers=f.integer("num_sparse_encoder_layers", 3, low=0, high=n_layers),
+            n_sparse_decoder_layers=f.integer("num_sparse_decoder_layers", 3, low=0, high=n_decoder_layers),
             n_experts=f.integer("num_experts", 8, high=2**16),
             expert_capacity=f.integer("expert_capacity", 64),
             capacity_factor=f.number("capacity_factor", above=True) if "capacity_factor" in f else None,
             jitter=f.number("router_jitter_noise", 0.01, high=1.0),
             router_bias=f.flag("router_bias", False),
-            n_buckets=buckets,
-            max_distance=f.integer("relative_attention_max_distance", 128, low=buckets),
+            buckets=buckets,
+            max_distance=f.integer("relative_attention_max_distance", 128, low=buckets // 2 + 1),
             norm_eps=f.number("layer_norm_epsilon", 1e-6, high=1.0),
             activation="gelu_new" if activation == GATED else activation,
             gated=activation == GATED,
@@ -111,9 +107,8 @@ class SwitchConfig:
             dropout=f.number("dropout_rate", 0.1, high=1.0),
             z_loss=f.number("router_z_loss_coef", 0.001),
             balance_loss=f.number("router_aux_loss_coef", 0.001),
-            pad_id=pad,
-            start_id=f.integer("decoder_start_token_id", pad, low=0, high=vocab_size - 1),
-            max_positions=f.integer("n_positions", 512),
+            pad_token=pad,
+            start_token=f.integer("decoder_start_token_id", pad, low=0, high=vocab_size - 1),
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -130,16 +125,16 @@ class SwitchConfig:
             "d_kv": self.d_head,
             "d_ff": self.d_ff,
             "num_heads": self.n_heads,
-            "num_layers": self.n_encoder_layers,
-            "num_decoder_layers": self.n_layers,
-            "num_sparse_encoder_layers": self.n_sparse_encoder_layers,
-            "num_sparse_decoder_layers": self.n_sparse_layers,
+            "num_layers": self.n_layers,
+            "num_decoder_layers": self.n_decoder_layers,
+            "num_sparse_encoder_layers": self.n_sparse_layers,
+            "num_sparse_decoder_layers": self.n_sparse_decoder_layers,
             "num_experts": self.n_experts,
             "expert_capacity": self.expert_capacity,
             "router_jitter_noise": self.jitter,
             "router_bias": self.router_bias,
             "router_dtype": "float32",
-            "relative_attention_num_buckets": self.n_buckets,
+            "relative_attention_num_buckets": self.buckets,
             "relative_attention_max_distance": self.max_distance,
             "layer_norm_epsilon": self.norm_eps,
             "dense_act_fn": GATED if self.gated else self.activation,
@@ -147,9 +142,8 @@ class SwitchConfig:
             "dropout_rate": self.dropout,
             "router_z_loss_coef": self.z_loss,
             "router_aux_loss_coef": self.balance_loss,
-            "pad_token_id": self.pad_id,
-            "decoder_start_token_id": self.start_id,
-            "n_positions": self.max_positions,
+            "pad_token_id": self.pad_token,
+            "decoder_start_token_id": self.start_token,
         }
         return hf if self.capacity_factor is None else hf | {"capacity_factor": self.capacity_factor}
 
@@ -157,8 +151,8 @@ class SwitchConfig:
 def _base(n_experts: int, **other: Any) -> SwitchConfig:
     """Every second feed-forward network is a mixture; the paper trains with a capacity factor of 1.25."""
     layers = other.pop("layers", 12)
-    sizes: dict[str, Any] = {"d_ff": 3072, "n_sparse_encoder_layers": layers // 2, "capacity_factor": 1.25}
-    sizes |= {"n_encoder_layers": layers, "n_layers": layers, "n_sparse_layers": layers // 2}
+    sizes: dict[str, Any] = {"d_ff": 3072, "n_sparse_layers": layers // 2, "capacity_factor": 1.25}
+    sizes |= {"n_layers": layers, "n_decoder_layers": layers, "n_sparse_decoder_layers": layers // 2}
     return SwitchConfig(n_experts=n_experts, **(sizes | other))
 
 
@@ -169,7 +163,7 @@ PRESETS: dict[str, SwitchConfig] = {
         128, layers=24, d_model=4096, d_ff=10240, n_heads=64, activation="gelu_new", gated=True, tied=False
     ),
     "switch-c-2048": _base(
-        2048, layers=15, d_model=2080, d_ff=6144, n_heads=32, n_sparse_encoder_layers=15, n_sparse_layers=15
+        2048, layers=15, d_model=2080, d_ff=6144, n_heads=32, n_sparse_layers=15, n_sparse_decoder_layers=15
     ),
 }
 """Published sizes, by name: Table 9 of the paper where its counts follow from its sizes, else as released.
