@@ -14,7 +14,7 @@ from kun.errors import BadInput
 from kun.generation import SamplingOptions
 from kun.generation.model import LanguageModel
 from kun.generation.stopping import StopStrings
-from kun.generation.tools import ToolCalls, call_text, tool_use
+from kun.generation.tools import call_text
 
 TOOL = {
     "type": "function",
@@ -149,19 +149,6 @@ def test_a_model_may_also_just_talk_when_tools_are_at_hand(wide: LanguageModel) 
     done = wide.submit(ASK, SamplingOptions(max_tokens=12, seed=3), tools=[TOOL]).result()[0]
     assert done.tool_calls == []
     assert done.finish_reason in ("length", "stop")
-
-
-@given(st.text("xy<tool_call>", max_size=12), st.integers(1, 9), st.integers(0, 3))
-def test_calls_are_found_in_a_stream_however_it_is_cut(before: str, cut: int, count: int) -> None:
-    use = tool_use([TOOL], "auto")
-    assert use is not None
-    before = before.replace("<tool_call>", "")
-    text = before + "\n".join([call_text("look", {"where": "up"})] * count)
-    reader, seen = ToolCalls(use), ""
-    for start in range(0, len(text), cut):
-        seen += reader.push(text[start : start + cut])
-    rest, calls = reader.finish()
-    assert (seen + rest, len(calls)) == (before, count)
 
 
 def test_a_template_without_tools_is_told_of_them_in_the_system_message(lm: LanguageModel) -> None:

@@ -72,7 +72,8 @@ def leave_if_failed(failed: Mapping[str, str], quiet: bool) -> None:
         return
     if not quiet:
         for name, why in failed.items():
-            typer.echo(f"failed: {name}: {why}", err=True)
+            # most sentences begin with the name already
+            typer.echo(f"failed: {why}" if why.startswith(name) else f"failed: {name}: {why}", err=True)
     raise typer.Exit(1)
 
 

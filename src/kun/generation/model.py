@@ -13,6 +13,7 @@ from torch import nn
 
 from kun.errors import BadInput, Busy, UnsupportedFormat
 from kun.families import Family, family_of
+from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
 from kun.generation.engine import Engine
 from kun.generation.options import Messages, Prompt, SamplingOptions, make_options
@@ -20,7 +21,7 @@ from kun.generation.prompt import Encoded, Prompts
 from kun.generation.results import Completion, Generation, TokenLogprob
 from kun.generation.row import Row, Voice, ends_of
 from kun.generation.sampling import Choice
-from kun.generation.tools import ToolCalls, ToolUse, tool_use
+from kun.generation.tools import ToolUse, tool_use
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
 
@@ -148,19 +149,20 @@ class LanguageModel:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: Any = None,
+        parallel_tool_calls: bool = True,
     ) -> Generation:
-        """Queue a prompt and come back at once. `tools` and `tool_choice` are those of OpenAI's API.
+        """Queue a prompt and come back at once. `tools` and what is asked of them are those of OpenAI's API.
 
         Raises `BadInput`, `ContextOverflow`, and `Busy` when the queue is full.
         """
         options = (options or SamplingOptions()).filled(self._advice)
-        use = tool_use(tools, tool_choice)
+        use = tool_use(tools, tool_choice, parallel_tool_calls)
         if use is not None and options.constrained:
             raise BadInput("Tools and a schema, regex or grammar cannot be asked for at once: choose one.")
         self._check_tokens(options)
         encoded = self._encode(prompt, options, use)
         state = self.engine.state.start(encoded.ids)
-        constraint = self._constrainer.of(options, use if _must_constrain(use) else None)
+        constraint = self._constrainer.of(options, use)
         generation = Generation(len(encoded.ids), options.n, encoded.truncated)
         limit = min(len(state.tokens) + options.max_tokens, self.context_length)
         rows = [
@@ -330,10 +332,6 @@ def _is_many(prompt: Any) -> bool:
     if isinstance(prompt, str) or not isinstance(prompt, Sequence):
         return False
     return not prompt or isinstance(prompt[0], str | list | tuple)
-
-
-def _must_constrain(use: ToolUse | None) -> bool:
-    return use is not None
 
 
 def _texts(generation: Generation) -> Iterator[str]:

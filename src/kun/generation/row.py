@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer
 
 from kun.families.state import RowState
+from kun.generation.calls import ToolCalls
 from kun.generation.options import SamplingOptions
 from kun.generation.pages import ROOT, chain_key
 from kun.generation.results import FinishReason, Generation, Piece, TokenLogprob
 from kun.generation.sampling import Choice
 from kun.generation.stopping import StopStrings
-from kun.generation.tools import ToolCalls
 from kun.text.tokenizer import Detokenizer
 
 
@@ -140,6 +140,8 @@ class Voice:
             return self.finish("stop" if ended else "length", text)
         if self._tools is not None:
             text = self._tools.push(text)
+            if self._tools.ended:
+                return self._with_calls(text, self._tools, "stop")
         return self._piece(text) if text else None
 
     def _pass_stops(self, text: str) -> tuple[str, bool]:
@@ -156,8 +158,10 @@ class Voice:
     def _last(self, text: str, reason: FinishReason) -> Piece:
         if self._tools is None:
             return self._piece(text, reason)
-        text = self._tools.push(text)
-        rest, calls = self._tools.finish()
+        return self._with_calls(self._tools.push(text), self._tools, reason)
+
+    def _with_calls(self, text: str, tools: ToolCalls, reason: FinishReason) -> Piece:
+        rest, calls = tools.finish()
         reason = "tool_calls" if calls and reason == "stop" else reason
         piece = self._piece(text + rest, reason)
         return Piece(

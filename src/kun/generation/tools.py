@@ -1,4 +1,4 @@
-"""Tool calls: how they are offered to a model, and how they are read from its answer.
+"""Tools: how they are offered to a model, and the grammar of its calls; `calls.py` reads these from an answer.
 
 The form is that of Hermes and Qwen: `<tool_call>`, a JSON object with name and arguments, `</tool_call>`.
 A template that has no place for tools gets the same instruction in the system message.
@@ -6,14 +6,12 @@ A template that has no place for tools gets the same instruction in the system m
 
 import json
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kun.errors import BadInput
 from kun.generation.options import LONGEST_CONSTRAINT
-from kun.generation.stopping import StopStrings
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MOST_TOOLS = 64
@@ -54,8 +52,8 @@ class ToolUse:
         return [tool.described for tool in self.tools]
 
 
-def tool_use(tools: Sequence[Mapping[str, Any]] | None, choice: Any) -> ToolUse | None:
-    """What OpenAI's `tools` and `tool_choice` ask for; None for no tools. Raises `BadInput`."""
+def tool_use(tools: Sequence[Mapping[str, Any]] | None, choice: Any, parallel: bool = True) -> ToolUse | None:
+    """What OpenAI's `tools`, `tool_choice` and `parallel_tool_calls` ask for; None for no tools. Raises `BadInput`."""
     if not tools:
         if choice in (None, "none", "auto"):
             return None
@@ -67,9 +65,9 @@ def tool_use(tools: Sequence[Mapping[str, Any]] | None, choice: Any) -> ToolUse 
     if choice == "none":
         return None
     if choice in (None, "auto"):
-        return ToolUse(known, "auto")
+        return ToolUse(known, "auto", single=not parallel)
     if choice == "required":
-        return ToolUse(known, "required")
+        return ToolUse(known, "required", single=not parallel)
     name = _chosen_name(choice)
     named = tuple(tool for tool in known if tool.name == name)
     if not named:
@@ -124,7 +122,8 @@ def grammar(use: ToolUse, marks: tuple[int | None, int | None] = (None, None)) -
     """The Lark grammar (in llguidance's dialect) that holds an answer to well-formed calls.
 
     `marks` are the ids of the two marks where the tokenizer has them as tokens of their own, as Qwen's has: such
-    a token is no text to the parser.
+    a token is no text to the parser. Where calls are required a model may write them between the marks or bare:
+    one that never learnt the marks, and is held to them, does not know when to end.
     """
     calls = [_call_schema(tool) for tool in use.tools]
     schema = json.dumps({**_COMPACT, "anyOf": calls} if len(calls) > 1 else {**_COMPACT, **calls[0]})
@@ -132,67 +131,42 @@ def grammar(use: ToolUse, marks: tuple[int | None, int | None] = (None, None)) -
         f'"{text}"' if mark is None else f"<[{mark}]>"
         for text, mark in zip((OPEN, CLOSE), marks, strict=True)
     )
-    body = f'"\\n" %json {schema} "\\n" {closed}'
+    body = f'"\\n" bare "\\n" {closed}'
+    most = 1 if use.single else MOST_CALLS
     if use.mode == "required":
-        more = "" if use.single else f' ("\\n" call){{0,{MOST_CALLS - 1}}}'
-        return f"%llguidance {{}}\nstart: call{more}\ncall: {opened} {body}\n"
+        several = {
+            one: f'{one} ("\\n" {one}){{0,{most - 1}}}' if most > 1 else one for one in ("call", "bare")
+        }
+        return (
+            f"%llguidance {{}}\nstart: {several['call']} | {several['bare']}\n"
+            f"call: {opened} {body}\nbare: %json {schema}\n"
+        )
     head = f"head[lazy]: TEXT {opened}" if marks[0] is None else f"head: TEXT {opened}"
     return (
-        f"%llguidance {{}}\nstart: call{{0,{MOST_CALLS}}} TEXT\ncall: head {body}\n{head}\nTEXT: /(.|\\n)*/\n"
+        f"%llguidance {{}}\nstart: call{{0,{most}}} TEXT\ncall: head {body}\nbare: %json {schema}\n{head}\n"
+        f"TEXT: /(.|\\n)*/\n"
     )
 
 
 _COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 
 
+_OPEN_ENDED = {
+    "additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref",
+}  # fmt: skip
+
+
 def _call_schema(tool: Tool) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
+        "properties": {"name": {"const": tool.name}, "arguments": _closed(tool.parameters)},
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
 
 
-class ToolCalls:
-    """Lets an answer's text through and keeps its tool calls for the end."""
-
-    def __init__(self, use: ToolUse) -> None:
-        self._names = {tool.name for tool in use.tools}
-        self._before = StopStrings((OPEN,))
-        self._calling = False
-        self._call = ""
-
-    def push(self, text: str) -> str:
-        """The text that is no part of a call."""
-        if self._calling:
-            self._call += text
-            return ""
-        seen, self._calling = self._before.push(text)
-        if self._calling:
-            self._call = OPEN + self._before.after
-        return seen
-
-    def finish(self) -> tuple[str, list[dict[str, Any]]]:
-        """The text left over, and the calls as OpenAI's API has them. What is no sound call stays text."""
-        if not self._calling:
-            return self._before.finish(), []
-        calls = [parsed for body in _bodies(self._call) if (parsed := self._parse(body))]
-        return ("", calls) if calls else (self._call, [])
-
-    def _parse(self, body: str) -> dict[str, Any] | None:
-        try:
-            call = json.loads(body)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(call, dict) or call.get("name") not in self._names:
-            return None
-        arguments = call.get("arguments", {})
-        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        function = {"name": call["name"], "arguments": written}
-        return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
-
-
-def _bodies(text: str) -> list[str]:
-    """What stands between the marks; the last closing mark may be missing."""
-    return [part.split(CLOSE)[0].strip() for part in text.split(OPEN)[1:]]
+def _closed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """No arguments beyond those that a schema lists, where it does not say how it is about them."""
+    if "properties" in parameters and not _OPEN_ENDED & parameters.keys():
+        return {**parameters, "additionalProperties": False}
+    return parameters

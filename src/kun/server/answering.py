@@ -55,7 +55,14 @@ class Answering:
             return await self._from_documents(base, lm, body)
         messages = [_message(message) for message in body.messages]
         options = _chat_options(body)
-        submit = partial(lm.submit, messages, options, tools=body.tools, tool_choice=body.tool_choice)
+        submit = partial(
+            lm.submit,
+            messages,
+            options,
+            tools=body.tools,
+            tool_choice=body.tool_choice,
+            parallel_tool_calls=body.parallel_tool_calls is not False,
+        )
 
         async def start(_: int) -> "Generation":
             return await self._starting.run(submit, abandoned=_cancel)

@@ -90,6 +90,7 @@ class ChatRequest(Sampled):
     response_format: ResponseFormat | None = None
     tools: list[dict[str, Any]] | None = Field(None, max_length=64)
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     return_prompt: bool | None = None
     k: int | None = Field(None, ge=1, le=100)
     sources: list[str] | None = Field(None, min_length=1, max_length=1000)
