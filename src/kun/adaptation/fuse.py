@@ -3,6 +3,7 @@
 import ctypes
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -134,13 +135,14 @@ class FusedLlama(nn.Module):
         count = total if wanted is None else len(wanted)
         if wanted is not None and count and not 0 <= int(wanted.min()) <= int(wanted.max()) < total:
             raise IndexError(f"Logits were asked for outside the {total} tokens of the step.")
-        states = torch.empty(max(total, count), x.shape[2], dtype=torch.float32)
-        states[:total] = x[0]
+        # torch copies much with threads of its own, which would be in the way of the step's
+        states = np.empty((max(total, count), x.shape[2]), dtype=np.float32)
+        states[:total] = x[0].float().numpy()
         logits = torch.empty(1, count, self.config.vocab_size, dtype=torch.float32)
         positions = positions.long().contiguous()
         step = _Step(
             ctypes.pointer(self._decoder),
-            states.data_ptr(),
+            states.ctypes.data,
             positions.data_ptr(),
             cache.slots.data_ptr(),
             cache.row_starts.data_ptr(),

@@ -3,7 +3,7 @@
 #pragma once
 #include "vectors.h"
 
-enum { KEYS = 32, QUERIES = 16 };
+enum { KEYS = 32, QUERIES = 16, TOGETHER = 8 };
 
 // One layer of the cache: `keys` and `values` [pages, kv_heads, page_size, d_head], float32 or bfloat16.
 typedef struct {
@@ -100,16 +100,16 @@ static void read_block(const Pages *p, const int32_t *table, int head, int first
 
 // The scores of n queries against the block, [n][32].
 INLINE void scores_of(const Room *room, int query, int n, int d, Floats (*scores)[2]) {
-    Floats low[4], high[4];
-#pragma GCC unroll 4
+    Floats low[TOGETHER], high[TOGETHER];
+#pragma GCC unroll 8
     for (int i = 0; i < n; i++) low[i] = high[i] = splat(0);
     for (int k = 0; k < d; k++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int i = 0; i < n; i++) {
             Floats q = splat(room->queries[(query + i) * d + k]);
             low[i] = fma16(q, room->keys[2 * k], low[i]), high[i] = fma16(q, room->keys[2 * k + 1], high[i]);
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < n; i++) scores[i][0] = low[i], scores[i][1] = high[i];
 }
 
@@ -137,8 +137,8 @@ static void soften(Room *room, int query, int d, int first, int window, Floats *
 INLINE void mix(const Room *room, int query, int n, int d, int count, float (*weights)[KEYS]) {
     for (int part = 0; part < d; part += 32) {
         int wide = part + 16 < d;
-        Floats low[4], high[4];
-#pragma GCC unroll 4
+        Floats low[TOGETHER], high[TOGETHER];
+#pragma GCC unroll 8
         for (int i = 0; i < n; i++) {
             float *mixed = room->mixed + (query + i) * d + part;
             low[i] = load(mixed), high[i] = wide ? load(mixed + 16) : splat(0);
@@ -146,13 +146,13 @@ INLINE void mix(const Room *room, int query, int n, int d, int count, float (*we
         for (int j = 0; j < count; j++) {
             const float *value = room->values + j * d + part;
             Floats a = load(value), b = wide ? load(value + 16) : splat(0);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int i = 0; i < n; i++) {
                 Floats w = splat(weights[i][j]);
                 low[i] = fma16(w, a, low[i]), high[i] = fma16(w, b, high[i]);
             }
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int i = 0; i < n; i++) {
             float *mixed = room->mixed + (query + i) * d + part;
             store(mixed, low[i]);
@@ -162,7 +162,7 @@ INLINE void mix(const Room *room, int query, int n, int d, int count, float (*we
 }
 
 INLINE void block_of_queries(Room *room, int query, int n, int d, int first, int count, int window) {
-    Floats scores[4][2];
+    Floats scores[TOGETHER][2];
     scores_of(room, query, n, d, scores);
     for (int i = 0; i < n; i++) {
         int last = room->place[query + i];
@@ -182,7 +182,8 @@ static void attend(const Pages *p, const int32_t *table, int head, Room *room, i
     for (; first <= latest; first += KEYS) {
         int count = latest - first + 1 < KEYS ? latest - first + 1 : KEYS, query = 0;
         read_block(p, table, head, first, count, room);
-        for (; query + 4 <= n; query += 4) block_of_queries(room, query, 4, d, first, count, window);
+        for (; query + TOGETHER <= n; query += TOGETHER) block_of_queries(room, query, TOGETHER, d, first, count, window);
+        for (; query + 2 <= n; query += 2) block_of_queries(room, query, 2, d, first, count, window);
         for (; query < n; query++) block_of_queries(room, query, 1, d, first, count, window);
     }
 }

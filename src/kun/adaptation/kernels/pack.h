@@ -21,17 +21,13 @@ INLINE float float_to_half_and_back(float x, uint16_t *half) {
 }
 
 INLINE Floats nearest(Floats x) { return (x + splat(12582912.0f)) - splat(12582912.0f); }
-INLINE Floats between(Floats x, float low, float high) {
-    x = choose(x < splat(low), splat(low), x);
-    return choose(x > splat(high), splat(high), x);
-}
 
 // `weight` says how much an error at each place matters.
 INLINE Fit fit(Group w, Group weight, float scale, float minimum) {
     Fit f = {.scale = scale, .minimum = minimum};
     Floats inverse = splat(scale == 0 ? 1.0f : 1.0f / scale), base = splat(minimum);
-    f.codes.low = between(nearest((w.low - base) * inverse), 0, 15);
-    f.codes.high = between(nearest((w.high - base) * inverse), 0, 15);
+    f.codes.low = clamp16(nearest((w.low - base) * inverse), 0, 15);
+    f.codes.high = clamp16(nearest((w.high - base) * inverse), 0, 15);
     Floats a = fma16(f.codes.low, splat(scale), base) - w.low, b = fma16(f.codes.high, splat(scale), base) - w.high;
     f.error = sum(a * a * weight.low + b * b * weight.high);
     return f;
@@ -73,8 +69,8 @@ static Fit eight_bits(Group w, uint16_t *scale_half) {
     Floats a = choose(w.low < splat(0), -w.low, w.low), b = choose(w.high < splat(0), -w.high, w.high);
     Fit f = {.scale = float_to_half_and_back(largest(choose(a > b, a, b)) / 127, scale_half)};
     Floats inverse = splat(f.scale == 0 ? 1.0f : 1.0f / f.scale);
-    f.codes.low = between(nearest(w.low * inverse), -127, 127) + splat(128);
-    f.codes.high = between(nearest(w.high * inverse), -127, 127) + splat(128);
+    f.codes.low = clamp16(nearest(w.low * inverse), -127, 127) + splat(128);
+    f.codes.high = clamp16(nearest(w.high * inverse), -127, 127) + splat(128);
     return f;
 }
 

@@ -48,9 +48,19 @@ INLINE float largest(Floats x) {
     return lanes[0];
 }
 
+// x, or the bound that it is beyond; NaN stays NaN.
+INLINE Floats clamp16(Floats x, float low, float high) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), (__m512)x));
+#else
+    x = choose(x < splat(low), splat(low), x);
+    return choose(x > splat(high), splat(high), x);
+#endif
+}
+
 // e to the x within 2 units in the last place, between the least and the greatest normal float.
 INLINE Floats exp16(Floats x) {
-    x = choose(x > splat(88.0f), splat(88.0f), choose(x < splat(-87.0f), splat(-87.0f), x));
+    x = clamp16(x, -87.0f, 88.0f);
     Floats n = fma16(x, splat(1.44269504f), splat(12582912.0f)) - splat(12582912.0f);
     Floats r = fma16(n, splat(-0.693359375f), x);
     r = fma16(n, splat(2.12194440e-4f), r);
