@@ -1,23 +1,49 @@
 """Answers, with a model that says what the test tells it to."""
 
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kun.errors import BadInput
 from kun.knowledge.answer import Answer, ask_stream, completed
+from kun.knowledge.answerable import answerable
 from kun.knowledge.base import Passage
-from kun.knowledge.grounding import cited, is_made_up, without_citations
+from kun.knowledge.evidence import Evidence, evidence, extract
+from kun.knowledge.grounding import cited, is_carried, is_in, says_nothing, without_citations
 from kun.knowledge.prompt import CHINESE, ENGLISH
+from kun.knowledge.retrieval import Reasons
+from kun.text.words import words
 
+FOUND = Reasons(exact=False, words=1.0, meaning=1.0)
 PASSAGES = [
-    Passage("The Kun is a fish of the northern sea.", "kun.md", "Fish", None, 1.0, "1", None),
-    Passage("The Peng is a bird that flies ninety thousand li.", "peng.md", "Bird", None, 0.9, "2", None),
+    Passage("The Kun is a fish of the northern sea.", "kun.md", "Fish", None, 1.0, "1", FOUND),
+    Passage("The Peng is a bird that flies ninety thousand li.", "peng.md", "Bird", None, 0.9, "2", FOUND),
 ]
 
 
+class Encoder:
+    """Texts are near each other by the words that they share."""
+
+    name = identity = "words"
+    dimensions, max_tokens, tokenizer = 256, 512, None
+
+    def embed(self, texts: Any, kind: Any = None) -> Any:
+        vectors = np.full((len(texts), self.dimensions), 1e-3, np.float32)
+        for row, text in enumerate(texts):
+            for word in words(text):
+                vectors[row, sum(word.encode()) % self.dimensions] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 class Base:
+    encoder = Encoder()
+
     def __init__(self, passages: list[Passage]) -> None:
         self.passages = passages
         self.searched: list[str] = []
@@ -28,6 +54,8 @@ class Base:
 
 
 class Generation(list):
+    cancelled = False
+
     def cancel(self) -> None:
         self.cancelled = True
 
@@ -35,25 +63,32 @@ class Generation(list):
 class Model:
     name, checkpoint, context_length = "scripted", None, 512
 
-    def __init__(self, text: str, rewritten: str = "") -> None:
-        self.text, self.rewritten = text, rewritten
+    def __init__(self, text: str, rewritten: str = "", finish: str = "stop") -> None:
+        self.text, self.rewritten, self.finish = text, rewritten, finish
+        self.asked = 0
 
     def count(self, text: str) -> int:
         return len(text) // 4 + 1
 
     def submit(self, messages: Any, options: Any) -> Generation:
         assert options.temperature == 0
-        return Generation(SimpleNamespace(text=letter) for letter in self.text)
+        self.asked += 1
+        pieces = [SimpleNamespace(text=letter, finish_reason=None) for letter in self.text]
+        return Generation([*pieces, SimpleNamespace(text="", finish_reason=self.finish)])
 
     def generate(self, messages: Any, **options: Any) -> str:
         return self.rewritten
 
 
 def answer(
-    text: str, question: str = "What is the Kun?", passages: list[Passage] = PASSAGES, **given: Any
+    text: str,
+    question: str = "What is the Kun of the sea?",
+    passages: list[Passage] = PASSAGES,
+    finish: str = "stop",
+    **given: Any,
 ) -> Answer:
     base: Any = Base(passages)
-    model: Any = Model(text)
+    model: Any = Model(text, finish=finish)
     return ask_stream(base, question, model, **given).answer()
 
 
@@ -67,15 +102,40 @@ def test_a_citation_that_does_not_exist_is_taken_out() -> None:
     assert answer("The Kun is a fish of the sea [7].").text == "The Kun is a fish of the sea [1]."
 
 
-def test_an_answer_that_stands_in_no_passage_is_declined() -> None:
+def test_an_answer_that_no_sentence_carries_gives_way_to_the_sentences_themselves() -> None:
     said = answer("Lima has eleven million inhabitants.")
-    assert said.declined
-    assert said.text == ENGLISH.declined
-    assert said.passages == []
+    assert said.quoted
+    assert said.text.startswith(ENGLISH.quotes)
+    assert "> The Kun is a fish of the northern sea. [1]" in said.text
+    assert "Lima" not in said.text
 
 
-def test_a_model_that_says_the_documents_do_not_say_declines_in_the_language_of_the_question() -> None:
-    assert answer("文档里没有提到。", "鲲是什么？").declined
+def test_an_answer_that_repeats_the_question_gives_way_to_quotes() -> None:
+    assert answer("The Kun is what of the sea.").quoted
+    assert not answer("Yes, the Kun is of the sea.", "Is the Kun of the sea?").quoted
+
+
+def test_an_answer_in_another_language_gives_way_to_quotes() -> None:
+    assert answer("鲲是北方大海里的一条鱼，它的名字叫做鲲。").quoted
+
+
+def test_a_question_whose_words_and_meaning_no_passage_has_is_declined_without_asking_the_model() -> None:
+    strange = [replace(passage, reasons=None) for passage in PASSAGES]
+    base: Any = Base(strange)
+    model: Any = Model("Lima has eleven million inhabitants.")
+    said = ask_stream(base, "Wie viele Einwohner zählt Lima?", model).answer()
+    assert (said.declined, said.text, said.passages) == (True, ENGLISH.declined, [])
+    assert model.asked == 0
+
+
+def test_an_answer_ends_where_it_begins_to_repeat_itself() -> None:
+    said = answer("The Kun is a fish. The Kun is a fish. The Kun is a fish.")
+    assert said.text == "The Kun is a fish [1]."
+
+
+def test_a_sentence_that_was_cut_off_is_left_out_where_another_stands() -> None:
+    assert answer("The Kun is a fish. The Peng fl", finish="length").text == "The Kun is a fish [1]."
+    assert answer("The Kun is a fish of the", finish="length").text.startswith("The Kun is a fish of the")
 
 
 def test_nothing_found_is_declined_without_asking_the_model() -> None:
@@ -130,4 +190,46 @@ def test_an_unknown_option_is_named() -> None:
 def test_chinese_sentences_are_cited_before_their_full_stop() -> None:
     assert cited("鲲是北海的大鱼。", ["北海有大鱼，名叫鲲。"]) == "鲲是北海的大鱼 [1]。"
     assert without_citations("鲲是鱼【1】。") == "鲲是鱼。"
-    assert not is_made_up("鲲是北海的大鱼。", "鲲是什么？", ["北海有大鱼，名叫鲲。"])
+
+
+def test_what_an_answer_adds_must_stand_in_one_sentence() -> None:
+    best = ["The Kun is a fish of the northern sea.", "The Peng flies 90,000 li."]
+    assert is_carried("It is a northern fish.", "What is the Kun?", best)
+    assert is_carried("The Peng flies 90000 li.", "How far does the Peng fly?", best)
+    assert not is_carried("The Peng flies 80,000 li.", "How far does the Peng fly?", best)
+    assert not is_carried("It is a mammal of the southern forest.", "What is the Kun?", best)
+    assert is_carried("鲲是北海的大鱼。", "鲲是什么？", ["北海有大鱼，名叫鲲。"])
+
+
+def test_a_name_is_at_home_in_any_language() -> None:
+    assert is_in("zh", "Virgin Media")
+    assert not is_in("zh", "Virgin Media agreed to end the proceedings against it.")
+    assert says_nothing("鲲是什么。", "鲲是什么？")
+
+
+def test_evidence_is_the_sentences_nearest_the_question_first() -> None:
+    texts = ["A ship came. The Kun lives in the northern sea. It rained.", "The Peng flies south."]
+    found = evidence("Where does the Kun live?", texts, [1.0, 0.5], Encoder())
+    assert found[0].text == "The Kun lives in the northern sea."
+    assert [texts[one.place][one.start : one.end].strip() for one in found] == [one.text for one in found]
+
+
+@given(st.lists(st.sampled_from(["One came. ", "Two went. ", "三人行。", "四。"]), min_size=1), st.data())
+def test_an_extract_has_its_sentences_in_their_order(parts: list[str], data: st.DataObject) -> None:
+    text = "".join(parts)
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+    every = [Evidence(0, starts[i], starts[i + 1], parts[i].strip(), 0, 0) for i in range(len(parts))]
+    kept = data.draw(st.permutations(every))[: data.draw(st.integers(1, len(every)))]
+    shown = re.sub(r"\s*…\s*", "", extract(text, kept)).replace(" ", "")
+    assert shown == "".join(one.text for one in sorted(kept, key=lambda one: one.start)).replace(" ", "")
+    assert extract(text, every) == text.strip()
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_the_more_passages_share_with_a_question_the_likelier_they_answer_it(
+    share: float, meaning: float, more: float, nearer: float
+) -> None:
+    passages = [replace(PASSAGES[0], reasons=None)]
+    less = answerable(passages, [Evidence(0, 0, 1, "a", share, meaning)])
+    assert 0 <= less <= answerable(passages, [Evidence(0, 0, 1, "a", share + more, meaning + nearer)]) <= 1
+    assert answerable([], []) == 0

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kun.errors import BadInput
 from kun.hub.catalog import catalog
-from kun.knowledge.grounding import best_sentences, cited, declines, is_made_up, without_citations
+from kun.knowledge.answerable import answerable
+from kun.knowledge.evidence import Evidence, evidence
+from kun.knowledge.grounding import cited, declines, is_carried, is_in, says_nothing, without_citations
 from kun.knowledge.prompt import Message, Phrases, assemble, phrases
 from kun.text.language import language_of
 from kun.text.sentences import sentences
@@ -21,7 +23,16 @@ _PASSAGES = 3
 _MAX_TOKENS = 160
 _HISTORY_TURNS = 4
 _LONGEST_QUESTION = 4000
+_BEARING = 5
+"""Sentences that bear on a question: their passages are read, and the first of them may be quoted."""
 _QUOTES = 2
+_SENTENCES = 3
+"""The longest answer: what a small model says after that, it copies."""
+_LIKELY = 0.3
+"""How likely it must be that the passages answer the question for the model to be asked at all …"""
+_SURE = 0.9
+"""… and for sentences to be quoted where the model itself says that they do not."""
+_MARKS = ".!?…。！？；"
 _OPTIONS = ("max_tokens", "temperature", "top_p", "seed")
 _LEANS = re.compile(
     r"\b(it|its|he|him|his|she|her|they|them|their|this|that|these|those|there|then)\b"
@@ -36,7 +47,7 @@ class Answer:
     """`text` cites `passages` as [1], [2] …; `prompt` is what the model read, `question` what was searched.
 
     `declined`: the documents do not say. `quoted`: sentences of the documents, since the model does not speak
-    the language of the question.
+    the language of the question, or said what the sentences that bear on the question do not carry.
     """
 
     text: str
@@ -51,10 +62,16 @@ class AnswerStream:
     """An answer in pieces: iterate, then ask for `answer()`. Passages, prompt and question are known from the start."""
 
     def __init__(
-        self, question: str, passages: list["Passage"], prompt: list[Message], told: Phrases, language: str
+        self,
+        question: str,
+        passages: list["Passage"],
+        prompt: list[Message],
+        told: Phrases,
+        bearing: Sequence[Evidence] = (),
+        likely: float = 0.0,
     ) -> None:
         self.question, self.passages, self.prompt = question, passages, prompt
-        self._told, self._language = told, language
+        self._told, self._bearing, self._likely = told, bearing, likely
         self._generation: Generation | None = None
         self._pieces: Iterator[str] = iter(())
         self._said: list[str] = []
@@ -69,7 +86,6 @@ class AnswerStream:
 
     @classmethod
     def quoting(cls, stream: "AnswerStream") -> "AnswerStream":
-        stream._quoted = True
         stream._pieces = stream._quote()
         return stream
 
@@ -98,43 +114,50 @@ class AnswerStream:
         return Answer(text, passages, self.prompt, self.question, self._declined, self._quoted)
 
     def _write(self, generation: "Generation") -> Iterator[str]:
-        """Whole sentences, each with its citation: a sentence is held back until it is known what carries it."""
+        """Whole sentences, each with its citation: a sentence is held back until it is known what carries it.
+
+        The first one decides: where no sentence that bears on the question carries it, those are quoted instead.
+        """
         texts = [passage.text for passage in self.passages]
-        held = ""
-        said = False
-        for piece in generation:
-            held += piece.text
-            spans = sentences(held)
-            if len(spans) > 1:
-                cut = spans[-1][0]
-                for start, end in spans[:-1]:
-                    yield self._one(held[start:end], texts)
-                    said = True
-                    if self._declined:
-                        return
-                held = held[cut:]
-        if held.strip():
-            yield self._one(held, texts)
-        elif not said:
+        said: list[str] = []
+        for sentence in _whole_sentences(generation):
+            plain = without_citations(sentence)
+            if not said and not self._stands(plain):
+                self.cancel()
+                yield from self._decline_or_quote(declines(plain, self._told.declined))
+                return
+            if plain.strip() in said:
+                break
+            said.append(plain.strip())
+            yield cited(plain, texts)
+            if len(said) >= _SENTENCES:
+                break
+        self.cancel()
+        if not said:
+            yield from self._decline_or_quote(True)
+
+    def _stands(self, sentence: str) -> bool:
+        """Whether the first sentence of an answer can be said."""
+        best = [one.text for one in self._bearing[:_QUOTES]]
+        return (
+            is_in(self._told.language, sentence)
+            and not declines(sentence, self._told.declined)
+            and not says_nothing(sentence, self.question)
+            and is_carried(sentence, self.question, best)
+        )
+
+    def _decline_or_quote(self, declined: bool) -> Iterator[str]:
+        if declined and self._likely < _SURE:
             self._declined = True
             yield self._told.declined
-
-    def _one(self, sentence: str, texts: Sequence[str]) -> str:
-        plain = without_citations(sentence)
-        if not self._said and declines(plain, self._told.declined):
-            self._declined = True
-            return plain
-        if not self._said and is_made_up(plain, self.question, texts):
-            self._declined = True
-            self.cancel()
-            return self._told.declined
-        return cited(plain, texts) if plain.strip() else plain
+        else:
+            yield from self._quote()
 
     def _quote(self) -> Iterator[str]:
+        self._quoted = True
         yield self._told.quotes
-        texts = [passage.text for passage in self.passages]
-        for place, sentence in best_sentences(self.question, texts, _QUOTES):
-            yield f"\n> {sentence} [{place + 1}]"
+        for one in self._bearing[:_QUOTES]:
+            yield f"\n> {one.text} [{one.place + 1}]"
 
 
 def ask_stream(
@@ -160,13 +183,50 @@ def ask_stream(
     told = phrases(language)
     complete = completed(question, history, lm, told)
     found = base.search(complete, k or _PASSAGES, sources)
-    prompt, passages = assemble(complete, found, lm, told, min(sampling.max_tokens, lm.context_length // 4))
-    stream = AnswerStream(complete, passages, prompt, told, language)
-    if not passages:
+    found, bearing = _narrowed(found, _bearing(complete, found, base))
+    reading = assemble(complete, found, bearing, lm, told, min(sampling.max_tokens, lm.context_length // 4))
+    prompt = reading.asking(told.answer)
+    likely = answerable(reading.passages, bearing)
+    stream = AnswerStream(complete, reading.passages, prompt, told, bearing, likely)
+    if likely < _LIKELY:
         return AnswerStream.declining(stream)
     if not speaks(lm, language):
         return AnswerStream.quoting(stream)
     return AnswerStream.written(stream, lm.submit(prompt, sampling))
+
+
+def _bearing(question: str, found: Sequence["Passage"], base: "KnowledgeBase") -> list[Evidence]:
+    if not found:
+        return []
+    texts, scores = [passage.text for passage in found], [passage.score for passage in found]
+    return evidence(question, texts, scores, base.encoder)[:_BEARING]
+
+
+def _narrowed(
+    found: Sequence["Passage"], bearing: Sequence[Evidence]
+) -> tuple[list["Passage"], list[Evidence]]:
+    """The best passage and those that hold some of the evidence, and the evidence with their places."""
+    kept = sorted({0, *(one.place for one in bearing)}) if found else []
+    return [found[place] for place in kept], [replace(one, place=kept.index(one.place)) for one in bearing]
+
+
+def _whole_sentences(generation: "Generation") -> Iterator[str]:
+    """The sentences as they are finished; one that was cut off only where there is no other."""
+    held, finish = "", None
+    any_whole = False
+    for piece in generation:
+        held += piece.text
+        finish = piece.finish_reason
+        *whole, (rest, _) = sentences(held) or [(0, 0)]
+        for start, end in whole:
+            any_whole = True
+            yield held[start:end]
+        held = held[rest:]
+    if held.strip() and finish == "length" and held.rstrip()[-1] not in _MARKS:
+        if not any_whole:
+            yield f"{held.rstrip()} …"
+    elif held.strip():
+        yield held
 
 
 def _check(question: str, options: dict[str, Any]) -> None:

@@ -1,15 +1,25 @@
 """Which passage carries a sentence: citations are given by what the texts share, not by the model's word."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from kun.text.fold import fold
-from kun.text.sentences import sentences
+from kun.text.language import language_of
 from kun.text.words import STOP_WORDS, words
 
 _CITATION = re.compile(r"\s*[\[［【]\s*\d+(?:\s*[,，、]\s*\d+)*\s*[\]］】]")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_ASKS = re.compile(
+    r"\b(?:who|whom|whose|what|which|when|where|why|how)\b|[谁何几哪]|什么|多少|多大|多久|多长|多高|怎|为啥",
+    re.IGNORECASE,
+)
+_ASSENT = frozenset(["yes", "是的", "对", "不是", "可以", "能"])
 _SUPPORTED = 0.3
 """The share of a sentence's words that a passage must have to be cited for it."""
+_CARRIED = 0.7
+"""The share of what an answer adds to its question that one sentence must have to carry it."""
+_FEW_WORDS = 4
 
 
 def without_citations(text: str) -> str:
@@ -38,24 +48,35 @@ def cited(sentence: str, passages: Sequence[str]) -> str:
     return f"{body[: len(body) - len(mark)].rstrip()} [{place + 1}]{mark}{space}"
 
 
-def is_made_up(answer: str, question: str, passages: Sequence[str]) -> bool:
-    """Whether what `answer` adds to `question` stands in none of the `passages`."""
-    asked = set(words(question)) | STOP_WORDS
-    added = [word for word in dict.fromkeys(words(answer)) if word not in asked]
-    known = {word for passage in passages for word in words(passage)}
-    return bool(added) and sum(word in known for word in added) < _SUPPORTED * len(added)
+def is_carried(answer: str, question: str, evidence: Sequence[str]) -> bool:
+    """Whether one sentence of the `evidence` has what `answer` adds to `question`: most words, every number.
+
+    The sentences were found without the model, so that where both agree, they are seldom wrong together.
+    """
+    added = _terms(answer) - _terms(question) - _ASSENT
+    known = {number for text in (question, *evidence) for number in _numbers(text)}
+    if any(number not in known for number in _numbers(answer)):
+        return False
+    return max((len(added & _terms(one)) for one in evidence), default=0) >= _CARRIED * len(added)
 
 
-def best_sentences(question: str, passages: Sequence[str], count: int) -> list[tuple[int, str]]:
-    """The sentences of `passages` that share most with `question`: (passage, sentence), best first."""
-    wanted = {word for word in words(question) if word not in STOP_WORDS}
-    found = [
-        (len(wanted & set(words(text[start:end]))), -place, -start, place, text[start:end].strip())
-        for place, text in enumerate(passages)
-        for start, end in sentences(text)
-        if text[start:end].strip()
-    ]
-    return [(place, sentence) for _, _, _, place, sentence in sorted(found, reverse=True)[:count]]
+def says_nothing(answer: str, question: str) -> bool:
+    """Whether `answer` only repeats a `question` that asks for more than yes or no."""
+    return bool(_ASKS.search(question)) and not _terms(answer) - _terms(question)
+
+
+def _terms(text: str) -> set[str]:
+    """The words of `text` that say something, and its numbers however they are written."""
+    return {word for word in words(text) if not word.isdecimal()} - STOP_WORDS | set(_numbers(text))
+
+
+def _numbers(text: str) -> list[str]:
+    return [number.replace(",", "") for number in _NUMBER.findall(unicodedata.normalize("NFKC", text))]
+
+
+def is_in(language: str, answer: str) -> bool:
+    """Whether `answer` is in `language`; a few words, such as a name, are at home in any."""
+    return len(words(answer)) <= _FEW_WORDS or language_of(answer) == language
 
 
 def declines(answer: str, sentence: str) -> bool:
