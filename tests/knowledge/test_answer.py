@@ -233,3 +233,20 @@ def test_the_more_passages_share_with_a_question_the_likelier_they_answer_it(
     less = answerable(passages, [Evidence(0, 0, 1, "a", share, meaning)])
     assert 0 <= less <= answerable(passages, [Evidence(0, 0, 1, "a", share + more, meaning + nearer)]) <= 1
     assert answerable([], []) == 0
+
+
+def test_a_list_is_carried_by_several_sentences_and_cited_once_it_is_whole() -> None:
+    text = "Step 1: people write answers. Step 2: a reward model learns. Step 3: the policy is optimized."
+    passages = [replace(PASSAGES[0], text=text)]
+    said = answer(
+        "The steps are:\n1. people write answers\n2. a reward model learns\n3. the policy is optimized",
+        "What are the three steps?",
+        passages,
+    )
+    assert not said.quoted
+    assert "3. the policy is optimized" in said.text
+    assert answer("The steps are writing, ranking, and baking.", "What are the three steps?", passages).quoted
+
+
+def test_a_later_sentence_that_no_passage_carries_ends_the_answer() -> None:
+    assert answer("The Kun is a fish. Lima has eleven million inhabitants.").text == "The Kun is a fish [1]."

@@ -9,7 +9,16 @@ from kun.errors import BadInput
 from kun.hub.catalog import catalog
 from kun.knowledge.answerable import answerable
 from kun.knowledge.evidence import Evidence, evidence
-from kun.knowledge.grounding import cited, declines, is_carried, is_in, says_nothing, without_citations
+from kun.knowledge.grounding import (
+    cited,
+    declines,
+    is_carried,
+    is_in,
+    is_list_carried,
+    is_list_item,
+    says_nothing,
+    without_citations,
+)
 from kun.knowledge.prompt import Message, Phrases, assemble, phrases
 from kun.text.language import language_of
 from kun.text.sentences import sentences
@@ -126,11 +135,11 @@ class AnswerStream:
                 self.cancel()
                 yield from self._decline_or_quote(declines(plain, self._told.declined))
                 return
-            if plain.strip() in said:
+            if plain.strip() in said or (said and not is_carried(plain, self.question, texts)):
                 break
             said.append(plain.strip())
             yield cited(plain, texts)
-            if len(said) >= _SENTENCES:
+            if sum(not is_list_item(one) for one in said) >= _SENTENCES:
                 break
         self.cancel()
         if not said:
@@ -138,12 +147,15 @@ class AnswerStream:
 
     def _stands(self, sentence: str) -> bool:
         """Whether the first sentence of an answer can be said."""
-        best = [one.text for one in self._bearing[:_QUOTES]]
+        bearing = [one.text for one in self._bearing]
         return (
             is_in(self._told.language, sentence)
             and not declines(sentence, self._told.declined)
             and not says_nothing(sentence, self.question)
-            and is_carried(sentence, self.question, best)
+            and (
+                is_carried(sentence, self.question, bearing[:_QUOTES])
+                or is_list_carried(sentence, self.question, bearing)
+            )
         )
 
     def _decline_or_quote(self, declined: bool) -> Iterator[str]:
@@ -211,17 +223,22 @@ def _narrowed(
 
 
 def _whole_sentences(generation: "Generation") -> Iterator[str]:
-    """The sentences as they are finished; one that was cut off only where there is no other."""
+    """The sentences as they are finished, what ends in a colon with what follows.
+
+    One that was cut off is given only where there is no other.
+    """
     held, finish = "", None
     any_whole = False
     for piece in generation:
         held += piece.text
         finish = piece.finish_reason
-        *whole, (rest, _) = sentences(held) or [(0, 0)]
-        for start, end in whole:
-            any_whole = True
-            yield held[start:end]
-        held = held[rest:]
+        start = 0
+        for _, end in sentences(held)[:-1]:
+            if not held[start:end].rstrip().endswith((":", "：")):
+                any_whole = True
+                yield held[start:end]
+                start = end
+        held = held[start:]
     if held.strip() and finish == "length" and held.rstrip()[-1] not in _MARKS:
         if not any_whole:
             yield f"{held.rstrip()} …"

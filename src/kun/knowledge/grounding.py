@@ -14,6 +14,9 @@ _ASKS = re.compile(
     r"\b(?:who|whom|whose|what|which|when|where|why|how)\b|[谁何几哪]|什么|多少|多大|多久|多长|多高|怎|为啥",
     re.IGNORECASE,
 )
+_MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
+_LIST = re.compile(r",[^,\n]+,\s*and\b|、[^、\n]+(?:、|和|以及|与)|\n\s*(?:[-*•]|\d{1,2}[.)、])")
+_BETWEEN = re.compile(r"[,，、;；:：\n]|\band\b|和|以及|与")
 _ASSENT = frozenset(["yes", "是的", "对", "不是", "可以", "能"])
 _SUPPORTED = 0.3
 """The share of a sentence's words that a passage must have to be cited for it."""
@@ -58,6 +61,16 @@ def is_carried(answer: str, question: str, evidence: Sequence[str]) -> bool:
     if any(number not in known for number in _numbers(answer)):
         return False
     return max((len(added & _terms(one)) for one in evidence), default=0) >= _CARRIED * len(added)
+
+
+def is_list_carried(answer: str, question: str, evidence: Sequence[str]) -> bool:
+    """Whether `answer` lists several things, each of which one sentence of the `evidence` has."""
+    parts = [part for part in _BETWEEN.split(_MARKER.sub("\n", answer)) if _terms(part) - _terms(question)]
+    return bool(_LIST.search(answer)) and all(is_carried(part, question, evidence) for part in parts)
+
+
+def is_list_item(sentence: str) -> bool:
+    return bool(_MARKER.match(sentence))
 
 
 def says_nothing(answer: str, question: str) -> bool:
