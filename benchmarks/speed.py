@@ -44,7 +44,9 @@ def measure(options: Options) -> Iterable[Row]:
 
 def _alone(name: str, lm: Any, options: Options) -> Iterable[Row]:
     for what, ours in (("decode", _decode), ("prefill", _prefill), ("at once", _at_once)):
-        yield Row(f"{what}: {name}", _rate([ours(lm) for _ in range(_repeats(options))]), note="without the peer")
+        yield Row(
+            f"{what}: {name}", _rate([ours(lm) for _ in range(_repeats(options))]), note="without the peer"
+        )
 
 
 def _beside(name: str, lm: Any, peer: "Peer", options: Options) -> Iterable[Row]:

@@ -109,7 +109,7 @@ def _relative(n: int) -> Places:
     """T5's bucket for each distance between a query's place and a key's."""
     place = torch.arange(n)
     distance = place[None] - place[:, None]
-    table = relative_bucket(distance, n_buckets=32, max_distance=128, both_sides=True).float()
+    table = relative_bucket(distance, buckets=32, max_distance=128, both_ways=True).float()
     return Places("relative", table, "query", "key", {"offset": _by_offset(table)})
 
 
