@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from kun.errors import DamagedFile
-from kun.text.tokenizer import Detokenizer, load_tokenizer
+from kun.text.tokenizer import Detokenizer, load_tokenizer, token_bytes
 
 
 def byte_level() -> Tokenizer:
@@ -101,6 +101,26 @@ def test_stray_bytes_of_pieces_become_replacement_characters_and_whole_character
 def test_half_a_character_at_the_end_becomes_one_replacement_character() -> None:
     ids = BYTE_LEVEL.encode("é").ids[:1]
     assert streamed(BYTE_LEVEL, ids) == ["", "\ufffd"]
+
+
+ANY_TEXT = st.text(alphabet=st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab 好🙂")))
+
+
+@given(ANY_TEXT)
+def test_the_bytes_of_tokens_are_those_of_the_text(text: str) -> None:
+    """Half a character is its own bytes, not a replacement character's; a token's space is its own too."""
+    spelt = b"".join(token_bytes(BYTE_LEVEL, index) for index in BYTE_LEVEL.encode(text).ids)
+    assert spelt == text.encode()
+    pieces = b"".join(token_bytes(SENTENCEPIECE, index) for index in SENTENCEPIECE.encode(text).ids)
+    assert pieces == (f" {text}" if text else "").replace("▁", " ").encode()
+
+
+def test_bytes_of_what_is_no_character_and_of_no_token() -> None:
+    first = BYTE_LEVEL.encode("é").ids[0]
+    assert token_bytes(BYTE_LEVEL, first) == b"\xc3"
+    assert token_bytes(BYTE_LEVEL, BYTE_LEVEL.token_to_id("标记 mark")) == "标记 mark".encode()
+    assert token_bytes(UNIGRAM, UNIGRAM.token_to_id("好")) == "好".encode()
+    assert token_bytes(BYTE_LEVEL, 10**6) == b""
 
 
 def test_special_tokens_are_left_out_or_shown_as_asked() -> None:

@@ -24,6 +24,7 @@ from kun.generation.sampling import Choice
 from kun.generation.tools import ToolUse, tool_use
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
+from kun.text.tokenizer import token_bytes
 
 if TYPE_CHECKING:
     from kun.hub.checkpoint import Checkpoint
@@ -258,8 +259,6 @@ class LanguageModel:
 
     def token_bytes(self, token: int) -> bytes:
         """What a token stands for; part of a character for some."""
-        from kun.generation.tokens import token_bytes
-
         return token_bytes(self.tokenizer, token)
 
     # the engine

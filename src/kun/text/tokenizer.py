@@ -38,6 +38,20 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:
+    """What one token stands for, which may be part of a character; empty for an id that is no token's."""
+    token = tokenizer.id_to_token(index)
+    if token is None:
+        return b""
+    way = _way_of(tokenizer)
+    if isinstance(way, _ByteLevel):
+        return _spelt_bytes(token)
+    if isinstance(way, _SentencePiece):
+        byte = _BYTE.fullmatch(token)
+        return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+    return (way.push(index, token) + way.finish()).encode()
+
+
 class Detokenizer:
     """Turns ids that arrive one after the other into text; never gives out half a character.
 
@@ -101,11 +115,7 @@ class _ByteLevel:
         self._decoder = getincrementaldecoder("utf-8")("replace")
 
     def push(self, index: int, token: str) -> str:
-        try:
-            data = bytes(_BYTES[character] for character in token)
-        except KeyError:  # an added token, which stands for itself
-            data = token.encode()
-        return self._decoder.decode(data)
+        return self._decoder.decode(_spelt_bytes(token))
 
     def finish(self) -> str:
         return self._decoder.decode(b"", final=True)
@@ -123,6 +133,14 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
+
+
+def _spelt_bytes(token: str) -> bytes:
+    """The bytes that a token of byte-level BPE spells."""
+    try:
+        return bytes(_BYTES[character] for character in token)
+    except KeyError:  # an added token, which stands for itself
+        return token.encode()
 
 
 class _SentencePiece:
