@@ -43,6 +43,7 @@ def test_a_first_word_of_a_causal_network_attends_to_itself_alone(decoder: Opene
     assert steps.products[1] > -float("inf")
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("layer", [0, 1])
 def test_the_three_steps_lead_to_what_the_network_adds(decoder: Opened, encoder: Opened, layer: int) -> None:
     """The weighted sums of all heads, side by side, through the output projection."""
@@ -56,7 +57,7 @@ def test_the_three_steps_lead_to_what_the_network_adds(decoder: Opened, encoder:
             scale = (torch.tensor(steps.products)[seen] / scores[seen]).mean()
             assert scale == pytest.approx(16**0.5, rel=1e-3)
         mixed = torch.cat([torch.tensor(steps.mixed) for steps in heads])
-        with watching(opened.net.layers) as seen_again, torch.no_grad():
+        with watching(opened.net.layers) as seen_again:
             opened.net(opened.read(TEXT)[0])
         added = opened.net.layers[layer].attention.o(mixed).detach()
         assert torch.allclose(added, seen_again.added[layer][0, place], atol=1e-5)
@@ -89,6 +90,7 @@ def test_texts_that_cannot_be_shown_are_refused(decoder: Opened) -> None:
             Look(decoder, text)
 
 
+@torch.no_grad()
 def test_the_last_layers_guess_is_the_networks_own(decoder: Opened) -> None:
     places = next_words(decoder, TEXT, k=3)
     ids, tokens = decoder.read(TEXT)
