@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from kun.errors import BadInput
-from kun.generation.tokens import token_bytes
+from kun.text.tokenizer import token_bytes
 
 LONGEST_TEXT = 100_000
 _LONGEST_WORD = 200
