@@ -16,8 +16,9 @@ import torch
 
 from kun.errors import Busy, KunError
 from kun.families.state import DecodingState
+from kun.generation.beams import BeamSearch
 from kun.generation.pages import PagePool
-from kun.generation.results import TokenLogprob
+from kun.generation.results import Piece, TokenLogprob
 from kun.generation.row import Row
 from kun.generation.sampling import sample, token_logprobs
 
@@ -125,7 +126,8 @@ class Engine:
         except Exception as error:
             # what the failed step wrote cannot be trusted; who waits may still be served
             self._counts["failures"] += 1
-            for row in list(self._running):
+            while self._running:
+                row = self._running[0]
                 self._drop(row, keep=False)
                 row.generation.fail(_fault(error))
             self.pool.forget_all()
@@ -135,10 +137,12 @@ class Engine:
             row.generation.fail(_fault(error))
 
     def _end_all(self) -> None:
-        for row in [*self._running, *self._waiting]:
-            row.generation.put(row.last_piece("cancelled"))
-        for row in list(self._running):
+        while self._running:
+            row = self._running[0]
             self._drop(row)
+            self._put(row, row.last_pieces("cancelled"))
+        for row in self._waiting:
+            self._put(row, row.last_pieces("cancelled"))
         self._waiting.clear()
 
     def step(self) -> None:
@@ -164,9 +168,9 @@ class Engine:
         for row, count in plan:
             row.cached += count
             self._register(row)
+            if row.scores is None:  # before any beam is made of it, which begins with what it keeps
+                row.cached = max(0, row.cached - row.state.rereads) if row.state.keeps else 0
         self._hand_out(logits, askers)
-        for row, _ in plan:
-            row.cached = max(0, row.cached - row.state.rereads) if row.state.keeps else 0
 
     def _leave(self) -> None:
         """Rows whose generation was cancelled, or failed, go."""
@@ -175,19 +179,26 @@ class Engine:
             if gone:
                 self._waiting = deque(row for row in self._waiting if not _left(row))
         for row in [row for row in self._running if _left(row)]:
-            self._drop(row)
-            gone.append(row)
+            if row in self._running:
+                self._drop(row)
+                gone.append(row)
         for row in gone:
-            row.generation.put(row.last_piece("cancelled"))
+            self._put(row, row.last_pieces("cancelled"))
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self.max_rows:
+        while self._waiting:
             row = self._waiting[0]
-            if self._comes_soon(row) or not self._place(row):
+            full = self._taken() + _width(row) > self.max_rows
+            if full or self._comes_soon(row) or not self._place(row):
                 return
             with self._changed:
                 self._waiting.popleft()
             self._running.append(row)
+
+    def _taken(self) -> int:
+        """Places in the batch that are taken: a search has as many as it has beams, also before it branches."""
+        searches = {row.search: _width(row) for row in self._running if row.search is not None}
+        return sum(row.search is None for row in self._running) + sum(searches.values())
 
     def _comes_soon(self, row: Row) -> bool:
         """Whether a running row is about to compute the page that this one needs next."""
@@ -252,31 +263,40 @@ class Engine:
         return [(row, count) for row, count in counts.items() if row in self._running]
 
     def _grow(self, row: Row, length: int) -> None:
-        """Pages for `length` tokens; the youngest rows give up theirs where none are free."""
-        while len(row.pages) * self.pool.page_size < length:
-            if self.pool.available:
-                row.pages += self.pool.take(1)
-                continue
-            youngest = max(self._running, key=lambda other: other.order)
-            self._preempt(youngest)
-            if youngest is row:
+        """Pages of its own for `length` tokens; the youngest rows give up theirs where none are free."""
+        place = row.cached // self.pool.page_size
+        while row in self._running:
+            writes_to_shared = place < len(row.pages) and self.pool.shared(row.pages[place])
+            if not writes_to_shared and len(row.pages) * self.pool.page_size >= length:
                 return
+            if not self.pool.available:
+                self._preempt(max(self._running, key=lambda other: other.order))
+            elif writes_to_shared:
+                source = row.pages[place]
+                row.pages[place : place + 1] = self._fresh(source, 1)
+                self.pool.release([source])
+            else:
+                row.pages += self.pool.take(1)
 
     def _preempt(self, row: Row) -> None:
         self._counts["preemptions"] += 1
         self._drop(row)
+        if row.search is not None:
+            row.search.begin()
+            row = row.search.root
         if row.scores is not None:
             row.scores.clear()
         with self._changed:
             self._waiting.appendleft(row)
 
     def _drop(self, row: Row, keep: bool = True) -> None:
-        """Take the row out of the batch; its pages may serve whoever begins alike."""
-        if keep and self.reuse and row.shares:
-            self._register_rest(row)
-        self._running.remove(row)
-        self.pool.release(row.pages)
-        row.pages, row.keys, row.cached = [], [], 0
+        """Take the row, and all beams of its search, out of the batch; its pages may serve whoever begins alike."""
+        for one in row.search.rows if row.search is not None else [row]:
+            if keep and self.reuse and one.shares:
+                self._register_rest(one)
+            self._running.remove(one)
+            self.pool.release(one.pages)
+            one.leave()
 
     def _register(self, row: Row) -> None:
         """Make the pages that this step filled known, and the prompt's last one when it has been read."""
@@ -299,14 +319,19 @@ class Engine:
     def _hand_out(self, logits: torch.Tensor, askers: list[tuple[Row, int]]) -> None:
         """Each asker gets its rows of logits: a writer its next token, a reader its log-probabilities."""
         start, writers, places = 0, [], []
+        searches: dict[BeamSearch, list[int]] = {}
         for row, count in askers:
-            if row.scores is None:
+            if row.search is not None:
+                searches.setdefault(row.search, []).append(start)
+            elif row.scores is None:
                 if self._ready(row):
                     writers.append(row)
                     places.append(start)
             else:
                 self._score(row, logits[start : start + count], count)
             start += count
+        for search, asked in searches.items():
+            self._advance(search, logits[asked])
         if not writers:
             return
         picked = logits if len(places) == len(logits) else logits[places]
@@ -316,6 +341,31 @@ class Engine:
             if len(row.tokens) == row.prompt_length:
                 self._counts["prompt_tokens"] += row.prompt_length
             self._say(row, token, logprob)
+
+    def _advance(self, search: BeamSearch, logits: torch.Tensor) -> None:
+        """The beams go on from the best of them, in whose pages they stand until they write."""
+        first = search.rows[0]
+        if len(first.tokens) == first.prompt_length:
+            self._counts["prompt_tokens"] += first.prompt_length
+        self._tally(1)
+        chosen = search.choose(logits)
+        if not chosen:
+            self._drop(first)
+            self._put(first, search.pieces())
+            return
+        beams = [row.branch(token) for row, token in chosen]
+        for row in beams:
+            self.pool.hold(row.pages)
+        for row in search.rows:
+            self._running.remove(row)
+            self.pool.release(row.pages)
+            row.leave()
+        search.rows = beams
+        self._running += beams
+
+    def _put(self, row: Row, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            row.generation.put(piece)
 
     def _ready(self, row: Row) -> bool:
         """Whether the row can choose; a constraint that is too hard ends this row alone."""
@@ -350,7 +400,7 @@ class Engine:
             row.scores += token_logprobs(logits[: len(follow)], follow, row.top)
         if not row.pending:
             self._drop(row)
-            row.generation.put(row.last_piece("stop"))
+            self._put(row, row.last_pieces("stop"))
 
     def _tally(self, count: int) -> None:
         self._counts["generated_tokens"] += count
@@ -359,6 +409,10 @@ class Engine:
             self._recent.append((now, count))
             while self._recent[0][0] < now - _RATE_SECONDS:
                 self._recent.popleft()
+
+
+def _width(row: Row) -> int:
+    return 1 if row.search is None else row.search.width
 
 
 def _left(row: Row) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 
 from kun.errors import BadInput, Busy, UnsupportedFormat
 from kun.families import Family, family_of
+from kun.generation.beams import BeamSearch
 from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
 from kun.generation.engine import Engine
@@ -141,6 +142,8 @@ class LanguageModel:
         chosen = _options(options, given)
         if chosen.n != 1:
             raise BadInput("A stream carries one answer: leave n out, or use generate.")
+        if chosen.beams > 1:
+            raise BadInput("Beams give whole answers, so that there is nothing to stream: use generate.")
         return _texts(self.submit(prompt, chosen))
 
     def submit(
@@ -158,6 +161,8 @@ class LanguageModel:
         """
         options = (options or SamplingOptions()).filled(self._advice)
         use = tool_use(tools, tool_choice, parallel_tool_calls)
+        if use is not None and options.beams > 1:
+            raise BadInput("Tools cannot be combined with beams: leave one of them out.")
         if use is not None and options.constrained:
             raise BadInput("Tools and a schema, regex or grammar cannot be asked for at once: choose one.")
         self._check_tokens(options)
@@ -166,19 +171,35 @@ class LanguageModel:
         constraint = self._constrainer.of(options, use)
         generation = Generation(len(encoded.ids), options.n, encoded.truncated)
         limit = min(len(state.tokens) + options.max_tokens, self.context_length)
-        rows = [
-            Row(
-                generation,
-                index,
-                state,
-                Choice(options, state.tokens, index, constraint.fresh() if constraint else None),
-                Voice(index, self.tokenizer, options, self._ends, ToolCalls(use) if use else None),
-                limit,
-            )
-            for index in range(options.n)
-        ]
+        calls = [ToolCalls(use) if use else None for _ in range(options.n)]
+        voices = [Voice(i, self.tokenizer, options, self._ends, calls[i]) for i in range(options.n)]
+        if options.beams > 1:
+            self._check_beams(options, len(state.tokens), limit)
+            root = Row(generation, 0, state, Choice(options, state.tokens), None, limit)
+            self.engine.submit([BeamSearch(root, options, voices).root])
+            return generation
+        rows = []
+        for index, voice in enumerate(voices):
+            mine = constraint.fresh() if constraint else None
+            choice = Choice(options, state.tokens, index, mine)
+            rows.append(Row(generation, index, state, choice, voice, limit))
         self.engine.submit(rows)
         return generation
+
+    def _check_beams(self, options: SamplingOptions, prompt: int, limit: int) -> None:
+        """All beams run at once, so that there must be room for them, if need be without any other row."""
+        if options.beams > self._max_batch:
+            raise BadInput(
+                f"{options.beams} beams are more than the {self._max_batch} rows that run at once: ask for fewer, "
+                f"or raise KUN_MAX_BATCH."
+            )
+        shared = prompt // PAGE_SIZE
+        pages = shared + options.beams * (-(-limit // PAGE_SIZE) - shared) + 1
+        if pages > self._n_pages:
+            raise BadInput(
+                f"{options.beams} beams of up to {limit} tokens do not fit in the cache of {self._n_pages} pages of "
+                f"{PAGE_SIZE}: lower beams or max_tokens, or raise KUN_MAX_KV_CACHE_BYTES."
+            )
 
     def _encode(self, prompt: Prompt, options: SamplingOptions, use: ToolUse | None) -> Encoded:
         if use is not None and (isinstance(prompt, str) or not _is_chat(prompt)):

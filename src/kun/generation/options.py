@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from kun.errors import BadInput
 
@@ -14,6 +14,7 @@ MOST_STOPS = 16
 LONGEST_STOP = 512
 MOST_BIASES = 4096
 MOST_LOGPROBS = 100
+MOST_BEAMS = 128
 LONGEST_CONSTRAINT = 2**16
 _LARGEST_SEED = 2**64
 _NEVER = -1000.0
@@ -30,6 +31,11 @@ class SamplingOptions:
     `logprobs` is how many likely alternatives to report beside each chosen token's log-probability.
     `json_schema` (a schema, or True for any object), `regex` and `grammar` (Lark) constrain the text, one at
     most. With `truncate` a prompt that is too long loses its beginning, and the result says so.
+
+    More than one of `beams` searches for the likeliest answers, the `n` best of which come out; nothing is drawn
+    then. Sums of log-probabilities are divided by the length to the power of `length_penalty` (above 0 favours
+    long answers). `early_stopping` ends the search with as many answers as beams; else it ends when no beam is
+    better than the worst of them, or with "never" when none could become so.
 
     Raises `BadInput` for a value out of its range.
     """
@@ -52,6 +58,9 @@ class SamplingOptions:
     grammar: str | None = None
     truncate: bool = False
     ignore_eos: bool = False
+    beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
 
     def __post_init__(self) -> None:
         _whole("max_tokens", self.max_tokens, 1, MOST_TOKENS)
@@ -71,6 +80,7 @@ class SamplingOptions:
         object.__setattr__(self, "stop", _stops(self.stop))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
         self._check_constraint()
+        self._check_beams()
 
     def _check_constraint(self) -> None:
         given = [
@@ -81,6 +91,34 @@ class SamplingOptions:
         for name in given:
             if _size(name, getattr(self, name)) > LONGEST_CONSTRAINT:
                 raise BadInput(f"{name} is longer than {LONGEST_CONSTRAINT} characters: make it smaller.")
+
+    def _check_beams(self) -> None:
+        _whole("beams", self.beams, 1, MOST_BEAMS)
+        _number("length_penalty", self.length_penalty, -5.0, 5.0)
+        if self.early_stopping not in (True, False, "never"):
+            raise BadInput(f'early_stopping is {_shown(self.early_stopping)}; it is True, False or "never".')
+        if self.beams == 1:
+            if self.length_penalty != 1 or self.early_stopping:
+                raise BadInput(
+                    "length_penalty and early_stopping belong to a search: ask for more than one beam."
+                )
+            return
+        if self.n > self.beams:
+            raise BadInput(
+                f"n is {self.n}, but {self.beams} beams find no more answers than that: raise beams."
+            )
+        drawn = {
+            "temperature": bool(self.temperature),
+            "top_k": self.top_k is not None,
+            "top_p": self.top_p is not None,
+            "min_p": self.min_p > 0,
+            "seed": self.seed is not None,
+        }
+        told = {"logprobs": self.logprobs is not None, "a schema, regex or grammar": self.constrained}
+        wrong = next((name for name, given in (drawn | told).items() if given), None)
+        if wrong is not None:
+            why = "searches and draws nothing" if wrong in drawn else "goes by whole answers"
+            raise BadInput(f"{wrong} cannot be combined with beams, which {why}: leave one of them out.")
 
     @property
     def constrained(self) -> bool:
@@ -93,6 +131,8 @@ class SamplingOptions:
 
         Tokens that it bars get no probability, unless `logit_bias` names them.
         """
+        if self.beams > 1:
+            return replace(self, logit_bias={**_barred(checkpoint), **self.logit_bias})
         return replace(
             self,
             logit_bias={**_barred(checkpoint), **self.logit_bias},

@@ -84,9 +84,15 @@ class PagePool:
             else:
                 self._free.append(page)
 
-    def _hold(self, page: int) -> None:
-        self._references[page] += 1
-        self._idle.pop(page, None)
+    def hold(self, pages: Sequence[int]) -> None:
+        """One more reference to each."""
+        for page in pages:
+            self._references[page] += 1
+            self._idle.pop(page, None)
+
+    def shared(self, page: int) -> bool:
+        """Whether another row stands in the page too, so that nobody may write to it."""
+        return self._references[page] > 1
 
     def register(self, page: int, parent: bytes, tokens: Sequence[int]) -> bytes:
         """Make known that `page` begins with `tokens`, after those that `parent` stands for; its key."""
@@ -130,8 +136,7 @@ class PagePool:
         """
         whole = min(self.find(keys), (len(tokens) - 1) // self.page_size)
         pages = [self._by_key[key] for key in keys[:whole]]
-        for page in pages:
-            self._hold(page)
+        self.hold(pages)
         parent = keys[whole - 1] if whole else root
         rest = tokens[whole * self.page_size : min((whole + 1) * self.page_size, len(tokens) - 1)]
         source, shared = self._longest(parent, rest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
@@ -14,6 +15,9 @@ from kun.generation.sampling import Choice
 from kun.generation.stopping import StopStrings
 from kun.text.tokenizer import Detokenizer
 
+if TYPE_CHECKING:
+    from kun.generation.beams import BeamSearch
+
 
 @dataclass(eq=False)
 class Row:
@@ -21,7 +25,7 @@ class Row:
 
     `state` is how the network begins the row.
     `limit` is how many tokens the row may have. A row with `scores` is only read: it gets the log-probability
-    of each of its tokens, and writes none.
+    of each of its tokens, and writes none. One with a `search` is a beam of it.
     """
 
     generation: Generation
@@ -32,6 +36,7 @@ class Row:
     limit: int
     scores: list[TokenLogprob] | None = None
     top: int = 0
+    search: "BeamSearch | None" = None
     cached: int = 0
     pages: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
@@ -99,11 +104,26 @@ class Row:
         full = not ended and len(self.tokens) >= self.limit
         return self.voice.say(None if ended else token, logprob, ended, full)
 
-    def last_piece(self, reason: FinishReason) -> Piece:
+    def branch(self, token: int) -> "Row":
+        """A beam that goes on from this one with `token`; so far it stands in the same pages."""
+        row = Row(self.generation, self.index, self.state, self.choice.branch(), None, self.limit)
+        row.tokens, row.cached = [*self.tokens, token], self.cached
+        row.pages, row.keys, row.page_keys = list(self.pages), list(self.keys), list(self.page_keys)
+        row.search, row.order = self.search, self.order
+        row.choice.chose(token)
+        return row
+
+    def leave(self) -> None:
+        """Stand in no page any more."""
+        self.pages, self.keys, self.cached = [], [], 0
+
+    def last_pieces(self, reason: FinishReason) -> list[Piece]:
         """What is left to say when the row is ended from outside."""
+        if self.search is not None:
+            return self.search.last_pieces(reason)
         if self.voice is None:
-            return Piece(self.index, "", finish_reason=reason)
-        return self.voice.finish(reason)
+            return [Piece(self.index, "", finish_reason=reason)]
+        return [self.voice.finish(reason)]
 
 
 class Voice:

@@ -1,6 +1,7 @@
 """From logits to tokens: all rows at once, each with its own options and its own random numbers."""
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING
@@ -38,6 +39,12 @@ class TokenUse:
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
         self._ids[place] = token
         self._counts[place] += 1
+
+    def copy(self) -> "TokenUse":
+        copied = TokenUse([])
+        copied._place = dict(self._place)
+        copied._ids, copied._counts = self._ids.copy(), self._counts.copy()
+        return copied
 
     @property
     def ids(self) -> np.ndarray:
@@ -77,6 +84,12 @@ class Choice:
             if options.logit_bias
             else None
         )
+
+    def branch(self) -> "Choice":
+        """The choice of a row that goes on from this one's; it draws nothing, so random numbers are shared."""
+        branched = copy(self)
+        branched.use = self.use.copy() if self.use is not None else None
+        return branched
 
     @property
     def plain(self) -> bool:
