@@ -132,10 +132,11 @@ def test_reindexing_switches_table_encoder_and_version_at_once(store: Store) -> 
     assert len(reader.passages()) == 6
     store.reindex(
         Manifest("kb", "other", "other", 4, 512),
-        lambda texts: [(t.id, [Span(0, 3)], np.ones((1, 4), np.float32)) for t in texts],
+        lambda texts: [(t.id, [Span(0, 3)], np.ones((1, 4), np.float32), [b"ab"]) for t in texts],
     )
     assert reader.passages().texts == ["one", "one"]
     assert reader.passages().vectors.shape == (2, 4)
+    assert reader.passages().tokens([1, 0]) == [b"ab", b"ab"]
     assert reader.version == store.version != before
     assert reader.manifest.encoder == "other"
     assert [folder.stem for folder in (store.path / "tables").glob("passages*")] == ["passages-2"]

@@ -5,14 +5,16 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from kun.errors import EncoderMismatch, KunError
 from kun.knowledge.cut import BUDGET, cut
 from kun.knowledge.folder import Found, find, path_key
+from kun.knowledge.interaction import pack
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import DocumentInfo, NewDocument, Span, StoredText, Vectors
 from kun.knowledge.store import Store
@@ -45,6 +47,16 @@ class EncoderLike(Protocol):
 
     def embed(self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None) -> Any:
         """Unit vectors, float32 [n, dimensions]."""
+
+
+@runtime_checkable
+class TokenEncoder(Protocol):
+    """An encoder that gives the states of single tokens too."""
+
+    def embed_tokens(
+        self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None
+    ) -> tuple[Any, list[Any]]:
+        """Unit vectors, float32 [n, dimensions], and each text's states, float32 [t, dimensions]."""
 
 
 @dataclass
@@ -146,7 +158,7 @@ class Adding:
 
     def _commit(self, batch: Sequence[tuple[_Draft, Sequence[Span]]]) -> None:
         encoder = self._open_encoder()
-        vectors = embed([(draft.text, spans) for draft, spans in batch], encoder, self._tell_embedded)
+        embedded = embed([(draft.text, spans) for draft, spans in batch], encoder, self._tell_embedded)
         documents = [
             NewDocument(
                 source=draft.found.name,
@@ -160,8 +172,9 @@ class Adding:
                 pages=draft.text.pages,
                 spans=spans,
                 vectors=rows,
+                tokens=tokens,
             )
-            for (draft, spans), rows in zip(batch, vectors, strict=True)
+            for (draft, spans), (rows, tokens) in zip(batch, embedded, strict=True)
         ]
         names = self._store.commit(documents, lambda manifest: check_encoder(manifest, encoder))
         for document in documents:
@@ -217,17 +230,34 @@ def embed(
     documents: Sequence[tuple[StoredText, Sequence[Span]]],
     encoder: EncoderLike,
     tell: Callable[[int, str], None],
-) -> list[Vectors]:
-    """The vectors of each document's passages, `_STEP` passages at a time whichever documents they are of."""
+) -> list[tuple[Vectors, list[bytes]]]:
+    """The vectors and packed tokens of each document's passages, `_STEP` at a time whichever documents they are of."""
     texts = [_with_heading(text.text, span) for text, spans in documents for span in spans]
     owners = [text.source for text, spans in documents for _ in spans]
     vectors = np.empty((len(texts), encoder.dimensions), dtype=np.float32)
+    tokens: list[bytes] = []
     for start in range(0, len(texts), _STEP):
         part = texts[start : start + _STEP]
-        vectors[start : start + len(part)] = encoder.embed(part, kind="passage")
+        vectors[start : start + len(part)], states = _states(part, "passage", encoder)
+        tokens += [pack(rows) for rows in states]
         tell(len(part), owners[start])
-    ends = np.cumsum([len(spans) for _, spans in documents])
-    return list(np.split(vectors, ends[:-1]))
+    ends = np.cumsum([0, *(len(spans) for _, spans in documents)])
+    return [(vectors[start:end], tokens[start:end]) for start, end in pairwise(ends)]
+
+
+def encoded(query: str, encoder: EncoderLike) -> tuple[Vectors, Vectors]:
+    """The unit vector [d] of a query, and the states [t, d] of its tokens (t is 0 where the encoder gives none)."""
+    vectors, states = _states([query], "query", encoder)
+    return vectors[0], states[0]
+
+
+def _states(
+    texts: Sequence[str], kind: Literal["query", "passage"], encoder: EncoderLike
+) -> tuple[Vectors, list[Vectors]]:
+    if isinstance(encoder, TokenEncoder):
+        return encoder.embed_tokens(texts, kind)
+    none = np.empty((0, encoder.dimensions), dtype=np.float32)
+    return encoder.embed(texts, kind=kind), [none] * len(texts)
 
 
 def check_encoder(manifest: Manifest, encoder: EncoderLike) -> None:

@@ -20,6 +20,7 @@ from kun.knowledge.adding import (
     Report,
     check_encoder,
     embed,
+    encoded,
     in_batches,
     spans_of,
 )
@@ -226,8 +227,8 @@ class KnowledgeBase:
         allowed = None if sources is None else set(_matching(list(contents.documents), sources))
         if not len(contents.table):
             return []
-        vector = self.encoder.embed([query], kind="query")[0]
-        found = index.search(query, vector, k, allowed)
+        vector, states = encoded(query, self.encoder)
+        found = index.search(query, vector, k, allowed, states)
         return [_passage(contents.table, row, score, reasons) for row, score, reasons in found]
 
     def ask(self, question: str, lm: "LanguageModel", **options: Any) -> "Answer":
@@ -349,13 +350,13 @@ def _create(path: Path, encoder: EncoderLike, reference: str) -> None:
 
 def _embedded_again(
     texts: list[StoredText], encoder: EncoderLike, report: Report, progress: Progress | None
-) -> Iterator[tuple[str, Sequence[Span], Vectors]]:
+) -> Iterator[tuple[str, Sequence[Span], Vectors, Sequence[bytes]]]:
     for batch in in_batches((text, spans_of(text, encoder)) for text in texts):
         if progress:
             progress("indexing", len(report.replaced), len(texts), batch[0][0].source)
-        vectors = embed(batch, encoder, lambda count, name: None)
-        for (text, spans), rows in zip(batch, vectors, strict=True):
-            yield text.id, spans, rows
+        embedded = embed(batch, encoder, lambda count, name: None)
+        for (text, spans), (rows, tokens) in zip(batch, embedded, strict=True):
+            yield text.id, spans, rows, tokens
             report.replaced.append(text.source)
     if progress:
         progress("indexing", len(texts), len(texts), "")

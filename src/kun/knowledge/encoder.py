@@ -136,11 +136,32 @@ class Encoder:
         vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
         done = 0
         for batch in _batches(rows, batch_tokens):
-            vectors[batch] = self._run([rows[i] for i in batch])
+            vectors[batch] = self._pooled(self._states([rows[i] for i in batch]))
             done += len(batch)
             if progress:
                 progress(done, len(rows))
         return vectors
+
+    def embed_tokens(
+        self, texts: Sequence[str], kind: Kind | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """`embed`, and of each text its tokens' states, float32 [t, dimensions], without prefix and special tokens.
+
+        Only where a text's vector is their mean do states lie where vectors do: of other encoders t is 0.
+        """
+        self._check(texts, kind, BATCH_TOKENS)
+        prefix = self.recipe.prefixes.get(kind, "") if kind else ""
+        encodings = self._encodings([prefix + text for text in texts], fast=False)
+        rows = [self._cut(encoding) for encoding in encodings]
+        vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
+        tokens = [np.empty((0, self.dimensions), dtype=np.float32)] * len(rows)
+        for batch in _batches(rows, BATCH_TOKENS):
+            states = self._states([rows[i] for i in batch])
+            vectors[batch] = self._pooled(states)
+            for i, part in zip(batch, states, strict=True):
+                if self.recipe.pooling == "mean":
+                    tokens[i] = part[_own_tokens(encodings[i], len(prefix), len(rows[i]))].cpu().numpy()
+        return vectors, tokens
 
     def _check(self, texts: Sequence[str], kind: str | None, batch_tokens: int) -> None:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -152,10 +173,14 @@ class Encoder:
 
     def _tokenize(self, texts: Iterable[str]) -> list[list[int]]:
         """Token ids of each text, special tokens included, at most `max_tokens` long."""
+        return [self._cut(encoding) for encoding in self._encodings(texts, fast=True)]
+
+    def _encodings(self, texts: Iterable[str], fast: bool) -> list[Any]:
+        """What the tokenizer makes of the texts; where it is to be `fast`, without the tokens' places."""
         limit = LONGEST_TOKEN * self.max_tokens
         # A lone surrogate (half a character, from broken JSON) has no UTF-8 form.
         whole = [text[:limit].encode("utf-8", "replace").decode() for text in texts]
-        return [self._cut(encoding) for encoding in self.tokenizer.encode_batch_fast(whole)]
+        return self.tokenizer.encode_batch_fast(whole) if fast else self.tokenizer.encode_batch(whole)
 
     def _cut(self, encoding: Any) -> list[int]:
         """The first tokens and, as the network expects them, the special ones at the end."""
@@ -167,15 +192,21 @@ class Encoder:
         tail = min(tail, self.max_tokens - 1)
         return ids[: self.max_tokens - tail] + ids[len(ids) - tail :]
 
-    def _run(self, rows: list[list[int]]) -> np.ndarray:
+    def _states(self, rows: list[list[int]]) -> "tuple[torch.Tensor, ...]":
+        """The states of each row's tokens, float32 [t, dimensions]."""
         import torch
 
         with torch.inference_mode():
             lengths = [len(row) for row in rows]
             ids = torch.tensor([token for row in rows for token in row], device=self._device())[None]
-            states = self.net(ids, lengths=lengths).last_hidden_state[0].float()
-            pooled = torch.stack([_pool(part, self.recipe.pooling) for part in states.split(lengths)])
-            vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+            return self.net(ids, lengths=lengths).last_hidden_state[0].float().split(lengths)
+
+    def _pooled(self, states: "Sequence[torch.Tensor]") -> np.ndarray:
+        """A unit vector for each row's states, [n, dimensions]."""
+        import torch
+
+        pooled = torch.stack([_pool(part, self.recipe.pooling) for part in states])
+        vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
         return vectors
 
     def _device(self) -> "torch.device":
@@ -191,6 +222,12 @@ def _pool(states: "torch.Tensor", pooling: Pooling) -> "torch.Tensor":
     if pooling == "cls":
         return states[0]
     return states.mean(dim=0) if pooling == "mean" else states.amax(dim=0)
+
+
+def _own_tokens(encoding: Any, prefix: int, count: int) -> list[int]:
+    """Which of the first `count` tokens are of the text itself, behind its `prefix` characters."""
+    marks = zip(encoding.offsets[:count], encoding.special_tokens_mask[:count], strict=True)
+    return [place for place, ((_, end), special) in enumerate(marks) if not special and end > prefix]
 
 
 def _batches(rows: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:

@@ -1,7 +1,8 @@
 """Finding passages: by meaning, by words, and word for word, in one score.
 
 Ranks throw away how much better the first was than the second, so scores are fused, not ranks: each kind is put
-on a scale of its own best, and added. What stands word for word goes before everything else.
+on a scale of its own best, and added. The best passages are then looked at token by token, which is too dear for
+all. What stands word for word goes before everything else.
 """
 
 from collections.abc import Collection
@@ -11,14 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kun.knowledge.exact import ExactText
+from kun.knowledge.interaction import max_sim
 from kun.knowledge.lexical import Lexicon
 from kun.knowledge.rows import Table
 
 _SPREAD = 0.12
 """How far below the best a cosine is nothing: cosines of text encoders lie close together."""
+_TOKEN_SPREAD = 0.06
+"""The same for the mean of many tokens' nearest, which lie closer."""
 _WORDS = 1.0
 _MEANING = 1.0
 _COVERAGE = 0.5
+_CANDIDATES = 32
+"""Passages that are looked at token by token."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +52,47 @@ class Index:
         return cls(table, Lexicon(texts), ExactText(documents, table.sources, table.starts, table.ends))
 
     def search(
-        self, query: str, vector: NDArray[np.float32], k: int, allowed: Collection[str] | None = None
+        self,
+        query: str,
+        vector: NDArray[np.float32],
+        k: int,
+        allowed: Collection[str] | None = None,
+        states: NDArray[np.float32] | None = None,
     ) -> list[tuple[int, float, Reasons]]:
-        """The `k` best rows for `query` and its unit `vector` [d], with score and reasons, best first.
+        """The `k` best rows for `query`, its unit `vector` [d] and its tokens' `states` [t, d]: score and reasons.
 
-        `allowed` are the names of the documents to look in; None means all. Scores lie between 0 and 1, one more
-        for a passage that holds the query word for word.
+        `allowed` are the names of the documents to look in; None means all. Best first. Scores lie between 0 and
+        1; a passage that holds the query word for word has one more, and the share of it that it holds.
         """
         cosine = self._table.vectors @ vector
         found = self._lexicon.search(query)
         held = self._exact.search(query)
         scores = fused(cosine, found.scores, found.coverage)
-        for row, share in held.items():
-            scores[row] += share
         if allowed is not None:
             outside = [row for row, source in enumerate(self._table.sources) if source not in allowed]
             scores[outside] = -np.inf
+        if states is not None and len(states):
+            scores = self._looked_at(scores, states)
+        for row, share in held.items():
+            scores[row] += 1 + share
         return [
             (row, float(scores[row]), Reasons(row in held, float(found.coverage[row]), float(cosine[row])))
             for row in _best(scores, k)
         ]
+
+    def _looked_at(self, scores: NDArray[np.float32], states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Half of each score, and for the best of them as much again by how near their tokens come.
+
+        So the best stay before all others. One whose tokens were not kept has its score for both halves.
+        """
+        best = np.array(_best(scores, _CANDIDATES))
+        if not len(best):
+            return scores
+        nearest = max_sim(states, self._table.tokens(best.tolist()))
+        closeness = np.where(nearest > 0, _nearness(nearest, _TOKEN_SPREAD), scores[best])
+        halves = scores / 2
+        halves[best] += closeness / 2
+        return halves.astype(np.float32)
 
 
 def fused(
@@ -74,11 +101,16 @@ def fused(
     """One score in [0, 1] for each passage, from its cosine, its BM25 score and its coverage, all [n]."""
     if not len(cosine):
         return cosine
-    meaning = np.maximum(0.0, 1.0 - (cosine.max() - cosine) / _SPREAD)
     best = words.max()
     lexical = words / best if best > 0 else words
-    total = _MEANING * meaning + _WORDS * lexical + _COVERAGE * coverage
+    total = _MEANING * _nearness(cosine, _SPREAD) + _WORDS * lexical + _COVERAGE * coverage
     return (total / (_MEANING + _WORDS + _COVERAGE)).astype(np.float32)
+
+
+def _nearness(cosine: NDArray[np.float32], spread: float) -> NDArray[np.float32]:
+    """1 for the best, falling to 0 at `spread` below it."""
+    near: NDArray[np.float32] = np.maximum(0.0, 1.0 - (cosine.max() - cosine) / spread).astype(np.float32)
+    return near
 
 
 def _best(scores: NDArray[np.float32], k: int) -> list[int]:

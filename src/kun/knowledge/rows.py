@@ -1,7 +1,7 @@
 """The rows of a knowledge base's two tables, and what they look like outside of them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
@@ -16,6 +16,8 @@ Kind = Literal["text", "markdown", "code", "rows"]
 
 
 Vectors = NDArray[np.float32]
+Packed = bytes
+"""A passage's token states, as `interaction.pack` leaves them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class StoredText:
 
 @dataclass(frozen=True)
 class NewDocument:
-    """A document to store. `source` is the name it would like; `fallback` leads it where that is taken."""
+    """A document to store. `source` is the name it would like; `fallback` leads it where that is taken.
+
+    `tokens` are those of each passage; there are none where the encoder gives none.
+    """
 
     source: str
     fallback: str
@@ -67,12 +72,16 @@ class NewDocument:
     pages: Sequence[int]
     spans: Sequence[Span]
     vectors: Vectors
+    tokens: Sequence[Packed] = ()
     id: str = field(default_factory=lambda: uuid4().hex)
 
 
 @dataclass(frozen=True)
 class Table:
-    """All passages, one a row: `vectors` is float32 [n, dimensions], `pages` are from 1 and 0 for none."""
+    """All passages, one a row: `vectors` is float32 [n, dimensions], `pages` are from 1 and 0 for none.
+
+    `tokens` reads the packed token states of some rows, which are too large to hold for all.
+    """
 
     ids: list[str]
     texts: list[str]
@@ -82,6 +91,7 @@ class Table:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     vectors: Vectors
+    tokens: Callable[[Sequence[int]], list[bytes]] = lambda rows: [b""] * len(rows)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -119,11 +129,14 @@ def passages_schema(dimensions: int) -> "pa.Schema":
             ("heading", pa.string()),
             ("page", pa.int32()),
             ("vector", pa.list_(pa.float32(), dimensions)),
+            ("tokens", pa.large_binary()),
         ]
     )
 
 
-def span_rows(document: str, spans: Sequence[Span], vectors: Vectors, dimensions: int) -> "pa.Table":
+def span_rows(
+    document: str, spans: Sequence[Span], vectors: Vectors, tokens: Sequence[bytes], dimensions: int
+) -> "pa.Table":
     import pyarrow as pa
 
     schema = passages_schema(dimensions)
@@ -137,6 +150,7 @@ def span_rows(document: str, spans: Sequence[Span], vectors: Vectors, dimensions
         pa.array([span.heading for span in spans], pa.string()),
         pa.array([span.page for span in spans], pa.int32()),
         pa.FixedSizeListArray.from_arrays(flat, dimensions),
+        pa.array(tokens or [b""] * len(spans), pa.large_binary()),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -144,7 +158,7 @@ def span_rows(document: str, spans: Sequence[Span], vectors: Vectors, dimensions
 def passage_rows(documents: Sequence[NewDocument], dimensions: int) -> "pa.Table":
     import pyarrow as pa
 
-    return pa.concat_tables(span_rows(d.id, d.spans, d.vectors, dimensions) for d in documents)
+    return pa.concat_tables(span_rows(d.id, d.spans, d.vectors, d.tokens, dimensions) for d in documents)
 
 
 def document_rows(documents: Sequence[NewDocument], names: dict[str, str]) -> "pa.Table":
@@ -186,10 +200,15 @@ def assign_names(new: Sequence[NewDocument], known: dict[str, DocumentInfo]) -> 
     return names
 
 
-def visible(rows: "pa.Table", texts: list[StoredText], dimensions: int) -> Table:
+def visible(
+    rows: "pa.Table",
+    texts: list[StoredText],
+    dimensions: int,
+    read_tokens: Callable[[list[int]], list[bytes]],
+) -> Table:
     """The passages that committed documents name, each with its text, by document and place.
 
-    Raises `Incomplete` when a document misses passages.
+    `rows` have a `_rowid`, by which `read_tokens` reads. Raises `Incomplete` when a document misses passages.
     """
     order = {text.id: place for place, text in enumerate(texts)}
     columns = {
@@ -205,6 +224,7 @@ def visible(rows: "pa.Table", texts: list[StoredText], dimensions: int) -> Table
         raise Incomplete
     documents = [texts[place] for place in which]
     places = columns["place"][chosen].tolist()
+    identities = rows.column("_rowid").to_numpy()[chosen]
     return Table(
         ids=[f"{document.id}-{place}" for document, place in zip(documents, places, strict=True)],
         texts=[d.text[a:b] for d, a, b in zip(documents, starts.tolist(), ends.tolist(), strict=True)],
@@ -214,6 +234,7 @@ def visible(rows: "pa.Table", texts: list[StoredText], dimensions: int) -> Table
         starts=starts.astype(np.int64),
         ends=ends.astype(np.int64),
         vectors=flat.reshape(-1, dimensions)[chosen],
+        tokens=lambda wanted: read_tokens(identities[list(wanted)].tolist()),
     )
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kun.errors import Busy, DamagedFile, KunError, NoSpace
 from kun.hub.files import writing_to
@@ -34,6 +34,9 @@ from kun.knowledge.rows import (
     span_rows,
     visible,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LOCK_SECONDS = 30.0
 _KEPT_VERSIONS = timedelta(minutes=10)  # a reader that began this long ago may still need the old files
@@ -120,14 +123,33 @@ class Store:
             with suppress(Incomplete, *(() if attempt == _ATTEMPTS - 1 else (DamagedFile,))):
                 texts = self._texts()
                 with _translated(manifest.name, self.path):
-                    rows = self._table(manifest.passages_table).to_arrow()
-                table = visible(rows, texts, manifest.dimensions)
+                    rows, read_tokens = self._passages(manifest)
+                table = visible(rows, texts, manifest.dimensions, read_tokens)
                 return version, table, {document.source: document.text for document in texts}
             time.sleep(0.05 * attempt)
         raise DamagedFile(
             f"Passages of the knowledge base {manifest.name} are missing in {self.path}:"
             f" mend it with `kun kb reindex {manifest.name}`."
         )
+
+    def _passages(self, manifest: Manifest) -> "tuple[pa.Table, Callable[[list[int]], list[bytes]]]":
+        """All rows but their tokens, and what reads the tokens of rows of the same moment."""
+        table = self._database.open_table(manifest.passages_table)
+        table.checkout(table.version)
+        columns = [name for name in passages_schema(manifest.dimensions).names if name != "tokens"]
+        rows = table.search().select(columns).with_row_id(True).limit(None).to_arrow()
+
+        def read_tokens(identities: list[int]) -> list[bytes]:
+            if "tokens" not in table.schema.names:
+                return [b""] * len(identities)
+            with _translated(manifest.name, self.path):
+                found = table.take_row_ids(identities).select(["tokens"]).with_row_id().to_arrow()
+                tokens = dict(
+                    zip(found.column("_rowid").to_pylist(), found.column("tokens").to_pylist(), strict=True)
+                )
+                return [tokens[identity] or b"" for identity in identities]
+
+        return rows, read_tokens
 
     def counts(self) -> dict[str, int]:
         """How many passages each document has, by the document's identity."""
@@ -192,18 +214,20 @@ class Store:
     def reindex(
         self,
         manifest: Manifest,
-        embedded: Callable[[list[StoredText]], Iterable[tuple[str, Sequence[Span], Vectors]]],
+        embedded: Callable[
+            [list[StoredText]], Iterable[tuple[str, Sequence[Span], Vectors, Sequence[bytes]]]
+        ],
     ) -> None:
         """Write all passages again into a fresh table, then switch to it, and to `manifest`, in one step.
 
-        `embedded` takes the documents and gives (id, spans, vectors) back. The lock is held throughout: this is
+        `embedded` takes the documents and gives (id, spans, vectors, tokens) back. The lock is held throughout: this is
         a writer's longest job.
         """
         with self._writing(sweep=False) as old:
             fresh = manifest.after(old)
             table = _fresh_passages(self._database, self.path, fresh)
-            for identity, spans, vectors in embedded(self._texts()):
-                table.add(span_rows(identity, spans, vectors, fresh.dimensions))
+            for identity, spans, vectors, tokens in embedded(self._texts()):
+                table.add(span_rows(identity, spans, vectors, tokens, fresh.dimensions))
             fresh.write(self.path)
             self._clear_away_tables()
 
@@ -212,6 +236,7 @@ class Store:
         with locked(self.path, self.manifest.name), _translated(self.manifest.name, self.path):
             if sweep:
                 self._sweep()
+                self._give_tokens()
             yield self.manifest
 
     def _table(self, name: str) -> Any:
@@ -230,6 +255,12 @@ class Store:
         stored = table.search().select(["document"]).limit(None).to_arrow().column("document").unique()
         self._drop(sorted(set(stored.to_pylist()) - named))
         self._clear_away_tables()
+
+    def _give_tokens(self) -> None:
+        """A place for token states in a table that was made before they were kept."""
+        table = self._table(self.manifest.passages_table)
+        if "tokens" not in table.schema.names:
+            table.add_columns({"tokens": "arrow_cast(NULL, 'LargeBinary')"})
 
     def _clear_away_tables(self) -> None:
         """Drop the tables of generations that are over, or never came to be."""
