@@ -83,6 +83,8 @@ def positions(seen: Sequence["Places"], format: Format) -> bytes:
         figure.colorbar(drawn, ax=ax, fraction=0.046)
         facts = ", ".join(f"{name} {value:.2g}" for name, value in one.facts.items())
         ax.set(title=one.kind, xlabel=one.columns, ylabel=one.rows)
+        if one.table.shape[1] == 1:
+            ax.set_xticks([])
         ax.text(0.5, -0.22, facts, transform=ax.transAxes, ha="center", fontsize=8, color=_DIM)
     for ax in grid[len(seen) :]:
         ax.axis("off")
