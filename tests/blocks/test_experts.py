@@ -128,7 +128,7 @@ def test_tokens_that_go_nowhere_come_out_as_zeros() -> None:
 
 def test_the_router_computes_in_float32_inside_a_bfloat16_network() -> None:
     router, x = Router(SIZE, 3, bias=True).bfloat16(), torch.randn(5, SIZE).bfloat16()
-    wanted = F.linear(x.float(), router.classifier.weight.float(), router.classifier.bias.float())
+    wanted = F.linear(x.float(), router.weight.float(), router.bias.float())
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(router(x), wanted)
     mixed = mix(x, top1(router(x)), make_experts(3).bfloat16())
@@ -137,7 +137,7 @@ def test_the_router_computes_in_float32_inside_a_bfloat16_network() -> None:
 
 def test_jitter_shakes_what_the_router_reads_within_its_bounds_and_only_in_training() -> None:
     router = Router(SIZE, SIZE, jitter=0.1)
-    nn.init.eye_(router.classifier.weight)
+    nn.init.eye_(router.weight)
     x = torch.full((500, SIZE), 2.0)
     shaken = router.train()(x).detach() / x
     assert 0.9 <= float(shaken.min()) < 0.91

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeExperts
 from transformers.models.t5.modeling_t5 import T5DenseGatedActDense
 
+from kun.adaptation import quantize
 from kun.blocks.experts import balance_loss, z_loss
 from kun.errors import BadInput, UnsupportedFormat
 from kun.families import family_of
@@ -128,6 +130,60 @@ def test_what_we_save_the_reference_loads_and_computes_alike(pair: Pair, tmp_pat
     wanted = loaded.eval()(input_ids=ids, decoder_input_ids=targets).logits
     assert torch.allclose(wanted, mine(ids, None, targets).logits, atol=1e-4)
     assert type(mine.config).from_hf(json.loads(json.dumps(mine.config.to_hf()))) == mine.config
+
+
+@torch.no_grad()
+def test_cached_steps_over_sources_of_several_lengths_equal_one_uncached_pass(pair: Pair) -> None:
+    """Rows join late, share a source, write in pieces, and leave."""
+    _, mine = pair
+    sources, written = [tokens(1, length).clamp(min=2) for length in (17, 5, 30)], tokens(4, 12).clamp(min=2)
+    of = [0, 1, 2, 1]
+    whole = [mine(sources[of[row]], None, written[row : row + 1]).logits[0] for row in range(4)]
+    state = mine.new_state(32, 4, torch.float32, torch.device("cpu"))
+    starts = [state.start(source[0].tolist()) for source in sources]
+    assert starts[0].tokens == [mine.config.start_token]
+    done = [0] * 4
+    for counts in ([3, 1, 0, 0], [1, 1, 1, 1], [2, 2, 4, 2], [0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 0, 4]):
+        rows = [row for row, count in enumerate(counts) if count]
+        step = state.step(
+            [starts[of[row]] for row in rows],
+            [[3 * row, 3 * row + 1, 3 * row + 2] for row in rows],
+            [done[row] for row in rows],
+            [counts[row] for row in rows],
+        )
+        packed = torch.cat([written[row, done[row] : done[row] + counts[row]] for row in rows])[None]
+        wanted = torch.cat([whole[row][done[row] : done[row] + counts[row]] for row in rows])
+        assert torch.allclose(mine(packed, cache=step).logits[0], wanted, atol=1e-4)
+        at = torch.tensor([packed.shape[1] - 1])
+        assert torch.allclose(mine(packed, cache=step, logits_at=at).logits[0], wanted[-1:], atol=1e-4)
+        done = [before + count for before, count in zip(done, counts, strict=True)]
+
+
+@torch.no_grad()
+def test_greedy_steps_over_the_cache_write_what_the_reference_generates(pair: Pair) -> None:
+    theirs, mine = pair
+    source = tokens(1, 13).clamp(min=2)
+    # its own cache has no room for a decoder with more layers than the encoder
+    asked = {"max_new_tokens": 20, "min_new_tokens": 20, "do_sample": False, "use_cache": False}
+    start = mine.config.start_token
+    wanted = theirs.generate(source, decoder_start_token_id=start, eos_token_id=None, **asked)
+    state = mine.new_state(8, 4, torch.float32, torch.device("cpu"))
+    row, written = state.start(source[0].tolist()), [start]
+    for place in range(20):
+        step = state.step([row], [list(range(8))], [place], [1])
+        written.append(int(mine(torch.tensor([written[-1:]]), cache=step).logits[0, -1].argmax()))
+    assert written == wanted[0].tolist()
+
+
+@pytest.mark.parametrize("name", ["switch", "nllb"])
+def test_quantization_leaves_the_router_as_it_is(name: str) -> None:
+    mine = ours(reference(name))
+    exact = mine(tokens(1, 9).clamp(min=2), None, tokens(1, 9).clamp(min=2), output_router_logits=True)
+    before = {key: value.clone() for key, value in mine.state_dict().items() if ".router." in key}
+    near = quantize(mine, "int8")(tokens(1, 9).clamp(min=2), None, tokens(1, 9).clamp(min=2))
+    assert before
+    assert all(torch.equal(mine.state_dict()[key], value) for key, value in before.items())
+    assert torch.nn.functional.cosine_similarity(near.logits, exact.logits, dim=-1).min() > 0.95
 
 
 @pytest.mark.parametrize("name", ["switch", "switch-untied"])
@@ -299,3 +355,52 @@ def test_an_id_outside_the_vocabulary_is_named_on_both_sides() -> None:
         for given in ((wrong, None, tokens(1, 2)), (tokens(1, 2), None, wrong)):
             with pytest.raises(BadInput, match=f"{VOCAB} is outside the vocabulary of {VOCAB}"):
                 net(*given)
+
+
+PARAMETERS = {
+    "switch-base-8": 619_339_008,
+    "switch-base-16": 1_072_397_568,
+    "switch-base-32": 1_978_514_688,
+    "switch-base-64": 3_790_748_928,
+    "switch-base-128": 7_415_217_408,
+    "switch-base-256": 14_664_154_368,
+    "switch-large-128": 26_309_291_008,
+    "switch-xxl-128": 394_675_073_024,
+    "switch-c-2048": 1_571_308_972_448,
+    "gshard-12.5b": 13_210_210_304,
+    "gshard-37b": 39_499_550_720,
+    "gshard-50b": 51_888_508_928,
+    "gshard-150b": 155_534_446_592,
+    "gshard-200b": 206_601_703_424,
+    "gshard-600b": 619_674_030_080,
+    "gshard-1t": 1_032_746_356_736,
+    "nllb-moe-54b": 54_500_569_088,
+}
+STATED = {"switch-base-128": 7, "switch-large-128": 26, "switch-xxl-128": 395, "switch-c-2048": 1571}
+"""Billions of parameters in Table 9 of Switch Transformers; those of GShard are in the names."""
+
+
+def count(config: Any, network: Any) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in network(config).parameters())
+
+
+@pytest.mark.parametrize("name", [*switch.PRESETS, *gshard.PRESETS])
+def test_published_sizes_have_the_published_number_of_parameters(name: str, monkeypatch: Any) -> None:
+    """Experts are alike, so that those of a large network are counted by what one more adds to a few."""
+    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda _: None)  # there is nothing to fill on meta
+    presets, network = (
+        (switch.PRESETS, switch.Switch) if name in switch.PRESETS else (gshard.PRESETS, gshard.GShard)
+    )
+    config = presets[name]
+    few = [count(replace(config, n_experts=n), network) for n in (2, 3)]
+    total = few[0] + (config.n_experts - 2) * (few[1] - few[0])
+    if config.n_experts <= 64:
+        assert count(config, network) == total
+    assert total == PARAMETERS[name]
+    if name in STATED:
+        assert round(total / 1e9) == STATED[name]
+    if name.startswith("gshard"):
+        digits, unit = name.removeprefix("gshard-")[:-1], {"b": 1e9, "t": 1e12}[name[-1]]
+        assert 1.03 < total / (float(digits) * unit) < 1.07
+    assert type(config).from_hf(config.to_hf()) == config

@@ -65,22 +65,27 @@ def capacity_of(n_tokens: int, n_experts: int, factor: float) -> int:
 class Router(nn.Module):
     """Logits of every expert for every token, in float32 whatever the network's dtype is.
 
+    The initial weights are those of Switch Transformers, a tenth of the usual variance.
+
     `jitter` multiplies what it reads by noise from [1 − jitter, 1 + jitter], in training alone.
     """
 
     def __init__(self, d_model: int, n_experts: int, bias: bool = False, jitter: float = 0.0) -> None:
         super().__init__()
-        self.classifier = nn.Linear(d_model, n_experts, bias=bias)
+        # no nn.Linear, which is taken for a matrix that may be quantized or adapted
+        self.weight = nn.Parameter(torch.empty(n_experts, d_model))
+        self.bias = nn.Parameter(torch.zeros(n_experts)) if bias else None
         self.jitter = jitter
+        std = (0.1 / d_model) ** 0.5
+        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d_model] -> float32 [..., n_experts]."""
         x = x.float()
         if self.training and self.jitter > 0:
             x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
-        weight, bias = self.classifier.weight, self.classifier.bias
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x, weight.float(), None if bias is None else bias.float())
+            return F.linear(x, self.weight.float(), None if self.bias is None else self.bias.float())
 
 
 def top1(logits: Tensor, real: Tensor | None = None) -> Routes:

@@ -103,6 +103,8 @@ def embed(table: nn.Module, vocab_size: int, ids: Tensor | None, embeds: Tensor 
         raise BadInput("A network takes either input_ids or inputs_embeds.")
     if ids.dim() != 2:
         raise BadInput(f"input_ids must be [rows, tokens], not of shape {list(ids.shape)}.")
+    if not ids.shape[1]:
+        raise BadInput("input_ids hold rows without a token; a row needs at least one.")
     check_ids(ids, vocab_size)
     embedded: Tensor = table(ids)
     return embedded

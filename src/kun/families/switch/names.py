@@ -52,8 +52,9 @@ _T5 = (
     ("attention", "layer.0.SelfAttention"),
     ("norm", "final_layer_norm"),
 )
-_UNITS = (("up", "wi"), ("down", "wo"))
-_GATED_UNITS = (("gate", "wi_0"), ("up", "wi_1"), ("down", "wo"))
+_ROUTER = ("router", "router.classifier")
+_UNITS = (_ROUTER, ("up", "wi"), ("down", "wo"))
+_GATED_UNITS = (_ROUTER, ("gate", "wi_0"), ("up", "wi_1"), ("down", "wo"))
 
 
 def switch_names(state: Mapping[str, Tensor]) -> ExpertNames:
@@ -80,6 +81,7 @@ _FAIRSEQ = (
     ("cross", "cross_attention"),
     ("mlp_norm", "ff_layer_norm"),
     ("mlp", "ffn"),
+    _ROUTER,
     ("norm", "layer_norm"),
     *_ATTENTION,
     ("up", "fc1"),

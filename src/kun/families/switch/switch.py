@@ -198,8 +198,6 @@ class Switch(nn.Module):
             if isinstance(module, nn.Linear) and not module.weight.is_meta:
                 std = (0.1 / module.in_features) ** 0.5
                 nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
             elif isinstance(module, RelativeBias) and not module.table.weight.is_meta:
                 nn.init.normal_(module.table.weight, std=self.config.d_model**-0.5)
 
@@ -244,9 +242,9 @@ class Switch(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Logits [..., vocabulary] of final states [..., d_model]; a tied head is scaled as in T5."""
-        if self.lm_head is not None:
-            return self.lm_head(x)
-        return F.linear(x * self.config.d_model**-0.5, self.embed.weight)
+        if self.config.tied:
+            x = x * self.config.d_model**-0.5
+        return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
 
     def new_state(
         self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
