@@ -43,7 +43,8 @@ def fold_with_offsets(text: str) -> tuple[str, NDArray[np.int64]]:
     """`fold(text)` and, for each of its characters, the place in `text` that it comes from.
 
     The offsets have one entry more than the folded text, `len(text)`, so that a match `[i, j)` in the folded
-    text stands in `text[offsets[i] : offsets[j]]` (with the white space after it, if any).
+    text stands in `text[offsets[i] : offsets[j]]` (with the white space after it, if any). Where one character
+    folds to several, or Unicode puts marks into another order, a match of some of them has no such place.
     """
     if not text:
         return "", np.zeros(1, dtype=np.int64)
@@ -78,16 +79,28 @@ def _attaches(code: int) -> bool:
 
 
 def _compose(folded: str, offsets: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
-    """NFC, cluster by cluster (a character and the marks after it), so that every cluster keeps its place."""
+    """NFC, cluster by cluster (a character and the marks after it), so that every character keeps its place."""
     distinct, which = np.unique(_codes(folded), return_inverse=True)
     attaches = np.array([_attaches(code) for code in distinct.tolist()])[which]
     attaches[0] = False
     starts = np.flatnonzero(~attaches)
     sizes = np.diff(np.append(starts, len(folded)))
-    kept, pieces, done = np.ones(len(starts), dtype=np.int64), [], 0
+    places, pieces, done = [], [], 0
     for cluster in np.flatnonzero(sizes > 1).tolist():
         start, end = int(starts[cluster]), int(starts[cluster] + sizes[cluster])
         composed = unicodedata.normalize("NFC", folded[start:end])
         pieces += [folded[done:start], composed]
-        kept[cluster], done = len(composed), end
-    return "".join([*pieces, folded[done:]]), np.repeat(offsets[starts], kept)
+        places += [offsets[done:start], _composed_places(folded[start:end], offsets[start:end], composed)]
+        done = end
+    return "".join([*pieces, folded[done:]]), np.concatenate([*places, offsets[done:]])
+
+
+def _composed_places(cluster: str, places: NDArray[np.int64], composed: str) -> NDArray[np.int64]:
+    """Where each character of `composed` begins: each is made of as many letters as it falls apart into."""
+    letters = np.repeat(places, [_n_letters(character) for character in cluster])
+    firsts = np.cumsum([0, *(_n_letters(character) for character in composed[:-1])])
+    return letters[firsts]
+
+
+def _n_letters(character: str) -> int:
+    return len(unicodedata.normalize("NFD", character))

@@ -10,6 +10,7 @@ import rjieba
 _HAN = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇"
 _RUNS = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+)")
 _ENGLISH = re.compile(r"[a-z]+")
+_BROKEN_LINE = re.compile(rf"(?<=[{_HAN}])\s+(?=[{_HAN}])")
 _LONGEST = 64
 """Characters of one term: what is longer is a blob, and is cut."""
 
@@ -21,131 +22,11 @@ STOP_WORDS = frozenset(
     多少 几 这 那 这个 那个 一个 被 把 从 对 为 以 于 上 中 下 个""".split()
 )
 
-_LONGEST = 64
-"""Characters of one term: what is longer is a blob, and is cut."""
-
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "she",
-        "so",
-        "such",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "you",
-        "your",
-        "的",
-        "了",
-        "是",
-        "在",
-        "和",
-        "与",
-        "及",
-        "或",
-        "等",
-        "也",
-        "都",
-        "就",
-        "而",
-        "之",
-        "其",
-        "有",
-        "吗",
-        "呢",
-        "吧",
-        "么",
-        "什么",
-        "谁",
-        "哪",
-        "哪个",
-        "哪里",
-        "哪些",
-        "怎么",
-        "怎样",
-        "如何",
-        "为什么",
-        "多少",
-        "几",
-        "这",
-        "那",
-        "这个",
-        "那个",
-        "一个",
-        "被",
-        "把",
-        "从",
-        "对",
-        "为",
-        "以",
-        "于",
-        "上",
-        "中",
-        "下",
-        "个",
-    ]
-)
-
 
 def words(text: str) -> list[str]:
     """The search terms of `text`, in order, with repeats; small words are among them (`STOP_WORDS`)."""
-    return list(_terms(unicodedata.normalize("NFKC", text).casefold()))
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return list(_terms(_BROKEN_LINE.sub("", folded)))  # Chinese has no spaces between words
 
 
 def _terms(text: str) -> Iterator[str]:
@@ -159,13 +40,8 @@ def _terms(text: str) -> Iterator[str]:
 
 def _chinese(run: str) -> Iterator[str]:
     """Words, and pairs of characters too: where the cut into words differs between two texts, pairs still meet."""
-    found = [word[:_LONGEST] for word in rjieba.cut(run)]
-    yield from found
-    known = set(found)
-    for first, second in pairwise(run):
-        pair = first + second
-        if pair not in known and not {first, second} & STOP_WORDS:
-            yield pair
+    yield from (word[:_LONGEST] for word in rjieba.cut(run))
+    yield from (first + second for first, second in pairwise(run) if not {first, second} & STOP_WORDS)
 
 
 def stem(word: str) -> str:
