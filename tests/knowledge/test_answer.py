@@ -15,7 +15,14 @@ from kun.knowledge.answer import Answer, ask_stream, completed
 from kun.knowledge.answerable import answerable
 from kun.knowledge.base import Passage
 from kun.knowledge.evidence import Evidence, evidence, extract
-from kun.knowledge.grounding import cited, is_carried, is_in, says_nothing, without_citations
+from kun.knowledge.grounding import (
+    cited,
+    counts_another_thing,
+    is_carried,
+    is_in,
+    says_nothing,
+    without_citations,
+)
 from kun.knowledge.prompt import CHINESE, ENGLISH
 from kun.knowledge.retrieval import Reasons
 from kun.text.words import words
@@ -209,9 +216,24 @@ def test_a_name_is_at_home_in_any_language() -> None:
 
 def test_evidence_is_the_sentences_nearest_the_question_first() -> None:
     texts = ["A ship came. The Kun lives in the northern sea. It rained.", "The Peng flies south."]
-    found = evidence("Where does the Kun live?", texts, [1.0, 0.5], Encoder())
+    passages = [replace(PASSAGES[0], text=text) for text in texts]
+    found = evidence("Where does the Kun live?", passages, Encoder())
     assert found[0].text == "The Kun lives in the northern sea."
     assert [texts[one.place][one.start : one.end].strip() for one in found] == [one.text for one in found]
+
+
+def test_a_heading_is_no_evidence_and_a_short_list_item_is_one_piece_of_it() -> None:
+    text = "## Often said\n\n- *The Kun is a bird.* No: it is a fish.\n- It swims.\n\nThe sea is deep. It is cold."
+    found = evidence("Is the Kun a bird?", [replace(PASSAGES[0], text=text)], Encoder())
+    assert found[0].text == "- *The Kun is a bird.* No: it is a fish."
+    assert {one.text for one in found[1:]} == {"- It swims.", "The sea is deep.", "It is cold."}
+
+
+def test_an_answer_that_counts_another_thing_gives_way_to_quotes() -> None:
+    assert counts_another_thing("GPT-3 has 96 large layers in all.", "How many parameters does GPT-3 have?")
+    assert not counts_another_thing("It has 175 billion parameters.", "How many parameters does GPT-3 have?")
+    assert not counts_another_thing("175 billion", "How many parameters does GPT-3 have?")
+    assert counts_another_thing("GPT-3 有 96 层网络，发布于 2020 年。", "GPT-3 有多少参数？")
 
 
 @given(st.lists(st.sampled_from(["One came. ", "Two went. ", "三人行。", "四。"]), min_size=1), st.data())

@@ -11,6 +11,7 @@ from kun.knowledge.answerable import answerable
 from kun.knowledge.evidence import Evidence, evidence
 from kun.knowledge.grounding import (
     cited,
+    counts_another_thing,
     declines,
     is_carried,
     is_in,
@@ -152,6 +153,7 @@ class AnswerStream:
             is_in(self._told.language, sentence)
             and not declines(sentence, self._told.declined)
             and not says_nothing(sentence, self.question)
+            and not counts_another_thing(sentence, self.question)
             and (
                 is_carried(sentence, self.question, bearing[:_QUOTES])
                 or is_list_carried(sentence, self.question, bearing)
@@ -169,7 +171,7 @@ class AnswerStream:
         self._quoted = True
         yield self._told.quotes
         for one in self._bearing[:_QUOTES]:
-            yield f"\n> {one.text} [{one.place + 1}]"
+            yield f"\n> {' '.join(one.text.split())} [{one.place + 1}]"
 
 
 def ask_stream(
@@ -210,8 +212,7 @@ def ask_stream(
 def _bearing(question: str, found: Sequence["Passage"], base: "KnowledgeBase") -> list[Evidence]:
     if not found:
         return []
-    texts, scores = [passage.text for passage in found], [passage.score for passage in found]
-    return evidence(question, texts, scores, base.encoder)[:_BEARING]
+    return evidence(question, found, base.encoder)[:_BEARING]
 
 
 def _narrowed(

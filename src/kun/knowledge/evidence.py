@@ -5,9 +5,11 @@ it, it reads a fifth of the tokens and errs less.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +18,18 @@ from kun.knowledge.adding import EncoderLike
 from kun.text.sentences import sentences
 from kun.text.words import STOP_WORDS, words
 
+if TYPE_CHECKING:
+    from kun.knowledge.base import Passage
+
 _SPREADS = 4.0
 """How many standard deviations of cosine weigh as much as all of a question's words."""
 _MOST = 64
 """Sentences that are compared by meaning; a page of a long list has no end of them."""
 
+_SHORT = 300
+"""Characters of a list item, or of what a bold label leads, that are one piece: "*It is so.* No: it is not." """
+_HEADING = re.compile(r"\s*#{1,6}\s")
+_ITEM = re.compile(r"\s*(?:[-*•]\s|\d{1,2}[.)、]\s|\*\*)")
 _COMMONPLACES = (
     "The meeting was moved to Thursday afternoon.",
     "Add the onions and stir until they are soft.",
@@ -59,32 +68,44 @@ class Evidence:
     meaning: float
 
 
-def evidence(
-    question: str, passages: Sequence[str], scores: Sequence[float], encoder: EncoderLike
-) -> list[Evidence]:
-    """The sentences of `passages`, those that bear most on `question` first; `scores` are the passages' own."""
+def evidence(question: str, passages: Sequence["Passage"], encoder: EncoderLike) -> list[Evidence]:
+    """The sentences of `passages`, those that bear most on `question` first; headings stand for those below them."""
     found = [
-        (place, start, end, text[start:end].strip())
-        for place, text in enumerate(passages)
-        for start, end in sentences(text)
-        if text[start:end].strip()
+        (place, start, end, passage.text[start:end].strip())
+        for place, passage in enumerate(passages)
+        for start, end in _units(passage.text)
     ][:_MOST]
     if not found:
         return []
     texts = [text for *_, text in found]
-    shares = _shares(question, texts)
+    shares = _shares(question, [f"{passages[place].heading}\n{text}" for place, _, _, text in found])
     asked = encoder.embed([question], kind="query")[0]
     cosines = encoder.embed(texts, kind="passage") @ asked
     zero = float((_commonplaces(encoder) @ asked).mean())
     meanings = (cosines - zero) / max(1.0 - zero, 1e-6)
-    best = max(*scores, 1e-9)
+    best = max(*(passage.score for passage in passages), 1e-9)
     rank = shares + (cosines - cosines.max()) / (_SPREADS * cosines.std() + 1e-6)
-    rank += np.array([scores[place] / best for place, *_ in found], np.float32)
+    rank += np.array([passages[place].score / best for place, *_ in found], np.float32)
     weighed = [
         Evidence(place, start, end, text, float(share), float(meaning))
         for (place, start, end, text), share, meaning in zip(found, shares, meanings, strict=True)
     ]
     return [weighed[row] for row in np.argsort(-rank, kind="stable")]
+
+
+def _units(text: str) -> list[tuple[int, int]]:
+    """The spans of the sentences of `text`; those of a short list item are one, headings are none."""
+    spans: list[tuple[int, int]] = []
+    for start, end in sentences(text):
+        line = text[text.rfind("\n", 0, start) + 1 : end]
+        if not text[start:end].strip() or _HEADING.match(line):
+            continue
+        goes_on = bool(spans) and spans[-1][1] == start and "\n" not in text[spans[-1][0] : start]
+        if goes_on and _ITEM.match(line) and len(line) <= _SHORT:
+            spans[-1] = spans[-1][0], end
+            continue
+        spans.append((start, end))
+    return spans
 
 
 def _commonplaces(encoder: EncoderLike) -> NDArray[np.float32]:
@@ -99,7 +120,7 @@ def _shares(question: str, texts: Sequence[str]) -> NDArray[np.float32]:
     wanted = {word for word in words(question) if word not in STOP_WORDS}
     known = [wanted & set(words(text)) for text in texts]
     holders = Counter(word for some in known for word in some)
-    weight = {word: math.log1p((len(texts) - holders[word] + 0.5) / (holders[word] + 0.5)) for word in wanted}
+    weight = {word: math.log(1 + len(texts) / max(holders[word], 0.5)) for word in wanted}
     total = sum(weight.values())
     return np.array(
         [sum(weight[word] for word in some) / total if total else 0.0 for some in known], np.float32

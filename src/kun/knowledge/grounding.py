@@ -14,6 +14,7 @@ _ASKS = re.compile(
     r"\b(?:who|whom|whose|what|which|when|where|why|how)\b|[谁何几哪]|什么|多少|多大|多久|多长|多高|怎|为啥",
     re.IGNORECASE,
 )
+_COUNTED = re.compile(r"\bhow many (\w+)|多少个?([\u4e00-\u9fff]{2})", re.IGNORECASE)
 _MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
 _LIST = re.compile(r",[^,\n]+,\s*and\b|、[^、\n]+(?:、|和|以及|与)|\n\s*(?:[-*•]|\d{1,2}[.)、])")
 _BETWEEN = re.compile(r"[,，、;；:：\n]|\band\b|和|以及|与")
@@ -76,6 +77,15 @@ def is_list_item(sentence: str) -> bool:
 def says_nothing(answer: str, question: str) -> bool:
     """Whether `answer` only repeats a `question` that asks for more than yes or no."""
     return bool(_ASKS.search(question)) and not _terms(answer) - _terms(question)
+
+
+def counts_another_thing(answer: str, question: str) -> bool:
+    """Whether `question` asks how many of something, and an `answer` in words does not name it."""
+    asked = _COUNTED.search(question)
+    if asked is None:
+        return False
+    thing, said = set(words(asked[1] or asked[2])) - STOP_WORDS, _terms(answer)
+    return bool(thing) and len(said) > _FEW_WORDS and not thing & said
 
 
 def _terms(text: str) -> set[str]:
