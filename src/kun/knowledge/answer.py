@@ -35,7 +35,9 @@ _HISTORY_TURNS = 4
 _LONGEST_QUESTION = 4000
 _BEARING = 5
 """Sentences that bear on a question: their passages are read, and the first of them may be quoted."""
-_QUOTES = 2
+_CARRIERS = 2
+"""How many of them may carry the first sentence of an answer: more, and chance agrees with anything."""
+_QUOTES = 3
 _SENTENCES = 3
 """The longest answer: what a small model says after that, it copies."""
 _LIKELY = 0.3
@@ -155,7 +157,7 @@ class AnswerStream:
             and not says_nothing(sentence, self.question)
             and not counts_another_thing(sentence, self.question)
             and (
-                is_carried(sentence, self.question, bearing[:_QUOTES])
+                is_carried(sentence, self.question, bearing[:_CARRIERS])
                 or is_list_carried(sentence, self.question, bearing)
             )
         )

@@ -30,6 +30,7 @@ _SHORT = 300
 """Characters of a list item, or of what a bold label leads, that are one piece: "*It is so.* No: it is not." """
 _HEADING = re.compile(r"\s*#{1,6}\s")
 _ITEM = re.compile(r"\s*(?:[-*•]\s|\d{1,2}[.)、]\s|\*\*)")
+_COMPOUND = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)+")
 _COMMONPLACES = (
     "The meeting was moved to Thursday afternoon.",
     "Add the onions and stir until they are soft.",
@@ -78,7 +79,7 @@ def evidence(question: str, passages: Sequence["Passage"], encoder: EncoderLike)
     if not found:
         return []
     texts = [text for *_, text in found]
-    shares = _shares(question, [f"{passages[place].heading}\n{text}" for place, _, _, text in found])
+    shares = _shares(question, [_terms(text, passages[place].heading) for place, _, _, text in found])
     asked = encoder.embed([question], kind="query")[0]
     cosines = encoder.embed(texts, kind="passage") @ asked
     zero = float((_commonplaces(encoder) @ asked).mean())
@@ -115,16 +116,25 @@ def _commonplaces(encoder: EncoderLike) -> NDArray[np.float32]:
     return _KNOWN[encoder.identity]
 
 
-def _shares(question: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """For each text the share of the question's words that it has, weighed by how few of the texts have them."""
-    wanted = {word for word in words(question) if word not in STOP_WORDS}
-    known = [wanted & set(words(text)) for text in texts]
-    holders = Counter(word for some in known for word in some)
-    weight = {word: math.log(1 + len(texts) / max(holders[word], 0.5)) for word in wanted}
+def _shares(question: str, known: Sequence[set[str]]) -> NDArray[np.float32]:
+    """For each set of terms the share of the question's that it has, weighed by how few of the sets have them."""
+    wanted = _terms(question)
+    holders = Counter(term for some in known for term in some & wanted)
+    weight = {term: math.log(1 + len(known) / max(holders[term], 0.5)) for term in wanted}
     total = sum(weight.values())
     return np.array(
-        [sum(weight[word] for word in some) / total if total else 0.0 for some in known], np.float32
+        [sum(weight[term] for term in some & wanted) / total if total else 0.0 for some in known], np.float32
     )
+
+
+def _terms(text: str, heading: str = "") -> set[str]:
+    """The words of a text and the headings above it that say something, and its compounds: "GPT-2" is one.
+
+    Compounds only of the last heading: the title of a page may well name GPT-1, GPT-2 and GPT-3.
+    """
+    plain = {word for word in words(f"{heading}\n{text}") if word not in STOP_WORDS}
+    last = heading.rsplit(" > ", 1)[-1]
+    return plain | set(_COMPOUND.findall(f"{last}\n{text}".casefold()))
 
 
 def extract(passage: str, kept: Sequence[Evidence]) -> str:
