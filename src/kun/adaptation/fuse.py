@@ -131,9 +131,9 @@ class FusedLlama(nn.Module):
         total, pages = cache.total, cache.cache
         if x.shape[:2] != (1, total) or positions.numel() != total:
             return self.net(inputs_embeds=x, positions=positions, cache=cache, logits_at=logits_at).logits
-        wanted = None if logits_at is None else logits_at.long().contiguous()
-        count = total if wanted is None else len(wanted)
-        if wanted is not None and count and not 0 <= int(wanted.min()) <= int(wanted.max()) < total:
+        wanted = torch.arange(total) if logits_at is None else logits_at.long().contiguous()
+        count = len(wanted)
+        if count and not 0 <= int(wanted.min()) <= int(wanted.max()) < total:
             raise IndexError(f"Logits were asked for outside the {total} tokens of the step.")
         # torch copies much with threads of its own, which would be in the way of the step's
         states = np.empty((max(total, count), x.shape[2]), dtype=np.float32)
@@ -148,7 +148,7 @@ class FusedLlama(nn.Module):
             cache.row_starts.data_ptr(),
             cache.before.data_ptr(),
             cache.tables.data_ptr(),
-            None if wanted is None else wanted.data_ptr(),
+            wanted.data_ptr(),
             pages.keys.data_ptr(),
             pages.values.data_ptr(),
             pages.keys[0].numel() * pages.keys.element_size(),

@@ -24,11 +24,11 @@ typedef struct {
     const int64_t *positions;  // [total]
     const int64_t *slots;      // [total]: page · page_size + offset
     const int32_t *row_starts, *before, *tables;  // [rows + 1], [rows], [rows, max_pages]
-    const int64_t *wanted;     // [wanted_count] tokens whose logits are asked for, or NULL: all
+    const int64_t *wanted;     // [wanted_count] tokens whose logits are asked for
     void *keys, *values;       // [n_layers, pages, kv_heads, page_size, d_head]
     uint64_t layer_bytes;      // of one layer of either
     int32_t total, rows, max_pages, wanted_count, page_size, is_bfloat16;
-    float *logits;             // [wanted_count or total, vocabulary]
+    float *logits;             // [wanted_count, vocabulary]
 } Step;
 
 // What the threads of one step share besides it.
@@ -158,7 +158,7 @@ static void step_region(Member *me, void *argument) {
         product_phase(me, w, layer->qkv, 3, KEEP, &rows, w->qkv, qkv);
         place_phase(me, w, &pages);
         attention_phase(me, w, &pages, layer->window);
-        if (i == net->n_layers - 1 && s->wanted) {
+        if (i == net->n_layers - 1) {
             for (int task; (task = take(me, 1)) >= 0;) narrow(w);
             total = s->wanted_count;
         }

@@ -1,0 +1,97 @@
+"""What is packed comes back within half a step, in torch and in compiled code alike."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kun.adaptation import native
+from kun.adaptation.packing import GROUP, PANEL, Bits, Packed, pack, unpack, unpack_rows
+
+BITS = st.sampled_from([4, 8])
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> Tensor:
+    """Odd sizes, and scales from the smallest float16 to large ones."""
+    outputs, inputs = draw(st.integers(1, 40)), draw(st.integers(1, 100))
+    scale = 10.0 ** draw(st.integers(-6, 3))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    return torch.randn(outputs, inputs, generator=generator) * scale
+
+
+def steps(weight: Tensor, bits: Bits) -> Tensor:
+    """The step of each weight's group [outputs, inputs], were the group's whole span cut evenly."""
+    outputs, inputs = weight.shape
+    groups = -(-inputs // GROUP)
+    filled = torch.nn.functional.pad(weight, (0, groups * GROUP - inputs)).view(outputs, groups, GROUP)
+    if bits == 4:
+        step = (filled.amax(-1) - filled.amin(-1)) / 15
+    else:
+        step = filled.abs().amax(-1) / 127
+    return step.repeat_interleave(GROUP, dim=1)[:, :inputs]
+
+
+def half_spacing(weight: Tensor) -> float:
+    """What rounding a scale and a minimum to float16 may add: relative to the largest weight, and absolute."""
+    return 2e-3 * weight.abs().max().item() + 127 * 2**-25
+
+
+@given(matrices(), BITS)
+def test_weights_come_back_within_a_step(weight: Tensor, bits: Bits) -> None:
+    back = unpack(pack(weight, bits), *weight.shape)
+    # of four bits the narrower spans may be better on the whole, and cut an extreme by some steps
+    bound = steps(weight, bits) * (0.5 if bits == 8 else 2) + half_spacing(weight)
+    assert ((back - weight).abs() <= bound).all()
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_compiled_packing_is_at_least_as_near(bits: Bits) -> None:
+    weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(3)) ** 3
+
+    def error(packed: Packed) -> float:
+        return (unpack(packed, *weight.shape) - weight).square().sum().item()
+
+    assert error(native.pack(weight, bits)) <= 1.001 * error(pack(weight, bits))
+
+
+@pytest.mark.parametrize("native_pack", [False, True])
+def test_sixteen_even_steps_lose_nothing(native_pack: bool) -> None:
+    codes = torch.randint(0, 16, (32, 64), generator=torch.Generator().manual_seed(0)).float()
+    codes[:, 0], codes[:, 1], codes[:, 32], codes[:, 33] = 0, 15, 0, 15
+    weight = codes * 0.125 - 0.5
+    if native_pack and not native.available():
+        pytest.skip("there is no C compiler here")
+    packed = native.pack(weight, 4) if native_pack else pack(weight, 4)
+    assert torch.equal(unpack(packed, 32, 64), weight)
+
+
+@given(matrices(), BITS, st.lists(st.integers(0, 10**6), min_size=1, max_size=12))
+def test_rows_are_those_of_the_whole(weight: Tensor, bits: Bits, wanted: list[int]) -> None:
+    packed = pack(weight, bits)
+    ids = torch.tensor(wanted) % len(weight)
+    whole = unpack(packed, *weight.shape)
+    assert torch.equal(unpack_rows(packed, ids, weight.shape[1]), whole[ids])
+    if native.available():
+        torch.testing.assert_close(native.rows(ids, packed, weight.shape[1]), whole[ids])
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("row", [-1, 48])
+def test_a_row_that_is_not_there_is_refused(row: int) -> None:
+    with pytest.raises(IndexError, match="0 to 47"):
+        native.rows(torch.tensor([0, row]), pack(torch.ones(48, 32), 8), 32)
+
+
+def test_whole_panels_and_groups_are_stored() -> None:
+    packed = pack(torch.ones(PANEL + 1, GROUP + 1), 4)
+    assert packed.codes.shape == (2, 2, 256)
+    assert packed.scales.shape == (2, 2, 2, PANEL)
+
+
+def test_weights_beyond_half_precision_stay_finite() -> None:
+    weight = torch.tensor([[1e9, -1e9] * 16])
+    for bits in (4, 8):
+        assert unpack(pack(weight, bits), 1, 32).isfinite().all()  # type: ignore[arg-type]
