@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kun.generation.constraint import Constraint
 
 _CANDIDATES = 256
+_MORE = 16
 _DEPTH = 64
 Scores = npt.NDArray[np.float32]
 _ENTROPY = SystemRandom()
@@ -206,8 +207,12 @@ def _from_best(logits: Scores, choices: list[Choice]) -> list[int]:
     places = _draw(weights, uniforms)
     tokens = [int(row[place]) for row, place in zip(ids, places, strict=True)]
     for row in np.flatnonzero(short):
-        # the best few do not hold enough probability: rank the whole vocabulary for this row
-        weights, ids, _ = _rank(scores[row : row + 1], [choices[row]], vocabulary)
+        # the best few do not hold enough probability: rank more of the vocabulary for this row
+        more, lacking = count, True
+        while lacking:
+            more = min(vocabulary, more * _MORE)
+            weights, ids, still = _rank(scores[row : row + 1], [choices[row]], more)
+            lacking = bool(still[0])
         tokens[row] = int(ids[0, _draw(weights, [uniforms[row]])[0]])
     return tokens
 
@@ -242,16 +247,22 @@ def best(scores: Scores, count: int) -> np.ndarray:
     rows, vocabulary = scores.shape
     width = vocabulary // _DEPTH
     if count * _DEPTH * 2 > vocabulary:
-        return np.argsort(-scores, axis=-1, kind="stable")[:, :count]
+        return _sorted(-scores, count)
     body = scores[:, : width * _DEPTH].reshape(rows, _DEPTH, width)
     columns = np.argpartition(-body.max(axis=1), count - 1, axis=-1)[:, :count]
     within = (columns[:, None, :] + (np.arange(_DEPTH) * width)[None, :, None]).reshape(rows, -1)
     tail = np.broadcast_to(np.arange(width * _DEPTH, vocabulary), (rows, vocabulary - width * _DEPTH))
     ids = np.concatenate([within, tail], axis=1)
-    values = -np.take_along_axis(scores, ids, axis=-1)
+    return np.take_along_axis(ids, _sorted(-np.take_along_axis(scores, ids, axis=-1), count), axis=-1)
+
+
+def _sorted(values: Scores, count: int) -> np.ndarray:
+    """The places of the `count` lowest values in each row, lowest first."""
+    if count == values.shape[1]:
+        return np.argsort(values, axis=-1, kind="stable")
     some = np.argpartition(values, count - 1, axis=-1)[:, :count]
     order = np.argsort(np.take_along_axis(values, some, axis=-1), axis=-1, kind="stable")
-    return np.take_along_axis(ids, np.take_along_axis(some, order, axis=-1), axis=-1)
+    return np.take_along_axis(some, order, axis=-1)
 
 
 def _report(logits: Tensor, tokens: list[int], choices: list[Choice]) -> list[TokenLogprob | None]:
