@@ -72,7 +72,7 @@ def test_several_answers_to_one_source_read_it_once() -> None:
     with language_model("t5") as lm:
         reads: list[int] = []
         read = lm.engine.state.read
-        lm.engine.state.read = lambda sources: reads.append(len(sources)) or read(sources)
+        lm.engine.state.read = lambda ids, lengths: reads.append(len(lengths)) or read(ids, lengths)
         texts = lm.generate("one source", n=5, max_tokens=8, temperature=1.0, seed=2)
         assert len(set(texts)) > 1
         assert sum(reads) == 1

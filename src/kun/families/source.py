@@ -126,7 +126,7 @@ class SourceRow(RowState):
 class SourceState(DecodingState):
     """Pages for the decoder's own tokens; each row keeps its source, read with the row's first step.
 
-    `read` is what the network makes of sources.
+    `read` is what the network makes of packed sources, ids [1, total] of those lengths.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class SourceState(DecodingState):
         cache: PagedCache,
         start_token: int,
         longest: int,
-        read: Callable[[list[list[int]]], list[Kept]],
+        read: Callable[[Tensor, list[int]], list[Kept]],
     ) -> None:
         super().__init__(cache)
         self.start_token, self.longest, self.read = start_token, longest, read
@@ -155,7 +155,9 @@ class SourceState(DecodingState):
         sources = [row for row in rows if isinstance(row, SourceRow)]
         unread = list({id(row): row for row in sources if row.kept is None}.values())
         if unread:
-            for row, made in zip(unread, self.read([row.source for row in unread]), strict=True):
+            packed = [token for row in unread for token in row.source]
+            ids = torch.tensor([packed], device=self.cache.keys.device)
+            for row, made in zip(unread, self.read(ids, [len(row.source) for row in unread]), strict=True):
                 row.kept, row.unread = made, 0
         distinct = list({id(row): row for row in sources}.values())
         if self._stacked is None or self._stacked.rows != distinct:
