@@ -8,6 +8,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from kun.families import family_of
+from kun.hub.saving import save_checkpoint
 
 GgufMaker = Callable[..., Path]
 WheelMaker = Callable[[str, dict[str, bytes]], Path]
@@ -105,3 +106,30 @@ def llama_cpp_order(name: str, tensor: torch.Tensor, architecture: str) -> torch
         return tensor
     heads = 4 if "q_proj" in name else 2
     return tensor.reshape(heads, 2, -1, tensor.shape[-1]).transpose(1, 2).reshape(tensor.shape).contiguous()
+
+
+def save_writer(folder: Path, positions: int = 4096) -> Path:
+    """A checkpoint of a tiny chat model with random weights; what it writes means nothing, the same each time."""
+    tokenizer = byte_level_tokenizer()
+    # an output head of its own: with the embedding's, a random model repeats its last token
+    config = LLAMA | {"vocab_size": tokenizer.get_vocab_size(), "tie_word_embeddings": False}
+    config |= {"max_position_embeddings": positions}
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return save_checkpoint(
+        folder,
+        network(config),
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE,
+        generation_config=ends,
+        lineage={"licence": "Apache-2.0"},
+    )
+
+
+def save_encoder(folder: Path, seed: int = 0) -> Path:
+    """A checkpoint of a tiny text encoder with random weights: like texts get like vectors all the same."""
+    tokenizer = byte_level_tokenizer()
+    config = {
+        "model_type": "bert", "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 256,
+    }  # fmt: skip
+    return save_checkpoint(folder, network(config, seed), tokenizer=tokenizer, lineage={"licence": "MIT"})

@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DamagedFile(f"{path} is missing: pull or copy the model again.") from error
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is no readable JSON ({error}): pull or copy the model again.") from error

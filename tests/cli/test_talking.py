@@ -1,0 +1,99 @@
+"""`kun generate` and `kun chat`, in a pipe."""
+
+import json
+from typing import Any
+
+import pytest
+from command_line import ENGLISH_ONLY, Kun
+
+from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
+
+
+def texts(*line: object, kun: Kun, **given: Any) -> list[dict[str, Any]]:
+    ran = kun("generate", DEFAULT_MODEL, *line, "--max-tokens", 6, "--json", **given)
+    assert (ran.code, ran.err) == (0, "")
+    found: list[dict[str, Any]] = json.loads(ran.out)
+    return found
+
+
+def test_prompts_go_in_as_they_are_and_come_back_with_their_texts(kun: Kun) -> None:
+    rows = texts("-p", "你好", "-p", "hello", "--n", 2, "--seed", 3, kun=kun)
+    assert [row["prompt"] for row in rows] == ["你好", "hello"]
+    assert [len(row["texts"]) for row in rows] == [2, 2]
+    assert rows == texts("-p", "你好", "-p", "hello", "--n", 2, "--seed", 3, kun=kun)
+
+
+def test_a_prompt_is_read_from_standard_input_and_a_stream_says_what_the_whole_says(kun: Kun) -> None:
+    [read] = texts("--temperature", 0, kun=kun, stdin="大海 ")
+    assert read["prompt"] == "大海 "
+    line = ("generate", DEFAULT_MODEL, "-p", "-", "--max-tokens", 6, "--temperature", 0)
+    assert kun(*line, stdin="大海 ").out == read["texts"][0] + "\n"
+
+
+def test_a_message_goes_through_the_chat_template(kun: Kun) -> None:
+    plain = texts("-p", "hello", "--temperature", 0, kun=kun)
+    chat = texts("-p", "hello", "--temperature", 0, "--chat", kun=kun)
+    assert plain != chat
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--temperature", -1, "temperature is -1.0"),
+        ("--max-tokens", 0, "max_tokens is 0"),
+        ("--n", 0, "n is 0"),
+        ("--top-p", 2, "top_p is 2.0"),
+        ("--stop", "", "stop holds ''"),
+        ("--quantize", "int3", "int4"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_before_any_model_is_looked_for(
+    kun: Kun, option: str, value: Any, words: str
+) -> None:
+    ran = kun("generate", "absent-model", "-p", "x", option, value)
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.err
+
+
+def test_too_long_a_prompt_is_refused_or_cut_where_that_is_asked_for(kun: Kun) -> None:
+    long = "word " * 4100
+    ran = kun("generate", DEFAULT_MODEL, stdin=long)
+    assert ran.code == 1
+    assert "4096" in ran.err
+    assert kun("generate", DEFAULT_MODEL, "--max-tokens", 2, "--truncate", stdin=long).code == 0
+
+
+def test_an_encoder_writes_nothing(kun: Kun) -> None:
+    ran = kun("generate", DEFAULT_ENCODER, "-p", "x")
+    assert ran.code == 2
+    assert "text encoder" in ran.err
+
+
+def test_each_line_of_a_pipe_is_a_message_and_commands_are_obeyed(kun: Kun) -> None:
+    def said(lines: str) -> str:
+        ran = kun("chat", "--max-tokens", 8, "--temperature", 0, stdin=lines)
+        assert (ran.code, ran.err) == (0, "")
+        return ran.out
+
+    hello, help_ = said("hello\n"), said("/help\n")
+    assert "/retry" in help_
+    assert said("hello\n/retry\n\n/new\nhello\n") == hello * 3
+    assert said("hello\nhello\n") != hello * 2  # the second has a turn before it
+    assert said("/nonsense\n/retry\n") == help_ * 2
+    assert said("/system Be short.\nhello\n") != hello
+    assert said("hello\n/quit\nnever read\n") == hello
+
+
+def test_a_message_that_begins_with_a_path_is_a_message(kun: Kun) -> None:
+    ran = kun("chat", "--max-tokens", 4, stdin="/etc/hosts is what?\n")
+    assert "/retry" not in ran.out
+
+
+def test_a_knowledge_base_answers_in_a_conversation_with_its_sources(kun: Kun, docs: Any) -> None:
+    assert kun("kb", "add", "notes", docs).code == 0
+    ran = kun("chat", ENGLISH_ONLY, "--kb", "notes", stdin="鹏之背有多长？\n它有几千里？\n")
+    assert ran.code == 0
+    assert ran.out.count("鹏之背，不知其几千里也。 [1]") == 2
+    assert ran.out.count("\n[1] zh/大 鹏.md · 鹏\n") == 2
+    assert kun("chat", "--kb", "notes", "--system", "x").code == 2
+    assert kun("chat", "--kb", "absent").code == 1
