@@ -65,6 +65,8 @@ class GgufTokenizer:
         self.kinds: list[int] = self._get("token_type") or [_Kind.NORMAL] * len(self.tokens)
         if not self.tokens or len(self.kinds) != len(self.tokens):
             raise DamagedFile(f"{file.path} holds no whole vocabulary: its tokenizer is missing or damaged.")
+        if self.model == "bert":
+            self.tokens = [self._continued(*pair) for pair in zip(self.tokens, self.kinds, strict=True)]
         self.special = {
             name: self._special(f"{key}_token_id")
             for name, key in (
@@ -240,10 +242,6 @@ class GgufTokenizer:
         return tokenizer
 
     def _wordpiece(self) -> Tokenizer:
-        """llama.cpp marks the beginning of words with ▁; WordPiece marks their continuations with ##."""
-        self.tokens = [
-            self._continued(token, kind) for token, kind in zip(self.tokens, self.kinds, strict=True)
-        ]
         vocabulary = self._vocabulary()
         unknown = self.tokens[self._get("unknown_token_id", 0)]
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
@@ -265,6 +263,7 @@ class GgufTokenizer:
 
     @staticmethod
     def _continued(token: str, kind: int) -> str:
+        """llama.cpp marks the beginning of words with ▁; WordPiece marks their continuations with ##."""
         if kind == _Kind.CONTROL or (token.startswith("[") and token.endswith("]") and len(token) > 2):
             return token
         return token[1:] if token.startswith(_SPACE) else "##" + token
