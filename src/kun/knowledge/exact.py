@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,17 +55,19 @@ class ExactText:
         first = place - self._begins[number]
         # the end is the last character's own, not the next one's: white space between them belongs to no match
         start, end = int(offsets[first]), int(offsets[first + size - 1]) + 1
-        for row in self._rows.get(name, ()):
+        rows = self._rows.get(name, range(0))
+        # passages follow each other: from the first that ends behind the start
+        for row in rows[bisect_right(rows, start, key=self._ends.__getitem__) :]:
             shared = min(end, int(self._ends[row])) - max(start, int(self._starts[row]))
-            if shared > 0:
-                found[row] = max(found.get(row, 0.0), shared / (end - start))
+            if shared <= 0:
+                break
+            found[row] = max(found.get(row, 0.0), shared / (end - start))
 
     def _offsets_of(self, name: str) -> NDArray[np.int64]:
         return fold_with_offsets(self._documents[name])[1]
 
 
-def _rows_by_source(sources: Sequence[str]) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for row, source in enumerate(sources):
-        rows.setdefault(source, []).append(row)
-    return rows
+def _rows_by_source(sources: Sequence[str]) -> dict[str, range]:
+    """The rows of each document, which stand together."""
+    begins = [row for row, source in enumerate(sources) if row == 0 or source != sources[row - 1]]
+    return {sources[begin]: range(begin, end) for begin, end in pairwise([*begins, len(sources)])}

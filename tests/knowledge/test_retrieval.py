@@ -1,0 +1,125 @@
+"""The right passage comes first: word for word, by words, by meaning, and token by token."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kun.knowledge.base import KnowledgeBase
+from kun.knowledge.interaction import pack
+from kun.knowledge.lexical import Lexicon
+from kun.knowledge.retrieval import Index
+from kun.knowledge.rows import Table
+
+TEXTS = {
+    "en.txt": "The Kun is a fish of the northern sea. " * 3
+    + "It changes into a bird whose name is Peng, and the bird flies to the southern sea.",
+    "zh.txt": "北冥有鱼，其名为鲲。鲲之大，不知其几千里也；化而为鸟，其名为鹏。鹏之背，不知其几千里也。",
+    "other.txt": "Fish and birds are animals. Nothing is said here about the sea, 鱼和鸟都是动物。",
+}
+
+
+def table(texts: dict[str, str], size: int, tokens: Sequence[bytes] = ()) -> Table:
+    """Each text cut into passages of `size` characters, with vectors that say nothing."""
+    cuts = [(name, start) for name, text in texts.items() for start in range(0, len(text), size)]
+    starts = np.array([start for _, start in cuts], dtype=np.int64)
+    ends = np.array([min(start + size, len(texts[name])) for name, start in cuts], dtype=np.int64)
+    return Table(
+        ids=[f"{name}-{start}" for name, start in cuts],
+        texts=[texts[name][start : start + size] for name, start in cuts],
+        sources=[name for name, _ in cuts],
+        headings=[""] * len(cuts),
+        pages=np.zeros(len(cuts), np.int32),
+        starts=starts,
+        ends=ends,
+        vectors=np.ones((len(cuts), 4), np.float32) / 2,
+        **({"tokens": lambda rows: [tokens[row] for row in rows]} if tokens else {}),
+    )
+
+
+VECTOR = np.ones(4, np.float32) / 2
+
+
+@given(st.data(), st.integers(7, 60), st.sampled_from(sorted(TEXTS)))
+def test_passages_that_hold_the_query_word_for_word_come_first(
+    data: st.DataObject, size: int, name: str
+) -> None:
+    text = TEXTS[name]
+    start = data.draw(st.integers(0, len(text) - 12))
+    query = text[start : start + 12]
+    other_spelling = "  ".join(query.upper())
+    cut = table(TEXTS, size)
+    first = {
+        row
+        for row, (source, a, b) in enumerate(zip(cut.sources, cut.starts, cut.ends, strict=True))
+        if source == name
+        and a < start + 12
+        and b > start
+        and text[max(a, start) : min(b, start + 12)].strip()
+    }
+    found = Index.build(cut, TEXTS).search(other_spelling, VECTOR, len(cut))
+    exact = [row for row, _, reasons in found if reasons.exact]
+    assert first <= set(exact)
+    assert [row for row, _, _ in found[: len(exact)]] == exact
+
+
+def test_a_passage_that_holds_all_of_it_comes_before_parts_across_a_cut() -> None:
+    texts = {"cut.txt": "x" * 5 + "abcdefgh" + "y" * 5, "whole.txt": "z" * 10 + "abcdefgh"}
+    found = Index.build(table(texts, 10), texts).search("ABC defgh", VECTOR, 9)
+    shown = [(row, reasons.exact) for row, _, reasons in found]
+    assert [exact for _, exact in shown] == [True, True, True, False]
+    assert shown[0][0] == 3
+
+
+def test_tokens_decide_between_passages_that_are_alike_otherwise() -> None:
+    texts = {"a.txt": "same", "b.txt": "same", "c.txt": "same"}
+    rng = np.random.default_rng(0)
+    states = [rng.standard_normal((5, 64)).astype(np.float32) for _ in texts]
+    index = Index.build(table(texts, 10, [pack(rows) for rows in states]), texts)
+    for row, own in enumerate(states):
+        found = index.search("unheard of", VECTOR, 3, states=own[1:4])
+        assert found[0][0] == row
+        assert found[0][1] > found[1][1]
+        assert all(0 <= score <= 1 for _, score, _ in found)
+
+
+def test_documents_outside_of_those_allowed_are_not_found() -> None:
+    index = Index.build(table(TEXTS, 40), TEXTS)
+    found = index.search("fish", VECTOR, 99, {"other.txt"})
+    assert {table(TEXTS, 40).sources[row] for row, _, _ in found} == {"other.txt"}
+
+
+@pytest.mark.parametrize("query", ["鲲", "northern", "fishes", "changing"])
+def test_one_word_is_enough(query: str) -> None:
+    index = Index.build(table(TEXTS, 200), TEXTS)
+    row, _, reasons = index.search(query, VECTOR, 1)[0]
+    assert row == {"鲲": 1}.get(query, 0)
+    assert reasons.words == pytest.approx(1)
+
+
+def test_words_meet_across_endings_widths_and_broken_lines() -> None:
+    lexicon = Lexicon(["Ｔｈｅ Houses were moved", "大语言\n模型在这里", "nothing"])
+    assert lexicon.search("moving house").scores.argmax() == 0
+    assert lexicon.search("语言模型").coverage[1] == pytest.approx(1)
+    assert not lexicon.search("absent").scores.any()
+
+
+def test_what_an_encoder_says_of_tokens_is_stored_and_searched(tiny_home: Path, docs: Path) -> None:
+    class WithTokens(FakeEncoder):
+        def embed_tokens(
+            self, texts: Sequence[str], kind: str | None = None
+        ) -> tuple[np.ndarray, list[np.ndarray]]:
+            return self.embed(texts, kind), [self.embed(text.split(), "query") for text in texts]
+
+    base = KnowledgeBase.open("notes", encoder=WithTokens())
+    base.add(docs)
+    stored = base._store.passages()
+    assert all(stored.tokens(range(len(stored))))
+    best = base.search("The Peng is a bird")[0]
+    assert "Peng" in best.text
+    base.reindex()
+    assert all(base._store.passages().tokens([0]))
