@@ -93,6 +93,29 @@ def test_every_text_has_a_vector(text: str) -> None:
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
 
 
+@torch.no_grad()
+def test_the_states_of_a_texts_own_tokens_are_given_beside_its_vector() -> None:
+    encoder = new_encoder(E5)
+    vectors, tokens = encoder.embed_tokens(["鲲鹏", "abc", ""], kind="query")
+    assert np.allclose(vectors, encoder.embed(["鲲鹏", "abc", ""], kind="query"), atol=1e-6)
+    for text, states in zip(["鲲鹏", "abc", ""], tokens, strict=True):
+        ids = torch.tensor([new_tokenizer().encode("query: " + text).ids])
+        whole = new_net()(ids).last_hidden_state[0].numpy()
+        assert states.shape == (len(text), 64)
+        assert np.allclose(states, whole[8 : 8 + len(text)], atol=1e-5)
+
+
+def test_tokens_beyond_the_limit_have_no_states() -> None:
+    _, tokens = ENCODER.embed_tokens(["a" * 100])
+    assert tokens[0].shape == (LIMIT - 2, 64)
+
+
+def test_an_encoder_that_does_not_pool_by_the_mean_gives_no_states() -> None:
+    vectors, tokens = new_encoder(EncoderRecipe(pooling="cls")).embed_tokens(["abc"])
+    assert vectors.shape == (1, 64)
+    assert tokens[0].shape == (0, 64)
+
+
 def test_no_texts_give_no_vectors() -> None:
     assert ENCODER.embed([]).shape == (0, 64)
 

@@ -257,3 +257,13 @@ def test_restamping_keeps_the_text_and_takes_the_new_path(store: Store) -> None:
     (after,) = store.documents_info()
     assert (after.path, after.modified_ns, after.id) == ("/it's/a.md", 9, info.id)
     assert store.documents() == {"a.md": "one two three"}
+
+
+def test_a_table_made_before_token_states_were_kept_is_read_and_added_to(store: Store) -> None:
+    commit(store, document("a.md"))
+    table = store._database.open_table("passages-1")
+    table.drop_columns(["tokens"])
+    reader = Store(store.path)
+    assert reader.passages().tokens([0, 2]) == [b"", b""]
+    commit(Store(store.path), document("b.md"))
+    assert reader.passages().tokens([2, 5]) == [b"", b""]

@@ -160,7 +160,7 @@ class Encoder:
             vectors[batch] = self._pooled(states)
             for i, part in zip(batch, states, strict=True):
                 if self.recipe.pooling == "mean":
-                    tokens[i] = part[_own_tokens(encodings[i], len(prefix), len(rows[i]))].cpu().numpy()
+                    tokens[i] = part[self._own_tokens(encodings[i], len(prefix))].cpu().numpy()
         return vectors, tokens
 
     def _check(self, texts: Sequence[str], kind: str | None, batch_tokens: int) -> None:
@@ -183,14 +183,29 @@ class Encoder:
         return self.tokenizer.encode_batch_fast(whole) if fast else self.tokenizer.encode_batch(whole)
 
     def _cut(self, encoding: Any) -> list[int]:
-        """The first tokens and, as the network expects them, the special ones at the end."""
+        """The token ids within the limit."""
         ids: list[int] = encoding.ids
-        if len(ids) <= self.max_tokens:
-            return ids or [0]
+        return (
+            ids
+            if 0 < len(ids) <= self.max_tokens
+            else [ids[place] for place in self._within(encoding)] or [0]
+        )
+
+    def _within(self, encoding: Any) -> list[int]:
+        """The places of the first tokens and, as the network expects them, of the special ones at the end."""
+        count = len(encoding.ids)
+        if count <= self.max_tokens:
+            return list(range(count))
         special = encoding.special_tokens_mask
         tail = next((n for n, flag in enumerate(reversed(special)) if not flag), 0)
         tail = min(tail, self.max_tokens - 1)
-        return ids[: self.max_tokens - tail] + ids[len(ids) - tail :]
+        return [*range(self.max_tokens - tail), *range(count - tail, count)]
+
+    def _own_tokens(self, encoding: Any, prefix: int) -> list[int]:
+        """Which of the tokens within the limit are of the text itself, behind its `prefix` characters."""
+        special, offsets = encoding.special_tokens_mask, encoding.offsets
+        places = enumerate(self._within(encoding))
+        return [n for n, place in places if not special[place] and offsets[place][1] > prefix]
 
     def _states(self, rows: list[list[int]]) -> "tuple[torch.Tensor, ...]":
         """The states of each row's tokens, float32 [t, dimensions]."""
@@ -222,12 +237,6 @@ def _pool(states: "torch.Tensor", pooling: Pooling) -> "torch.Tensor":
     if pooling == "cls":
         return states[0]
     return states.mean(dim=0) if pooling == "mean" else states.amax(dim=0)
-
-
-def _own_tokens(encoding: Any, prefix: int, count: int) -> list[int]:
-    """Which of the first `count` tokens are of the text itself, behind its `prefix` characters."""
-    marks = zip(encoding.offsets[:count], encoding.special_tokens_mask[:count], strict=True)
-    return [place for place, ((_, end), special) in enumerate(marks) if not special and end > prefix]
 
 
 def _batches(rows: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
