@@ -1,5 +1,6 @@
 """Answers, with a model that says what the test tells it to."""
 
+import math
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from kun.errors import BadInput
 from kun.knowledge.answer import Answer, ask_stream, completed
-from kun.knowledge.answerable import answerable
+from kun.knowledge.answerable import answerable, gain
 from kun.knowledge.base import Passage
 from kun.knowledge.evidence import Evidence, evidence, extract
 from kun.knowledge.grounding import (
@@ -82,6 +83,16 @@ class Model:
         self.asked += 1
         pieces = [SimpleNamespace(text=letter, finish_reason=None) for letter in self.text]
         return Generation([*pieces, SimpleNamespace(text="", finish_reason=self.finish)])
+
+    def encode(self, text: str) -> list[str]:
+        return list(text)
+
+    def prompt_logprobs(self, text: str) -> list[Any]:
+        """Each character is as likely as it is frequent before."""
+        return [
+            SimpleNamespace(logprob=math.log((text[:place].count(letter) + 1) / (place + 2)))
+            for place, letter in enumerate(text)
+        ]
 
     def generate(self, messages: Any, **options: Any) -> str:
         return self.rewritten
@@ -252,8 +263,10 @@ def test_the_more_passages_share_with_a_question_the_likelier_they_answer_it(
     share: float, meaning: float, more: float, nearer: float
 ) -> None:
     passages = [replace(PASSAGES[0], reasons=None)]
-    less = answerable(passages, [Evidence(0, 0, 1, "a", share, meaning)])
+    bearing = [Evidence(0, 0, 1, "a", share, meaning)]
+    less = answerable(passages, bearing)
     assert 0 <= less <= answerable(passages, [Evidence(0, 0, 1, "a", share + more, meaning + nearer)]) <= 1
+    assert answerable(passages, bearing, more) <= answerable(passages, bearing, more + nearer)
     assert answerable([], []) == 0
 
 
@@ -262,7 +275,7 @@ def test_a_list_is_carried_by_several_sentences_and_cited_once_it_is_whole() -> 
     passages = [replace(PASSAGES[0], text=text)]
     said = answer(
         "The steps are:\n1. people write answers\n2. a reward model learns\n3. the policy is optimized",
-        "What are the three steps?",
+        "What are the three steps, of people, a reward model and the policy?",
         passages,
     )
     assert not said.quoted
@@ -272,3 +285,13 @@ def test_a_list_is_carried_by_several_sentences_and_cited_once_it_is_whole() -> 
 
 def test_a_later_sentence_that_no_passage_carries_ends_the_answer() -> None:
     assert answer("The Kun is a fish. Lima has eleven million inhabitants.").text == "The Kun is a fish [1]."
+
+
+def test_what_answers_a_question_makes_it_likelier() -> None:
+    model: Any = Model("")
+    near = gain("zzz zzz?", [Evidence(0, 0, 4, "zzzz zzzz zzz?", 1, 1)], model, ENGLISH)
+    far = gain("zzz zzz?", [Evidence(0, 0, 4, "one two three", 1, 1)], model, ENGLISH)
+    assert near is not None
+    assert far is not None
+    assert far < near
+    assert gain("zzz?", [Evidence(0, 0, 4, "z" * 5000, 1, 1)], model, ENGLISH) is None

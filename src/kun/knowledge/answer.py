@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kun.errors import BadInput
 from kun.hub.catalog import catalog
-from kun.knowledge.answerable import answerable
+from kun.knowledge.answerable import answerable, gain
 from kun.knowledge.evidence import Evidence, evidence
 from kun.knowledge.grounding import (
     cited,
@@ -40,7 +40,7 @@ _CARRIERS = 2
 _QUOTES = 3
 _SENTENCES = 3
 """The longest answer: what a small model says after that, it copies."""
-_LIKELY = 0.3
+_LIKELY = 0.33
 """How likely it must be that the passages answer the question for the model to be asked at all …"""
 _SURE = 0.9
 """… and for sentences to be quoted where the model itself says that they do not."""
@@ -202,11 +202,13 @@ def ask_stream(
     found, bearing = _narrowed(found, _bearing(complete, found, base))
     reading = assemble(complete, found, bearing, lm, told, min(sampling.max_tokens, lm.context_length // 4))
     prompt = reading.asking(told.answer)
-    likely = answerable(reading.passages, bearing)
+    fluent = speaks(lm, language)
+    gained = gain(complete, bearing, lm, told) if fluent and bearing else None
+    likely = answerable(reading.passages, bearing, gained)
     stream = AnswerStream(complete, reading.passages, prompt, told, bearing, likely)
     if likely < _LIKELY:
         return AnswerStream.declining(stream)
-    if not speaks(lm, language):
+    if not fluent:
         return AnswerStream.quoting(stream)
     return AnswerStream.written(stream, lm.submit(prompt, sampling))
 

@@ -1,12 +1,15 @@
-"""How likely it is that passages answer a question at all, before any model has read them.
+"""How likely it is that passages answer a question at all, before an answer is written.
 
-A small model says an answer to anything. Two signs that need none tell better: how much of the question's words,
-rare ones first, one passage has, and how near the best sentence is to the question, measured from sentences about
-nothing of the sort, since each encoder has a zero of its own. They go into a logistic rule.
+A small model says an answer to anything. Three signs tell better, none of which is a matter of its manners:
+how much of the question's words, rare ones first, one passage has; how near the best sentence is to the question,
+measured from sentences about nothing of the sort, since each encoder has a zero of its own; and by how much the best
+sentences make the question likelier to the language model, since what answers a question predicts it (Sachan et al.,
+arXiv:2204.07496). They go into a logistic rule; without the third, which needs a model that speaks the language,
+into another one.
 
-The weights were fitted (maximum likelihood, a small ridge) on XQuAD's (arXiv:1910.11856) articles of even number,
-English and Chinese together, with the default encoder: questions with all paragraphs there, with their article held
-out, and with their paragraph alone held out, a third each by weight. `benchmarks/answers.py` measures on all of it.
+The weights were fitted (maximum likelihood, a small ridge) on questions of every second article of XQuAD
+(arXiv:1910.11856), English and Chinese together, with the default models: 120 with all paragraphs there, 80 with their
+article held out, 80 with their paragraph alone held out. `benchmarks/answers.py` measures on all of it.
 """
 
 import math
@@ -14,20 +17,48 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kun.knowledge.evidence import Evidence
+from kun.knowledge.prompt import Phrases
 
 if TYPE_CHECKING:
+    from kun.generation import LanguageModel
     from kun.knowledge.base import Passage
 
-_WORDS = 6.6
-_MEANING = 13.8
-_BIAS = -10.2
+_WITH_GAIN = (4.3, 8.0, 1.27, -7.5)
+"""The weights of words, meaning and gain, and the bias."""
+_WITHOUT_GAIN = (5.5, 10.9, 0.0, -8.2)
+_MOST_GAIN = 2.0
+"""Nats a token; more says that the question was copied from the passage, not that it is answered better."""
+_READ = 3
+"""Sentences that the language model reads for the gain."""
 
 
-def answerable(passages: Sequence["Passage"], bearing: Sequence[Evidence]) -> float:
-    """The probability that `passages`, whose sentences `bearing` on the question are, answer it."""
+def answerable(
+    passages: Sequence["Passage"], bearing: Sequence[Evidence], gained: float | None = None
+) -> float:
+    """The probability that `passages` answer the question that their sentences `bearing` bear on.
+
+    `gained` is what `gain` says of it, None where no model was asked.
+    """
     if not passages or not bearing:
         return 0.0
     shares = [passage.reasons.words for passage in passages if passage.reasons]
     words = max(shares or [one.words for one in bearing])
     meaning = max(one.meaning for one in bearing)
-    return 1 / (1 + math.exp(-(_WORDS * words + _MEANING * meaning + _BIAS)))
+    of_words, of_meaning, of_gain, bias = _WITHOUT_GAIN if gained is None else _WITH_GAIN
+    clipped = min(max(gained or 0.0, 0.0), _MOST_GAIN)
+    return 1 / (1 + math.exp(-(of_words * words + of_meaning * meaning + of_gain * clipped + bias)))
+
+
+def gain(question: str, bearing: Sequence[Evidence], lm: "LanguageModel", told: Phrases) -> float | None:
+    """By how many nats a token the sentences `bearing` make `question` likelier; None where they do not fit."""
+    read = " ".join(one.text for one in bearing[:_READ])
+    head = told.asked_of.format(text=read)
+    if lm.count(head) + lm.count(question) + 16 > lm.context_length:
+        return None
+    return _likelihood(question, head, lm) - _likelihood(question, told.asked, lm)
+
+
+def _likelihood(question: str, head: str, lm: "LanguageModel") -> float:
+    """The mean log-probability, in nats, of the tokens of `question` after `head`."""
+    scores = lm.prompt_logprobs(f"{head}{question}")[len(lm.encode(head.rstrip())) :]
+    return sum(one.logprob for one in scores if one) / max(len(scores), 1)

@@ -15,16 +15,15 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Phrases:
-    """The fixed sentences of one language; `yes` and `no` are how a model begins to say so."""
+    """The fixed sentences of one language. `asked_of` and `asked` lead to a question, with and without a passage."""
 
     language: str
     system: str
     passage: str
     question: str
     answer: str
-    judge: str
-    yes: tuple[str, ...]
-    no: tuple[str, ...]
+    asked_of: str
+    asked: str
     declined: str
     quotes: str
     follow_up: str
@@ -40,9 +39,8 @@ ENGLISH = Phrases(
     passage="Passage [{number}] ({title}):\n{text}",
     question="Question: {question}",
     answer="Answer in English, from the passages:",
-    judge="Can this question be answered from the passages? Answer Yes or No:",
-    yes=("yes",),
-    no=("no",),
+    asked_of="Passage: {text}\nA question that this passage answers: ",
+    asked="A question that this passage answers: ",
     declined="The documents do not say.",
     quotes="From the documents, word for word:",
     follow_up=(
@@ -59,9 +57,8 @@ CHINESE = Phrases(
     passage="段落 [{number}]（{title}）：\n{text}",
     question="问题：{question}",
     answer="请根据以上段落用中文回答：",
-    judge="根据以上段落能回答这个问题吗？只回答“能”或“不能”：",
-    yes=("能", "是", "可"),
-    no=("不", "否"),
+    asked_of="段落：{text}\n这个段落能回答的问题：",
+    asked="这个段落能回答的问题：",
     declined="文档里没有提到。",
     quotes="文档原文：",
     follow_up="把最后一个问题改写成不看对话也能懂的问题，只写改写后的问题。\n\n{history}\n最后的问题：{question}\n改写后的问题：",
