@@ -241,7 +241,7 @@ def test_a_heading_is_no_evidence_and_a_short_list_item_is_one_piece_of_it() -> 
 
 
 def test_an_answer_that_counts_another_thing_gives_way_to_quotes() -> None:
-    assert counts_another_thing("GPT-3 has 96 large layers in all.", "How many parameters does GPT-3 have?")
+    assert counts_another_thing("GPT-3 has 96 layers.", "How many parameters does GPT-3 have?")
     assert not counts_another_thing("It has 175 billion parameters.", "How many parameters does GPT-3 have?")
     assert not counts_another_thing("175 billion", "How many parameters does GPT-3 have?")
     assert counts_another_thing("GPT-3 有 96 层网络，发布于 2020 年。", "GPT-3 有多少参数？")
@@ -273,14 +273,15 @@ def test_the_more_passages_share_with_a_question_the_likelier_they_answer_it(
 def test_a_list_is_carried_by_several_sentences_and_cited_once_it_is_whole() -> None:
     text = "Step 1: people write answers. Step 2: a reward model learns. Step 3: the policy is optimized."
     passages = [replace(PASSAGES[0], text=text)]
+    asked = "What are the three steps, of people, a reward model and the policy?"
     said = answer(
         "The steps are:\n1. people write answers\n2. a reward model learns\n3. the policy is optimized",
-        "What are the three steps, of people, a reward model and the policy?",
+        asked,
         passages,
     )
     assert not said.quoted
     assert "3. the policy is optimized" in said.text
-    assert answer("The steps are writing, ranking, and baking.", "What are the three steps?", passages).quoted
+    assert answer("The steps are writing, ranking, and baking.", asked, passages).quoted
 
 
 def test_a_later_sentence_that_no_passage_carries_ends_the_answer() -> None:

@@ -24,6 +24,8 @@ _SUPPORTED = 0.3
 _CARRIED = 0.7
 """The share of what an answer adds to its question that one sentence must have to carry it."""
 _FEW_WORDS = 4
+_BARE_NUMBER = 3
+"""Terms, such as those of \"some 175 billion\", that need not name what they count."""
 
 
 def without_citations(text: str) -> str:
@@ -85,7 +87,7 @@ def counts_another_thing(answer: str, question: str) -> bool:
     if asked is None:
         return False
     thing, said = set(words(asked[1] or asked[2])) - STOP_WORDS, _terms(answer)
-    return bool(thing) and len(said) > _FEW_WORDS and not thing & said
+    return bool(thing) and len(said) > _BARE_NUMBER and not thing & said
 
 
 def _terms(text: str) -> set[str]:
