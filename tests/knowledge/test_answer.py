@@ -146,6 +146,14 @@ def test_a_question_whose_words_and_meaning_no_passage_has_is_declined_without_a
     assert model.asked == 0
 
 
+def test_a_question_in_a_language_without_phrases_is_not_answered_in_english() -> None:
+    fish = [replace(PASSAGES[0], text="Le Kun est un poisson de la mer du Nord.")]
+    asked = "Quel poisson est le Kun de la mer du Nord ?"
+    assert "in the language of the question" in answer("Le Kun.", asked, fish).prompt[1]["content"]
+    assert answer("The Kun is a fish of the sea, and it swims there.", asked, fish).quoted
+    assert not answer("Le Kun est un poisson de la mer.", asked, fish).quoted
+
+
 def test_an_answer_ends_where_it_begins_to_repeat_itself() -> None:
     said = answer("The Kun is a fish. The Kun is a fish. The Kun is a fish.")
     assert said.text == "The Kun is a fish [1]."

@@ -1,7 +1,7 @@
 """What the model is told: how to answer, the numbered passages, and the question, in the question's language."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kun.knowledge.evidence import Evidence, extract
@@ -66,8 +66,14 @@ CHINESE = Phrases(
 
 
 def phrases(language: str) -> Phrases:
-    """The sentences for a question in `language`; English where there are none of its own."""
-    return CHINESE if language == "zh" else ENGLISH
+    """The sentences for a question in `language`; English ones, but for what the answer is in, where there are none."""
+    if language == "zh":
+        return CHINESE
+    if language in ("en", "und"):
+        return ENGLISH
+    return replace(
+        ENGLISH, language=language, answer="Answer in the language of the question, from the passages:"
+    )
 
 
 @dataclass(frozen=True)
