@@ -7,7 +7,6 @@ d_model / n_heads. Version 1.0 ties the head to the embedding and divides the lo
 neither.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.norm import RMSNorm
+from kun.blocks.relative import RelativeBias
 from kun.families import Family
 from kun.families.decoder import Context, embed
 from kun.families.fields import Fields
@@ -125,38 +125,6 @@ class T5Config:
         }
 
 
-class RelativeBias(nn.Module):
-    """What each head adds to a score for the distance from query to key.
-
-    Near distances have a bucket each, farther ones share buckets whose width grows with their logarithm. An
-    encoder tells before from after, a decoder looks back only.
-    """
-
-    def __init__(self, config: T5Config, both_ways: bool) -> None:
-        super().__init__()
-        self.table = nn.Embedding(config.buckets, config.n_heads)
-        self.both_ways, self.max_distance = both_ways, config.max_distance
-
-    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """For places [b, t] and [b, s] -> [b, heads, t, s]."""
-        return self.table(self.bucket(keys[:, None, :] - queries[:, :, None])).permute(0, 3, 1, 2)
-
-    def bucket(self, distance: Tensor) -> Tensor:
-        """The buckets of signed distances, key minus query; its shape."""
-        count = self.table.num_embeddings
-        offset = torch.zeros_like(distance)
-        if self.both_ways:
-            count //= 2
-            offset = count * (distance > 0)
-            distance = distance.abs()
-        else:
-            distance = (-distance).clamp(min=0)
-        near = count // 2
-        reach = torch.log(distance.clamp(min=1).float() / near) / math.log(self.max_distance / near)
-        far = (near + (reach * (count - near)).long()).clamp(max=count - 1)
-        return offset + torch.where(distance < near, distance, far)
-
-
 class Attention(nn.Module):
     """Queries of x over keys and values of x or, across, of the encoder's states."""
 
@@ -253,7 +221,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        self.relative = RelativeBias(config, both_ways=True)
+        self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=True)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
         self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
 
@@ -269,7 +237,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        self.relative = RelativeBias(config, both_ways=False)
+        self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=False)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.n_decoder_layers))
         self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
 
