@@ -1,6 +1,7 @@
 """Switch and GShard: the reference's numbers where nothing is dropped, every token computed where it would drop."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -404,3 +405,26 @@ def test_published_sizes_have_the_published_number_of_parameters(name: str, monk
         digits, unit = name.removeprefix("gshard-")[:-1], {"b": 1e9, "t": 1e12}[name[-1]]
         assert 1.03 < total / (float(digits) * unit) < 1.07
     assert type(config).from_hf(config.to_hf()) == config
+
+
+def test_the_page_shows_the_code_that_runs_in_both_languages() -> None:
+    root = Path(__file__).parents[2]
+    pages = [(root / f"docs/{language}/families/switch.md").read_text() for language in ("en", "zh")]
+    sources = [
+        (root / "src/kun" / name).read_text() for name in ("blocks/experts.py", "families/switch/switch.py")
+    ]
+    shown = [re.findall(r"```python\n(.*?)\n```", page, re.DOTALL) for page in pages]
+    assert len(shown[0]) == 2
+    assert shown[0] == shown[1]
+    assert all(any(block in source for source in sources) for block in shown[0])
+    shapes = [re.findall(r"^(#+|\||```|!\[|- )", page, re.MULTILINE) for page in pages]
+    assert shapes[0] == shapes[1]
+    for number in (
+        "7,415,217,408",
+        "26,309,291,008",
+        "394,675,073,024",
+        "1,571,308,972,448",
+        "619,674,030,080",
+    ):
+        assert int(number.replace(",", "")) in PARAMETERS.values()
+        assert all(number in page for page in pages)
