@@ -7,6 +7,7 @@ values in pages. A network that remembers nothing reads the whole text again for
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,6 +72,21 @@ class CompletionState(DecodingState):
         return CompletionStep(self, tables, before, counts)
 
 
+@dataclass
+class Group:
+    """Rows of a step that read as many new words, run together; their keys end at the same column.
+
+    `places` [rows, words + 1] are those of their words and of the query behind them, `pages` and `offsets`
+    [rows, keys] where their keys stand in the cache. `hidden` bool [rows, 1 or words + 1, keys] is true where
+    a key is not seen, None where all are.
+    """
+
+    places: Tensor
+    pages: Tensor
+    offsets: Tensor
+    hidden: Tensor | None
+
+
 class CompletionStep(CacheStep):
     """One pass over the new words of all rows, with a query behind each row.
 
@@ -84,11 +100,36 @@ class CompletionStep(CacheStep):
         super().__init__(state.cache, tables, before, counts)
         self._state = state
         device = self.row_starts.device
-        rows = torch.arange(len(counts), device=device)
         self._ends = self.row_starts[1:].long()
-        self.queries = self._ends + rows
+        self.queries = self._ends + torch.arange(len(counts), device=device)
         self.words = torch.arange(self.total, device=device)
         self.words += torch.bucketize(self.words, self._ends, right=True)
+        self._groups = [self._group(count) for count in sorted(set(counts))]
+
+    def _group(self, count: int) -> Group:
+        """The rows that read `count` new words."""
+        rows = torch.tensor(
+            [row for row, own in enumerate(self._counts) if own == count], device=self.queries.device
+        )
+        before, lengths = self.before[rows].long(), self.lengths[rows].long()
+        memory = self._state.config.memory
+        # the reference's memory also holds the query's place and the last word, and gives both up
+        first = torch.zeros_like(before) if memory is None else (before - max(0, memory - 2)).clamp(min=0)
+        n_keys = int((lengths - first).max())
+        column = torch.arange(n_keys, device=rows.device)
+        keys = lengths[:, None] - n_keys + column
+        hidden = (keys < first[:, None])[:, None]
+        words = torch.arange(count + 1, device=rows.device)
+        if self._state.config.attention == "uni":
+            hidden = hidden | (column > words[:, None] + n_keys - count)
+        keys = keys.clamp(min=0)
+        size = self.cache.page_size
+        return Group(
+            self.queries[rows, None] - count + words,
+            self.tables[rows].long().gather(1, keys // size),
+            keys % size,
+            hidden if bool(hidden.any()) else None,
+        )
 
     def with_queries(self, x: Tensor, query: Tensor) -> Tensor:
         """The words' states [1, total, d_model] with a `query` [1, 1, d_model] behind each row."""
@@ -98,38 +139,22 @@ class CompletionStep(CacheStep):
 
     def queries_of(self, words: Tensor) -> Tensor:
         """The places of the queries behind the rows to which the packed `words` [m] belong."""
-        return self.queries[torch.bucketize(words, self._ends, right=True)]
+        return self.queries[torch.bucketize(words.contiguous(), self._ends, right=True)]
 
     def attend_to_words(self, layer: int, attention: Attention, x: Tensor) -> Tensor:
         """Store the words' keys and values; attend with all of x [1, total + rows, d_model] -> its shape."""
         words = x[:, self.words]
         self._write(layer, attention.heads(attention.k(words)), attention.heads(attention.v(words)))
-        counts = [count + 1 for count in self._counts]
-        asked = attention.heads(attention.q(x)).split(counts, dim=1)
-        return torch.cat([self._row(layer, row, attention, q) for row, q in enumerate(asked)], dim=1)
-
-    def _row(self, layer: int, row: int, attention: Attention, q: Tensor) -> Tensor:
-        before, count = self._before[row], self._counts[row]
-        first, length = self._first_seen(before), before + count
-        table = self.tables[row : row + 1, : -(-length // self.cache.page_size)]
-        k, v = (
-            self._read(store, layer, table)[:, :, first:length].transpose(1, 2).to(q.dtype)
-            for store in (self.cache.keys, self.cache.values)
-        )
-        # the first word is before - first places behind the first key, and the query count farther
-        behind = before - first
-        r = self._state.distances.of(layer, attention, behind + count + 1, count + 1 + length - first)
-        mask = None
-        if self._state.config.attention == "uni":
-            query = torch.arange(count + 1, device=q.device)[:, None]
-            later = torch.arange(length - first, device=q.device) > query + behind
-            mask = mask_of(later[None], q.dtype)
-        return attention.mix(q, k, v, r.to(q.dtype), mask, None)
-
-    def _first_seen(self, before: int) -> int:
-        """Of the words that were read before, the first that is still remembered.
-
-        The reference's memory also holds the query's place and the last word, and gives both up.
-        """
-        memory = self._state.config.memory
-        return 0 if memory is None else max(0, before - max(0, memory - 2))
+        asked, mixed = attention.heads(attention.q(x))[0], torch.empty_like(x)
+        for group in self._groups:
+            q = asked[group.places]
+            k, v = (
+                store[layer].transpose(1, 2)[group.pages, group.offsets].to(q.dtype)
+                for store in (self.cache.keys, self.cache.values)
+            )
+            queries, keys = q.shape[1], k.shape[1]
+            # the last of the queries stands right behind the last key; `shift` wants one distance more
+            r = self._state.distances.of(layer, attention, keys + 1, queries + keys)
+            mask = None if group.hidden is None else mask_of(group.hidden, q.dtype)
+            mixed[0, group.places] = attention.mix(q, k, v, r.to(q.dtype), mask, None)
+        return mixed
