@@ -34,13 +34,12 @@ SIZES = ("vocab_size", "hidden_size", "d_model", "n_embd", "num_hidden_layers", 
 
 def small_config(model_type: str) -> Any:
     """A small config of the family that reads `model_type`, made of one of its published ones."""
-    family = family_of({"model_type": model_type})
     presets = import_module(FAMILIES[model_type].split(":")[0]).PRESETS
     preset = next((p for p in presets.values() if p.model_type == model_type), None)
     if preset is None:
         preset = dataclasses.replace(next(iter(presets.values())), model_type=model_type)
     fields = {field.name for field in dataclasses.fields(preset) if field.init}
-    assert isinstance(preset, family.config_type)
+    assert isinstance(preset, family_of(preset.to_hf()).config_type)
     return dataclasses.replace(preset, **{name: size for name, size in SMALL.items() if name in fields})
 
 
@@ -50,7 +49,7 @@ class Case:
     def __init__(self, model_type: str) -> None:
         torch.manual_seed(0)
         self.config = small_config(model_type)
-        self.family = family_of({"model_type": model_type})
+        self.family = family_of(self.config.to_hf())
         self.net: Any = self.family.network_type(self.config).eval()
         self.hf = json.loads(json.dumps(self.config.to_hf()))
 

@@ -307,11 +307,9 @@ class GShard(nn.Module):
         cache = PagedCache(*sizes, n_pages, page_size, dtype, device)
         return SourceState(cache, c.start_token, c.context_length, self.read)
 
-    def read(self, sources: list[list[int]]) -> list[Kept]:
-        """What the decoder's layers keep of each source, all encoded in one pass, packed."""
-        lengths = [len(source) for source in sources]
-        packed = [[token for source in sources for token in source]]
-        x, _ = self._embedded(torch.tensor(packed, device=self.embed.weight.device), None, None)
+    def read(self, ids: Tensor, lengths: list[int]) -> list[Kept]:
+        """What the decoder's layers keep of each of the sources packed in ids [1, total], all encoded at once."""
+        x, _ = self._embedded(ids, None, None)
         sight = Sight.packed(lengths, x.device)
         states = self.encoder(self._placed(x, sight.places), sight, Routing())
         layers = cast("Iterable[DecoderLayer]", self.decoder.layers)

@@ -254,11 +254,8 @@ class Switch(nn.Module):
         cache = PagedCache(c.n_decoder_layers, c.n_heads, c.d_head, n_pages, page_size, dtype, device)
         return SourceState(cache, c.start_token, c.context_length, self.read)
 
-    def read(self, sources: list[list[int]]) -> list[Kept]:
-        """What the decoder's layers keep of each source, all encoded in one pass, packed."""
-        lengths = [len(source) for source in sources]
-        packed = [[token for source in sources for token in source]]
-        ids = torch.tensor(packed, device=self.embed.weight.device)
+    def read(self, ids: Tensor, lengths: list[int]) -> list[Kept]:
+        """What the decoder's layers keep of each of the sources packed in ids [1, total], all encoded at once."""
         x = embed(self.embed, self.config.vocab_size, ids, None)
         states = self.encoder(x, Sight.packed(lengths, x.device), Routing())
         layers = cast("Iterable[DecoderLayer]", self.decoder.layers)
