@@ -20,8 +20,9 @@ from kun.families import FAMILIES, family_of, load_state
 SMALL = {
     "vocab_size": 50, "d_model": 32, "n_layers": 2, "n_decoder_layers": 2, "n_sparse_layers": 1,
     "n_sparse_decoder_layers": 1, "sparse_step": 2, "decoder_sparse_step": 2, "n_heads": 4, "n_decoder_heads": 4,
-    "n_kv_heads": 4, "d_head": 8, "d_ff": 48, "d_decoder_ff": 48, "n_experts": 3, "max_positions": 40,
-    "start_token": 0, "pad_token": 1,
+    "n_kv_heads": 4, "d_head": 8, "turned": 4, "d_ff": 128, "d_decoder_ff": 128, "n_experts": 3,
+    "max_positions": 40, "start_token": 0, "pad_token": 1, "bos_token_id": 2, "eos_token_id": 5, "mask_token_id": 3,
+    "gmask_token_id": 4, "pad_token_id": 1,
 }  # fmt: skip
 """Sizes under the names that the families' configs share; each takes those that it has."""
 
@@ -40,7 +41,10 @@ def small_config(model_type: str) -> Any:
         preset = dataclasses.replace(next(iter(presets.values())), model_type=model_type)
     fields = {field.name for field in dataclasses.fields(preset) if field.init}
     assert isinstance(preset, family_of(preset.to_hf()).config_type)
-    return dataclasses.replace(preset, **{name: size for name, size in SMALL.items() if name in fields})
+    sizes = {name: size for name, size in SMALL.items() if name in fields}
+    if getattr(preset, "windows", ()):
+        sizes["windows"] = (1,)
+    return dataclasses.replace(preset, **sizes)
 
 
 class Case:
