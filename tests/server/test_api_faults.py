@@ -165,6 +165,15 @@ def test_fields_that_are_unknown_are_ignored_and_named_once(
     assert named == ["Ignored fields of a request: 'reasoning_effort', 'x\\ny'"]
 
 
+def test_a_whole_number_may_be_written_with_a_point(client: TestClient) -> None:
+    """JSON has one kind of numbers, and some clients write all of them so."""
+    body = {"model": "tiny", "prompt": [[72.0, 105.0]], "max_tokens": 2.0, "seed": 1.0, "temperature": 1}
+    answer = client.post("/v1/completions", json=body)
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["prompt_tokens"] == 2
+    assert client.post("/v1/completions", json=body | {"max_tokens": 2.5}).status_code == 400
+
+
 def test_half_a_character_is_read_as_a_question_mark(client: TestClient) -> None:
     body = b'{"messages": [{"role": "user", "content": "\\ud800"}], "max_tokens": 1}'
     headers = {"content-type": "application/json"}

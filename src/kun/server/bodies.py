@@ -5,7 +5,7 @@ A field that is null is a field left out. The bounds are those of `kun.generatio
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST_INPUTS = 2048
 _SEED = 2**63
@@ -15,6 +15,10 @@ Stop = Annotated[str, Field(min_length=1, max_length=512)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1)]
 TokenName = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Biases = Annotated[
+    dict[TokenName, Annotated[float, Field(ge=-1000, le=1000)]],
+    Field(max_length=4096, json_schema_extra={"additionalProperties": False}),
+]
 Texts = Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
 Inputs = str | Texts | TokenIds | Annotated[list[TokenIds], Field(min_length=1, max_length=MOST_INPUTS)]
 """One text, several, the token ids of one, or of several."""
@@ -24,6 +28,21 @@ class Body(BaseModel):
     """What has more than the fields below keeps the rest apart."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_whole_numbers(cls, given: Any) -> Any:
+        """JSON has but one kind of numbers: 16.0 is the same as 16."""
+        return {name: _whole(value) for name, value in given.items()} if isinstance(given, dict) else given
+
+
+def _whole(value: Any) -> Any:
+    """A number without a fraction as an integer; so too those of a list, or of lists in it."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list) and value and isinstance(value[0], int | float | list):
+        return [_whole(one) for one in value]
+    return value
 
 
 class Part(Body):
@@ -59,9 +78,7 @@ class Sampled(Body):
     repetition_penalty: float | None = Field(None, ge=0.01, le=100)
     frequency_penalty: float | None = Field(None, ge=-100, le=100)
     presence_penalty: float | None = Field(None, ge=-100, le=100)
-    logit_bias: dict[TokenName, Annotated[float, Field(ge=-1000, le=1000)]] | None = Field(
-        None, max_length=4096
-    )
+    logit_bias: Biases | None = None
     seed: int | None = Field(None, ge=-_SEED, lt=_SEED)
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     n: int | None = Field(None, ge=1, le=128)
