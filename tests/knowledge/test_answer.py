@@ -159,6 +159,23 @@ def test_an_answer_ends_where_it_begins_to_repeat_itself() -> None:
     assert said.text == "The Kun is a fish [1]."
 
 
+def test_an_answer_that_is_stopped_ends_without_a_word_more() -> None:
+    base: Any = Base(PASSAGES)
+    model: Any = Model("Lima has eleven")
+    stream = ask_stream(base, "What is the Kun of the sea?", model)
+    stream.cancel()
+    said = stream.answer()
+    assert (said.text, said.declined, said.quoted) == ("", False, False)
+
+
+def test_quotes_cite_only_passages_that_were_given() -> None:
+    long = [replace(PASSAGES[0], text="The Kun of the sea is long. " * 200), PASSAGES[1]]
+    said = answer("Lima has eleven million inhabitants.", passages=long)
+    assert {int(number) for number in re.findall(r"\[(\d+)\]", said.text)} <= {
+        *range(1, len(said.passages) + 1)
+    }
+
+
 def test_a_sentence_that_was_cut_off_is_left_out_where_another_stands() -> None:
     assert answer("The Kun is a fish. The Peng fl", finish="length").text == "The Kun is a fish [1]."
     assert answer("The Kun is a fish of the", finish="length").text.startswith("The Kun is a fish of the")

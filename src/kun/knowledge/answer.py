@@ -89,6 +89,7 @@ class AnswerStream:
         self._said: list[str] = []
         self._declined = False
         self._quoted = False
+        self._stopped = False
 
     @classmethod
     def written(cls, stream: "AnswerStream", generation: "Generation") -> "AnswerStream":
@@ -113,7 +114,8 @@ class AnswerStream:
             yield piece
 
     def cancel(self) -> None:
-        """Stop the model; what was said stays."""
+        """Stop the model; what was said stays, and nothing is added."""
+        self._stopped = True
         if self._generation is not None:
             self._generation.cancel()
 
@@ -133,9 +135,11 @@ class AnswerStream:
         texts = [passage.text for passage in self.passages]
         said: list[str] = []
         for sentence in _whole_sentences(generation):
+            if self._stopped:
+                return
             plain = without_citations(sentence)
             if not said and not self._stands(plain):
-                self.cancel()
+                generation.cancel()
                 yield from self._decline_or_quote(declines(plain, self._told.declined))
                 return
             if plain.strip() in said or (said and not is_carried(plain, self.question, texts)):
@@ -144,8 +148,8 @@ class AnswerStream:
             yield cited(plain, texts)
             if sum(not is_list_item(one) for one in said) >= _SENTENCES:
                 break
-        self.cancel()
-        if not said:
+        generation.cancel()
+        if not said and not self._stopped:
             yield from self._decline_or_quote(True)
 
     def _stands(self, sentence: str) -> bool:
@@ -201,6 +205,7 @@ def ask_stream(
     found = base.search(complete, k or _PASSAGES, sources)
     found, bearing = _narrowed(found, _bearing(complete, found, base))
     reading = assemble(complete, found, bearing, lm, told, min(sampling.max_tokens, lm.context_length // 4))
+    bearing = [one for one in bearing if one.place < len(reading.passages)]
     prompt = reading.asking(told.answer)
     fluent = speaks(lm, language)
     gained = gain(complete, bearing, lm, told) if fluent and bearing else None
