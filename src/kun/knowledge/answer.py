@@ -41,9 +41,11 @@ _QUOTES = 3
 _SENTENCES = 3
 """The longest answer: what a small model says after that, it copies."""
 _LIKELY = 0.33
-"""How likely it must be that the passages answer the question for the model to be asked at all …"""
+"""How likely it must be that the passages answer the question for the model to be asked at all."""
+_DOUBT = (0.1, 0.8)
+"""Between these the model is asked how likely the question is: beyond, that changed no decision, and it takes time."""
 _SURE = 0.9
-"""… and for sentences to be quoted where the model itself says that they do not."""
+"""How likely, for sentences to be quoted where the model itself says that the passages do not."""
 _MARKS = ".!?…。！？；"
 _OPTIONS = ("max_tokens", "temperature", "top_p", "seed")
 _LEANS = re.compile(
@@ -208,8 +210,9 @@ def ask_stream(
     bearing = [one for one in bearing if one.place < len(reading.passages)]
     prompt = reading.asking(told.answer)
     fluent = speaks(lm, language)
-    gained = gain(complete, bearing, lm, told) if fluent and bearing else None
-    likely = answerable(reading.passages, bearing, gained)
+    likely = answerable(reading.passages, bearing)
+    if fluent and _DOUBT[0] < likely < _DOUBT[1]:
+        likely = answerable(reading.passages, bearing, gain(complete, bearing, lm, told))
     stream = AnswerStream(complete, reading.passages, prompt, told, bearing, likely)
     if likely < _LIKELY:
         return AnswerStream.declining(stream)
