@@ -107,3 +107,20 @@ def test_a_network_whose_first_words_see_nothing_completes_no_text() -> None:
         pytest.raises(UnsupportedFormat, match="same_length"),
     ):
         lm.generate("abc")
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.0])
+def test_beams_find_what_the_reference_finds(penalty: float) -> None:
+    """Also where the pages of a prompt are full, so that the word that is read again stands in a shared one."""
+    theirs = reference(mem_len=None)
+    with language_model(mem_len=None) as lm:
+        for prompt in ("a", "Once upon a time", "x" * 31, "x" * 32, "x" * 33):
+            asked = torch.tensor([lm.encode(prompt)])
+            options = SamplingOptions(max_tokens=40, beams=3, n=2, length_penalty=penalty, ignore_eos=True)
+            mine = [one.token_ids for one in lm.submit(prompt, options).result()]
+            out = theirs.generate(
+                asked, max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=END, num_beams=3,
+                num_return_sequences=2, length_penalty=penalty,
+            )  # fmt: skip
+            assert mine == out[:, asked.shape[1] :].tolist()
+        assert lm.stats()["pages_used"] == 0

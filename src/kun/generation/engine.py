@@ -264,19 +264,20 @@ class Engine:
 
     def _grow(self, row: Row, length: int) -> None:
         """Pages of its own for `length` tokens; the youngest rows give up theirs where none are free."""
-        place = row.cached // self.pool.page_size
+        first = row.cached // self.pool.page_size
         while row in self._running:
-            writes_to_shared = place < len(row.pages) and self.pool.shared(row.pages[place])
-            if not writes_to_shared and len(row.pages) * self.pool.page_size >= length:
+            written = range(first, len(row.pages))
+            shared = next((place for place in written if self.pool.shared(row.pages[place])), None)
+            if shared is None and len(row.pages) * self.pool.page_size >= length:
                 return
             if not self.pool.available:
                 self._preempt(max(self._running, key=lambda other: other.order))
-            elif writes_to_shared:
-                source = row.pages[place]
-                row.pages[place : place + 1] = self._fresh(source, 1)
-                self.pool.release([source])
-            else:
+            elif shared is None:
                 row.pages += self.pool.take(1)
+            else:
+                source = row.pages[shared]
+                row.pages[shared : shared + 1] = self._fresh(source, 1)
+                self.pool.release([source])
 
     def _preempt(self, row: Row) -> None:
         self._counts["preemptions"] += 1

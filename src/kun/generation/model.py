@@ -13,6 +13,7 @@ from torch import nn
 
 from kun.errors import BadInput, Busy, UnsupportedFormat
 from kun.families import Family, family_of
+from kun.families.state import RowState
 from kun.generation.beams import BeamSearch
 from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
@@ -174,7 +175,7 @@ class LanguageModel:
         calls = [ToolCalls(use) if use else None for _ in range(options.n)]
         voices = [Voice(i, self.tokenizer, options, self._ends, calls[i]) for i in range(options.n)]
         if options.beams > 1:
-            self._check_beams(options, len(state.tokens), limit)
+            self._check_beams(options, state, limit)
             root = Row(generation, 0, state, Choice(options, state.tokens), None, limit)
             self.engine.submit([BeamSearch(root, options, voices).root])
             return generation
@@ -186,14 +187,15 @@ class LanguageModel:
         self.engine.submit(rows)
         return generation
 
-    def _check_beams(self, options: SamplingOptions, prompt: int, limit: int) -> None:
+    def _check_beams(self, options: SamplingOptions, state: RowState, limit: int) -> None:
         """All beams run at once, so that there must be room for them, if need be without any other row."""
         if options.beams > self._max_batch:
             raise BadInput(
                 f"{options.beams} beams are more than the {self._max_batch} rows that run at once: ask for fewer, "
                 f"or raise KUN_MAX_BATCH."
             )
-        shared = prompt // PAGE_SIZE
+        kept = len(state.tokens) - state.rereads if state.keeps else 0
+        shared = max(0, kept) // PAGE_SIZE
         pages = shared + options.beams * (-(-limit // PAGE_SIZE) - shared) + 1
         if pages > self._n_pages:
             raise BadInput(
