@@ -1,7 +1,10 @@
 """The `kun` command: its sub-commands, and the one place where an error becomes a sentence and an exit code."""
 
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Any, cast
 
 import typer
@@ -12,6 +15,8 @@ from kun.cli import doctor, filling, inspecting, knowledge, models, serving, tal
 from kun.errors import KunError
 
 _INTERRUPTED = 130
+_ctrl_c = threading.Event()
+"""That Ctrl-C came: within an import it may surface as another error than KeyboardInterrupt."""
 
 app = typer.Typer(
     name="kun",
@@ -62,10 +67,24 @@ def run(line: list[str]) -> int:
     debug = "--debug" in options
     if debug:
         line.remove("--debug")
+    _listen()
     code = _call(line, debug)
     if code == _INTERRUPTED:
         _complain("Interrupted.")
     return code
+
+
+def _listen() -> None:
+    """Remember Ctrl-C, and let it act as it always does."""
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        _ctrl_c.set()
+        signal.default_int_handler(number, frame)
+
+    _ctrl_c.clear()
+    mine = threading.current_thread() is threading.main_thread()
+    if mine and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _call(line: list[str], debug: bool) -> int:
@@ -93,6 +112,8 @@ def _call(line: list[str], debug: bool) -> int:
         _complain(f"{named}{error.strerror or error}.")
         return 1
     except Exception as error:
+        if _ctrl_c.is_set():
+            return _INTERRUPTED
         if debug:
             raise
         _complain(f"{type(error).__name__}: {error}. This is a fault in Kun: --debug shows where.")
