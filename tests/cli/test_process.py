@@ -182,4 +182,14 @@ def test_what_is_served_must_be_of_its_kind(kun: Kun, option: str, name: str) ->
 
 def test_no_command_is_left_out_of_these_tests() -> None:
     commands = {command.name for command in app.registered_commands}
-    assert commands == {"quickstart", "pull", "models", "remove", "chat", "generate", "serve", "doctor"}
+    assert commands == {
+        "quickstart",
+        "pull",
+        "models",
+        "remove",
+        "chat",
+        "generate",
+        "fill",
+        "serve",
+        "doctor",
+    }
