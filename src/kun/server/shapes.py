@@ -173,7 +173,8 @@ def answers(shape: type[BaseModel], *, streams: bool = False, errors: tuple[int,
     """The answers of a route, as FastAPI's `responses` takes them."""
     done: dict[str, Any] = {"model": shape}
     if streams:
-        done["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        # an event's data is a chunk of the answer, or [DONE]: what OpenAPI has no schema for
+        done["content"] = {"text/event-stream": {"schema": {}}}
         done["description"] = "The whole answer, or server-sent events that end with [DONE]"
     told = (401, 403, 408, 413, 429, 500, 503, *errors)
     return {200: done} | {

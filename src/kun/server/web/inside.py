@@ -46,11 +46,10 @@ class _Part:
     result: ui.element
 
     @classmethod
-    def begin(cls, visit: Visit, key: str) -> "_Part":
-        words = visit.words
+    def begin(cls, visit: Visit, key: str, title: str, explained: str) -> "_Part":
         with ui.element("section").classes("panel").props(f'id="{key}"'):
-            ui.label(words(f"{key}_title")).classes("section-title")
-            ui.label(words(f"{key}_help")).classes("note")
+            ui.label(title).classes("section-title")
+            ui.label(explained).classes("note")
             fields = ui.row().classes("inside-fields")
             result = ui.element("div").classes("inside-result").props('aria-live="polite"')
         return cls(visit, key, fields, result)
@@ -78,19 +77,20 @@ class _Part:
 
     def choice(self, label: str, options: Any, value: Any, multiple: bool = False) -> Any:
         with self.fields:
-            field = ui.select(options, label=self.visit.words(label), value=value, multiple=multiple)
+            field = ui.select(options, label=label, value=value, multiple=multiple)
         return field.props("outlined dense options-dense").classes("inside-choice")
 
     def number(self, label: str) -> Any:
         with self.fields:
-            field = ui.number(self.visit.words(label), min=0, precision=0).props("outlined dense clearable")
+            field = ui.number(label, min=0, precision=0).props("outlined dense clearable")
         return field.classes("inside-number")
 
 
 def _tokens(visit: Visit, models: list[str], first: list[str]) -> None:
-    part = _Part.begin(visit, "tokens")
+    words = visit.words
+    part = _Part.begin(visit, "tokens", words("tokens_title"), words("tokens_help"))
     text = part.text("lowering 北冥有鱼")
-    chosen = part.choice("models", models, first, multiple=True)
+    chosen = part.choice(words("models"), models, first, multiple=True)
 
     async def show() -> None:
         for cutting in await off_loop(_cuttings, visit, text.value or "", chosen.value):
@@ -123,10 +123,11 @@ def _show_pieces(cutting: Any) -> None:
 
 
 def _attention(visit: Visit, models: list[str], first: list[str]) -> None:
-    part = _Part.begin(visit, "attention")
+    words = visit.words
+    part = _Part.begin(visit, "attention", words("attention_title"), words("attention_help"))
     text = part.text("I love my dog.")
-    chosen = part.choice("models", models, first, multiple=True)
-    layer, head = part.number("layer"), part.number("head")
+    chosen = part.choice(words("models"), models, first, multiple=True)
+    layer, head = part.number(words("layer")), part.number(words("head"))
     with part.fields:
         word = (
             ui.input(visit.words("word"))
@@ -157,9 +158,10 @@ def _attention_picture(
 
 
 def _next_words(visit: Visit, models: list[str]) -> None:
-    part = _Part.begin(visit, "next")
+    words = visit.words
+    part = _Part.begin(visit, "next", words("next_title"), words("next_help"))
     text = part.text("The capital of France is")
-    chosen = part.choice("model", models, models[0] if models else None)
+    chosen = part.choice(words("model"), models, models[0] if models else None)
 
     async def show() -> None:
         picture = await off_loop(_next_picture, visit, text.value or "", chosen.value)
@@ -176,7 +178,8 @@ def _next_picture(visit: Visit, text: str, name: str) -> bytes:
 
 
 async def _positions(visit: Visit) -> None:
-    part = _Part.begin(visit, "positions")
+    words = visit.words
+    part = _Part.begin(visit, "positions", words("positions_title"), words("positions_help"))
     picture = await off_loop(_positions_picture)
     with part.result:
         _show_picture(picture, visit.words("positions_title"))
