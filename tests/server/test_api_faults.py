@@ -97,7 +97,9 @@ def test_a_server_that_stops_ends_what_runs_within_seconds() -> None:
 
     def ask() -> None:
         try:
-            live.client().chat.completions.create(**LONG, n=16)  # more than the seconds of grace are enough for
+            live.client().chat.completions.create(
+                **LONG, n=16
+            )  # more than the seconds of grace are enough for
         except BaseException as error:
             raised.append(error)
 
