@@ -14,6 +14,7 @@ from parity import POSITIONS, SIZE, VOCAB, tokens
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from kun.adaptation.native_bert import fit_encoder
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families import family_of, load_state
 from kun.families.bert import PRESETS as BERTS
@@ -300,6 +301,24 @@ def test_what_no_network_can_be_made_of_is_refused(changes: dict[str, Any], erro
     config = transformers.BertConfig(**SIZES).to_dict() | changes
     with pytest.raises(error, match=words):
         family_of(config).config_type.from_hf(config)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "ernie"])
+@torch.no_grad()
+def test_the_network_fitted_to_this_machine_reads_alike(name: str) -> None:
+    """Compiled layers, or bfloat16, take what each family brings to the first layer: positions, types, tasks."""
+    stem, config = FAMILIES[name]
+    kind = getattr(transformers, f"{stem}Model")
+    torch.manual_seed(2)
+    theirs = kind(
+        type(config)(**(config.to_dict() | {"intermediate_size": 128, "hidden_act": "gelu"}))
+    ).eval()
+    fitted = fit_encoder(read(theirs.config.to_dict(), theirs.state_dict()))
+    ids, lengths = tokens(1, 33), [20, 1, 12]
+    got = fitted(ids, lengths=lengths).last_hidden_state[0].float().split(lengths)
+    for row, mine in zip(ids[0].split(lengths), got, strict=True):
+        wanted = theirs(row[None]).last_hidden_state[0]
+        assert nn.functional.cosine_similarity(mine.mean(0), wanted.mean(0), dim=0) > 0.999
 
 
 PUBLISHED = {

@@ -1,5 +1,6 @@
 """XLNet through the engine: rows whose last word is read again at each step, and none notices the others."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tiny import END, tokenizer
 from tokenizers import processors
 
+import kun
 from kun.errors import BadInput, UnsupportedFormat
 from kun.families import load_state
 from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
@@ -124,3 +126,22 @@ def test_beams_find_what_the_reference_finds(penalty: float) -> None:
             )  # fmt: skip
             assert mine == out[:, asked.shape[1] :].tolist()
         assert lm.stats()["pages_used"] == 0
+
+
+def test_a_saved_xlnet_loads_here_quantized_too_and_in_the_reference(tmp_path: Path, tiny_home: Path) -> None:
+    with language_model(mem_len=None) as lm:
+        folder = kun.save(lm, tmp_path / "xlnet")
+        wanted = written(lm, PROMPTS, 6)
+    again: Any = kun.load(folder)
+    assert written(again, PROMPTS, 6) == wanted
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    asked = torch.tensor([again.encode("Once")])
+    out = loaded.eval().generate(asked, max_new_tokens=6, do_sample=False, eos_token_id=None)
+    assert out[0, asked.shape[1] :].tolist() == written(again, ["Once"], 6)[0]
+    again.close()
+    for kind in ("int8", "int4"):
+        packed: Any = kun.load(folder, quantize=kind)
+        said = packed.net(asked).logits, loaded(asked).logits
+        assert torch.nn.functional.cosine_similarity(*said, dim=-1).min() > 0.9
+        assert [len(ids) for ids in written(packed, PROMPTS, 6)] == [6] * len(PROMPTS)
+        packed.close()
