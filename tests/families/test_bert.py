@@ -1,6 +1,7 @@
 """BERT, RoBERTa, XLM-R and ERNIE with every head: the reference's numbers, both ways."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -252,9 +253,10 @@ def test_heads_that_a_file_holds_beside_the_one_that_its_config_names_are_left_b
 
 
 @torch.no_grad()
-def test_a_network_beheaded_is_the_encoder() -> None:
+def test_a_network_whose_head_is_dropped_is_the_encoder() -> None:
     for case, encoder in (("bert ForSequenceClassification", "bert"), ("roberta ForMaskedLM", "roberta")):
-        net = read(reference(case).config.to_dict(), reference(case).state_dict()).behead()
+        net = read(reference(case).config.to_dict(), reference(case).state_dict())
+        net.drop_head()
         ids = tokens(1, 9)
         wanted = getattr(reference(case), encoder)(ids)
         assert torch.allclose(net(ids).last_hidden_state, wanted.last_hidden_state, atol=1e-5)
@@ -338,8 +340,6 @@ PUBLISHED = {
 
 @pytest.mark.parametrize(("name", "head"), PUBLISHED)
 def test_published_sizes_have_the_published_number_of_parameters(name: str, head: str | None) -> None:
-    from dataclasses import replace
-
     config = replace((BERTS | ROBERTAS | ERNIES)[name], head=head)
     with torch.device("meta"):
         net = family_of(config.to_hf()).network_type(config)

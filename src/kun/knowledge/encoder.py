@@ -108,7 +108,7 @@ class Encoder:
         if checkpoint.kind != "encoder":
             raise BadInput(f"{name_or_path} is a language model; choose a text encoder instead.")
         net: Any = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
-        net = net.behead()
+        net.drop_head()
         return cls(
             net if quantize or dtype or device else fit_encoder(net),
             checkpoint.tokenizer,

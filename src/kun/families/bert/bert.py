@@ -219,10 +219,9 @@ class Bert(nn.Module):
         """tanh of a projection of each row's first real token: [rows, d_model]."""
         return None if self.pooler is None else torch.tanh(self.pooler(_first(x, sight, starts)))
 
-    def behead(self) -> "Bert":
-        """This network without its head: the encoder alone, as its config says from now on."""
-        self.head, self.config = None, replace(self.config, head=None)
-        return self
+    def drop_head(self) -> None:
+        """Become the encoder alone, as the config says from now on."""
+        self.head, self.aliases, self.config = None, {}, replace(self.config, head=None)
 
     @classmethod
     def from_hf_names(cls, state: Mapping[str, Tensor]) -> State:
