@@ -259,6 +259,8 @@ def test_inputs_of_the_wrong_shape_are_named() -> None:
         ("attention_mask", {"attention_mask": torch.zeros(2, 5)}),
         ("mems", {"mems": [torch.zeros(3, 2, SIZE)]}),
         ("mems", {"mems": [torch.zeros(3, 1, SIZE)] * 3}),
+        ("mems", {"mems": [torch.zeros(3, 2, SIZE), None, None]}),
+        ("mems", {"mems": []}),
         ("outside the vocabulary", {"input_ids": ids + VOCAB}),
     ]
     for words, changes in wrong:

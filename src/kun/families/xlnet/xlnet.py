@@ -9,6 +9,7 @@ serve the next as memory (both from Transformer-XL, arXiv:1901.02860).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -129,7 +130,7 @@ class XLNet(nn.Module):
         if use_mems is None:
             use_mems = self.config.remembers_in_training if self.training else self.config.remembers
         kept: list[Tensor] = []
-        for layer, memory in zip(self.layers, mems or [None] * len(self.layers), strict=True):
+        for layer, memory in zip(self.layers, mems or repeat(None), strict=False):
             if use_mems:
                 kept.append(self._remember(x, memory))
             x, queries = layer(x, queries, None if memory is None else memory.transpose(0, 1), sight)
@@ -200,15 +201,17 @@ class XLNet(nn.Module):
 
     def _check_memory(self, mems: Memory | None, rows: int) -> int:
         """How many states each layer remembers."""
-        if mems is None or mems[0] is None:
+        if mems is None:
             return 0
-        shapes = {tuple(memory.shape) for memory in mems if memory is not None}
-        wanted = (len(mems[0]), rows, self.config.d_model)
-        if len(mems) != self.config.n_layers or shapes != {wanted}:
+        config, given = self.config, [memory for memory in mems if memory is not None]
+        wanted = (len(given[0]) if given else 0, rows, config.d_model)
+        if len(mems) != config.n_layers or (
+            given and [tuple(m.shape) for m in given] != [wanted] * len(mems)
+        ):
             raise BadInput(
-                f"mems must be {self.config.n_layers} tensors of shape [remembered, {rows}, {wanted[2]}], all alike."
+                f"mems must be {config.n_layers} tensors of shape [remembered, {rows}, {config.d_model}], all alike."
             )
-        return len(mems[0])
+        return wanted[0]
 
     def _hidden(self, x: Tensor, mask: Tensor | None, perm_mask: Tensor | None, before: int) -> Tensor | None:
         """bool [b or 1, t, before + t]: which keys a query does not see; None where it sees all."""
