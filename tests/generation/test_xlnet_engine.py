@@ -18,7 +18,7 @@ from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
 from kun.generation import SamplingOptions
 from kun.generation.model import LanguageModel
 
-PROMPTS = ["a", "Once upon a time", "x" * 70, "第一章 绪论", "Once upon a time", "ab"]
+PROMPTS = ["a", "Once upon a time", "x" * 70, "yz" * 280, "第一章 绪论", "Once upon a time", "ab"]
 
 
 def reference(**changes: Any) -> Any:
