@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.table import Row, add_options, as_text, print_table, skipped
 
-ALL = ("startup", "parity", "speed", "perplexity", "retrieval", "answers", "scale")
+ALL = ("startup", "parity", "families", "speed", "perplexity", "retrieval", "answers", "scale")
 
 
 def main() -> None:

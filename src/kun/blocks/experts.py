@@ -147,13 +147,13 @@ def mix(x: Tensor, routes: Routes, experts: nn.ModuleList) -> Tensor:
     order = chosen.argsort(stable=True)
     counts = chosen.bincount(minlength=len(experts) + 1)[:-1].tolist()  # the one wait for the device
     order = order[: sum(counts)]
-    parts = x[order // k].split(counts)
+    parts = x.index_select(0, order // k).split(counts)
     made = [expert(part) for expert, part in zip(experts, parts, strict=True) if len(part)]
     if not made:
         return torch.zeros_like(x)
-    sorted_back = made[0].new_zeros(n * k, x.shape[-1]).index_copy(0, order, torch.cat(made))
-    gates = (routes.gates * routes.kept).to(sorted_back.dtype)
-    return (sorted_back.view(n, k, -1) * gates[..., None]).sum(dim=1)
+    outputs = made[0].new_zeros(n * k, x.shape[-1]).index_copy_(0, order, torch.cat(made))
+    gates = (routes.gates * routes.kept).to(outputs.dtype)
+    return (outputs.view(n, k, -1) * gates[..., None]).sum(dim=1)
 
 
 def balance_loss(logits: Tensor, k: int = 1, real: Tensor | None = None) -> Tensor:
