@@ -33,8 +33,23 @@ def attend(
     if group > 1:
         k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if mask is not None and mask.requires_grad and not mask.is_cuda:
+        return _attend_in_steps(q, k, v, mask, dropout, scale).transpose(1, 2)
     mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale)
     return mixed.transpose(1, 2)
+
+
+def _attend_in_steps(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float, scale: float | None
+) -> Tensor:
+    """Attention with a learned bias, whose gradient torch's fused kernel on the CPU does not know.
+
+    Torch's own way around it takes more passes over the scores than this.
+    """
+    if scale != 1.0:
+        q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
+    weights = (q @ k.transpose(-1, -2) + bias).softmax(dim=-1)
+    return F.dropout(weights, dropout) @ v if dropout else weights @ v
 
 
 def biased(bias: Tensor, seen: Tensor, dtype: torch.dtype) -> Tensor:
