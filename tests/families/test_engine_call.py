@@ -56,7 +56,21 @@ def test_embeddings_can_be_given_in_place_of_ids(decoders: Pair) -> None:
             net(**wrong)
 
 
-NETS = {name: ours(reference(name)) for name in ("llama-yarn", "qwen2-window", "gpt2", "bert")}
+NETS = {
+    name: ours(reference(name))
+    for name in (
+        "llama-yarn",
+        "qwen2-window",
+        "gpt2",
+        "bert",
+        "gpt1",
+        "gpt3",
+        "qwen3",
+        "ernie4.5",
+        "bloom",
+        "glm",
+    )
+}
 
 
 @given(st.sampled_from(sorted(NETS)), st.integers(1, 12), st.integers(0, 6), st.integers(0, 6))

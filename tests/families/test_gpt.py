@@ -14,7 +14,7 @@ from kun.families.gpt import GPT, GPTConfig
 
 @torch.no_grad()
 def test_a_banded_layer_sees_the_last_tokens_alone() -> None:
-    net = GPT(GPTConfig(97, 32, 1, 2, 64, 32, window=4, windows=(0,), model_type="gpt_neo")).eval()
+    net = GPT(GPTConfig(97, 32, 1, 2, 64, 32, pattern=("local",), window=4, model_type="gpt_neo")).eval()
     ids = torch.arange(12)[None]
     before = net(ids).logits[0, -1]
     assert torch.equal(net(ids.index_fill(1, torch.tensor([7]), 50)).logits[0, -1], before)
@@ -56,7 +56,8 @@ def test_any_pattern_of_bands_is_read_and_written() -> None:
         "attention_types": [[["local"], 1], [["global", "local", "local"], 1]]
     }
     config = GPTConfig.from_hf(values)
-    assert (config.window, config.windows) == (7, (0, 2, 3))
+    assert (config.window, config.pattern) == (7, ("local", "global", "local"))
+    assert [config.window_of(layer) for layer in range(4)] == [7, None, 7, 7]
     assert GPTConfig.from_hf(config.to_hf()) == config
 
 

@@ -376,4 +376,4 @@ FAMILY = Family("chatglm", ChatGLMConfig, ChatGLM, "decoder", ("chatglm",))
 
 def family(hf_config: Mapping[str, Any]) -> Family:
     """The first ChatGLM or its successors, which have the same `model_type` and other fields."""
-    return FAMILY if "inner_hidden_size" in hf_config or "position_encoding_2d" in hf_config else LATER
+    return LATER if "ffn_hidden_size" in hf_config or "multi_query_group_num" in hf_config else FAMILY

@@ -31,7 +31,7 @@ from kun.families.state import DecodingState
 
 @dataclass(frozen=True)
 class GLMConfig:
-    """Sizes of one network; the first `turned` numbers of a head are turned by positions."""
+    """Sizes of one network; of each head the share `turned_share` is turned by positions."""
 
     vocab_size: int = 65024
     d_model: int = 4096
@@ -42,7 +42,7 @@ class GLMConfig:
     d_ff: int = 13696
     max_positions: int = 8192
     norm_eps: float = 1e-5
-    turned: int = 64
+    turned_share: float = 0.5
     rotary: RotaryConfig = field(default_factory=RotaryConfig)
     tied: bool = False
     attention_bias: bool = True
@@ -50,6 +50,11 @@ class GLMConfig:
 
     architecture = "GlmForCausalLM"
     model_type = "glm"
+
+    @property
+    def turned(self) -> int:
+        """How many numbers of a head are turned: the first ones."""
+        return int(self.d_head * self.turned_share)
 
     @property
     def context_length(self) -> int:
@@ -73,7 +78,6 @@ class GLMConfig:
         rope = Fields(f.mapping(block), f"{f.where}: {block}")
         rope.only("rope_type", "default", "default")
         n_heads = f.integer("num_attention_heads", 32, high=2**14)
-        d_head = f.integer("head_dim", 128, low=4, high=2**16)
         share = (rope if "partial_rotary_factor" in rope else f).number(
             "partial_rotary_factor", 0.5, high=1.0
         )
@@ -83,11 +87,11 @@ class GLMConfig:
             n_layers=f.integer("num_hidden_layers", 40, high=2**12),
             n_heads=n_heads,
             n_kv_heads=_divisor(f, "num_key_value_heads", n_heads, usual=2),
-            d_head=d_head,
+            d_head=_turnable(f, "head_dim", 128, share),
             d_ff=f.integer("intermediate_size", 13696),
             max_positions=f.integer("max_position_embeddings", 131072),
             norm_eps=f.number("rms_norm_eps", 1.5625e-07, high=1.0),
-            turned=_even(f, "head_dim", int(d_head * share)),
+            turned_share=share,
             rotary=RotaryConfig((rope if "rope_theta" in rope else f).number("rope_theta", 1e4, above=True)),
             tied=f.flag("tie_word_embeddings", False),
             attention_bias=f.flag("attention_bias", True),
@@ -101,18 +105,16 @@ class GLMConfig:
             f.only(name, usual, supported)
         vocab_size, d_model = f.integer("padded_vocab_size"), f.integer("hidden_size")
         n_heads = f.integer("num_attention_heads", high=2**14)
-        d_head = f.integer("kv_channels", max(4, d_model // n_heads), low=4, high=2**16)
         return cls(
             vocab_size=vocab_size,
             d_model=d_model,
             n_layers=f.integer("num_layers", high=2**12),
             n_heads=n_heads,
             n_kv_heads=_divisor(f, "multi_query_group_num", n_heads, usual=1),
-            d_head=d_head,
+            d_head=_turnable(f, "kv_channels", d_model // n_heads, 0.5),
             d_ff=f.integer("ffn_hidden_size"),
             max_positions=f.integer("seq_length", 2048),
             norm_eps=f.number("layernorm_epsilon", 1e-5, high=1.0),
-            turned=_even(f, "kv_channels", d_head // 2),
             rotary=RotaryConfig(1e4 * f.number("rope_ratio", 1.0, above=True)),
             tied=f.flag("tie_word_embeddings", False),
             attention_bias=f.flag("add_qkv_bias", False),
@@ -121,8 +123,8 @@ class GLMConfig:
 
     def to_hf(self) -> dict[str, Any]:
         """The `config.json` that transformers reads back to the same network."""
-        share = self.turned / self.d_head
-        rope = {"rope_type": "default", "rope_theta": self.rotary.theta, "partial_rotary_factor": share}
+        share, theta = self.turned_share, self.rotary.theta
+        rope = {"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": share}
         return {
             "model_type": self.model_type,
             "architectures": [self.architecture],
@@ -138,7 +140,7 @@ class GLMConfig:
             "rms_norm_eps": self.norm_eps,
             "rope_parameters": rope,
             # where older readers look for them
-            "rope_theta": self.rotary.theta,
+            "rope_theta": theta,
             "partial_rotary_factor": share,
             "tie_word_embeddings": self.tied,
             "attention_bias": self.attention_bias,
@@ -170,10 +172,13 @@ def _padding(f: Fields, vocab_size: int) -> int | None:
     return f.integer("pad_token_id", low=0, high=vocab_size - 1) if "pad_token_id" in f else None
 
 
-def _even(f: Fields, name: str, turned: int) -> int:
+def _turnable(f: Fields, name: str, usual: int, share: float) -> int:
+    """A head's width, of which the share that is turned is made of pairs."""
+    d_head = f.integer(name, max(1, usual), high=2**16)
+    turned = int(d_head * share)
     if turned % 2 or not turned:
         raise f.wrong(name, "such that an even number of each head is turned")
-    return turned
+    return d_head
 
 
 class Attention(nn.Module):

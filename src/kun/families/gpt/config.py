@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.families.fields import Fields
@@ -10,10 +10,16 @@ from kun.families.fields import Fields
 ModelType = Literal["openai-gpt", "gpt2", "gpt_neo"]
 """Hugging Face's names of GPT-1, of GPT-2, and of the one that has GPT-3's banded layers."""
 
+Reach = Literal["global", "local"]
+"""How far a layer sees: all tokens before, or a band of the last ones."""
+
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """Sizes of one network; dropout acts in training alone; the layers in `windows` see `window` tokens."""
+    """Sizes of one network; dropout acts in training alone.
+
+    The kinds of the layers repeat `pattern`; a local one sees the last `window` tokens only.
+    """
 
     vocab_size: int = 50257
     d_model: int = 768
@@ -27,8 +33,8 @@ class GPTConfig:
     dropout: float = 0.1
     embedding_dropout: float = 0.1
     attention_dropout: float = 0.1
+    pattern: tuple[Reach, ...] = ("global",)
     window: int | None = None
-    windows: tuple[int, ...] = ()
     model_type: ModelType = "gpt2"
 
     @property
@@ -59,7 +65,10 @@ class GPTConfig:
         return self.max_positions
 
     def window_of(self, layer: int) -> int | None:
-        return self.window if layer in self.windows else None
+        return self.window if self._reach(layer) == "local" else None
+
+    def _reach(self, layer: int) -> Reach:
+        return self.pattern[layer % len(self.pattern)]
 
     @classmethod
     def from_hf(cls, values: Mapping[str, Any]) -> "GPTConfig":
@@ -75,7 +84,7 @@ class GPTConfig:
         n_layers = f.integer(name["n_layers"], usual.n_layers, high=2**12)
         if d_model % n_heads:
             raise f.wrong(name["d_model"], f"a multiple of {name['n_heads']}, {n_heads}")
-        window, windows = _windows(f, n_layers) if model_type == "gpt_neo" else (None, ())
+        pattern = _pattern(f, n_layers) if model_type == "gpt_neo" else ("global",)
         return cls(
             vocab_size=f.integer("vocab_size", usual.vocab_size),
             d_model=d_model,
@@ -89,8 +98,8 @@ class GPTConfig:
             dropout=f.number(name["dropout"], usual.dropout, high=1.0),
             embedding_dropout=f.number(name["embedding_dropout"], usual.embedding_dropout, high=1.0),
             attention_dropout=f.number(name["attention_dropout"], usual.attention_dropout, high=1.0),
-            window=window,
-            windows=windows,
+            pattern=pattern,
+            window=f.integer("window_size", 256) if "local" in pattern else None,
             model_type=model_type,
         )
 
@@ -107,7 +116,7 @@ class GPTConfig:
         if self.model_type == "openai-gpt":
             hf["afn"] = "gelu" if self.activation == "gelu_new" else self.activation
         if self.model_type == "gpt_neo":
-            kinds = ["local" if layer in self.windows else "global" for layer in range(self.n_layers)]
+            kinds = [self._reach(layer) for layer in range(self.n_layers)]
             hf |= {"attention_types": [[kinds, 1]], "window_size": self.window or self.max_positions}
         return hf
 
@@ -157,8 +166,8 @@ def _activation(f: Fields, name: str, model_type: str) -> str:
     return {"gelu": "gelu_new", "swish": "silu"}.get(said, said)
 
 
-def _windows(f: Fields, n_layers: int) -> tuple[int | None, tuple[int, ...]]:
-    """The band and the layers with it, from blocks [[kinds, how often], …] of `attention_types`."""
+def _pattern(f: Fields, n_layers: int) -> tuple[Reach, ...]:
+    """What the kinds of the layers repeat, from blocks [[kinds, how often], …] of `attention_types`."""
     wanted = f"blocks such as [[['global', 'local'], {n_layers // 2}]] for {n_layers} layers in all"
     blocks = f.values.get("attention_types") or [[["global", "local"], 12]]
     kinds: list[str] = []
@@ -170,8 +179,8 @@ def _windows(f: Fields, n_layers: int) -> tuple[int | None, tuple[int, ...]]:
                 raise f.wrong("attention_types", wanted)
     if len(kinds) != n_layers:
         raise f.wrong("attention_types", wanted)
-    windows = tuple(i for i, kind in enumerate(kinds) if kind == "local")
-    return (f.integer("window_size", 256), windows) if windows else (None, ())
+    period = next(p for p in range(1, n_layers + 1) if kinds == [kinds[i % p] for i in range(n_layers)])
+    return tuple(cast(Reach, kind) for kind in kinds[:period])
 
 
 _KINDS = {"global", "local"}
@@ -189,8 +198,8 @@ def _gpt3(d_model: int, n_layers: int, n_heads: int) -> GPTConfig:
         dropout=0.0,
         embedding_dropout=0.0,
         attention_dropout=0.0,
+        pattern=("global", "local"),
         window=256,
-        windows=tuple(range(1, n_layers, 2)),
         model_type="gpt_neo",
     )
 
