@@ -7,7 +7,9 @@ import sys
 
 from benchmarks.table import Row, add_options, as_text, print_table, skipped
 
-ALL = ("startup", "parity", "families", "speed", "perplexity", "retrieval", "answers", "scale")
+ALL = (
+    "startup", "parity", "families", "speed", "generate", "perplexity", "retrieval", "answers", "scale",
+)  # fmt: skip
 
 
 def main() -> None:

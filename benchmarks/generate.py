@@ -1,0 +1,100 @@
+"""Tokens a second of greedy answers to several requests at once, beside `transformers.generate` on the same weights."""
+
+import statistics
+import time
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models
+
+from benchmarks.table import Options, Row, main
+from kun.adaptation import quantize
+from kun.families import family_of, load_state
+from kun.generation import SamplingOptions
+from kun.generation.model import LanguageModel
+
+#: real sizes with random weights: T5 small, and SmolLM2's 135 million parameters
+REFERENCES: dict[str, Any] = {
+    "T5 small": transformers.T5Config(decoder_start_token_id=0),
+    "LLaMA 135M": transformers.LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        num_key_value_heads=3, tie_word_embeddings=True,
+    ),
+}  # fmt: skip
+PRECISIONS: tuple[Literal["float32", "int8"], ...] = ("int8", "float32")
+NEW = 48
+
+
+def measure(options: Options) -> Iterable[Row]:
+    for name, config in REFERENCES.items():
+        torch.manual_seed(0)
+        auto = (
+            transformers.AutoModelForSeq2SeqLM
+            if config.is_encoder_decoder
+            else transformers.AutoModelForCausalLM
+        )
+        theirs = auto.from_config(config).eval()
+        for precision in PRECISIONS:
+            with _ours(theirs, precision) as lm:
+                for rows in (8, 1):
+                    yield _row(name, precision, lm, theirs, rows, repeats=2 if options.quick else 5)
+
+
+def _ours(theirs: Any, precision: Literal["float32", "int8"]) -> LanguageModel:
+    hf = theirs.config.to_dict()
+    family = family_of(hf)
+    with torch.device("meta"):
+        net = family.network_type(family.config_type.from_hf(hf)).eval()
+    load_state(net, net.from_hf_names({name: t.clone() for name, t in theirs.state_dict().items()}))
+    if precision == "int8":
+        quantize(net, precision)
+    words = {str(token): token for token in range(net.config.vocab_size)}
+    return LanguageModel(net, Tokenizer(models.WordLevel(words, unk_token="0")), net.config, reuse=False)
+
+
+def _row(name: str, precision: str, lm: LanguageModel, theirs: Any, rows: int, repeats: int) -> Row:
+    """As many prompts of 64 tokens at once; the greedy tokens are compared as well, which 8 bits may change."""
+    prompts = torch.randint(2, 32000, (rows, 64), generator=torch.Generator().manual_seed(rows))
+    same = _written(lm, prompts) == _generated(theirs, prompts)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        _generated(theirs, prompts)
+        middle = time.perf_counter()
+        _written(lm, prompts)
+        seconds.append((middle - start, time.perf_counter() - middle))
+    ratio = statistics.median(a / b for a, b in seconds)
+    peer, figure = (rows * NEW / min(times) for times in zip(*seconds, strict=True))
+    asked = precision == "int8" and rows > 1
+    return Row(
+        what=f"{rows} requests at once, {precision}: {name}"
+        if rows > 1
+        else f"one request, {precision}: {name}",
+        figure=f"{ratio:.1f}× transformers",
+        peer=f"float32 {peer:.0f} tokens/s, ours {figure:.0f}",
+        at_least="3×" if asked else "",
+        holds=ratio >= 3 if asked else None,
+        note="the same tokens" if same else "tokens differ, as rounding to 8 bits may make them",
+    )
+
+
+def _written(lm: LanguageModel, prompts: torch.Tensor) -> list[list[int]]:
+    options = SamplingOptions(max_tokens=NEW, temperature=0, ignore_eos=True)
+    running = [lm.submit(prompt, options) for prompt in prompts.tolist()]
+    return [one.result()[0].token_ids for one in running]
+
+
+@torch.inference_mode()
+def _generated(theirs: Any, prompts: torch.Tensor) -> list[list[int]]:
+    out = theirs.generate(
+        prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False,
+        eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    start = 1 if theirs.config.is_encoder_decoder else prompts.shape[1]
+    return out[:, start:].tolist()
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)
