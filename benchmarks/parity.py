@@ -63,9 +63,9 @@ def _random(config: Any) -> float:
 
 
 def _gguf(path: Path) -> Iterable[Row]:
-    reference = (
-        transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name).float().eval()
-    )
+    reference = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    ).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     lm: Any = kun.load(str(path))
     ids = tokenizer(PROMPT, return_tensors="pt").input_ids
