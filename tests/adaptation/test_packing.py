@@ -29,7 +29,7 @@ def steps(weight: Tensor, bits: Bits) -> Tensor:
     if bits == 4:
         step = (filled.amax(-1) - filled.amin(-1)) / 15
     else:
-        step = filled.abs().amax(-1) / 127
+        step = filled.abs().amax(-1) / 120  # 240 steps from end to end, at the least
     return step.repeat_interleave(GROUP, dim=1)[:, :inputs]
 
 

@@ -1,9 +1,9 @@
 """Weights in few bits: groups of 32 inputs with a scale each, laid out as the compiled kernels read them.
 
-A group is 32 neighbours along the input. `int8` keeps a float16 scale, `int4` a scale and a minimum (4 bits
-with a scale alone lose more than they save). Sixteen outputs make a panel; the codes of a panel's group lie in
-eight steps of 16 outputs × 4 inputs, which is what one multiply instruction takes; in 4 bits, step j is the low
-and step j + 4 the high half of the j-th 64 bytes.
+A group is 32 neighbours along the input, with a float16 scale and what it is shifted by: in `int4` the group's
+minimum, in `int8` its middle, which is zero where steps around zero come nearer. Sixteen outputs make a panel;
+the codes of a panel's group lie in eight steps of 16 outputs × 4 inputs, which is what one multiply instruction
+takes; in 4 bits, step j is the low and step j + 4 the high half of the j-th 64 bytes.
 """
 
 from typing import Literal, NamedTuple
@@ -13,14 +13,14 @@ from torch import Tensor
 
 GROUP = 32
 PANEL = 16
-LAYOUT = "kun-panels-1"
+LAYOUT = "kun-panels-2"
 """Name and version of this layout, kept beside stored weights."""
 
 Bits = Literal[4, 8]
 
 
 class Packed(NamedTuple):
-    """`codes` uint8 [panels, groups, 64 · bits], `scales` float16 [panels, groups, 1 or 2, 16] (scale, minimum)."""
+    """`codes` uint8 [panels, groups, 64 · bits], `scales` float16 [panels, groups, 2, 16] (scale, shift)."""
 
     codes: Tensor
     scales: Tensor
@@ -33,9 +33,8 @@ class Packed(NamedTuple):
 def empty(outputs: int, inputs: int, bits: Bits, device: torch.device | str = "cpu") -> Packed:
     """Room for a packed matrix."""
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
-    rows = 2 if bits == 4 else 1
     codes = torch.empty(panels, groups, 64 * bits, dtype=torch.uint8, device=device)
-    return Packed(codes, torch.empty(panels, groups, rows, PANEL, dtype=torch.float16, device=device))
+    return Packed(codes, torch.empty(panels, groups, 2, PANEL, dtype=torch.float16, device=device))
 
 
 def pack(weight: Tensor, bits: Bits) -> Packed:
@@ -68,7 +67,7 @@ def unpack(packed: Packed, outputs: int, inputs: int, dtype: torch.dtype = torch
         steps.view(panels, groups, 8, PANEL, 4).permute(0, 3, 1, 2, 4).reshape(panels, PANEL, groups, GROUP)
     )
     scale = scales.float().permute(2, 0, 3, 1)[..., None]
-    weight = values.float() * scale[0] + scale[1] if packed.bits == 4 else (values.float() - 128) * scale[0]
+    weight = (values.float() - (0 if packed.bits == 4 else 128)) * scale[0] + scale[1]
     return weight.reshape(panels * PANEL, groups * GROUP)[:outputs, :inputs].to(dtype)
 
 
@@ -90,10 +89,18 @@ def _arrange(values: Tensor, bits: Bits) -> Tensor:
 
 
 def _eight_bits(groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes (128 is zero) and scales [outputs, groups, 1] of groups [outputs, groups, 32]."""
-    scale = _half(groups.abs().amax(-1, keepdim=True) / 127)
-    codes = (groups / _divisor(scale)).round().clamp(-127, 127) + 128
-    return codes.to(torch.uint8), scale
+    """Codes (128 is the middle) and (scale, middle) [outputs, groups, 2] of groups [outputs, groups, 32].
+
+    Even steps around zero, or around the middle of the weights: 254 of them, or 240, which is 15 times 16, so
+    that weights that were in 4 bits before come back as they were. The smallest squared error decides.
+    """
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    top, middle = groups.abs().amax(-1, keepdim=True), _half((high + low) / 2)
+    best = _rounded(groups, _half(top / 127), torch.zeros_like(top), -127, 127)
+    for count in (254, 240):
+        best = _better(best, _rounded(groups, _half((high - low) / count), middle, -127, 127))
+    codes, scale, middle, _ = best
+    return (codes + 128).to(torch.uint8), torch.cat((scale, middle), -1)
 
 
 def _four_bits(groups: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,10 +123,10 @@ def _four_bits(groups: Tensor) -> tuple[Tensor, Tensor]:
 _Fit = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _rounded(groups: Tensor, scale: Tensor, minimum: Tensor) -> _Fit:
-    """Codes for a scale and a minimum, these two, and the squared error."""
-    codes = ((groups - minimum) / _divisor(scale)).round_().clamp_(0, 15)
-    return codes, scale, minimum, (codes * scale + minimum - groups).square_().sum(-1, keepdim=True)
+def _rounded(groups: Tensor, scale: Tensor, shift: Tensor, least: int = 0, most: int = 15) -> _Fit:
+    """Codes for a scale and a shift, these two, and the squared error."""
+    codes = ((groups - shift) / _divisor(scale)).round_().clamp_(least, most)
+    return codes, scale, shift, (codes * scale + shift - groups).square_().sum(-1, keepdim=True)
 
 
 def _fitted(groups: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -140,11 +140,10 @@ def _checked(name: str, module: nn.Linear | nn.Embedding, state: Mapping[str, Te
     outputs, inputs = module.weight.shape
     packed = Packed(state[f"{name}.codes"], state.get(f"{name}.scales", torch.empty(0)))
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
-    rows = 2 if packed.codes.shape[-1:] == (256,) else 1
     fits = (
         packed.codes.shape in ((panels, groups, 256), (panels, groups, 512))
         and packed.codes.dtype == torch.uint8
-        and packed.scales.shape == (panels, groups, rows, PANEL)
+        and packed.scales.shape == (panels, groups, 2, PANEL)
         and packed.scales.dtype == torch.float16
     )
     if not fits:

@@ -5,11 +5,13 @@
 #pragma once
 #include "vectors.h"
 
-enum Kind { INT4 = 0, INT4_SYMMETRIC = 1, INT8 = 2 };  // code · scale + minimum; (code - 8) · scale; (code - 128) · scale
+// code · scale + minimum; (code - 8) · scale; (code - 128) · scale + middle
+enum Kind { INT4 = 0, INT4_SYMMETRIC = 1, INT8 = 2 };
 enum { GROUP = 32, PANEL = 16 };
 
 INLINE int code_bytes(int kind) { return kind == INT8 ? 512 : 256; }
-INLINE int scale_count(int kind) { return kind == INT4 ? 2 * PANEL : PANEL; }
+INLINE int is_shifted(int kind) { return kind != INT4_SYMMETRIC; }  // by a minimum or a middle, kept after the scales
+INLINE int scale_count(int kind) { return is_shifted(kind) ? 2 * PANEL : PANEL; }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define INSTRUCTIONS "AVX-512 VNNI"

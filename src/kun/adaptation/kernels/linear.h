@@ -2,7 +2,7 @@
 #pragma once
 #include "dot.h"
 
-// `codes` [panels, groups, 256 or 512] bytes, `scales` [panels, groups, 1 or 2, 16] float16 (the second: minima),
+// `codes` [panels, groups, 256 or 512] bytes, `scales` [panels, groups, 1 or 2, 16] float16 (the second: shifts),
 // `bias` [outputs] float32 or NULL. Outputs are padded to panels of 16, inputs to groups of 32, both with zeros.
 typedef struct {
     const uint8_t *codes;
@@ -131,12 +131,12 @@ INLINE void tile(int kind, int n, const Matrix *m, int panel, const Rows *rows, 
     for (int g = 0; g < rows->groups; g++) {
         for (int i = 0; i < code_bytes(kind); i += 64) __builtin_prefetch(codes + 4096 + i);
         Codes c = unpack(kind, codes);
-        Floats s = halves(scales), low = kind == INT4 ? halves(scales + PANEL) : splat(0);
+        Floats s = halves(scales), low = is_shifted(kind) ? halves(scales + PANEL) : splat(0);
 #pragma GCC unroll 16
         for (int r = 0; r < n; r++) {
             Floats product = __builtin_convertvector(dot(kind, &c, x + r * GROUP, start[r]), Floats);
             total[r] = fma16(product, s * splat(scale[r]), total[r]);
-            if (kind == INT4) total[r] = fma16(low, splat(shift[r]), total[r]);
+            if (is_shifted(kind)) total[r] = fma16(low, splat(shift[r]), total[r]);
         }
         codes += code_bytes(kind), scales += scale_count(kind);
         x += n * GROUP, scale += n, shift += n, start += n;
@@ -309,7 +309,7 @@ static void read_row(const Matrix *m, int row, float *out) {
         size_t block = (size_t)(row / PANEL) * m->groups + g;
         const uint8_t *codes = m->codes + block * code_bytes(m->kind) + 4 * lane;
         const uint16_t *scales = m->scales + block * scale_count(m->kind) + lane;
-        float scale = half_to_float(scales[0]), low = m->kind == INT4 ? half_to_float(scales[PANEL]) : 0;
+        float scale = half_to_float(scales[0]), low = is_shifted(m->kind) ? half_to_float(scales[PANEL]) : 0;
         int offset = m->kind == INT8 ? 128 : m->kind == INT4_SYMMETRIC ? 8 : 0;
         for (int i = 0; i < GROUP && g * GROUP + i < m->inputs; i++) {
             int step = i / 4, code;

@@ -65,13 +65,31 @@ static Fit four_bits(Group w, Group weight, uint16_t *scale_half, uint16_t *mini
     return best;
 }
 
-static Fit eight_bits(Group w, uint16_t *scale_half) {
-    Floats a = choose(w.low < splat(0), -w.low, w.low), b = choose(w.high < splat(0), -w.high, w.high);
-    Fit f = {.scale = float_to_half_and_back(largest(choose(a > b, a, b)) / 127, scale_half)};
-    Floats inverse = splat(f.scale == 0 ? 1.0f : 1.0f / f.scale);
-    f.codes.low = clamp16(nearest(w.low * inverse), -127, 127) + splat(128);
-    f.codes.high = clamp16(nearest(w.high * inverse), -127, 127) + splat(128);
+INLINE Fit fit_eight(Group w, float scale, float middle) {
+    Fit f = {.scale = scale, .minimum = middle};
+    Floats inverse = splat(scale == 0 ? 1.0f : 1.0f / scale), base = splat(middle);
+    f.codes.low = clamp16(nearest((w.low - base) * inverse), -127, 127);
+    f.codes.high = clamp16(nearest((w.high - base) * inverse), -127, 127);
+    Floats a = fma16(f.codes.low, splat(scale), base) - w.low, b = fma16(f.codes.high, splat(scale), base) - w.high;
+    f.error = sum(a * a + b * b);
+    f.codes.low += splat(128), f.codes.high += splat(128);
     return f;
+}
+
+// Even steps around zero, or around the middle of the weights: 254 of them, or 240, which is 15 times 16, so that weights
+// that were in 4 bits before come back as they were.
+static Fit eight_bits(Group w, uint16_t *scale_half, uint16_t *middle_half) {
+    float high = largest(choose(w.low > w.high, w.low, w.high)), low = -largest(-choose(w.low < w.high, w.low, w.high));
+    float top = high > -low ? high : -low;
+    const float scales[] = {top / 127, (high - low) / 254, (high - low) / 240}, middles[] = {0, (high + low) / 2, (high + low) / 2};
+    uint16_t s, m;
+    Fit best = fit_eight(w, float_to_half_and_back(scales[0], scale_half), float_to_half_and_back(0, middle_half));
+    for (int i = 1; i < 3 && best.error > 0; i++) {
+        float scale = float_to_half_and_back(scales[i], &s), middle = float_to_half_and_back(middles[i], &m);
+        Fit trial = fit_eight(w, scale, middle);
+        if (trial.error < best.error) best = trial, *scale_half = s, *middle_half = m;
+    }
+    return best;
 }
 
 typedef struct {
@@ -94,7 +112,7 @@ static void pack_group(const Packing *p, int row, int g) {
     if (p->importance && count == GROUP) {
         importance = (Group){load(p->importance + g * GROUP), load(p->importance + g * GROUP + 16)};
     }
-    Fit f = p->kind == INT8 ? eight_bits(w, scales) : four_bits(w, importance, scales, scales + PANEL);
+    Fit f = p->kind == INT8 ? eight_bits(w, scales, scales + PANEL) : four_bits(w, importance, scales, scales + PANEL);
     store(codes, f.codes.low), store(codes + 16, f.codes.high);
     for (int i = 0; i < GROUP; i++) {
         int step = i / 4, code = (int)codes[i];

@@ -22,7 +22,7 @@ static void unpack_panel(const Panel *panel, int side, PairGroup *to) {
         Codes c = unpack(m->kind, codes);
         for (int i = 0; i < 8; i++) _mm512_store_si512(to->codes[i][side], c.step[i]);
         store(to->scales[side], halves(scales));
-        store(to->minima[side], m->kind == INT4 ? halves(scales + PANEL) : splat(0));
+        store(to->minima[side], is_shifted(m->kind) ? halves(scales + PANEL) : splat(0));
         codes += code_bytes(m->kind), scales += scale_count(m->kind);
     }
 }
@@ -76,7 +76,7 @@ INLINE void pair_tile(
             for (int r = 0; r < n; r++) {
                 Floats product = __builtin_convertvector((Ints)sums[side][r], Floats);
                 total[side][r] = fma16(product, s * splat(scale[r]), total[side][r]);
-                if (kind == INT4) total[side][r] = fma16(low, splat(shift[r]), total[side][r]);
+                if (is_shifted(kind)) total[side][r] = fma16(low, splat(shift[r]), total[side][r]);
             }
         }
         x += stride * GROUP, scale += stride, shift += stride, start += stride;
@@ -116,7 +116,7 @@ static Ahead ahead_of(const Panel *panel, int panels) {
     size_t block = (size_t)(panel->panel + panels) * m->groups;
     const char *codes = (const char *)(m->codes + block * code_bytes(m->kind));
     const char *scales = (const char *)(m->scales + block * scale_count(m->kind));
-    return (Ahead){codes, scales, code_bytes(m->kind) / 64, m->kind == INT4 ? 1 : 0};
+    return (Ahead){codes, scales, code_bytes(m->kind) / 64, is_shifted(m->kind) ? 1 : 0};
 }
 
 // Rows first … last of the panels a and b, of one kind. For a gate, b is that of the second matrix.
