@@ -29,6 +29,13 @@ class BadRecipe(BadInput):
     """A recipe with a misspelt key, a wrong type or a missing file."""
 
 
+class BadRow(BadInput):
+    """A row of a data set that cannot be used: its message names the file and the line."""
+
+    exit_code = 1
+    http_status = 422
+
+
 class ContextOverflow(BadInput):
     """A prompt that does not fit the model's context."""
 

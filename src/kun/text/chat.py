@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
-from itertools import islice
+from itertools import accumulate, islice
+from secrets import token_hex
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
@@ -62,6 +63,8 @@ class _Budget:
 
 
 _budget: ContextVar[_Budget] = ContextVar("_budget")
+#: written before and after each `{% generation %}` block; empty for a prompt
+_mark: ContextVar[str] = ContextVar("_mark", default="")
 
 
 def _sized(size: int) -> None:
@@ -125,6 +128,27 @@ class ChatTemplate:
             ) from error
         finally:
             _budget.reset(token)
+
+    def render_marked(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The whole conversation, and the spans `[start, end)` that the template marks with `{% generation %}`.
+
+        No spans where the template marks nothing. Raises `BadInput`, as `render` does.
+        """
+        mark = token_hex(16)  # which no message can hold
+        token = _mark.set(mark)
+        try:
+            text = self.render(messages, tools=tools, add_generation_prompt=False)
+        finally:
+            _mark.reset(token)
+        return _cut_at_marks(text, mark)
+
+
+def _cut_at_marks(text: str, mark: str) -> tuple[str, list[tuple[int, int]]]:
+    parts = text.split(mark)
+    ends = list(accumulate(map(len, parts)))
+    return "".join(parts), list(zip(ends[:-1:2], ends[1::2], strict=False))
 
 
 def _bounded_join(pieces: Iterable[str]) -> str:
@@ -230,13 +254,21 @@ def _limited(values: Iterable[Any]) -> list[Any]:
 
 
 class _Generation(Extension):
-    """`{% generation %} … {% endgeneration %}` marks what the model says; for a prompt it changes nothing."""
+    """`{% generation %} … {% endgeneration %}` marks what the assistant says; for a prompt it changes nothing."""
 
     tags = {"generation"}  # noqa: RUF012 (Jinja's own form)
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return [self._marking(line), *body, self._marking(line)]
+
+    def _marking(self, line: int) -> nodes.Node:
+        return nodes.Output([self.call_method("mark")], lineno=line)
+
+    def mark(self) -> str:
+        """What is written where a block begins and where it ends."""
+        return _mark.get()
 
 
 def _environment() -> _Sandbox:

@@ -121,7 +121,7 @@ class _ByteLevel:
         return self._decoder.decode(b"", final=True)
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """GPT-2's printable stand-ins for the 256 bytes."""
     printable = [
         *range(ord("!"), ord("~") + 1),
@@ -132,7 +132,7 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
-_BYTES = _byte_alphabet()
+_BYTES = byte_alphabet()
 
 
 def _spelt_bytes(token: str) -> bytes:

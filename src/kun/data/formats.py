@@ -1,0 +1,338 @@
+"""What the fields of a record mean: plain text, Alpaca, ShareGPT, OpenAI's messages, pairs, labelled texts.
+
+| format | fields |
+|---|---|
+| text | text (or content), or the text itself |
+| alpaca | instruction, input (optional), output; system and history (optional) |
+| sharegpt | conversations: a list of {from: system, human, gpt, …, value} |
+| messages | messages: a list of {role: system, user, assistant or tool, content}; tools (optional) |
+| pairs | source and target, or two languages, or the like; of a table without names its first two columns |
+| labelled | one text or two, and label; of a table without names the label is a number in front, or stands last |
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+from kun.data.records import Record
+from kun.data.rows import Conversation, Labelled, Pair, Row, Text
+from kun.errors import BadRow, UnsupportedFormat
+
+Format = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_TEXTS = ("text", "content", "document", "body")
+_PAIRS = (
+    ("source", "target"),
+    ("src", "tgt"),
+    ("document", "summary"),
+    ("article", "highlights"),
+    ("text", "summary"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("input", "output"),
+)
+_JUDGED = (
+    ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question1", "question2"),
+    ("text_a", "text_b"),
+    ("text",),
+    ("sentence",),
+    ("content",),
+    ("review",),
+    ("comment",),
+)
+_LABELS = ("label", "labels", "class", "category", "sentiment", "score", "rating")
+_SPEAKERS = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+
+
+def detect(record: Record) -> Format:
+    """The format of a file, from its first record. Raises `UnsupportedFormat`, which says what was found."""
+    value = record.value
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, list):
+        return _detect_cells(record.where, value)
+    names = _lowered(value)
+    if isinstance(names.get("messages"), list):
+        return "messages"
+    if isinstance(names.get("conversations"), list):
+        turns = names["conversations"]
+        return "messages" if turns and isinstance(turns[0], dict) and "role" in turns[0] else "sharegpt"
+    if "instruction" in names and ("output" in names or "response" in names):
+        return "alpaca"
+    if _columns(names, _JUDGED) and _first(names, _LABELS):
+        return "labelled"
+    if _pair_columns(names):
+        return "pairs"
+    if _first(names, _TEXTS):
+        return "text"
+    raise UnsupportedFormat(
+        f"{record.where} has the fields {_listing(value)}, which no format has: name the format"
+        f" ({', '.join(FORMATS)}) and its fields as the documentation on data lists them."
+    )
+
+
+def _detect_cells(where: str, cells: list[str]) -> Format:
+    if len(cells) < 2:
+        return "text"
+    return "labelled" if _is_number(cells[0]) or _is_number(cells[-1]) else "pairs"
+
+
+def to_row(record: Record, format: Format) -> Row | None:
+    """The row that a record is in a format; None where it is empty (a text of white space alone).
+
+    Raises `BadRow` where a field is missing, empty or of the wrong type.
+    """
+    return _READERS[format](record)
+
+
+def _lowered(value: dict[str, Any]) -> dict[str, Any]:
+    return {str(name).strip().lower(): entry for name, entry in value.items()}
+
+
+def _listing(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:12]) + (", …" if len(shown) > 12 else "")
+
+
+def _first(names: dict[str, Any], wanted: Iterable[str]) -> str | None:
+    return next((name for name in wanted if name in names), None)
+
+
+def _columns(names: dict[str, Any], choices: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+    return next((columns for columns in choices if all(name in names for name in columns)), None)
+
+
+def _pair_columns(names: dict[str, Any]) -> tuple[str, str] | None:
+    """The fields of a pair: the usual ones, else the two languages in the order of the file."""
+    if known := _columns(names, _PAIRS):
+        return known[0], known[1]
+    languages = [name for name in names if _is_language(name)]
+    return (languages[0], languages[1]) if len(languages) == 2 else None
+
+
+def _is_language(name: str) -> bool:
+    base, _, region = name.replace("_", "-").partition("-")
+    return base.isascii() and base.isalpha() and 2 <= len(base) <= 3 and base != "id" and len(region) <= 4
+
+
+def _sound(text: str) -> str:
+    """JSON's escapes can spell half a character, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _string(record: Record, name: str, value: Any, empty: bool = False) -> str:
+    """The text of a field. Raises `BadRow` where it is none, or, unless that is allowed, empty."""
+    if value is None and empty:
+        return ""
+    if not isinstance(value, str):
+        raise BadRow(
+            f"{record.where}: {name!r} holds {type(value).__name__}, not text: mend or skip the row."
+        )
+    if not empty and not value.strip():
+        raise BadRow(f"{record.where}: {name!r} is empty: mend or skip the row.")
+    return _sound(value)
+
+
+def _object(record: Record, format: Format) -> dict[str, Any]:
+    if not isinstance(record.value, dict):
+        raise BadRow(
+            f"{record.where} has no named fields, which the format {format} needs: name its columns."
+        )
+    return _lowered(record.value)
+
+
+def _missing(record: Record, format: Format, wanted: str) -> BadRow:
+    fields = _listing(record.value) if isinstance(record.value, dict) else f"{len(record.value)} cells"
+    return BadRow(
+        f"{record.where} has {fields}, but the format {format} needs {wanted}: mend or skip the row."
+    )
+
+
+def _to_text(record: Record) -> Row | None:
+    value = record.value
+    if isinstance(value, dict):
+        names = _lowered(value)
+        name = _first(names, _TEXTS)
+        if name is None:
+            raise _missing(record, "text", "a field 'text'")
+        value = _string(record, name, names[name], empty=True)
+    elif isinstance(value, list):
+        value = " ".join(value)
+    return Text(_sound(value), record.where) if value.strip() else None
+
+
+def _to_alpaca(record: Record) -> Row:
+    names = _object(record, "alpaca")
+    answer = _first(names, ("output", "response"))
+    if "instruction" not in names or answer is None:
+        raise _missing(record, "alpaca", "'instruction' and 'output'")
+    messages: list[dict[str, str]] = []
+    if names.get("system"):
+        messages.append({"role": "system", "content": _string(record, "system", names["system"])})
+    for turn in names.get("history") or []:
+        if not isinstance(turn, list | tuple) or len(turn) != 2:
+            raise BadRow(f"{record.where}: 'history' is no list of [question, answer]: mend or skip the row.")
+        messages.append({"role": "user", "content": _string(record, "history", turn[0])})
+        messages.append({"role": "assistant", "content": _string(record, "history", turn[1])})
+    asked = _string(record, "instruction", names["instruction"])
+    given = _string(record, "input", names.get("input"), empty=True)
+    messages.append({"role": "user", "content": f"{asked}\n\n{given}" if given.strip() else asked})
+    messages.append({"role": "assistant", "content": _string(record, answer, names[answer])})
+    return Conversation(tuple(messages), record.where)
+
+
+def _to_sharegpt(record: Record) -> Row:
+    names = _object(record, "sharegpt")
+    turns = names.get("conversations")
+    if not isinstance(turns, list):
+        raise _missing(record, "sharegpt", "a list 'conversations'")
+    messages = []
+    if names.get("system"):
+        messages.append({"role": "system", "content": _string(record, "system", names["system"])})
+    for number, turn in enumerate(turns, 1):
+        speaker = turn.get("from") if isinstance(turn, dict) else None
+        if speaker not in _SPEAKERS:
+            raise BadRow(
+                f"{record.where}: turn {number} is from {speaker!r}, but turns are from human, gpt, system or"
+                " observation: mend or skip the row."
+            )
+        messages.append({"role": _SPEAKERS[speaker], "content": _string(record, "value", turn.get("value"))})
+    return _checked(Conversation(tuple(messages), record.where))
+
+
+def _to_messages(record: Record) -> Row:
+    names = _object(record, "messages")
+    found = names.get("messages", names.get("conversations"))
+    if not isinstance(found, list):
+        raise _missing(record, "messages", "a list 'messages'")
+    messages = tuple(_message(record, number, message) for number, message in enumerate(found, 1))
+    tools = names.get("tools")
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise BadRow(f"{record.where}: 'tools' is no list of objects: mend or skip the row.")
+    return _checked(Conversation(messages, record.where, tuple(tools) if tools else None))
+
+
+def _message(record: Record, number: int, message: Any) -> dict[str, Any]:
+    role = message.get("role") if isinstance(message, dict) else None
+    if role not in _ROLES:
+        raise BadRow(
+            f"{record.where}: message {number} has the role {role!r}, but roles are {', '.join(sorted(_ROLES))}:"
+            " mend or skip the row."
+        )
+    calls = message.get("tool_calls")
+    content = message.get("content")
+    if isinstance(content, list):  # OpenAI's parts, of which only text is read
+        content = _parts(record, content)
+    text = _string(record, "content", content, empty=bool(calls))
+    # Parquet gives every message every field, with None where it has none
+    others = {name: value for name, value in message.items() if value is not None}
+    return others | {"role": role, "content": text}
+
+
+def _parts(record: Record, parts: list[Any]) -> str:
+    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+        raise BadRow(f"{record.where}: a message holds something other than text: mend or skip the row.")
+    return "\n".join(part["text"] for part in parts)
+
+
+def _checked(row: Conversation) -> Conversation:
+    """A conversation that a person begins and in which the assistant speaks. Raises `BadRow`."""
+    spoken = [message["role"] for message in row.messages if message["role"] not in ("system", "developer")]
+    if not spoken:
+        raise BadRow(f"{row.where} is a conversation in which nobody speaks: mend or skip the row.")
+    if spoken[0] != "user":
+        raise BadRow(
+            f"{row.where} is a conversation that begins with the {spoken[0]}, not the user: mend or skip the row."
+        )
+    if "assistant" not in spoken:
+        raise BadRow(f"{row.where} is a conversation without an answer to learn: mend or skip the row.")
+    return row
+
+
+def _to_pair(record: Record) -> Row:
+    value = record.value
+    if isinstance(value, list):
+        if len(value) < 2:
+            raise _missing(record, "pairs", "two columns")
+        return Pair(
+            _string(record, "column 1", value[0]), _string(record, "column 2", value[1]), record.where
+        )
+    names = _object(record, "pairs")
+    if isinstance(names.get("translation"), dict):  # the hub's form of translations
+        names = _lowered(names["translation"])
+    columns = _pair_columns(names)
+    if columns is None:
+        raise _missing(record, "pairs", "'source' and 'target'")
+    source, target = columns
+    return Pair(_string(record, source, names[source]), _string(record, target, names[target]), record.where)
+
+
+def _to_labelled(record: Record) -> Row:
+    value = record.value
+    if isinstance(value, list):
+        if len(value) < 2:
+            raise _missing(record, "labelled", "a text and a label in its first or last column")
+        mark, text = (value[0], value[1]) if _is_number(value[0]) else (value[-1], value[0])
+        return Labelled((_string(record, "text", text),), _label(record, "label", mark), record.where)
+    names = _object(record, "labelled")
+    columns, label = _columns(names, _JUDGED), _first(names, _LABELS)
+    if columns is None or label is None:
+        raise _missing(record, "labelled", "'text' (or 'sentence1' and 'sentence2') and 'label'")
+    texts = [_string(record, name, names[name]) for name in columns]
+    return Labelled(tuple(texts), _label(record, label, names[label]), record.where)
+
+
+def _label(record: Record, name: str, value: Any) -> str | float:
+    """A class as text, or a number that has a fraction as it is."""
+    if isinstance(value, float):
+        return value
+    if isinstance(value, str) and value.strip():
+        return _sound(value.strip())
+    if isinstance(value, int):  # true and false too
+        return str(value)
+    raise BadRow(f"{record.where}: {name!r} holds no label: mend or skip the row.")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+_READERS: dict[Format, Callable[[Record], Row | None]] = {
+    "text": _to_text,
+    "alpaca": _to_alpaca,
+    "sharegpt": _to_sharegpt,
+    "messages": _to_messages,
+    "pairs": _to_pair,
+    "labelled": _to_labelled,
+}
+
+
+def check_format(name: str) -> Format:
+    """`name` as a format. Raises `UnsupportedFormat`, naming those there are."""
+    if name not in FORMATS:
+        raise UnsupportedFormat(f"There is no data format {name!r}: use one of {', '.join(FORMATS)}.")
+    return name

@@ -1,0 +1,122 @@
+"""A row of data, whatever file it came from: a text, a conversation, a pair, or labelled texts."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from kun.errors import BadRow
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Running text: a document, or a piece of a very long one."""
+
+    text: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages with role and content, as OpenAI's API has them, and the tools that could be called."""
+
+    messages: tuple[Message, ...]
+    where: str = ""
+    tools: tuple[Mapping[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A text and what is to be made of it: its translation, its summary, its answer."""
+
+    source: str
+    target: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One text, or two that are judged together, and the class (a str) or the number that belongs to them."""
+
+    texts: tuple[str, ...]
+    label: str | float
+    where: str = ""
+
+
+Row = Text | Conversation | Pair | Labelled
+
+
+def fields(row: Row) -> list[Any]:
+    """What a row holds, without where it stood, as JSON has it."""
+    match row:
+        case Text():
+            return ["text", row.text]
+        case Conversation():
+            return ["conversation", [dict(message) for message in row.messages], row.tools]
+        case Pair():
+            return ["pair", row.source, row.target]
+        case Labelled():
+            return ["labelled", list(row.texts), row.label]
+
+
+def from_fields(values: list[Any], where: str = "") -> Row:
+    """The row that `fields` took apart."""
+    kind, *rest = values
+    match kind:
+        case "text":
+            return Text(rest[0], where)
+        case "conversation":
+            return Conversation(tuple(rest[0]), where, tuple(rest[1]) if rest[1] else None)
+        case "pair":
+            return Pair(rest[0], rest[1], where)
+        case _:
+            return Labelled(tuple(rest[0]), rest[1], where)
+
+
+def digests(row: Row) -> tuple[bytes, bytes]:
+    """16 bytes that tell the row's content from every other's, and 8 that decide on its side of a split.
+
+    Equal digests are duplicates. Pairs with one source, and equal texts with different labels, fall on the same side.
+    """
+    whole = _digest(fields(row))
+    match row:
+        case Pair():
+            return whole, _digest(["text", row.source])[:8]
+        case Labelled():
+            return whole, _digest(["texts", *row.texts])[:8]
+    return whole, whole[:8]
+
+
+def _digest(values: list[Any]) -> bytes:
+    if values[0] == "text":  # long texts need no JSON around them
+        content = b"text\0" + values[1].encode()
+    else:
+        content = json.dumps(values, ensure_ascii=False, sort_keys=True).encode()
+    return blake2b(content, digest_size=16).digest()
+
+
+class BadRows:
+    """What becomes of rows that cannot be used: the first is an error, or, with `skip`, all are counted."""
+
+    #: examples that are kept for the report
+    KEPT = 10
+
+    def __init__(self, skip: bool = False) -> None:
+        self.skip = skip
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from nothing, for another reading of the same rows."""
+        self.count = 0
+        self.examples: list[str] = []
+
+    def meet(self, error: BadRow) -> None:
+        """Raise `error`, or count it."""
+        if not self.skip:
+            raise error
+        self.count += 1
+        if len(self.examples) < self.KEPT:
+            self.examples.append(str(error))

@@ -1,0 +1,237 @@
+"""Rows to token ids, by the model's own tokenizer and chat template."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from kun.data.chat import conversation_ids
+from kun.data.rows import Conversation, Labelled, Pair, Row, Text
+from kun.errors import BadInput, BadRow
+from kun.text.chat import ChatTemplate
+
+#: what becomes of a conversation, a pair or a labelled text that is longer than `longest`
+Long = Literal["cut", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """One row as ids.
+
+    `ids` int32 [n]; `learned` bool [n] where only some are to be predicted; `types` uint8 [n], which of two texts
+    a token belongs to; `source_ids` int32 [m] of a pair; `label` the class's index or the number.
+    """
+
+    ids: NDArray[np.int32]
+    learned: NDArray[np.bool_] | None = None
+    types: NDArray[np.uint8] | None = None
+    source_ids: NDArray[np.int32] | None = None
+    label: float | None = None
+    was_cut: bool = False
+
+
+@dataclass
+class RowTokenizer:
+    """Turns rows of any kind into ids; the same on every machine and in every process.
+
+    `begin` and `end` are ids put around each text and each side of a pair. `template` renders conversations.
+    `classes` are the labels in the order of their indices; None for labels that are numbers. Rows other than running
+    text that are longer than `longest` tokens are cut or dropped, as `long` says.
+    """
+
+    tokenizer: Tokenizer
+    begin: int | None = None
+    end: int | None = None
+    template: ChatTemplate | None = None
+    classes: tuple[str, ...] | None = None
+    longest: int | None = None
+    long: Long = "cut"
+    _plain: Tokenizer = field(init=False, repr=False)
+    _chat: Tokenizer = field(init=False, repr=False)
+    _indices: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._plain, self._chat = _copy(self.tokenizer), _copy(self.tokenizer)
+        # running text may spell special tokens, and spells them only: they are not the document's end
+        self._plain.encode_special_tokens = True
+        # some post-processors take white space out of offsets, and the answer's start is found by offsets
+        self._chat.post_processor = None
+        self._indices = {name: index for index, name in enumerate(self.classes or ())}
+
+    def __call__(self, rows: Sequence[Row]) -> "list[Tokenized | BadRow | None]":
+        """Each row's ids; None for one that was dropped as too long, an error for one that cannot be used.
+
+        Raises `BadInput` where a conversation meets a model without a chat template.
+        """
+        made: list[Tokenized | BadRow | None] = [None] * len(rows)
+        for kind, turn in _TURNS.items():
+            places = [place for place, row in enumerate(rows) if isinstance(row, kind)]
+            if places:
+                results = turn(self, [rows[place] for place in places])
+                for place, result in zip(places, results, strict=True):
+                    made[place] = result
+        return made
+
+    def _texts(self, rows: Sequence[Text]) -> "list[Tokenized | BadRow | None]":
+        encodings = self._plain.encode_batch_fast([row.text for row in rows], add_special_tokens=False)
+        return [Tokenized(self._bounded(encoding)) for encoding in encodings]
+
+    def _bounded(self, encoding: Encoding) -> NDArray[np.int32]:
+        ids = encoding.ids
+        if self.begin is not None:
+            ids = [self.begin, *ids]
+        if self.end is not None:
+            ids.append(self.end)
+        return np.array(ids, np.int32)
+
+    def _conversations(self, rows: Sequence[Conversation]) -> "list[Tokenized | BadRow | None]":
+        if self.template is None:
+            raise BadInput(
+                f"{rows[0].where} is a conversation, and the model has no chat template: use a model that has one, or"
+                " train a tokenizer with one."
+            )
+        made: list[Tokenized | BadRow | None] = []
+        for row in rows:
+            try:
+                ids, learned = conversation_ids(row, self._chat, self.template)
+            except BadRow as error:
+                made.append(error)
+                continue
+            made.append(self._shortened(Tokenized(ids, learned)))
+        return made
+
+    def _shortened(self, one: Tokenized) -> Tokenized | None:
+        """A conversation or pair cut at its end, or None where it is to be dropped."""
+        longest = self.longest
+        sizes = [len(one.ids), 0 if one.source_ids is None else len(one.source_ids)]
+        if longest is None or max(sizes) <= longest:
+            return one
+        if self.long == "drop":
+            return None
+        learned = None if one.learned is None else one.learned[:longest]
+        if learned is not None and not learned.any():  # nothing of it is left to learn
+            return None
+        source = None if one.source_ids is None else one.source_ids[:longest]
+        return Tokenized(one.ids[:longest], learned, None, source, one.label, was_cut=True)
+
+    def _pairs(self, rows: Sequence[Pair]) -> "list[Tokenized | BadRow | None]":
+        texts = [text for row in rows for text in (row.source, row.target)]
+        encoded = self._plain.encode_batch_fast(texts, add_special_tokens=False)
+        sides = [self._bounded(encoding) for encoding in encoded]
+        return [
+            self._shortened(Tokenized(target, source_ids=source))
+            for source, target in zip(sides[::2], sides[1::2], strict=True)
+        ]
+
+    def _labelled(self, rows: Sequence[Labelled]) -> "list[Tokenized | BadRow | None]":
+        inputs: list[Any] = [row.texts if len(row.texts) == 2 else row.texts[0] for row in rows]
+        encodings = self._plain.encode_batch_fast(inputs, add_special_tokens=True)
+        return [self._judged(row, encoding) for row, encoding in zip(rows, encodings, strict=True)]
+
+    def _judged(self, row: Labelled, encoding: Encoding) -> Tokenized | BadRow | None:
+        try:
+            label = self._label(row)
+        except BadRow as error:
+            return error
+        was_cut = self.longest is not None and len(encoding) > self.longest
+        if was_cut:
+            if self.long == "drop":
+                return None
+            encoding = self._cut(row)
+        types = np.array(encoding.type_ids, np.uint8) if len(row.texts) == 2 else None
+        return Tokenized(np.array(encoding.ids, np.int32), types=types, label=label, was_cut=was_cut)
+
+    def _cut(self, row: Labelled) -> Encoding:
+        """The longer of two texts gives way first, and the special tokens stay."""
+        assert self.longest is not None
+        self._plain.enable_truncation(self.longest, strategy="longest_first")
+        try:
+            return self._plain.encode(row.texts[0], row.texts[1] if len(row.texts) == 2 else None)
+        finally:
+            self._plain.no_truncation()
+
+    def _label(self, row: Labelled) -> float:
+        if self.classes is not None:
+            if str(row.label) not in self._indices:
+                shown = ", ".join(map(repr, self.classes[:12])) + (", …" if len(self.classes) > 12 else "")
+                raise BadRow(
+                    f"{row.where} has the label {row.label!r}, which is not in the training data ({shown}):"
+                    " mend the label, or add rows that have it."
+                )
+            return float(self._indices[str(row.label)])
+        try:
+            number = float(row.label)
+        except ValueError:
+            number = float("nan")
+        if not np.isfinite(number):
+            raise BadRow(
+                f"{row.where} has the label {row.label!r}, which is no number: mend or skip the row."
+            )
+        return number
+
+    def settings(self) -> dict[str, Any]:
+        """All that this tokenizer is, as JSON; `of` makes it again, in another process too."""
+        return {
+            "tokenizer": self.tokenizer.to_str(),
+            "begin": self.begin,
+            "end": self.end,
+            "template": None
+            if self.template is None
+            else [self.template.source, dict(self.template.special_tokens)],
+            "classes": self.classes,
+            "longest": self.longest,
+            "long": self.long,
+        }
+
+    @classmethod
+    def of(cls, settings: str) -> "RowTokenizer":
+        """The tokenizer that `settings` described, from its JSON."""
+        values = json.loads(settings)
+        values["tokenizer"] = Tokenizer.from_str(values["tokenizer"])
+        values["template"] = ChatTemplate(*values["template"]) if values["template"] else None
+        values["classes"] = None if values["classes"] is None else tuple(values["classes"])
+        return cls(**values)
+
+
+def _copy(tokenizer: Tokenizer) -> Tokenizer:
+    copy: Tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return copy
+
+
+_TURNS: dict[type, Any] = {
+    Text: RowTokenizer._texts,
+    Conversation: RowTokenizer._conversations,
+    Pair: RowTokenizer._pairs,
+    Labelled: RowTokenizer._labelled,
+}
+
+_MOST_CLASSES = 10_000
+
+
+def classes_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The labels of labelled rows, numbers in their own order. Raises `BadInput` where there are fewer than two."""
+    found: set[str] = set()
+    for row in rows:
+        if not isinstance(row, Labelled):
+            raise BadInput(f"{row.where} has no label: name data of labelled texts.")
+        found.add(str(row.label))
+        if len(found) > _MOST_CLASSES:
+            raise BadInput(
+                f"There are more than {_MOST_CLASSES:,} labels up to {row.where}: are they numbers?"
+            )
+    if len(found) < 2:
+        raise BadInput(f"All rows have the label {next(iter(found), None)!r}: classes are at least two.")
+    return tuple(sorted(found, key=_in_order))
+
+
+def _in_order(label: str) -> tuple[float, str]:
+    try:
+        return float(label), label
+    except ValueError:
+        return float("inf"), label
