@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from kun import errors
 
 if TYPE_CHECKING:
-    from kun.api import load, pull, save
+    from kun.api import load, pull, save, train
     from kun.generation import LanguageModel
     from kun.knowledge import Answer, Encoder, KnowledgeBase, Passage
     from kun.tasks import TaskModel
+    from kun.training.run import Run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,11 +23,13 @@ __all__ = [
     "KnowledgeBase",
     "LanguageModel",
     "Passage",
+    "Run",
     "TaskModel",
     "errors",
     "load",
     "pull",
     "save",
+    "train",
 ]
 
 

@@ -4,7 +4,7 @@ Each import that costs time happens in the function that needs it, so that `impo
 stay instant. The classes that these functions return are fetched by name: `kun.KnowledgeBase`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kun.knowledge import KnowledgeBase
     from kun.knowledge.encoder import Encoder
     from kun.tasks import TaskModel
+    from kun.training.loop import Report
+    from kun.training.run import Run
 
 _HOMES = {
     "LanguageModel": "kun.generation",
@@ -32,6 +34,7 @@ _HOMES = {
     "Passage": "kun.knowledge",
     "Answer": "kun.knowledge",
     "Report": "kun.knowledge",
+    "Run": "kun.training.run",
     "DEFAULT_MODEL": "kun.settings",
     "DEFAULT_ENCODER": "kun.settings",
 }
@@ -284,6 +287,25 @@ def inspect_logits(text: str, model: str | Path | None = None, k: int = 5) -> "l
     from kun.inspection.opened import Opened
 
     return next_words(Opened.open(model or "smollm2-135m-instruct"), text, k)
+
+
+def train(
+    recipe: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    progress: "Report | None" = None,
+) -> "Run":
+    """Train as a recipe says, with dotted `overrides` ({"train.steps": 200}) laid over it; the run that it wrote.
+
+    With `resume` it goes on from the newest snapshot in the recipe's folder. Ctrl-C and SIGTERM end the step, write a
+    snapshot and raise KeyboardInterrupt. Raises `BadRecipe`, `BadInput` for data that cannot be used, `Diverged`,
+    `NoMemory`, `NoSpace`, `Busy`, and what `load` raises.
+    """
+    from kun.training.recipe import read_recipe
+    from kun.training.stages import train as run_stage
+
+    return run_stage(read_recipe(recipe, overrides), Path(recipe).stem, resume=resume, report=progress)
 
 
 def models() -> list[dict[str, Any]]:

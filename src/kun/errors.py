@@ -99,6 +99,18 @@ class Busy(KunError):
     http_type = "rate_limit_error"
 
 
+class Diverged(KunError):
+    """A training whose loss is no number any more, or has grown without end."""
+
+    http_status = 422
+
+
+class NoMemory(KunError):
+    """Work that needs more memory than there is."""
+
+    http_status = 507
+
+
 class NoSpace(KunError):
     """The disk is full."""
 

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         return self.home / "knowledge"
 
     @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
     def database(self) -> Path:
         return self.home / "kun.db"
 

@@ -83,14 +83,30 @@ def biased(bias: Tensor, seen: Tensor, dtype: torch.dtype) -> Tensor:
     return bias.to(dtype).masked_fill(~seen, -torch.inf)
 
 
+def numbers_documents(attention_mask: Tensor) -> bool:
+    """Whether a mask may number the documents of its rows, rather than say which tokens are real."""
+    return not attention_mask.is_floating_point() and attention_mask.dtype != torch.bool
+
+
+def same_document(attention_mask: Tensor) -> Tensor:
+    """bool [b, 1, 1 or t, t]: which tokens a query may see, by `attention_mask` [b, t].
+
+    A boolean mask is true at real tokens. Whole numbers number the documents that share a row: tokens with
+    different numbers do not see each other, and those of 0, the padding, are seen by no others.
+    """
+    if not numbers_documents(attention_mask):
+        return attention_mask.bool()[:, None, None, :]
+    return (attention_mask[:, :, None] == attention_mask[:, None, :])[:, None]
+
+
 def causal_mask(
     attention_mask: Tensor | None, length: int, window: int | None, device: torch.device
 ) -> Tensor | None:
     """Which key each query of a padded batch sees: bool [b or 1, 1, t, t]; None where the triangle will do.
 
-    `attention_mask` [b, t] is true at real tokens, `window` the number of tokens seen, oneself included.
-    Each token sees itself even where it is padding: softmax over nothing is NaN, and no real token looks
-    at padding.
+    `attention_mask` [b, t] is true at real tokens or numbers documents, `window` the number of tokens seen,
+    oneself included. Each token sees itself even where it is padding: softmax over nothing is NaN, and no
+    real token looks at padding.
     """
     if attention_mask is None and (window is None or window >= length):
         return None
@@ -101,12 +117,19 @@ def causal_mask(
         seen = seen & (distance < window)
     seen = seen[None, None]
     if attention_mask is not None:
-        seen = seen & (attention_mask.bool()[:, None, None, :] | (distance == 0))
+        seen = seen & (same_document(attention_mask) | (distance == 0))
     return seen
 
 
 def positions_of(attention_mask: Tensor | None, length: int, device: torch.device) -> Tensor:
-    """Positions [b or 1, t] that count real tokens alone, so that padding on either side moves nothing."""
+    """Positions [b or 1, t] that count real tokens alone, so that padding on either side moves nothing.
+
+    Where the mask numbers documents, each counts from 0.
+    """
+    place = torch.arange(length, device=device)[None]
     if attention_mask is None:
-        return torch.arange(length, device=device)[None]
-    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        return place
+    if not numbers_documents(attention_mask):
+        return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+    begins = attention_mask.diff(prepend=attention_mask[:, :1]) != 0
+    return place - torch.where(begins, place, 0).cummax(-1).values

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from kun import __version__
-from kun.cli import doctor, filling, inspecting, knowledge, models, serving, talking
+from kun.cli import doctor, filling, inspecting, knowledge, models, serving, talking, training
 from kun.errors import KunError
 
 _INTERRUPTED = 130
@@ -57,6 +57,7 @@ app.command("generate")(talking.generate)
 app.command("fill")(filling.fill)
 app.add_typer(knowledge.app, name="kb")
 app.add_typer(inspecting.app, name="inspect")
+app.command("train")(training.train)
 app.command("serve")(serving.serve)
 app.command("doctor")(doctor.doctor)
 

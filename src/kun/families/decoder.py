@@ -48,7 +48,7 @@ class Context:
             positions = cache.positions if positions is None else positions
             check_positions(positions, longest)
             return cls(positions, cache, {}, wanted)
-        mask = check_mask(attention_mask, x.shape[:2])
+        mask = check_mask(attention_mask, x.shape[:2], documents=True)
         length, device = x.shape[1], x.device
         positions = positions_of(mask, length, device) if positions is None else positions
         check_positions(positions, longest)

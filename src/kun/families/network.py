@@ -1,12 +1,14 @@
 """What the families share around their networks: results, input checks, names and loading."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kun.blocks.attention import numbers_documents
 from kun.errors import BadInput, DamagedFile
 
 State = dict[str, Tensor]
@@ -57,25 +59,38 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
     """BadInput where a token id lies outside the vocabulary (an index error, or garbage, further in)."""
     if ids.dtype not in (torch.int64, torch.int32):
         raise BadInput(f"Token ids must be whole numbers, not {ids.dtype}.")
-    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+    if (
+        not torch.compiler.is_compiling()
+        and ids.numel()
+        and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size
+    ):
         wrong = int(ids.max()) if int(ids.max()) >= vocab_size else int(ids.min())
         raise BadInput(f"Token id {wrong} is outside the vocabulary of {vocab_size}.")
 
 
 def check_positions(positions: Tensor, limit: int | None) -> None:
     """BadInput where a position lies beyond the `limit` that the network knows, if it has one."""
-    if limit is None or not positions.numel():
+    if limit is None or torch.compiler.is_compiling() or not positions.numel():
         return
     if not 0 <= int(positions.min()) <= int(positions.max()) < limit:
         raise BadInput(f"Position {int(positions.max())} is beyond the {limit} positions of this network.")
 
 
-def check_mask(attention_mask: Tensor | None, shape: torch.Size) -> Tensor | None:
-    """The mask as bool [b, t], None where it hides nothing; BadInput where its shape isn't the input's."""
+def check_mask(attention_mask: Tensor | None, shape: torch.Size, *, documents: bool = False) -> Tensor | None:
+    """The mask as bool [b, t], None where it hides nothing; BadInput where its shape isn't the input's.
+
+    With `documents`, whole numbers that go beyond one come back as they are: they number the documents that
+    share a row (see `kun.blocks.attention.same_document`).
+    """
     if attention_mask is None:
         return None
     if attention_mask.shape != shape:
         raise BadInput(f"attention_mask has shape {list(attention_mask.shape)}, the input {list(shape)}.")
+    numbered = documents and numbers_documents(attention_mask)
+    if torch.compiler.is_compiling():  # which looks at no values
+        return attention_mask if numbered else attention_mask.bool()
+    if numbered and int(attention_mask.max()) > 1:
+        return attention_mask
     mask = attention_mask.bool()
     return None if bool(mask.all()) else mask
 
@@ -127,3 +142,33 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 def _listing(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more tensors"
+
+
+class _Encoded(nn.Module):
+    """Stands for a head that hands on what it is given."""
+
+    def forward(self, encoded: Any) -> Any:
+        return encoded
+
+
+@contextmanager
+def headless(net: nn.Module) -> Iterator[None]:
+    """Within it a network's forward pass ends before its head: `logits` are the final states [b, t, d_model].
+
+    An encoder with a head gives what the head would be handed. The vocabulary is the widest thing in a
+    network, and a loss that goes through it in parts never holds all the logits.
+    """
+    head: Any = net.head
+    spare: Any = _Encoded() if isinstance(head, nn.Module) else _states
+    net.head = spare
+    try:
+        yield
+    finally:
+        if isinstance(head, nn.Module):
+            net.head = head
+        else:
+            del net.head
+
+
+def _states(x: Tensor) -> Tensor:
+    return x

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kun.blocks.activations import ACTIVATIONS
-from kun.blocks.attention import attend, positions_of
+from kun.blocks.attention import attend, positions_of, same_document
 from kun.errors import BadInput
 from kun.families import Family
 from kun.families.bert.config import BertConfig
@@ -167,9 +167,9 @@ class Bert(nn.Module):
         if lengths is not None:
             x, sight = self._packed(words, ids, types, lengths)
         else:
-            mask = check_mask(attention_mask, words.shape[:2])
+            mask = check_mask(attention_mask, words.shape[:2], documents=True)
             x = self._embedded(words, self.positions(ids, mask, words), types)
-            sight, starts = Sight(_seen(mask)), None if mask is None else mask.long().argmax(dim=1)
+            sight, starts = Sight(_seen(mask)), None if mask is None else mask.bool().long().argmax(dim=1)
         for layer in self.layers:
             x = layer(x, sight)
         pooled = self.pooled(x, sight, starts)
@@ -235,11 +235,11 @@ class Bert(nn.Module):
 
 
 def _seen(mask: Tensor | None) -> Tensor | None:
-    """bool [b, 1, t, t]: all see real tokens, and padding sees itself, so that no softmax is empty."""
+    """bool [b, 1, t, t]: all see the real tokens of their document, and padding sees itself: no softmax is empty."""
     if mask is None:
         return None
     itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    return mask[:, None, None, :] | itself
+    return same_document(mask) | itself
 
 
 def _first(x: Tensor, sight: Sight, starts: Tensor | None) -> Tensor:

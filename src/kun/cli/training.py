@@ -1,0 +1,57 @@
+"""`kun train`: a recipe becomes a run."""
+
+from pathlib import Path
+
+import typer
+
+from kun.cli.output import JSON_OPTION, print_json, progress
+
+
+def train(
+    recipe: Path = typer.Argument(
+        ..., metavar="RECIPE", help="A TOML file; see the documentation on recipes."
+    ),
+    override: list[str] = typer.Option(
+        [], "-o", "--override", metavar="KEY=VALUE", help="Set a key of the recipe, as in -o train.steps=200."
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run in the recipe's folder."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Train a model as a recipe says.
+
+    Writes a run: the recipe as it was resolved, metrics.jsonl, snapshots, report.html, and the checkpoint. Ctrl-C
+    writes a snapshot first; --resume goes on from the newest one.
+
+    Examples:
+
+      kun train examples/recipes/shakespeare.toml
+
+      kun train recipe.toml -o train.steps=200 -o optimizer.lr=1e-3
+
+      kun train recipe.toml --resume
+    """
+    import kun
+    from kun.training.recipe import parse_override
+
+    chosen = dict(parse_override(text) for text in override)
+    with progress(quiet=as_json) as report:
+        run = kun.train(recipe, chosen, resume=resume, progress=report)
+    last = run.metrics[-1] if run.metrics else {}
+    if as_json:
+        print_json({"run": str(run.path), "checkpoint": str(run.checkpoint), "last": last})
+        return
+    if last:
+        typer.echo(_summary(last, run.metrics))
+    typer.echo(f"run         {run.path}")
+    typer.echo(f"checkpoint  {run.checkpoint}")
+    if run.report.is_file():
+        typer.echo(f"report      {run.report}")
+
+
+def _summary(last: dict, metrics: list[dict]) -> str:
+    held_out = [line for line in metrics if "eval_loss" in line]
+    best = min(held_out, key=lambda line: line["eval_loss"]) if held_out else None
+    told = (
+        f"{last['step']} steps, {last['tokens']:,} tokens in {last['seconds']:.0f} s; loss {last['loss']:.3f}"
+    )
+    return told + (f"; best evaluation {best['eval_loss']:.3f} at step {best['step']}" if best else "")

@@ -1,0 +1,116 @@
+"""A new network: the family's own config, with the sizes that a recipe sets."""
+
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from kun.errors import BadInput, BadRecipe
+from kun.families import FAMILIES, Family, family_of
+from kun.training.recipe import Model
+
+_ALIASES = {"gpt": "gpt2", "gpt1": "openai-gpt", "gpt3": "gpt_neo", "transformer": "marian"}
+_ALIASES |= {"switch": "switch_transformers", "gshard": "nllb-moe"}
+_MULTIPLE = 64
+"""Vocabularies are padded up to it, which suits the kernels of matrix products."""
+
+
+def find_family(name: str) -> Family:
+    """The family by its `model_type`, or by its usual name. Raises `BadRecipe` with the nearest name."""
+    model_type = _ALIASES.get(name, name)
+    known = [*FAMILIES, *_ALIASES]
+    if model_type not in FAMILIES:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+        raise BadRecipe(f"model.family = {name!r} is no family; {hint}")
+    return family_of({"model_type": model_type})
+
+
+def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
+    """The config of a new network: published values, the recipe's sizes, and what follows from these.
+
+    The width of the feed-forward part keeps its published ratio to `d_model`, and heads theirs to each other, where the
+    recipe doesn't set them. There is no dropout unless it is asked for. Raises `BadRecipe`, which names the key.
+    """
+    assert model.family is not None
+    family = find_family(model.family)
+    base = _published(family, _ALIASES.get(model.family, model.family))
+    known = {field.name for field in fields(base)} - {"model_type", "vocab_size"}
+    for key in model.sizes:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean model.{near[0]}?" if near else f"it has {', '.join(sorted(known))}."
+            raise BadRecipe(f"model.{key} is no size of {model.family}; {hint}")
+    sizes = {**_following(base, model.sizes, context), **model.sizes}
+    sizes["vocab_size"] = _vocabulary(model.vocab_size, tokenizer)
+    sizes |= {
+        name: model.dropout or 0.0 for name in known if name.endswith("dropout") and name not in model.sizes
+    }
+    sizes |= _special(known, tokenizer)
+    try:
+        return type(base).from_hf(replace(base, **sizes).to_hf())
+    except (BadInput, TypeError, ValueError) as error:
+        raise BadRecipe(f"These sizes of {model.family} do not fit together: {error}") from error
+
+
+def new_network(config: Any, family: Family) -> nn.Module:
+    """A network with weights drawn as its paper draws them; the seed decides."""
+    net: nn.Module = family.network_type(config)
+    return net
+
+
+def _published(family: Family, model_type: str) -> Any:
+    """The first published config of a model_type."""
+    presets = getattr(import_module(family.config_type.__module__), "PRESETS", None)
+    if presets is None:
+        presets = import_module(family.network_type.__module__).PRESETS
+    return next(config for config in presets.values() if config.model_type == model_type)
+
+
+def _following(base: Any, given: dict[str, Any], context: int) -> dict[str, Any]:
+    """Sizes that follow from the ones that a recipe sets."""
+    known = {field.name for field in fields(base)}
+    sizes: dict[str, Any] = {}
+    d_model = given.get("d_model", base.d_model)
+    n_heads = given.get("n_heads", base.n_heads)
+    for name in ("d_ff", "d_decoder_ff"):
+        if name in known:
+            sizes[name] = _rounded(getattr(base, name) * d_model / base.d_model)
+    if "d_head" in known and base.d_head is not None:
+        sizes["d_head"] = max(1, d_model // n_heads)
+    if "n_kv_heads" in known:
+        sizes["n_kv_heads"] = n_heads
+    for name, twin in (("n_decoder_layers", "n_layers"), ("n_decoder_heads", "n_heads")):
+        if name in known and twin in given:
+            sizes[name] = given[twin]
+    first = getattr(base, "first_position", 0)
+    if "max_positions" in known:
+        sizes["max_positions"] = context + first
+    if "context_length" in known:
+        sizes["context_length"] = context
+    if "windows" in known:
+        sizes |= {"window": None, "windows": ()}
+    return sizes
+
+
+def _rounded(width: float) -> int:
+    return max(8, round(width / 8) * 8)
+
+
+def _vocabulary(wanted: int | None, tokenizer: Tokenizer) -> int:
+    has = tokenizer.get_vocab_size()
+    if wanted is None:
+        return -(-has // _MULTIPLE) * _MULTIPLE
+    if wanted < has:
+        raise BadRecipe(f"model.vocab_size = {wanted} is less than the {has} tokens that the tokenizer has.")
+    return wanted
+
+
+def _special(known: set[str], tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids that some families keep in their config."""
+    pad = next((i for t in ("<pad>", "<|pad|>", "[PAD]") if (i := tokenizer.token_to_id(t)) is not None), 0)
+    ids = {"pad_id": pad, "pad_token": pad, "pad_token_id": pad, "start_token": pad}
+    return {name: value for name, value in ids.items() if name in known}

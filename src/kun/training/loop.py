@@ -1,0 +1,334 @@
+"""The loop: batches, gradients, updates; and beside them evaluation, samples, snapshots, and knowing when to stop."""
+
+import math
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from kun.errors import Diverged, NoMemory
+from kun.training.feed import ALONE, Batch, Feed, Place, Share
+from kun.training.objectives import Objective
+from kun.training.optimizers import Optimizer
+from kun.training.recipe import Recipe
+from kun.training.run import RunFolder, threads
+from kun.training.schedules import make_schedule
+from kun.training.snapshot import Snapshot, newest, write_snapshot
+
+Report = Callable[[str, int, int | None, str], None]
+"""(stage, done, total, detail) of work that people wait for."""
+Sampler = Callable[[nn.Module], list[dict[str, str]]]
+"""Texts that the network writes now: a `prompt` and its `text` each."""
+
+_WINDOW = 50
+"""Losses that the guard against divergence remembers."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands: all of it goes into snapshots."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    place: Place = field(default_factory=Place)
+    best: float = math.inf
+    worse: int = 0
+    """Evaluations since the best one."""
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+
+    def facts(self) -> dict[str, Any]:
+        best = self.best if math.isfinite(self.best) else None
+        return {
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "epoch": self.place.epoch,
+            "row": self.place.row,
+            "best": best,
+            "worse": self.worse,
+            "losses": list(self.losses),
+        }
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "Progress":
+        f = snapshot.facts
+        losses: deque[float] = deque(f["losses"], maxlen=_WINDOW)
+        best = math.inf if f["best"] is None else f["best"]
+        return cls(
+            snapshot.step, f["tokens"], f["seconds"], Place(f["epoch"], f["row"]), best, f["worse"], losses
+        )
+
+
+class Loop:
+    """Trains `net` towards `objective` on what `feed` gives, and writes the run.
+
+    A step is a function of the weights, the seed and its number alone, so that a run goes on from a snapshot as if it
+    had never stopped (on the same number of threads and processes, and where its end is not set in minutes).
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        net: nn.Module,
+        objective: Objective,
+        feed: Feed,
+        folder: RunFolder,
+        *,
+        device: torch.device,
+        facts: Mapping[str, Any] | None = None,
+        flops_per_token: float = 0.0,
+        peak_flops: float | None = None,
+        sampler: Sampler | None = None,
+        report: Report | None = None,
+        share: Share = ALONE,
+    ) -> None:
+        self.recipe, self.net, self.objective, self.feed, self.folder = recipe, net, objective, feed, folder
+        self.device, self.sampler, self.share = device, sampler, share
+        self.facts = dict(facts or {})
+        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+        self.report: Report = report or (lambda stage, done, total, detail: None)
+        self.optimizer = Optimizer(net, recipe.optimizer, ema=recipe.train.ema)
+        self.schedule = make_schedule(recipe.optimizer)
+        self.progress = Progress()
+        self._snapped = -1
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot. Raises `DamagedFile` where it is another network's."""
+        self.optimizer.load_state(snapshot.tensors(), snapshot.facts["updates"])
+        self.progress = Progress.of(snapshot)
+        self._snapped = snapshot.step
+
+    def run(self) -> Progress:
+        """Train until the recipe's end.
+
+        Raises `Diverged`, `NoMemory`, `NoSpace`; KeyboardInterrupt, after a last snapshot.
+        """
+        self.folder.begin_at(self.progress.step)
+        with _Interruptions() as interruptions:
+            while self._done() < 1 and not self._tired():
+                self._step()
+                if interruptions.came:
+                    self._snapshot()
+                    raise KeyboardInterrupt
+                every = self.recipe.train.snapshot_every
+                if every and self.progress.step % every == 0:
+                    self._snapshot()
+            self._snapshot()
+        return self.progress
+
+    @contextmanager
+    def final_weights(self) -> Iterator[None]:
+        """Within it the network has the weights that the recipe wants kept: the last, the averaged or the best."""
+        best = newest(self.folder.path / "best") if self.recipe.train.keep == "best" else None
+        with self.optimizer.averaged():
+            if best is not None:
+                self.optimizer.put(best.tensors())
+            yield
+
+    def summary(self) -> dict[str, Any]:
+        """What the lineage says of how it went."""
+        now = self.progress
+        told = {"steps": now.step, "tokens": now.tokens, "seconds": round(now.seconds, 1)}
+        told |= {"loss": now.losses[-1]} if now.losses else {}
+        return told | ({"best_eval_loss": now.best} if math.isfinite(now.best) else {})
+
+    def _done(self) -> float:
+        """How much of the training is done, by whichever limit is nearest: from 0 to 1, when it ends."""
+        train, now = self.recipe.train, self.progress
+        shares = [
+            now.step / train.steps if train.steps else 0.0,
+            now.tokens / train.tokens if train.tokens else 0.0,
+            self.feed.epochs(now.place) / train.epochs if train.epochs else 0.0,
+            now.seconds / (60 * train.minutes) if train.minutes else 0.0,
+        ]
+        return max(shares)
+
+    def _tired(self) -> bool:
+        patience = self.recipe.train.patience
+        return patience is not None and self.progress.worse >= patience
+
+    def _step(self) -> None:
+        began = time.perf_counter()
+        now, train = self.progress, self.recipe.train
+        rate = self.schedule(now.step, self._done())
+        batches, place = self.feed.step(now.place)
+        with self._memory():
+            loss, tokens = self._gradients(batches)
+        norm = self.optimizer.norm()
+        self._guard(loss, float(norm), batches)
+        self.optimizer.step(rate, norm)
+        now.step, now.tokens, now.place = now.step + 1, now.tokens + tokens, place
+        now.losses.append(loss)
+        seconds = time.perf_counter() - began
+        line: dict[str, Any] = {
+            "step": now.step,
+            "loss": loss,
+            "lr": self.recipe.optimizer.lr * rate,
+            "grad_norm": float(norm),
+            "tokens": now.tokens,
+            "tokens_per_s": round(tokens / seconds, 1),
+        }
+        if self.peak_flops:
+            line["peak_share"] = round(self.flops_per_token * tokens / seconds / self.peak_flops, 4)
+        is_last = self._done() >= 1
+        if train.eval_every and (now.step % train.eval_every == 0 or is_last):
+            line |= self._evaluate()
+        if self.sampler and train.sample_every and (now.step % train.sample_every == 0 or is_last):
+            self._sample()
+        now.seconds += time.perf_counter() - began
+        line["seconds"] = round(now.seconds, 3)
+        self.folder.record(line)
+        self._tell(line)
+
+    def _gradients(self, batches: list[Batch]) -> tuple[float, int]:
+        """Put the gradient of the mean loss of a step into the optimizer; that loss, and the tokens that were read."""
+        seed, step = self.recipe.seed, self.progress.step
+        torch.manual_seed(_number(seed, step, self.share.rank))
+        prepared = []
+        for number, batch in enumerate(batches):
+            chance = np.random.default_rng((seed, step, self.share.rank, number))
+            prepared.append(self._on_device(self.objective.prepare(batch, chance)))
+        targets = max(1, sum(self.objective.targets(batch) for batch in prepared))
+        total, tokens = torch.zeros((), device=self.device), 0
+        self.net.train()
+        for batch in prepared:
+            loss = self.objective.loss(self.net, batch) / targets
+            loss.backward()
+            total += loss.detach()
+            tokens += _tokens(batch)
+        return float(total), tokens
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def _evaluate(self) -> dict[str, float]:
+        """Means over the held-out data, as `eval_loss` and so on; and whether it went better than ever."""
+        sums: dict[str, float] = {}
+        targets = 0
+        self.net.eval()
+        with self.optimizer.averaged():
+            for number, batch in enumerate(self.feed.evaluation()):
+                chance = np.random.default_rng((self.recipe.seed, number))
+                ready = self._on_device(self.objective.prepare(batch, chance))
+                targets += self.objective.targets(ready)
+                for name, value in self.objective.measure(self.net, ready).items():
+                    sums[name] = sums.get(name, 0.0) + value
+            means = {f"eval_{name}": value / max(1, targets) for name, value in sums.items()}
+            if means and means["eval_loss"] < self.progress.best:
+                self.progress.best, self.progress.worse = means["eval_loss"], 0
+                if self.recipe.train.keep == "best":
+                    self._keep_best()
+            else:
+                self.progress.worse += 1
+        return means
+
+    def _keep_best(self) -> None:
+        weights = {slot.name: slot.master.detach() for slot in self.optimizer.slots}
+        write_snapshot(
+            self.folder.path / "best", self.progress.step, weights, {"eval_loss": self.progress.best}, keep=1
+        )
+
+    def _sample(self) -> None:
+        assert self.sampler is not None
+        self.net.eval()
+        with self.optimizer.averaged():
+            for sample in self.sampler(self.net):
+                self.folder.record_sample({"step": self.progress.step, **sample})
+
+    def _snapshot(self) -> None:
+        if self._snapped == self.progress.step:
+            return
+        facts = {
+            **self.facts,
+            **self.progress.facts(),
+            "updates": self.optimizer.updates,
+            "threads": threads(),
+            "processes": self.share.world,
+        }
+        keep = self.recipe.train.keep_snapshots
+        write_snapshot(self.folder.snapshots, self.progress.step, self.optimizer.state(), facts, keep=keep)
+        self._snapped = self.progress.step
+
+    def _guard(self, loss: float, norm: float, batches: list[Batch]) -> None:
+        """Raise `Diverged` before a broken gradient reaches the weights."""
+        now = self.progress
+        where = f"step {now.step + 1} (epoch {now.place.epoch}, rows from {now.place.row})"
+        mend = "lower optimizer.lr, lengthen optimizer.warmup, or set optimizer.clip; the last snapshot is as it was"
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            what = "loss" if not math.isfinite(loss) else "gradient"
+            raise Diverged(f"The {what} of {where} is no number: {mend}.")
+        if len(now.losses) == _WINDOW:
+            ordered = sorted(now.losses)
+            usual, spread = ordered[_WINDOW // 2], ordered[-_WINDOW // 4] - ordered[_WINDOW // 4]
+            if loss > 3 * usual + 10 * spread + 3:
+                raise Diverged(f"The loss of {where} is {loss:.3g} where {usual:.3g} was usual: {mend}.")
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+            short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+            if not short:
+                raise
+            raise NoMemory(
+                "There is too little memory for a batch: lower train.micro_batch_tokens or train.context, or set "
+                "train.activation_checkpointing = true."
+            ) from error
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        train, now = self.recipe.train, self.progress
+        done = self._done()
+        total = train.steps if train.steps else max(now.step, round(now.step / done)) if done else None
+        parts = [f"loss {line['loss']:.3f}"]
+        if "eval_loss" in line:
+            parts.append(f"eval {line['eval_loss']:.3f}")
+        parts.append(f"{line['tokens_per_s']:,.0f} tokens/s")
+        if "peak_share" in line:
+            parts.append(f"{line['peak_share']:.0%} of peak")
+        self.report("training", now.step, total, ", ".join(parts))
+
+
+def _number(*parts: int) -> int:
+    """One seed made of several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _tokens(batch: Batch) -> int:
+    """Tokens of a batch that are no padding."""
+    mask = batch.get("attention_mask")
+    read = batch["input_ids"].numel() if mask is None else int((mask != 0).sum())
+    written = batch.get("decoder_input_ids")
+    return read + (0 if written is None else written.numel())
+
+
+class _Interruptions:
+    """Remembers Ctrl-C and SIGTERM, so that the step ends well first; a second Ctrl-C acts at once."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Interruptions":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._heard)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self.came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.came = True

@@ -1,0 +1,32 @@
+"""Next token: Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018, equation 1."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kun.families.network import headless
+from kun.training.cross_entropy import IGNORED, cross_entropy
+from kun.training.feed import Batch
+
+
+class NextToken:
+    """-log p(token | the tokens before it in its document), at every place whose next token is to be learned."""
+
+    def prepare(self, batch: Batch, chance: np.random.Generator) -> Batch:
+        return batch
+
+    def targets(self, batch: Batch) -> int:
+        return int((batch["labels"] != IGNORED).sum())
+
+    def loss(self, net: Any, batch: Batch) -> Tensor:
+        # embedded outside of what is compiled: its gradient adds up in an order that never varies
+        embedded = net.embed(batch["input_ids"])
+        with headless(net):
+            states = net(inputs_embeds=embedded, attention_mask=batch.get("attention_mask")).logits
+        return cross_entropy(net.head, states, batch["labels"])
+
+    def measure(self, net: Any, batch: Batch) -> dict[str, float]:
+        with torch.no_grad():
+            return {"loss": float(self.loss(net, batch))}

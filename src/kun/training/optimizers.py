@@ -1,0 +1,235 @@
+"""What changes the weights: AdamW, and Muon for the matrices of the layers, over float32 masters.
+
+A network that computes in bfloat16 has a float32 master of each parameter, and small updates add up there. Gradients
+of all parts of a step are summed in float32, too, each as soon as the backward pass has made it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kun.errors import DamagedFile
+from kun.training.recipe import Optimizer as Recipe
+
+
+@dataclass(eq=False)
+class Slot:
+    """One parameter that learns: the `weight` that computes, its float32 `master` (the same tensor where the weight is
+    float32), the `gradient` of this step so far, and what the optimizer remembers of it."""
+
+    name: str
+    weight: nn.Parameter
+    master: Tensor
+    decays: bool
+    is_matrix: bool
+    memory: dict[str, Tensor]
+    gradient: Tensor | None = None
+    average: Tensor | None = None
+
+
+class Optimizer:
+    """Gradients in, updates out. AdamW: Loshchilov and Hutter, arXiv:1711.05101; Muon: see `orthogonal`.
+
+    Weight decay belongs to matrices and tables, not to biases and gains (as in GPT-1 and BERT).
+    """
+
+    def __init__(self, net: nn.Module, recipe: Recipe, *, ema: float | None = None) -> None:
+        self.recipe, self.ema, self.updates = recipe, ema, 0
+        self.slots = [_slot(name, p, net, recipe) for name, p in net.named_parameters() if p.requires_grad]
+        self._hooks = [
+            slot.weight.register_post_accumulate_grad_hook(_collector(slot)) for slot in self.slots
+        ]
+        if ema is not None:
+            for slot in self.slots:
+                slot.average = slot.master.detach().clone()
+
+    def gradients(self) -> list[Tensor]:
+        """Those of the parameters that the last backward passes reached."""
+        return [slot.gradient for slot in self.slots if slot.gradient is not None]
+
+    def norm(self) -> Tensor:
+        """The 2-norm of all gradients together: float32 []."""
+        gradients = self.gradients()
+        if not gradients:
+            return torch.zeros(())
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+    @torch.no_grad()
+    def step(self, share: float, norm: Tensor) -> None:
+        """Change the weights at `share` of the peak rates, with gradients of this `norm` clipped, and forget these."""
+        self.updates += 1
+        clip = self.recipe.clip
+        divisor = torch.ones(()) if clip is None else (norm / clip).clamp(min=1.0)
+        moved = [slot for slot in self.slots if slot.gradient is not None]
+        self._adamw([slot for slot in moved if not slot.is_matrix], self.recipe.lr * share, divisor)
+        self._muon([slot for slot in moved if slot.is_matrix], self.recipe.muon_lr * share, divisor)
+        for slot in self.slots:
+            slot.gradient = None
+        self._publish(moved)
+
+    def _adamw(self, slots: list[Slot], lr: float, divisor: Tensor) -> None:
+        recipe = self.recipe
+        beta1, beta2 = recipe.betas
+        for decays in (True, False):
+            some = [slot for slot in slots if slot.decays == decays]
+            if not some:
+                continue
+            device = some[0].master.device
+            count = torch.tensor(float(self.updates), device=device)
+            torch._fused_adamw_(
+                [_local(slot.master) for slot in some],
+                [_local(slot.gradient) for slot in some if slot.gradient is not None],
+                [_local(slot.memory["first"]) for slot in some],
+                [_local(slot.memory["second"]) for slot in some],
+                [],
+                [count] * len(some),
+                lr=lr,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=recipe.weight_decay if decays else 0.0,
+                eps=recipe.eps,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=divisor.to(device),
+                found_inf=None,
+            )
+
+    def _muon(self, slots: list[Slot], lr: float, divisor: Tensor) -> None:
+        """Nesterov momentum, made orthogonal, so that every direction of a matrix moves by the same amount."""
+        for slot in slots:
+            assert slot.gradient is not None
+            gradient = slot.gradient / divisor
+            momentum = slot.memory["momentum"].lerp_(gradient, 1 - MOMENTUM)
+            update = orthogonal(gradient.lerp(momentum, MOMENTUM))
+            rows, columns = update.shape
+            slot.master.mul_(1 - lr * self.recipe.weight_decay)
+            slot.master.add_(update.to(slot.master.dtype), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+
+    def _publish(self, slots: list[Slot]) -> None:
+        """Bring the masters into the weights that compute, and into the averages."""
+        apart = [slot for slot in slots if slot.master is not slot.weight]
+        if apart:
+            torch._foreach_copy_([slot.weight for slot in apart], [slot.master for slot in apart])
+        if self.ema is not None:
+            averages = [slot.average for slot in self.slots if slot.average is not None]
+            torch._foreach_lerp_(averages, [slot.master for slot in self.slots], 1 - self.ema)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the network has the averaged weights, where there are averages."""
+        if self.ema is None:
+            yield
+            return
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for slot in self.slots:
+            assert slot.average is not None
+            held = slot.master.clone()
+            slot.master.copy_(slot.average)
+            slot.average.copy_(held)
+            if slot.master is not slot.weight:
+                slot.weight.copy_(slot.master)
+
+    @torch.no_grad()
+    def put(self, weights: dict[str, Tensor]) -> None:
+        """Give the network other weights, by name."""
+        for slot in self.slots:
+            slot.weight.copy_(weights[slot.name])
+
+    def state(self) -> dict[str, Tensor]:
+        """All that resuming needs, by name: masters, averages and what is remembered of each parameter."""
+        state: dict[str, Tensor] = {}
+        for slot in self.slots:
+            state[f"master.{slot.name}"] = slot.master.detach()
+            state |= {f"{kind}.{slot.name}": tensor for kind, tensor in slot.memory.items()}
+            if slot.average is not None:
+                state[f"average.{slot.name}"] = slot.average
+        return state
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor], updates: int) -> None:
+        """Take back what `state` gave after `updates` updates. Raises `DamagedFile` where it is another network's."""
+        mine = self.state()
+        for name in sorted(mine.keys() ^ state.keys()):
+            which = "lacks" if name in mine else "has, and this network has not,"
+            raise DamagedFile(f"The snapshot {which} {name}: it was written with another model or optimizer.")
+        for name, tensor in mine.items():
+            if tensor.shape != state[name].shape:
+                shapes = f"{list(state[name].shape)} where this network has {list(tensor.shape)}"
+                raise DamagedFile(
+                    f"The snapshot's {name} has shape {shapes}: it was written with other sizes."
+                )
+            tensor.copy_(state[name])
+        self.updates = updates
+        for slot in self.slots:
+            if slot.master is not slot.weight:
+                slot.weight.copy_(slot.master)
+
+
+def _slot(name: str, weight: nn.Parameter, net: nn.Module, recipe: Recipe) -> Slot:
+    full = weight.dtype == torch.float32
+    master = weight if full else weight.detach().float()
+    is_matrix = recipe.name == "muon" and weight.dim() == 2 and _in_a_layer(name, net)
+    kinds = ("momentum",) if is_matrix else ("first", "second")
+    memory = {kind: torch.zeros_like(master, requires_grad=False) for kind in kinds}
+    return Slot(name, weight, master, weight.dim() >= 2, is_matrix, memory)
+
+
+def _in_a_layer(name: str, net: nn.Module) -> bool:
+    """Whether a parameter is a projection within the network, and no table or head at its ends."""
+    owner = net.get_submodule(name.rpartition(".")[0])
+    return not isinstance(owner, nn.Embedding) and any(part.isdecimal() for part in name.split("."))
+
+
+def _collector(slot: Slot) -> Callable[[Tensor], None]:
+    """Takes a gradient over as soon as it is whole, so that no second set of gradients is held."""
+
+    def collect(weight: Tensor) -> None:
+        gradient, weight.grad = weight.grad, None
+        assert gradient is not None
+        if slot.gradient is None:
+            slot.gradient = gradient.float()
+        else:
+            slot.gradient += gradient
+
+    return collect
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that is spread over several."""
+    held: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return held.detach()
+
+
+MOMENTUM = 0.95
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients that bring singular values near one within five steps."""
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrix with singular values near one, in bfloat16, by Newton and Schulz's iteration.
+
+    Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
+    """
+    a, b, c = _QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
+
+
+def parameters_of(slots: Iterable[Slot]) -> int:
+    """How many numbers learn."""
+    return sum(slot.weight.numel() for slot in slots)

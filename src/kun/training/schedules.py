@@ -1,0 +1,57 @@
+"""The learning rate over time, as a share of its peak: each schedule is a function of how far training is."""
+
+import math
+from collections.abc import Callable
+
+from kun.training.recipe import Optimizer
+
+Schedule = Callable[[int, float], float]
+"""From the step (0, 1, …) and the share of the training that is done, in [0, 1), to the share of the peak rate."""
+
+
+def make_schedule(recipe: Optimizer) -> Schedule:
+    """The schedule that a recipe asks for, after a linear warm-up over its first `warmup` steps.
+
+    "cosine" and "linear" fall to `final`; "wsd" (warm up, stay, decay: Hu et al., arXiv:2404.06395) stays at the
+    peak and falls in the last `decay` of the training; "noam" is the Transformer's (arXiv:1706.03762, section
+    5.3), scaled so that its peak, at the end of the warm-up, is one.
+    """
+    shape = _SHAPES[recipe.schedule]
+    warmup = recipe.warmup
+
+    def share(step: int, done: float) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return shape(step, min(done, 1.0), recipe)
+
+    return share
+
+
+def _cosine(step: int, done: float, recipe: Optimizer) -> float:
+    return recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _linear(step: int, done: float, recipe: Optimizer) -> float:
+    return recipe.final + (1 - recipe.final) * (1 - done)
+
+
+def _wsd(step: int, done: float, recipe: Optimizer) -> float:
+    falling = max(0.0, (done - (1 - recipe.decay)) / recipe.decay)
+    return recipe.final + (1 - recipe.final) * (1 - falling)
+
+
+def _noam(step: int, done: float, recipe: Optimizer) -> float:
+    return math.sqrt(max(1, recipe.warmup) / (step + 1))
+
+
+def _constant(step: int, done: float, recipe: Optimizer) -> float:
+    return 1.0
+
+
+_SHAPES: dict[str, Callable[[int, float, Optimizer], float]] = {
+    "cosine": _cosine,
+    "linear": _linear,
+    "wsd": _wsd,
+    "noam": _noam,
+    "constant": _constant,
+}

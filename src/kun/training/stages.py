@@ -1,0 +1,127 @@
+"""From a recipe to its run: what each stage puts together for the loop, and what it leaves."""
+
+from typing import Any
+
+import torch
+
+from kun.data.packing import PackedRows
+from kun.data.sources import Rows
+from kun.data.store import TokenStore
+from kun.data.tokenized import RowTokenizer
+from kun.errors import DamagedFile
+from kun.hub.saving import save_checkpoint
+from kun.settings import settings
+from kun.training.feed import PackedFeed
+from kun.training.flops import flops_per_token, peak_flops
+from kun.training.loop import Loop, Report
+from kun.training.model import Subject, open_subject
+from kun.training.objectives import NextToken
+from kun.training.recipe import Recipe
+from kun.training.run import Run, RunFolder
+from kun.training.samples import sampler
+from kun.training.snapshot import Snapshot, newest
+
+
+def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | None = None) -> Run:
+    """Do what a recipe asks for. `name` is that of a run's folder where the recipe names none.
+
+    Raises what `kun.train` raises.
+    """
+    if settings().threads:
+        torch.set_num_threads(settings().threads)
+    torch.set_flush_denormal(True)
+    folder = RunFolder.choose(recipe, name, resume=resume)
+    with folder.held(recipe):
+        snapshot = newest(folder.snapshots) if resume else None
+        _train(recipe, folder, snapshot, report or (lambda stage, done, total, detail: None))
+    return Run(folder.path, folder.checkpoint)
+
+
+def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report: Report) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    subject = open_subject(recipe, device)
+    stores = _stores(recipe, subject, folder, report)
+    if snapshot and snapshot.facts["data"] != stores[0].digest:
+        raise DamagedFile(
+            f"The data of {folder.path} is not what its snapshot was trained on: start another run."
+        )
+    feed = _feed(recipe, subject, *stores)
+    dtype = next(subject.net.parameters()).dtype
+    loop = Loop(
+        recipe,
+        subject.net,
+        NextToken(),
+        feed,
+        folder,
+        device=device,
+        facts={"data": stores[0].digest},
+        flops_per_token=flops_per_token(subject.net, subject.context),
+        peak_flops=peak_flops(dtype, device),
+        sampler=sampler(subject, recipe, stores[1] or stores[0]),
+        report=report,
+    )
+    if snapshot:
+        loop.resume(snapshot)
+    loop.run()
+    with loop.final_weights():
+        _save(recipe, folder, subject, stores[0], loop)
+
+
+def _stores(
+    recipe: Recipe, subject: Subject, folder: RunFolder, report: Report
+) -> tuple[TokenStore, TokenStore | None]:
+    """The tokens to learn from and the held-out ones, which lie in the run and are made once."""
+    turn = RowTokenizer(
+        subject.tokenizer,
+        begin=subject.begin,
+        end=subject.end,
+        template=subject.template,
+        longest=subject.context + 1,
+        long=recipe.data.too_long,
+    )
+
+    def store(source: Any, name: str) -> TokenStore:
+        rows = Rows(source, recipe.data.format, recipe.data.skip_bad)
+        return TokenStore.build(
+            folder.path / "data" / name,
+            rows,
+            turn,
+            bad=rows.bad,
+            fingerprint=rows.fingerprint(),
+            progress=lambda stage, done, total: report(stage, done, total, ""),
+        )
+
+    whole = store(recipe.data.train, "train")
+    if recipe.data.eval is None:
+        return whole, None
+    if isinstance(recipe.data.eval, float):
+        return whole.split(recipe.data.eval)
+    return whole, store(recipe.data.eval, "eval")
+
+
+def _feed(recipe: Recipe, subject: Subject, learned: TokenStore, held_out: TokenStore | None) -> PackedFeed:
+    return PackedFeed(
+        PackedRows(learned, subject.context, recipe.seed),
+        PackedRows(held_out, subject.context) if held_out else None,
+        seed=recipe.seed,
+        step_tokens=recipe.train.batch_tokens,
+        micro_tokens=recipe.train.micro_batch_tokens,
+        eval_tokens=recipe.train.eval_tokens,
+    )
+
+
+def _save(recipe: Recipe, folder: RunFolder, subject: Subject, store: TokenStore, loop: Loop) -> None:
+    lineage = {
+        "recipe": recipe.model_dump(by_alias=True, exclude_none=True, mode="json"),
+        "data": {"train": recipe.data.train, "digest": store.digest, "tokens": store.n_tokens},
+        "metrics": loop.summary(),
+    }
+    save_checkpoint(
+        folder.checkpoint,
+        subject.net,
+        tokenizer=subject.tokenizer,
+        chat_template=subject.template,
+        generation_config=None if subject.origin else subject.generation_config,
+        lineage=lineage,
+        origin=subject.origin,
+    )

@@ -1,0 +1,210 @@
+"""The loop: that it learns, that it goes on bit for bit, and what stops it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import kun
+from kun.errors import BadInput, BadRecipe, Busy, DamagedFile, Diverged, NoSpace
+from kun.training.loop import Loop
+from kun.training.snapshot import steps
+
+
+def _weights(run):
+    return load_file(run.checkpoint / "model.safetensors")
+
+
+def _told(run):
+    """The metrics without what depends on the clock."""
+    clock = ("seconds", "tokens_per_s", "peak_share")
+    return [{k: v for k, v in line.items() if k not in clock} for line in run.metrics]
+
+
+def _same(one, other):
+    assert _told(one) == _told(other)
+    ours, theirs = _weights(one), _weights(other)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_run_learns_and_leaves_what_the_design_says(recipe):
+    run = kun.train(recipe, {"train.steps": 60, "train.sample_every": 30})
+    assert run.metrics[-1]["loss"] < 0.75 * run.metrics[0]["loss"]
+    assert [line["step"] for line in run.metrics] == list(range(1, 61))
+    assert {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "seconds"} <= run.metrics[0].keys()
+    assert [line["step"] for line in run.metrics if "eval_loss" in line] == list(range(4, 61, 4))
+    assert steps(run.path / "snapshots") == [55, 60]
+    model = kun.load(run.checkpoint)
+    assert model.generate("the fish", max_tokens=4)
+    lineage = json.loads((run.checkpoint / "kun.json").read_text(encoding="utf-8"))
+    assert lineage["recipe"]["stage"] == "pretrain"
+    assert lineage["metrics"]["steps"] == 60
+    samples = (run.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["step"] for line in samples} == {30, 60}
+
+
+VARIANTS = {
+    "adamw in bfloat16": {},
+    "adamw in float32": {"train.precision": "fp32"},
+    "muon with averages": {"optimizer.name": "muon", "train.ema": 0.9},
+    "wsd until epochs end": {"optimizer.schedule": "wsd", "train.steps": None, "train.epochs": 1.2},
+    "the best weights": {"train.keep": "best", "train.eval_every": 3},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_that_was_interrupted_ends_with_the_same_bits(recipe, tmp_path, monkeypatch, variant):
+    changes = {key: value for key, value in VARIANTS[variant].items() if value is not None}
+    if "train.epochs" in changes:
+        recipe.write_text(recipe.read_text(encoding="utf-8").replace("steps = 12\n", ""), encoding="utf-8")
+    whole = kun.train(recipe, {**changes, "out": str(tmp_path / "whole")})
+    step, halt = Loop._step, 8
+
+    def interrupted(self):
+        step(self)
+        if self.progress.step == halt:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kun.train(recipe, changes)
+    monkeypatch.setattr(Loop, "_step", step)
+    assert halt in steps(tmp_path / "run" / "snapshots")
+    _same(whole, kun.train(recipe, changes, resume=True))
+
+
+def test_a_run_that_was_killed_goes_on_from_its_newest_whole_snapshot(recipe, tmp_path):
+    longer = {"train.steps": 40}
+    whole = kun.train(recipe, {**longer, "out": str(tmp_path / "whole")})
+    code = f"import kun; kun.train({str(recipe)!r}, {longer!r})"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 120
+    while not steps(tmp_path / "run" / "snapshots") and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    # besides the snapshots that were whole, one that lost its end
+    newest = max(steps(tmp_path / "run" / "snapshots"))
+    torn = tmp_path / "run" / "snapshots" / "step-39"
+    shutil.copytree(tmp_path / "run" / "snapshots" / f"step-{newest}", torn, dirs_exist_ok=True)
+    state = torn / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    _same(whole, kun.train(recipe, longer, resume=True))
+
+
+def test_a_finished_run_can_be_given_more_steps(recipe):
+    kun.train(recipe, {"optimizer.schedule": "constant"})
+    more = kun.train(recipe, {"optimizer.schedule": "constant", "train.steps": 20}, resume=True)
+    assert [line["step"] for line in more.metrics] == list(range(1, 21))
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(recipe, tmp_path):
+    kun.train(recipe)
+    with pytest.raises(BadInput, match="--resume"):
+        kun.train(recipe)
+    with pytest.raises(BadRecipe, match=r"optimizer\.lr"):
+        kun.train(recipe, {"optimizer.lr": 0.5}, resume=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(BadInput, match="other things"):
+        kun.train(recipe, {"out": str(other)})
+
+
+def test_a_snapshot_of_other_data_is_refused(recipe, text):
+    kun.train(recipe, {"train.steps": 6})
+    text.write_text(
+        '{"text": "another text altogether"}\n' * 3 + '{"text": "and one more"}\n', encoding="utf-8"
+    )
+    with pytest.raises(DamagedFile, match="data"):
+        kun.train(recipe, resume=True)
+
+
+def test_a_snapshot_of_other_sizes_is_refused(recipe, tmp_path):
+    kun.train(recipe, {"train.steps": 6})
+    written = (tmp_path / "run" / "recipe.toml").read_text(encoding="utf-8")
+    (tmp_path / "run" / "recipe.toml").write_text(
+        written.replace("d_model = 32", "d_model = 64"), encoding="utf-8"
+    )
+    with pytest.raises(DamagedFile, match="other sizes"):
+        kun.train(recipe, {"model.d_model": 64}, resume=True)
+
+
+def test_two_processes_do_not_train_in_one_folder(recipe, monkeypatch):
+    step = Loop._step
+
+    def second(self):
+        monkeypatch.setattr(Loop, "_step", step)
+        with pytest.raises(Busy):
+            kun.train(recipe, resume=True)
+        step(self)
+
+    monkeypatch.setattr(Loop, "_step", second)
+    kun.train(recipe)
+
+
+def test_a_full_disk_names_the_snapshot_that_is_whole(recipe, tmp_path, monkeypatch):
+    import safetensors.torch
+
+    save = safetensors.torch.save_file
+    count = 0
+
+    def full(tensors, path, *rest):
+        nonlocal count
+        count += "snapshots" in str(path)
+        if count == 2 and "snapshots" in str(path):
+            raise OSError(28, "No space left on device")
+        return save(tensors, path, *rest)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(NoSpace, match="step 5 is whole"):
+        kun.train(recipe)
+    assert steps(tmp_path / "run" / "snapshots") == [5]
+
+
+def test_a_loss_that_is_no_number_names_the_batch_and_spoils_nothing(recipe, tmp_path, monkeypatch):
+    from kun.training.objectives import NextToken
+
+    loss, count = NextToken.loss, 0
+
+    def broken(self, net, batch):
+        nonlocal count
+        count += net.training
+        return loss(self, net, batch) * (float("nan") if count == 15 else 1.0)
+
+    monkeypatch.setattr(NextToken, "loss", broken)
+    with pytest.raises(Diverged, match=r"step 8 .*rows from"):
+        kun.train(recipe)
+    assert steps(tmp_path / "run" / "snapshots") == [5]
+
+
+def test_training_stops_when_evaluation_gets_no_better(recipe):
+    run = kun.train(
+        recipe, {"train.steps": 400, "train.patience": 2, "train.eval_every": 1, "optimizer.lr": 1e-12}
+    )
+    assert run.metrics[-1]["step"] < 400
+
+
+def test_gradients_of_parts_of_a_step_add_up_to_those_of_the_whole(recipe, tmp_path):
+    changes = {"train.precision": "fp32", "model.dropout": 0.0, "train.steps": 3}
+    parts = kun.train(recipe, {**changes, "train.micro_batch_tokens": 32, "out": str(tmp_path / "a")})
+    whole = kun.train(recipe, {**changes, "train.micro_batch_tokens": 256, "out": str(tmp_path / "b")})
+    for one, other in zip(parts.metrics, whole.metrics, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+def test_minutes_end_a_training(recipe):
+    began = time.monotonic()
+    run = kun.train(recipe, {"train.steps": 10**9, "train.minutes": 0.05})
+    assert 3 <= run.metrics[-1]["seconds"] <= 30
+    assert time.monotonic() - began < 60
