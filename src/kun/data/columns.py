@@ -51,3 +51,9 @@ class Column:
 def _mapped(path: Path, dtype: np.dtype, size: int) -> NDArray:
     """A file as an array. numpy's `memmap` subclass would make each small index several times slower."""
     return np.memmap(path, dtype, "r", shape=(size,)).view(np.ndarray)
+
+
+def ranges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, … below each count, one after the other: [2, 3] gives [0, 1, 0, 1, 2]."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kun.data.columns import ranges
 from kun.data.store import TokenStore
 from kun.errors import BadInput
 
@@ -97,13 +98,13 @@ class PackingPlan:
         """The rows `indices`."""
         chosen = np.asarray(indices, np.int64)
         first, counts = self._bounds[chosen], self._bounds[chosen + 1] - self._bounds[chosen]
-        within = _ranges(counts)
+        within = ranges(counts)
         pieces = np.repeat(first, counts) + within
         lengths = self.pieces.lengths[pieces]
         ends = np.cumsum(lengths)
         row_starts = np.concatenate([[0], ends])[np.concatenate([[0], np.cumsum(counts)[:-1]])]
         column_starts = ends - lengths - np.repeat(row_starts, counts)
-        along = _ranges(lengths)
+        along = ranges(lengths)
         rows = np.repeat(np.repeat(np.arange(len(chosen)), counts), lengths)
         cells = rows * self.context + np.repeat(column_starts, lengths) + along
         tokens = np.repeat(self._starts[pieces], lengths) + along
@@ -128,12 +129,6 @@ class PackingPlan:
         return PackedBatch(input_ids, documents, labels)
 
 
-def _ranges(counts: Ints) -> Ints:
-    """0, 1, … up to each count, one after the other."""
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
-
-
 def _cut_long(lengths: Ints, context: int, random: np.random.Generator) -> Pieces:
     """Whole documents, and those above `context` as a first piece of random length, full ones, and the rest."""
     whole = np.flatnonzero((lengths > 0) & (lengths <= context))
@@ -141,7 +136,7 @@ def _cut_long(lengths: Ints, context: int, random: np.random.Generator) -> Piece
     first = random.integers(1, context + 1, len(long))
     counts = 1 + -(-(lengths[long] - first) // context)
     documents = np.repeat(long, counts)
-    number = _ranges(counts)
+    number = ranges(counts)
     starts = np.repeat(first, counts) + (number - 1) * context
     stops = np.minimum(starts + context, lengths[documents])
     starts = np.maximum(starts, 0)

@@ -147,7 +147,8 @@ class TokenStore:
         return self._column("source_lengths").astype(np.int64)
 
     @cached_property
-    def _source_starts(self) -> NDArray[np.int64]:
+    def source_starts(self) -> NDArray[np.int64]:
+        """Where each source's first token stands among all sources' tokens of the folder, [n]."""
         return self._starts("source_lengths")
 
     def _starts(self, lengths: str) -> NDArray[np.int64]:
@@ -182,6 +183,10 @@ class TokenStore:
         return "types" in self._tokens
 
     @property
+    def has_labels(self) -> bool:
+        return "labels" in self._columns
+
+    @property
     def counts(self) -> Counts:
         """What became of the rows when the store was built."""
         return self._described.counts
@@ -212,7 +217,7 @@ class TokenStore:
 
     def source_ids(self, index: int) -> NDArray[np.int32]:
         """The source of pair `index`, int32 [m]."""
-        return self._slice("source", self._source_starts[index], self.source_lengths[index]).astype(np.int32)
+        return self._slice("source", self.source_starts[index], self.source_lengths[index]).astype(np.int32)
 
     @cached_property
     def labels(self) -> NDArray[np.float64]:
@@ -228,7 +233,7 @@ class TokenStore:
         return self._tokens[name].slice(int(start), int(start + length))
 
     def take(self, name: str, positions: NDArray[np.int64]) -> NDArray:
-        """The numbers of a column ("ids", "learned") at places counted over all tokens of the folder."""
+        """The numbers of a column ("ids", "learned", "types", "source") at places among all tokens of the folder."""
         return self._tokens[name].take(positions)
 
     def split(self, share: float) -> "tuple[TokenStore, TokenStore]":

@@ -46,10 +46,11 @@ def blocks_of(
     for batch in islice(batches, first):
         yield batch, tokenize(batch.rows, tokenizer)
     if processes != 1:
-        yield from _by_workers(batches, tokenizer, processes or _cores())
+        yield from _by_workers(batches, tokenizer, processes or cores())
 
 
-def _cores() -> int:
+def cores() -> int:
+    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
