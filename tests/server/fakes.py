@@ -110,7 +110,7 @@ class FakeBase:
         report = SimpleNamespace(added=[], replaced=[], removed=[], unchanged=[], failed={})
         for place, path in enumerate(paths):
             if progress:
-                progress("Embedding", place, len(paths))
+                progress("adding", place, len(paths), path.name)
             text = path.read_bytes()
             if b"\0" in text or not text:
                 report.failed[path.name] = "it holds no text"
@@ -203,7 +203,7 @@ class FakeService:
         return self.bases[name]
 
     def create_knowledge_base(self, name: str) -> FakeBase:
-        self.bases[name] = FakeBase(name, self.folder / str(len(self.bases)))
+        self.bases[name] = FakeBase(name, self.folder / name)
         return self.bases[name]
 
     def delete_knowledge_base(self, name: str) -> None:

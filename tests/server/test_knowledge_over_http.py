@@ -15,6 +15,7 @@ from tiny_models import save_encoder, save_writer
 
 from kun import api
 from kun.server.service import Service
+from kun.server.web.knowledge import AddingProgress
 from kun.settings import DEFAULT_ENCODER, settings
 
 #: the catalog says that it writes English only: asked in Chinese it quotes, whatever its weights are
@@ -107,3 +108,13 @@ def test_what_the_model_writes_itself_is_cited_or_declined(client: openai.OpenAI
     )
     assert isinstance(answer.choices[0].message.content, str)
     assert {one["source"] for one in answer.citations} <= {"fish.md", "zh/鹏.md"}
+
+
+def test_adding_tells_the_page_how_far_it_is(served: Live, tmp_path: Path) -> None:
+    (tmp_path / "更多.md").write_text("# 更多\n\n北冥有鱼。\n", encoding="utf-8")
+    progress = AddingProgress()
+    report = api.create_knowledge_base("uploaded").add(tmp_path, progress=progress)
+    api.delete_knowledge_base("uploaded")
+    assert report.added == ["更多.md"]
+    assert (progress.done, progress.total) == (1, 1)
+    assert "passages/s" in progress.detail

@@ -1,5 +1,6 @@
 """The web app in a real browser: what a person sees, types and clicks."""
 
+import errno
 import os
 import re
 import shutil
@@ -464,6 +465,25 @@ def test_documents_are_uploaded_listed_found_and_removed(
     page.click(".confirm")
     page.wait_for_function("document.querySelectorAll('.base-card').length === 1")
     assert "会议 记录" not in service.bases
+
+
+def test_an_upload_that_finds_the_disk_full_says_so_and_leaves_nothing_behind(
+    visit: Any, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visit().go("/knowledge", ".bases")
+    page.fill("#new-base", "full")
+    page.press("#new-base", "Enter")
+    page.wait_for_selector(".upload-area")
+
+    def full(*_: Any) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kun.server.web.knowledge.put", full)
+    (tmp_path / "note.md").write_text("something")
+    page.set_input_files("input[type=file]", [tmp_path / "note.md"])
+    page.wait_for_selector(".q-notification:has-text('is full')")
+    base = service.bases.pop("full")
+    assert not list(base.uploads.iterdir())
 
 
 def test_every_control_has_a_name(visit: Any) -> None:

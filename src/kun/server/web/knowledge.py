@@ -3,20 +3,26 @@
 import contextlib
 import time
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
 from kun.errors import KunError
+from kun.hub.files import writing_to
 from kun.server.web.frame import confirmed, frame, icon_button, main_button, missing, off_loop, say_kindly
 from kun.server.web.passages import chips, open_passage, place
 from kun.server.web.state import Visit
 from kun.server.web.turns import plain_passage
 from kun.server.web.uploads import human_size, put, safe_name
+from kun.server.web.words import Words
 from kun.settings import settings
+
+if TYPE_CHECKING:
+    from kun.knowledge.base import KnowledgeBase
 
 MAX_FILES_AT_ONCE = 200
 _N_FOUND = 8
@@ -114,9 +120,13 @@ def _base_card(visit: Visit, name: str, counts: tuple[int, int, int] | str) -> N
         icon_button("delete_outline", f"{words('delete')} {name}", delete).classes("delete-base")
 
 
-def count_line(words: Any, counts: tuple[int, int, int]) -> str:
+def count_line(words: Words, counts: tuple[int, int, int]) -> str:
     documents = words("one_document") if counts[0] == 1 else words("n_documents", n=counts[0])
-    return f"{documents} · {words('n_passages', n=counts[1])} · {human_size(counts[2])}"
+    return f"{documents} · {passage_count(words, counts[1])} · {human_size(counts[2])}"
+
+
+def passage_count(words: Words, count: int) -> str:
+    return words("one_passage") if count == 1 else words("n_passages", n=count)
 
 
 def page_of(name: str) -> str:
@@ -128,15 +138,15 @@ def ask_url(name: str) -> str:
 
 
 @dataclass
-class _Progress:
+class AddingProgress:
     """How far adding is; written by its thread, shown by the page."""
 
-    stage: str = ""
     done: int = 0
     total: int | None = None
+    detail: str = ""
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        self.stage, self.done, self.total = stage, done, total
+    def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None:
+        self.done, self.total, self.detail = done, total, detail
 
 
 @dataclass
@@ -144,8 +154,8 @@ class BasePage:
     """One knowledge base: upload, documents, search."""
 
     visit: Visit
-    base: Any
-    progress: _Progress | None = None
+    base: "KnowledgeBase"
+    progress: AddingProgress | None = None
     failed: dict[str, str] = field(default_factory=dict)
     name_filter: str = ""
 
@@ -206,23 +216,32 @@ class BasePage:
         )
 
     async def _received(self, event: Any) -> None:
-        files = [await self._keep(file) for file in event.files]
-        self.upload.reset()
         with self.upload:
-            await say_kindly(self._add)(files)
+            await say_kindly(self._take)(event.files)
+
+    async def _take(self, received: Sequence[Any]) -> None:
+        try:
+            files = [await self._keep(file) for file in received]
+        finally:
+            self.upload.reset()
+        await self._add(files)
 
     async def _keep(self, file: Any) -> Path:
-        """The file in `uploads/`, whole or not at all."""
+        """The file in `uploads/`, whole or not at all. Raises `NoSpace`, `NotWritable`."""
         folder = self.base.uploads
-        await off_loop(folder.mkdir, parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=folder, prefix=".upload-", delete=False) as temporary:
-            pass
-        await file.save(temporary.name)
-        return await off_loop(put, folder, file.name, Path(temporary.name))
+        with writing_to(folder):
+            await off_loop(folder.mkdir, parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=folder, prefix=".upload-", delete=False) as temporary:
+                pass
+            try:
+                await file.save(temporary.name)
+                return await off_loop(put, folder, file.name, Path(temporary.name))
+            finally:
+                await off_loop(Path(temporary.name).unlink, missing_ok=True)
 
     async def _add(self, files: list[Path]) -> None:
         words = self.visit.words
-        self.progress = _Progress()
+        self.progress = AddingProgress()
         self.bar.set_visibility(True)
         self.stage.text = words("adding", n=len(files))
         watch = ui.timer(_WATCH_S, self._show_progress)
@@ -240,12 +259,13 @@ class BasePage:
         await self._list_documents()
 
     def _show_progress(self) -> None:
-        if self.progress is None:
+        progress = self.progress
+        if progress is None or not progress.total:
             return
-        if self.progress.total:
-            self.bar.value = min(1.0, self.progress.done / self.progress.total)
-        if self.progress.stage:
-            self.stage.text = self.visit.words("stage", stage=self.progress.stage)
+        self.bar.value = min(1.0, progress.done / progress.total)
+        self.stage.text = self.visit.words(
+            "stage", done=progress.done, total=progress.total, detail=progress.detail
+        )
 
     def _show_report(self, report: Any) -> None:
         words = self.visit.words
@@ -297,7 +317,7 @@ class BasePage:
             with ui.column().classes("document-text"):
                 ui.label(source.name).classes("document-name").props["title"] = source.name
                 date = source.added_at[:16].replace("T", " ")
-                facts = (words("n_passages", n=source.passages), human_size(source.bytes), date)
+                facts = (passage_count(words, source.passages), human_size(source.bytes), date)
                 ui.label(" · ".join(facts)).classes("note")
             icon_button("close", words("remove", name=source.name), remove).classes("remove-document")
 
