@@ -94,13 +94,11 @@ def _holds(base: KnowledgeBase, span: str) -> bool:
     """Whether what comes first, or first and second where a cut parts it, holds the span."""
     plain = "".join(span.split()).casefold()
     found = base.search(span, k=2)
+    why = found[0].reasons
     whole = "".join(found[0].text.split()).casefold()
     parted = {"".join((one.text + other.text).split()).casefold() for one in found for other in found}
-    return (
-        found[0].reasons is not None
-        and found[0].reasons.exact
-        and (plain in whole or any(plain in p for p in parted))
-    )
+    stands = why is not None and (why.exact or why.within)
+    return stands and (plain in whole or any(plain in p for p in parted))
 
 
 def _spans(texts: list[str], count: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The right passage comes first: word for word, by words, by meaning, and token by token."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,16 +63,64 @@ def test_passages_that_hold_the_query_word_for_word_come_first(
         and text[max(a, start) : min(b, start + 12)].strip()
     }
     found = Index.build(cut, TEXTS).search(other_spelling, VECTOR, len(cut))
-    exact = [row for row, _, reasons in found if reasons.exact]
-    assert first <= set(exact)
-    assert [row for row, _, _ in found[: len(exact)]] == exact
+    holders = [row for row, _, reasons in found if reasons.exact or reasons.within]
+    assert first <= set(holders)
+    assert [row for row, _, _ in found[: len(holders)]] == holders
+
+
+def test_a_word_comes_before_longer_words_that_it_stands_in_and_these_before_all_others() -> None:
+    texts = {
+        "a.txt": "They start here.",
+        "b.txt": "It is their art.",
+        "c.txt": "Paintings, drawings and sculptures.",
+        "d.txt": "Modern_Art; artful.",
+        "e.txt": "p art",
+    }
+    vectors = np.array([[0.9, 0], [0.1, 0], [1, 0], [0.1, 0], [0.1, 0]], np.float32)
+    cut = replace(table(texts, 99), vectors=vectors)
+    found = Index.build(cut, texts).search("ART", np.array([1, 0], np.float32), 9)
+    by_source = {cut.sources[row]: (score, reasons) for row, score, reasons in found}
+    assert [name for name, (_, reasons) in by_source.items() if reasons.exact] == list(by_source)[:3]
+    assert {name for name, (_, reasons) in by_source.items() if reasons.exact} == {"b.txt", "d.txt", "e.txt"}
+    assert [name for name, (_, reasons) in by_source.items() if reasons.within] == ["a.txt"]
+    assert list(by_source)[3:] == ["a.txt", "c.txt"]
+    assert [int(np.ceil(score)) for score, _ in by_source.values()] == [3, 3, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("模型", "大语言模型训练"),
+        ("GPT", "用GPT回答"),
+        ("서울", "서울은 크다"),
+        ("バス", "高速バスで"),
+        ("ไทย", "ภาษาไทยครับ"),
+        ("2010", "2010年"),
+    ],
+)
+def test_scripts_without_spaces_between_words_have_words_everywhere(query: str, text: str) -> None:
+    (_, _, reasons), *_ = Index.build(table({"a": text}, 99), {"a": text}).search(query, VECTOR, 1)
+    assert reasons.exact
+
+
+def test_every_passage_that_holds_a_common_word_is_found_however_many_there_are() -> None:
+    texts = {f"{n}.txt": "to be or not to be " * 200 for n in range(60)}
+    found = Index.build(table(texts, 19), texts).search("be", VECTOR, 20_000)
+    assert len(found) == 12_000
+    assert all(reasons.exact for _, _, reasons in found)
+
+
+def test_text_that_overlaps_itself_takes_no_longer() -> None:
+    texts = {"a.txt": "a" * 2_000_000}
+    index = Index.build(table(texts, 1_000_000), texts)
+    assert all(reasons.within for _, _, reasons in index.search("a" * 100_000, VECTOR, 2))
 
 
 def test_a_passage_that_holds_all_of_it_comes_before_parts_across_a_cut() -> None:
     texts = {"cut.txt": "x" * 5 + "abcdefgh" + "y" * 5, "whole.txt": "z" * 10 + "abcdefgh"}
     found = Index.build(table(texts, 10), texts).search("ABC defgh", VECTOR, 9)
-    shown = [(row, reasons.exact) for row, _, reasons in found]
-    assert [exact for _, exact in shown] == [True, True, True, False]
+    shown = [(row, reasons.within) for row, _, reasons in found]
+    assert [within for _, within in shown] == [True, True, True, False]
     assert shown[0][0] == 3
 
 
@@ -84,6 +133,7 @@ def test_tokens_decide_between_passages_that_are_alike_otherwise() -> None:
         found = index.search("unheard of", VECTOR, 3, states=own[1:4])
         assert found[0][0] == row
         assert found[0][1] > found[1][1]
+        assert found[0][2].tokens > found[1][2].tokens
         assert all(0 <= score <= 1 for _, score, _ in found)
 
 

@@ -29,11 +29,18 @@ _CANDIDATES = 32
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why a passage was found: word for word, the share of the query's words it has, and its cosine."""
+    """Why a passage was found.
+
+    `exact`: the query stands in it word for word; `within`: it does, but as a part of longer words. `words` is the
+    share of the query's words that it has, `meaning` its cosine, and `tokens` the mean over the query's tokens of
+    the nearest one's cosine, 0 where they were not compared.
+    """
 
     exact: bool
     words: float
     meaning: float
+    within: bool = False
+    tokens: float = 0.0
 
 
 class Index:
@@ -61,8 +68,9 @@ class Index:
     ) -> list[tuple[int, float, Reasons]]:
         """The `k` best rows for `query`, its unit `vector` [d] and its tokens' `states` [t, d]: score and reasons.
 
-        `allowed` are the names of the documents to look in; None means all. Best first. Scores lie between 0 and
-        1; a passage that holds the query word for word has one more, and the share of it that it holds.
+        `allowed` are the names of the documents to look in; None means all. Best first. Scores lie between 2 and 3
+        for passages that hold the query word for word, between 1 and 2 for those that hold it within longer words,
+        and between 0 and 1 for all others; of those that hold it, also by how much of it they hold.
         """
         cosine = self._table.vectors @ vector
         found = self._lexicon.search(query)
@@ -71,25 +79,37 @@ class Index:
         if allowed is not None:
             outside = [row for row, source in enumerate(self._table.sources) if source not in allowed]
             scores[outside] = -np.inf
+        nearest = np.zeros_like(scores)
         if states is not None and len(states):
-            scores = self._looked_at(scores, states)
-        for row, share in held.items():
-            scores[row] += 1 + share
-        return [
-            (row, float(scores[row]), Reasons(row in held, float(found.coverage[row]), float(cosine[row])))
-            for row in _best(scores, k)
-        ]
+            scores = self._looked_at(scores, states, nearest)
+        within = np.where(held.letters > 0, 1 + (scores + held.letters) / 2, scores)
+        scores = np.where(held.words > 0, 2 + (scores + held.words) / 2, within)
 
-    def _looked_at(self, scores: NDArray[np.float32], states: NDArray[np.float32]) -> NDArray[np.float32]:
+        def reasons(row: int) -> Reasons:
+            exact = bool(held.words[row])
+            return Reasons(
+                exact,
+                float(found.coverage[row]),
+                float(cosine[row]),
+                within=bool(held.letters[row]) and not exact,
+                tokens=float(nearest[row]),
+            )
+
+        return [(row, float(scores[row]), reasons(row)) for row in _best(scores, k)]
+
+    def _looked_at(
+        self, scores: NDArray[np.float32], states: NDArray[np.float32], nearest: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """Half of each score, and for the best of them as much again by how near their tokens come.
 
-        So the best stay before all others. One whose tokens were not kept has its score for both halves.
+        So the best stay before all others. One whose tokens were not kept has its score for both halves. The
+        cosines of tokens are put into `nearest` [n].
         """
-        best = np.array(_best(scores, _CANDIDATES))
+        best = np.array(_best(scores, _CANDIDATES), dtype=np.int64)
         if not len(best):
             return scores
-        nearest = max_sim(states, self._table.tokens(best.tolist()))
-        closeness = np.where(nearest > 0, _nearness(nearest, _TOKEN_SPREAD), scores[best])
+        nearest[best] = max_sim(states, self._table.tokens(best.tolist()))
+        closeness = np.where(nearest[best] > 0, _nearness(nearest[best], _TOKEN_SPREAD), scores[best])
         halves = scores / 2
         halves[best] += closeness / 2
         return halves.astype(np.float32)

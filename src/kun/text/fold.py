@@ -6,6 +6,7 @@ substring test. Close to NFKC_Casefold of the Unicode Standard (section 3.13), w
 """
 
 import unicodedata
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,7 @@ def fold_with_offsets(text: str) -> tuple[str, NDArray[np.int64]]:
     """
     if not text:
         return "", np.zeros(1, dtype=np.int64)
-    pieces, which = _pieces(text)
-    sizes = np.array([len(piece) for piece in pieces], dtype=np.int64)[which]
+    sizes = of_each(text, lambda letter: len(_TABLE[ord(letter)]))
     offsets = np.repeat(np.arange(len(text), dtype=np.int64), sizes)
     folded = text.translate(_TABLE)
     if not unicodedata.is_normalized("NFC", folded):
@@ -57,19 +57,18 @@ def fold_with_offsets(text: str) -> tuple[str, NDArray[np.int64]]:
     return folded, np.append(offsets, len(text))
 
 
-def _codes(text: str) -> NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+def of_each(text: str, tell: Callable[[str], int]) -> NDArray[np.int64]:
+    """What `tell` says of each character of `text`, which is not empty; it is asked once for each there is."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    distinct = np.flatnonzero(np.bincount(codes))
+    table = np.zeros(distinct[-1] + 1, dtype=np.int64)
+    table[distinct] = [tell(chr(code)) for code in distinct.tolist()]
+    told: NDArray[np.int64] = table[codes]
+    return told
 
 
-def _pieces(text: str) -> tuple[list[str], NDArray[np.int64]]:
-    """The folded forms of the distinct characters of `text`, and which of them stands at each place."""
-    distinct, which = np.unique(_codes(text), return_inverse=True)
-    return [_TABLE[code] for code in distinct.tolist()], which
-
-
-def _attaches(code: int) -> bool:
+def _attaches(letter: str) -> bool:
     """Whether a character may compose with, or be reordered among, those before it."""
-    letter = chr(code)
     is_vowel_or_final_jamo = "\u1160" <= letter <= "\u11ff"
     return (
         unicodedata.category(letter).startswith("M")
@@ -80,8 +79,7 @@ def _attaches(code: int) -> bool:
 
 def _compose(folded: str, offsets: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
     """NFC, cluster by cluster (a character and the marks after it), so that every character keeps its place."""
-    distinct, which = np.unique(_codes(folded), return_inverse=True)
-    attaches = np.array([_attaches(code) for code in distinct.tolist()])[which]
+    attaches = of_each(folded, _attaches).astype(np.bool_)
     attaches[0] = False
     starts = np.flatnonzero(~attaches)
     sizes = np.diff(np.append(starts, len(folded)))

@@ -5,9 +5,18 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 import rjieba
+from numpy.typing import NDArray
+
+from kun.text.fold import of_each
 
 _HAN = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇"
+_UNPARTED = re.compile(
+    rf"[{_HAN}\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff"
+    r"\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua980-\ua9ff\uaa60-\uaadf]"
+)
+"""Han, kana and hangul; Thai, Lao, Tibetan, Burmese, Khmer, Tai and Javanese."""
 _RUNS = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+)")
 _ENGLISH = re.compile(r"[a-z]+")
 _BROKEN_LINE = re.compile(rf"(?<=[{_HAN}])\s+(?=[{_HAN}])")
@@ -27,6 +36,25 @@ def words(text: str) -> list[str]:
     """The search terms of `text`, in order, with repeats; small words are among them (`STOP_WORDS`)."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return list(_terms(_BROKEN_LINE.sub("", folded)))  # Chinese has no spaces between words
+
+
+def word_edges(text: str, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether no word goes on through the places of `text` before each of its folded characters, and at its end.
+
+    `offsets` [n + 1] are those of `kun.text.fold.fold_with_offsets`. In scripts that do not part every word from
+    the next, and in Korean, whose particles cling to words, each place may be where one ends.
+    """
+    edges = np.ones(len(offsets), np.bool_)
+    if len(offsets) > 2:
+        of_word = of_each(text, _is_of_word).astype(np.bool_)
+        places = offsets[1:-1]
+        # a place that comes twice is within what one character folds to
+        edges[1:-1] = ~(of_word[places - 1] & of_word[places]) & (places != offsets[:-2])
+    return edges
+
+
+def _is_of_word(letter: str) -> bool:
+    return unicodedata.category(letter)[0] in "LMN" and not _UNPARTED.match(letter)
 
 
 def _terms(text: str) -> Iterator[str]:
