@@ -48,6 +48,9 @@ def test_documents_are_added_listed_found_and_removed(kun: Kun, docs: Path) -> N
     found = told(kun("kb", "search", "notes", "不知其几千里", "-k", 1, "--json"))
     assert [(one["source"], one["heading"]) for one in found] == [("zh/大 鹏.md", "鹏")]
     assert found[0]["reasons"]["exact"] is True
+    within = told(kun("kb", "search", "notes", "orther", "-k", 1, "--json"))[0]["reasons"]
+    assert within["within"] is True
+    assert within["exact"] is False
     assert (
         told(kun("kb", "search", "notes", "Kun", "--source", "zh/*", "--json"))[0]["source"] == "zh/大 鹏.md"
     )

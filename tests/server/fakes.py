@@ -14,15 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 from tiny_models import LLAMA, byte_level_tokenizer, network
 
 from kun.errors import KnowledgeBaseNotFound, KunError, ModelNotFound, NotFound
+from kun.knowledge.retrieval import Reasons
 
 ANSWER = "Deep water holds **great** fish.\n\n```python\nprint('kun')\n```\n\nThat is all there is to say."
-
-
-@dataclass(frozen=True)
-class Reasons:
-    exact: bool
-    words: float
-    meaning: float
 
 
 @dataclass(frozen=True)
@@ -149,7 +143,7 @@ class FakeBase:
         for name, text in self.documents.items():
             share = sum(word in text for word in query.split()) / len(query.split())
             if share:
-                reasons = Reasons(query in text, share, 0.5)
+                reasons = Reasons(query in text, share, 0.5, within=query not in text, tokens=0.7)
                 for start in range(0, len(text), 400):
                     piece = text[start : start + 400]
                     found.append(Passage(piece, name, "Part > Chapter", 3, share, f"{name}-{start}", reasons))

@@ -268,5 +268,6 @@ def _why(passage: "Passage") -> str:
     reasons = passage.reasons
     if reasons is None:
         return f"{passage.score:.2f}"
-    exact = "word for word, " if reasons.exact else ""
-    return f"{exact}words {reasons.words:.2f}, meaning {reasons.meaning:.2f}"
+    stands = "word for word, " if reasons.exact else "within words, " if reasons.within else ""
+    tokens = f", tokens {reasons.tokens:.2f}" if reasons.tokens else ""
+    return f"{stands}words {reasons.words:.2f}, meaning {reasons.meaning:.2f}{tokens}"

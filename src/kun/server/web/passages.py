@@ -63,14 +63,18 @@ def place(words: Words, passage: Mapping[str, Any]) -> None:
 
 
 def chips(words: Words, reasons: Mapping[str, float] | None) -> None:
-    """Why a passage was found: word for word, by its words, by its meaning."""
+    """Why a passage was found: word for word or within words, by its words, by its meaning, token by token."""
     if reasons is None:
         return
     with ui.row().classes("chips"):
         if reasons["exact"]:
             _chip(words("reason_exact"), words("reason_exact_help"), None, "exact")
+        if reasons.get("within"):
+            _chip(words("reason_within"), words("reason_within_help"), None, "within")
         _chip(words("reason_words"), words("reason_words_help"), reasons["words"], "words")
         _chip(words("reason_meaning"), words("reason_meaning_help"), reasons["meaning"], "meaning")
+        if reasons.get("tokens"):
+            _chip(words("reason_tokens"), words("reason_tokens_help"), reasons["tokens"], "tokens")
 
 
 def _chip(name: str, help: str, value: float | None, kind: str) -> None:
