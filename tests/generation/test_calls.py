@@ -1,6 +1,7 @@
 """Tool calls are read however a model writes them and however its text is cut; all else is text."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tiny import language_model
 
 from kun.generation import SamplingOptions
 from kun.generation.calls import ToolCalls
-from kun.generation.tools import call_text, tool_use
+from kun.generation.tools import call_key, call_text, tool_use
 
 TOOL = {
     "type": "function",
@@ -99,6 +100,19 @@ def test_text_that_cannot_become_a_call_is_not_held_back() -> None:
 
 def test_a_call_that_is_repeated_ends_the_answer_and_counts_once() -> None:
     assert read(f"{ONE}\n{ONE}\n{OTHER}") == ("", [{"at": {"a": "}"}}])
+
+
+def test_a_call_whose_result_is_known_is_none_and_ends_the_answer() -> None:
+    use = tool_use([TOOL], "auto")
+    assert use is not None
+    use = replace(use, answered=frozenset([call_key("look", '{"at":  {"a": "}"}}')]))
+    for before, only_repeats in (("", True), ("So: ", False), (f"{OTHER}\n", False)):
+        reader = ToolCalls(use)
+        said = "".join(map(reader.push, f"{before}{call_text('look', json.loads(ONE)['arguments'])}"))
+        rest, calls = reader.finish()
+        assert (reader.ended, reader.only_repeats) == (True, only_repeats)
+        assert said + rest == ("So: " if before == "So: " else "")
+        assert len(calls) == before.startswith("{")
 
 
 def test_one_call_is_the_end_where_calls_may_not_be_parallel() -> None:

@@ -8,7 +8,7 @@ import re
 import secrets
 from typing import Any
 
-from kun.generation.tools import MOST_CALLS, OPEN, ToolUse
+from kun.generation.tools import MOST_CALLS, OPEN, ToolUse, call_key
 
 #: without their whitespace, since models lay JSON out in many ways
 _BEGINNINGS = (OPEN, '{"name":', '[{"name":', '```json{"name":', '```json[{"name":', '```{"name":')
@@ -21,17 +21,21 @@ class ToolCalls:
     """Lets an answer's text through and keeps its tool calls for the end.
 
     What may become a call (at the answer's beginning, at a mark, at a fence) is held back until it cannot be one.
+    A call whose result is known already is none: it ends the answer.
     """
 
     def __init__(self, use: ToolUse) -> None:
         self._names = {tool.name for tool in use.tools}
+        self._answered = use.answered
         self._most = 1 if use.single else MOST_CALLS
         self._held = ""
         self._at_beginning = True
         self._read = 0
         self._functions: list[dict[str, str]] = []
-        #: whether there are as many calls as there may be, or one came twice: a small model that repeats goes on so
+        #: whether there are as many calls as there may be, or one came that was there already: a small model goes on so
         self.ended = False
+        #: whether the answer is nothing but a call whose result is known already
+        self.only_repeats = False
 
     def push(self, text: str) -> str:
         """The text that is no part of a call."""
@@ -57,7 +61,10 @@ class ToolCalls:
             except (ValueError, RecursionError):
                 return  # not complete yet
             function = self._function(value)
-            if function in self._functions:
+            if function is not None and call_key(**function) in self._answered:
+                self.ended = True
+                self.only_repeats = self._at_beginning and not self._functions
+            elif function in self._functions:
                 self.ended = True
             elif function is not None:
                 self._functions.append(function)
@@ -76,7 +83,7 @@ class ToolCalls:
             {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
             for function in self._functions
         ]
-        return ("" if calls else self._held), calls
+        return ("" if calls or self.ended else self._held), calls
 
 
 def _may_be_call(text: str) -> bool:

@@ -388,6 +388,11 @@ class Engine:
             return
         if piece.finish_reason is not None:
             self._drop(row)
+            if row.only_repeats and row.instead is not None:
+                row.instead.order = row.order
+                with self._changed:
+                    self._waiting.appendleft(row.instead)
+                return
         row.generation.put(piece)
 
     def _fail(self, row: Row, error: KunError) -> None:

@@ -4,6 +4,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
 from kun.generation.engine import Engine
 from kun.generation.options import Messages, Prompt, SamplingOptions, make_options
-from kun.generation.prompt import Encoded, Prompts
+from kun.generation.prompt import Encoded, Prompts, answered, results_first
 from kun.generation.results import Completion, Generation, TokenLogprob
 from kun.generation.row import Row, Voice, ends_of
 from kun.generation.sampling import Choice
@@ -169,23 +170,44 @@ class LanguageModel:
         self._check_tokens(options)
         encoded = self._encode(prompt, options, use)
         state = self.engine.state.start(encoded.ids)
-        constraint = self._constrainer.of(options, use)
         generation = Generation(len(encoded.ids), options.n, encoded.truncated)
-        limit = min(len(state.tokens) + options.max_tokens, self.context_length)
-        calls = [ToolCalls(use) if use else None for _ in range(options.n)]
-        voices = [Voice(i, self.tokenizer, options, self._ends, calls[i]) for i in range(options.n)]
         if options.beams > 1:
-            self._check_beams(options, state, limit)
-            root = Row(generation, 0, state, Choice(options, state.tokens), None, limit)
-            self.engine.submit([BeamSearch(root, options, voices).root])
+            self.engine.submit([self._search(generation, state, options).root])
             return generation
-        rows = []
-        for index, voice in enumerate(voices):
-            mine = constraint.fresh() if constraint else None
-            choice = Choice(options, state.tokens, index, mine)
-            rows.append(Row(generation, index, state, choice, voice, limit))
+        if use is not None and use.mode == "auto":
+            use = replace(use, answered=answered(prompt))
+        rows = self._rows(generation, state, options, use)
+        if use is not None and use.answered:
+            # small models that see a call in the conversation write it again: then they get its result alone
+            told = self._encode(results_first(prompt), options, None)
+            plain = self._rows(generation, self.engine.state.start(told.ids), options, None)
+            for row, instead in zip(rows, plain, strict=True):
+                row.instead = instead
         self.engine.submit(rows)
         return generation
+
+    def _rows(
+        self, generation: Generation, state: RowState, options: SamplingOptions, use: ToolUse | None
+    ) -> list[Row]:
+        """A row for each of the n answers."""
+        constraint = self._constrainer.of(options, use)
+        rows = []
+        for index in range(options.n):
+            voice = Voice(index, self.tokenizer, options, self._ends, ToolCalls(use) if use else None)
+            choice = Choice(options, state.tokens, index, constraint.fresh() if constraint else None)
+            rows.append(Row(generation, index, state, choice, voice, self._limit(state, options)))
+        return rows
+
+    def _search(self, generation: Generation, state: RowState, options: SamplingOptions) -> BeamSearch:
+        limit = self._limit(state, options)
+        self._check_beams(options, state, limit)
+        voices = [Voice(index, self.tokenizer, options, self._ends) for index in range(options.n)]
+        return BeamSearch(
+            Row(generation, 0, state, Choice(options, state.tokens), None, limit), options, voices
+        )
+
+    def _limit(self, state: RowState, options: SamplingOptions) -> int:
+        return min(len(state.tokens) + options.max_tokens, self.context_length)
 
     def _check_beams(self, options: SamplingOptions, state: RowState, limit: int) -> None:
         """All beams run at once, so that there must be room for them, if need be without any other row."""

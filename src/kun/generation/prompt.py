@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from kun.errors import BadInput, ContextOverflow
 from kun.generation.options import Message, Messages, Prompt
-from kun.generation.tools import call_text, instruction
+from kun.generation.tools import call_key, call_text, instruction
 from kun.text.chat import ChatTemplate
 
 _LONGEST_TOKEN = 256
@@ -214,9 +214,43 @@ def _without_tools(
     return [{"role": "system", "content": instruction(tools)}, *told]
 
 
+def answered(messages: Sequence[Any]) -> frozenset[str]:
+    """The keys of the calls since the user's last message, where results stand below them."""
+    keys: set[str] = set()
+    asked: set[str] = set()
+    for message in map(_normal, messages):
+        if message["role"] == "user":
+            keys, asked = set(), set()
+        elif message["role"] == "tool":
+            keys |= asked
+        functions = [call["function"] for call in message.get("tool_calls", ())]
+        asked |= {call_key(function["name"], function["arguments"]) for function in functions}
+    return frozenset(keys)
+
+
+def results_first(messages: Sequence[Any]) -> list[dict[str, Any]]:
+    """A conversation without calls: what they gave stands before the question that they were for."""
+    told: list[dict[str, Any]] = []
+    results: list[str] = []
+    for message in reversed([_normal(message) for message in messages]):
+        if message["role"] == "tool":
+            results.append(_response(message))
+        elif message["role"] == "user":
+            told.append({**message, "content": "\n".join([*reversed(results), message["content"]])})
+            results = []
+        elif "tool_calls" not in message:
+            told.append(message)
+    orphans = [{"role": "user", "content": "\n".join(reversed(results))}] if results else []
+    return [*reversed(told), *orphans]
+
+
+def _response(message: Mapping[str, Any]) -> str:
+    return f"<tool_response>\n{message['content']}\n</tool_response>"
+
+
 def _written_out(message: dict[str, Any]) -> dict[str, Any]:
     if message["role"] == "tool":
-        return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
+        return {"role": "user", "content": _response(message)}
     if not message.get("tool_calls"):
         return message
     calls = [call_text(c["function"]["name"], c["function"]["arguments"]) for c in message["tool_calls"]]

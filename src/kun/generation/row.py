@@ -25,7 +25,8 @@ class Row:
 
     `state` is how the network begins the row.
     `limit` is how many tokens the row may have. A row with `scores` is only read: it gets the log-probability
-    of each of its tokens, and writes none. One with a `search` is a beam of it.
+    of each of its tokens, and writes none. One with a `search` is a beam of it. `instead` is run in the place of
+    one that only repeats a call whose result it was given.
     """
 
     generation: Generation
@@ -37,6 +38,7 @@ class Row:
     scores: list[TokenLogprob] | None = None
     top: int = 0
     search: "BeamSearch | None" = None
+    instead: "Row | None" = None
     cached: int = 0
     pages: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
@@ -46,6 +48,11 @@ class Row:
     def __post_init__(self) -> None:
         self.tokens = list(self.state.tokens)
         self.prompt_length = len(self.tokens)
+
+    @property
+    def only_repeats(self) -> bool:
+        """Whether its answer is nothing but a call whose result it was given."""
+        return self.voice is not None and self.voice.only_repeats
 
     @property
     def pending(self) -> int:
@@ -145,6 +152,10 @@ class Voice:
         self._with_logprobs = options.logprobs is not None
         self._ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+
+    @property
+    def only_repeats(self) -> bool:
+        return self._tools is not None and self._tools.only_repeats
 
     def say(self, token: int | None, logprob: TokenLogprob | None, ended: bool, full: bool) -> Piece | None:
         """The piece that `token` completes; `ended` and `full` tell that it is the last, and why."""

@@ -7,6 +7,7 @@ A template that has no place for tools gets the same instruction in the system m
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,11 +42,15 @@ class Tool:
 
 @dataclass(frozen=True)
 class ToolUse:
-    """The tools of a request, and whether it may (auto) or must (required) use them."""
+    """The tools of a request, and whether it may (auto) or must (required) use them.
+
+    `answered` are the keys (`call_key`) of calls whose results the conversation holds already.
+    """
 
     tools: tuple[Tool, ...]
     mode: Literal["auto", "required"]
     single: bool = False
+    answered: frozenset[str] = frozenset()
 
     @property
     def described(self) -> list[Mapping[str, Any]]:
@@ -111,6 +116,14 @@ def _chosen_name(choice: Any) -> str:
 def instruction(tools: Sequence[Mapping[str, Any]]) -> str:
     """The system text that offers tools to a model whose template has no place for them."""
     return _INSTRUCTION.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
+
+
+def call_key(name: str, arguments: Any) -> str:
+    """The same for two calls of the same function with the same arguments, an object or its JSON."""
+    if isinstance(arguments, str):
+        with suppress(ValueError, RecursionError):  # what is no JSON is itself
+            arguments = json.loads(arguments or "{}")
+    return json.dumps([name, arguments], sort_keys=True)
 
 
 def call_text(name: str, arguments: Any) -> str:
