@@ -1,5 +1,6 @@
 """What must not be lost, nor stored twice: processes killed, two at once, a full disk, Ctrl-C."""
 
+import errno
 import os
 import random
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import FakeEncoder
@@ -125,3 +127,24 @@ def test_a_full_disk_is_said_and_what_was_stored_stays(
     assert [source.name for source in base.sources()] == ["a.md", "b.txt", "sub/鲲 鹏.md"]
     assert len(base._store.passages()) == 4
     assert base.add(large).added == ["large.md"]
+
+
+@pytest.mark.parametrize("closed", ["", "sub"])
+def test_a_folder_that_cannot_be_listed_loses_nothing_and_is_named(
+    tmp_path: Path, docs: Path, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = KnowledgeBase.open(tmp_path / "base", encoder=FakeEncoder())
+    names = sorted(base.add(docs).added)
+    assert any(name.startswith("sub/") for name in names)
+    listing = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path) == docs / closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = base.add(docs)
+    assert report.removed == []
+    assert "Permission denied" in report.failed[str(docs / closed)]
+    assert sorted(source.name for source in base.sources()) == names

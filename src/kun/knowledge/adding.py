@@ -13,7 +13,7 @@ import numpy as np
 
 from kun.errors import EncoderMismatch, KunError
 from kun.knowledge.cut import BUDGET, cut
-from kun.knowledge.folder import Found, find, path_key
+from kun.knowledge.folder import Found, find, path_key, printable
 from kun.knowledge.interaction import pack
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import DocumentInfo, NewDocument, Span, StoredText, Vectors
@@ -95,14 +95,20 @@ class Adding:
     def run(self, paths: Iterable[Path]) -> Report:
         """Add files and folders. Raises `NotFound` before anything is written, `NoSpace`, `Busy`."""
         paths = list(paths)
-        listed = [find(path) for path in paths]
-        found = {item.key: item for items in listed for item in items}
+        listings = [find(path) for path in paths]
+        found = {item.key: item for listing in listings for item in listing.found}
+        closed = {folder: why for listing in listings for folder, why in listing.closed.items()}
         self._total = len(found)
         self._tell("")
         for batch in in_batches(self._drafts(found.values())):
             self._commit(batch)
         self._store.restamp(self._restamped)
-        self._remove_vanished(paths, found)
+        self._remove_vanished(paths, found, closed)
+        for folder, why in closed.items():
+            name = printable(folder)
+            self._report.failed[name] = (
+                f"{name} cannot be listed: {why}. What was stored of its files is still there."
+            )
         self._store.compact()
         self._tell("")
         return self._report
@@ -183,14 +189,18 @@ class Adding:
         self._done += len(batch)
         self._tell(batch[-1][0].found.name)
 
-    def _remove_vanished(self, paths: Sequence[Path], found: dict[str, Found]) -> None:
-        """Remove what was once added from these folders and is no longer there."""
-        roots = [path_key(path.expanduser().resolve()).rstrip(os.sep) + os.sep for path in paths]
+    def _remove_vanished(self, paths: Sequence[Path], found: Iterable[str], closed: Iterable[str]) -> None:
+        """Remove what was once added from these folders and is no longer there, as far as they could be listed."""
+        roots = _beginnings(path_key(path.expanduser().resolve()) for path in paths)
+        hidden = _beginnings(closed)
         moved = {info.id for info in self._restamped}
         gone = [
             info
             for key, info in self._known.items()
-            if key not in found and info.id not in moved and any(key.startswith(root) for root in roots)
+            if key not in found
+            and info.id not in moved
+            and key.startswith(roots)
+            and not key.startswith(hidden)
         ]
         self._store.remove(info.id for info in gone)
         self._report.removed += sorted(info.source for info in gone)
@@ -258,6 +268,11 @@ def _states(
         return encoder.embed_tokens(texts, kind)
     none = np.empty((0, encoder.dimensions), dtype=np.float32)
     return encoder.embed(texts, kind=kind), [none] * len(texts)
+
+
+def _beginnings(folders: Iterable[str]) -> tuple[str, ...]:
+    """What the keys of all files under these folders begin with."""
+    return tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
 
 
 def check_encoder(manifest: Manifest, encoder: EncoderLike) -> None:

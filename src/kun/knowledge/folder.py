@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kun.errors import NotFound, TooLarge
@@ -44,6 +44,14 @@ class Found:
         return path_key(self.file)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The files to add, and the folders, by their keys, that could not be listed, with the reason."""
+
+    found: list[Found]
+    closed: dict[str, str] = field(default_factory=dict)
+
+
 def path_key(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -60,7 +68,7 @@ def _picture(letter: str) -> str:
     return letter if letter.isprintable() or letter == " " else "�"
 
 
-def find(path: Path) -> list[Found]:
+def find(path: Path) -> Listing:
     """The file itself, or the files under a folder that can be read, in the order of their names.
 
     Hidden files, the folders of version control and of packages, and files whose name says that they hold no
@@ -68,20 +76,24 @@ def find(path: Path) -> list[Found]:
     """
     root = path.expanduser().resolve()
     if root.is_file():
-        return [Found(root, printable(root.name), printable(root.parent.name))]
+        return Listing([Found(root, printable(root.name), printable(root.parent.name))])
     if not root.is_dir():
         raise NotFound(f"{printable(str(path))} does not exist: give the path of a file or a folder.")
-    found = sorted(_walk(root), key=lambda item: item.name)
+    closed: dict[str, str] = {}
+    found = sorted(_walk(root, closed), key=lambda item: item.name)
     if len(found) > MAX_FILES:
         raise TooLarge(
             f"{printable(str(path))} holds more than {MAX_FILES:,} files: add its folders one by one."
         )
-    return found
+    return Listing(found, closed)
 
 
-def _walk(root: Path) -> Iterator[Found]:
+def _walk(root: Path, closed: dict[str, str]) -> Iterator[Found]:
+    def note(error: OSError) -> None:
+        closed[path_key(Path(error.filename or root))] = error.strerror or str(error)
+
     count = 0
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=note):
         here = Path(folder)
         folders[:] = [name for name in folders if _is_wanted_folder(here / name)]
         for name in files:
@@ -106,8 +118,14 @@ def _is_binary(name: str) -> bool:
 
 
 def _stays_within(file: Path, root: Path) -> bool:
-    """Whether it is a plain file, or a link to one under `root`; pipes and devices are neither."""
-    if not file.is_symlink():
-        return file.is_file()
-    target = file.resolve()
-    return target.is_file() and target.is_relative_to(root)
+    """Whether it is a plain file, or a link to one under `root`; pipes and devices are neither.
+
+    One that cannot be looked at is taken for a plain file: whoever reads it is told why that cannot be done.
+    """
+    try:
+        if not file.is_symlink():
+            return file.is_file()
+        target = file.resolve()
+        return target.is_file() and target.is_relative_to(root)
+    except OSError:
+        return True
