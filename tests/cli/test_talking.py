@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from command_line import ENGLISH_ONLY, Kun
 
+from kun import api
 from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
 
 
@@ -30,6 +31,17 @@ def test_a_prompt_is_read_from_standard_input_and_a_stream_says_what_the_whole_s
     assert kun(*line, stdin="大海 ").out == read["texts"][0] + "\n"
 
 
+def test_beams_bring_out_the_likeliest_answers_as_in_python(kun: Kun) -> None:
+    [found] = texts("-p", "hello", "--beams", 3, "--n", 2, kun=kun)
+    assert len(set(found["texts"])) == 2
+    with api.load_language_model(DEFAULT_MODEL) as lm:
+        assert found["texts"] == lm.generate("hello", beams=3, n=2, max_tokens=6)
+        long = lm.generate("hello", beams=3, length_penalty=4.0, max_tokens=6)
+    line = ("generate", DEFAULT_MODEL, "-p", "hello", "--beams", 3, "--max-tokens", 6)
+    assert kun(*line).out.startswith(found["texts"][0])
+    assert kun(*line, "--length-penalty", 4).out.startswith(long)
+
+
 def test_a_message_goes_through_the_chat_template(kun: Kun) -> None:
     plain = texts("-p", "hello", "--temperature", 0, kun=kun)
     chat = texts("-p", "hello", "--temperature", 0, "--chat", kun=kun)
@@ -42,6 +54,8 @@ def test_a_message_goes_through_the_chat_template(kun: Kun) -> None:
         ("--temperature", -1, "temperature is -1.0"),
         ("--max-tokens", 0, "max_tokens is 0"),
         ("--n", 0, "n is 0"),
+        ("--beams", 0, "beams is 0"),
+        ("--length-penalty", 2, "more than one beam"),
         ("--top-p", 2, "top_p is 2.0"),
         ("--stop", "", "stop holds ''"),
         ("--quantize", "int3", "int4"),

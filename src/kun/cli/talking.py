@@ -39,6 +39,10 @@ def generate(
     seed: int | None = typer.Option(None, help="The same seed gives the same text."),
     stop: list[str] | None = typer.Option(None, help="Stop before this text; may be repeated."),
     n: int = typer.Option(1, help="How many answers to each prompt."),
+    beams: int = typer.Option(
+        1, help="Above 1, search for the likeliest answers; --n of them come, best first."
+    ),
+    length_penalty: float | None = typer.Option(None, help="With --beams: above 1 favours long answers."),
     truncate: bool = typer.Option(
         False, "--truncate", help="Leave out the beginning of a prompt that is too long."
     ),
@@ -51,10 +55,13 @@ def generate(
     Examples:
       kun generate smollm2-135m-instruct --prompt "Once upon a time" --temperature 0.8 --seed 7
       kun generate qwen2.5-coder-0.5b-instruct --chat -p "用一句话解释自注意力。"
+      kun generate ./my-translator -p "Good morning." --beams 4 --n 2
       cat story.txt | kun generate ./my-checkpoint --prompt -
     """
     options = _checked(
         n=n,
+        beams=beams,
+        length_penalty=length_penalty,
         truncate=truncate,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -69,7 +76,7 @@ def generate(
     with output.progress(quiet=as_json, in_bytes=True) as report:
         lm = api.load_language_model(model, quantize=quantize, progress=report)
     asked: list[Any] = [[{"role": "user", "content": text}] if as_chat else text for text in prompts]
-    if len(asked) == 1 and n == 1 and not as_json:
+    if len(asked) == n == beams == 1 and not as_json:
         _print_stream(lm.stream(asked[0], **options))
         return
     answers = lm.generate(asked, **options)
