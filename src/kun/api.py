@@ -273,20 +273,32 @@ def inspect_positions(
     return [places(kind, n, width, net) for kind in chosen]
 
 
-def inspect_attention(text: str, models: Sequence[str | Path] = ()) -> "list[Look]":
-    """Who looks at whom in `text`, in each model; a decoder and an encoder side by side where none is named."""
-    from kun.inspection.attention import Look
+def inspect_attention(
+    text: str, models: Sequence[str | Path] = (), answer: str | None = None
+) -> "list[Look]":
+    """Who looks at whom in `text`, in each model; a decoder and an encoder side by side where none is named.
+
+    An encoder-decoder has three attentions, its encoder's, its decoder's, and that of the one on the other; its
+    decoder reads the `answer`, or writes one.
+    """
+    from kun.inspection.attention import looks
     from kun.inspection.opened import Opened
 
-    return [Look(Opened.open(name), text) for name in models or ("smollm2-135m-instruct", "all-minilm-l6-v2")]
+    names = models or ("smollm2-135m-instruct", "all-minilm-l6-v2")
+    return [look for name in names for look in looks(Opened.open(name), text, answer)]
 
 
-def inspect_logits(text: str, model: str | Path | None = None, k: int = 5) -> "list[Place]":
-    """The `k` likeliest next tokens at every place of `text`, and what each layer would say."""
+def inspect_logits(
+    text: str, model: str | Path | None = None, k: int = 5, answer: str | None = None
+) -> "list[Place]":
+    """The `k` likeliest next tokens at every place of `text`, and what each layer would say.
+
+    Of a model that reads all of the text first, at every place of the `answer`, or of the one that it writes.
+    """
     from kun.inspection.logits import next_words
     from kun.inspection.opened import Opened
 
-    return next_words(Opened.open(model or "smollm2-135m-instruct"), text, k)
+    return next_words(Opened.open(model or "smollm2-135m-instruct"), text, k, answer)
 
 
 def train(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kun.errors import BadInput, UnsupportedFormat
-from kun.inspection.attention import Look
+from kun.inspection.attention import Look, looks, steps_of
 from kun.inspection.logits import next_words
 from kun.inspection.opened import LONGEST, Opened
 from kun.inspection.watch import watching
@@ -12,8 +12,13 @@ from kun.inspection.watch import watching
 TEXT = "nobody doesn't know"
 
 
+def look_at(opened: Opened, text: str = TEXT) -> Look:
+    [look] = looks(opened, text)
+    return look
+
+
 def test_watching_changes_nothing_and_leaves_nothing_behind(decoder: Opened) -> None:
-    ids, _ = decoder.read(TEXT)
+    ids = decoder.read(TEXT).ids
     wanted = decoder.net(ids).logits
     with watching(decoder.net.layers) as seen:
         assert torch.equal(decoder.net(ids).logits, wanted)
@@ -24,7 +29,7 @@ def test_watching_changes_nothing_and_leaves_nothing_behind(decoder: Opened) -> 
 
 def test_every_word_spends_all_of_its_attention(decoder: Opened, encoder: Opened) -> None:
     for opened in (decoder, encoder):
-        look = Look(opened, TEXT)
+        look = look_at(opened)
         assert look.weights.shape == (2, 4, len(look.tokens), len(look.tokens))
         assert torch.allclose(look.weights.sum(-1), torch.ones(1))
 
@@ -32,12 +37,12 @@ def test_every_word_spends_all_of_its_attention(decoder: Opened, encoder: Opened
 def test_a_causal_network_sees_nothing_to_its_right_and_an_encoder_does(
     decoder: Opened, encoder: Opened
 ) -> None:
-    assert float(Look(decoder, TEXT).weights.triu(1).abs().max()) == 0
-    assert float(Look(encoder, TEXT).weights[..., 0, 1:].min()) > 0
+    assert float(look_at(decoder).weights.triu(1).abs().max()) == 0
+    assert float(look_at(encoder).weights[..., 0, 1:].min()) > 0
 
 
 def test_a_first_word_of_a_causal_network_attends_to_itself_alone(decoder: Opened) -> None:
-    steps = Look(decoder, TEXT).steps(0)
+    steps = look_at(decoder).steps(0)
     assert steps.weights[0] == 1
     assert steps.scores[1] == -float("inf")
     assert steps.products[1] > -float("inf")
@@ -48,7 +53,7 @@ def test_a_first_word_of_a_causal_network_attends_to_itself_alone(decoder: Opene
 def test_the_three_steps_lead_to_what_the_network_adds(decoder: Opened, encoder: Opened, layer: int) -> None:
     """The weighted sums of all heads, side by side, through the output projection."""
     for opened in (decoder, encoder):
-        look, place = Look(opened, TEXT), 3
+        look, place = look_at(opened), 3
         heads = [look.steps(place, layer, head) for head in range(4)]
         for steps in heads:
             scores = torch.tensor(steps.scores)
@@ -58,7 +63,7 @@ def test_the_three_steps_lead_to_what_the_network_adds(decoder: Opened, encoder:
             assert scale == pytest.approx(16**0.5, rel=1e-3)
         mixed = torch.cat([torch.tensor(steps.mixed) for steps in heads])
         with watching(opened.net.layers) as seen_again:
-            opened.net(opened.read(TEXT)[0])
+            opened.net(opened.read(TEXT).ids)
         added = opened.net.layers[layer].attention.o(mixed).detach()
         assert torch.allclose(added, seen_again.added[layer][0, place], atol=1e-5)
         share = added.norm() / seen_again.before[layer][0, place].norm()
@@ -67,7 +72,7 @@ def test_the_three_steps_lead_to_what_the_network_adds(decoder: Opened, encoder:
 
 
 def test_one_head_of_one_layer_and_their_mean_can_be_picked(decoder: Opened) -> None:
-    look = Look(decoder, TEXT)
+    look = look_at(decoder)
     assert torch.equal(look.pick(1, 2), look.weights[1, 2])
     assert torch.allclose(look.pick(None, None), look.weights.mean((0, 1)))
     for wrong in ({"layer": 2, "head": 0}, {"layer": None, "head": 4}, {"layer": -1, "head": None}):
@@ -78,22 +83,24 @@ def test_one_head_of_one_layer_and_their_mean_can_be_picked(decoder: Opened) -> 
 
 
 def test_a_word_is_found_by_how_it_is_shown(decoder: Opened) -> None:
-    look = Look(decoder, TEXT)
-    assert look.place_of(look.tokens[2]) == look.tokens.index(look.tokens[2])
-    with pytest.raises(BadInput, match="there are"):
-        look.place_of("whale")
+    look = look_at(decoder)
+    [(found, steps)] = steps_of([look], look.tokens[2])
+    assert found is look
+    assert steps.place == look.tokens.index(look.tokens[2])
+    with pytest.raises(BadInput, match="No token of tiny-llama is 'whale'; there are"):
+        steps_of([look], "whale")
 
 
 def test_texts_that_cannot_be_shown_are_refused(decoder: Opened) -> None:
     for text, why in (("", "empty"), ("z" * (LONGEST + 1), "can be shown")):
         with pytest.raises(BadInput, match=why):
-            Look(decoder, text)
+            look_at(decoder, text)
 
 
 @torch.no_grad()
 def test_the_last_layers_guess_is_the_networks_own(decoder: Opened) -> None:
     places = next_words(decoder, TEXT, k=3)
-    ids, tokens = decoder.read(TEXT)
+    ids, tokens = decoder.read(TEXT).ids, decoder.read(TEXT).tokens
     wanted = decoder.net(ids).logits[0].softmax(-1)
     assert [place.token for place in places] == tokens
     for row, place in enumerate(places):

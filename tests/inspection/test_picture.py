@@ -7,7 +7,7 @@ from tiny_models import byte_level_tokenizer
 
 from kun.errors import BadInput
 from kun.inspection import picture
-from kun.inspection.attention import Look
+from kun.inspection.attention import looks
 from kun.inspection.logits import next_words
 from kun.inspection.opened import Opened
 from kun.inspection.tokens import cut
@@ -16,10 +16,10 @@ TEXT = "nobody knows"
 
 
 def test_each_picture_is_drawn_in_both_formats(decoder: Opened, encoder: Opened) -> None:
-    looks = [Look(decoder, TEXT), Look(encoder, TEXT)]
+    seen = [look for opened in (decoder, encoder) for look in looks(opened, TEXT)]
     drawn = [
-        lambda kind: picture.attention(looks, None, 1, kind),
-        lambda kind: picture.steps(looks, [look.steps(1) for look in looks], kind),
+        lambda kind: picture.attention(seen, None, 1, kind),
+        lambda kind: picture.steps(seen, [look.steps(1) for look in seen], kind),
         lambda kind: picture.next_words(next_words(decoder, TEXT), kind),
         lambda kind: picture.cuttings([cut(TEXT, byte_level_tokenizer(), "tiny")] * 2, kind),
     ]

@@ -22,6 +22,9 @@ app = typer.Typer(
 
 MODELS = typer.Option(None, "--model", "-m", help="A model; may be repeated, to see several side by side.")
 MODEL = typer.Option(None, "--model", "-m", help="A model.")
+ANSWER = typer.Option(
+    None, "--answer", help="Of a model that reads a text and writes another: the other (default: its own)."
+)
 PICTURE = typer.Option(None, "--picture", "-o", help="Draw it into this file, .png or .svg.")
 
 
@@ -153,22 +156,29 @@ def attention(
         None, help="One head, from 0 (default: the mean over all; for --word 0)."
     ),
     word: str | None = typer.Option(None, help="The three steps in numbers for this word."),
+    answer: str | None = ANSWER,
     picture: Path | None = PICTURE,
     as_json: bool = output.JSON_OPTION,
 ) -> None:
     """Which word looks at which; for one word the three steps in numbers.
 
     Without --model a GPT-type and a BERT-type network are shown side by side: in the first a word sees nothing to its
-    right.
+    right. An encoder-decoder has three: its encoder's, its decoder's, and where the decoder looks at the encoder.
 
     \b
     Examples:
       kun inspect attention
       kun inspect attention "I love my dog." --word I
       kun inspect attention --layer 3 --head 2 -m all-minilm-l6-v2 --picture who.png
+      kun inspect attention "I love my dog." -m ./my-translator --answer "Ich liebe meinen Hund."
     """
-    looks = api.inspect_attention(text, models or ())
-    steps = [look.steps(look.place_of(word), layer or 0, head or 0) for look in looks] if word else []
+    looks = api.inspect_attention(text, models or (), answer)
+    steps: list[Steps] = []
+    if word:
+        from kun.inspection.attention import steps_of
+
+        found = steps_of(looks, word, layer or 0, head or 0)
+        looks, steps = [look for look, _ in found], [one for _, one in found]
     if picture is not None:
         from kun.inspection import picture as pictures
 
@@ -184,7 +194,7 @@ def attention(
         )
         return
     for number, look in enumerate(looks):
-        typer.secho(f"{look.model}, {look.kind}: {look.n_layers} layers of {look.n_heads} heads", bold=True)
+        typer.secho(f"{look.title}: {look.n_layers} layers of {look.n_heads} heads", bold=True)
         if steps:
             _print_steps(look, steps[number])
         else:
@@ -192,14 +202,16 @@ def attention(
             rows = [
                 (token, *(f"{w:.2f}" for w in row)) for token, row in zip(look.tokens, weights, strict=True)
             ]
-            output.print_table(("looks at →", *look.tokens), rows)
+            output.print_table(("looks at →", *look.looked_at), rows)
 
 
 def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str, Any]:
     return {
         "model": look.model,
         "kind": look.kind,
+        "part": look.part,
         "tokens": look.tokens,
+        "looked_at": look.looked_at,
         "weights": look.pick(layer, head).tolist(),
     }
 
@@ -211,7 +223,9 @@ def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, Any]:
     return {
         "model": look.model,
         "kind": look.kind,
+        "part": look.part,
         "tokens": look.tokens,
+        "looked_at": look.looked_at,
         "word": look.tokens[seen.place],
     } | plain
 
@@ -220,7 +234,7 @@ def _print_steps(look: "Look", seen: "Steps") -> None:
     columns = (seen.products, seen.scores, seen.weights, seen.nearness, seen.nearness_after)
     rows = [
         (token, *(f"{value:.3f}" for value in values))
-        for token, *values in zip(look.tokens, *columns, strict=True)
+        for token, *values in zip(look.looked_at, *columns, strict=True)
     ]
     output.print_table(("", "1. q · k", "scaled", "2. softmax", "cosine before", "after 3."), rows)
     first = ", ".join(f"{value:.3f}" for value in seen.mixed[:6])
@@ -233,6 +247,7 @@ def logits(
     text: str = typer.Argument("I love my", help="The beginning of a text."),
     model: str | None = MODEL,
     k: int = typer.Option(5, "-k", min=1, max=50, help="How many of the likeliest."),
+    answer: str | None = ANSWER,
     picture: Path | None = PICTURE,
     as_json: bool = output.JSON_OPTION,
 ) -> None:
@@ -243,7 +258,7 @@ def logits(
       kun inspect logits "The capital of France is"
       kun inspect logits "I love my" -m qwen2.5-coder-0.5b-instruct --picture next.svg
     """
-    seen = api.inspect_logits(text, model, k)
+    seen = api.inspect_logits(text, model, k, answer)
     if picture is not None:
         from kun.inspection.picture import next_words
 

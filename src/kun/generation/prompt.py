@@ -11,6 +11,7 @@ from kun.errors import BadInput, ContextOverflow
 from kun.generation.options import Message, Messages, Prompt
 from kun.generation.tools import call_key, call_text, instruction
 from kun.text.chat import ChatTemplate
+from kun.text.tokenizer import before_the_end
 
 _LONGEST_TOKEN = 256
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -87,10 +88,7 @@ class Prompts:
             text = text[-longest:]
         encoding = self.tokenizer.encode(_sound(text))
         ids: list[int] = encoding.ids
-        special = encoding.special_tokens_mask
-        if self._open_ended and 0 in special:
-            ids = ids[: len(ids) - special[::-1].index(0)]
-        return ids
+        return ids[: before_the_end(encoding)] if self._open_ended else ids
 
     def _checked(self, ids: Sequence[Any]) -> list[int]:
         for token in ids:

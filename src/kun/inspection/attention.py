@@ -4,13 +4,16 @@ The steps are those of Vaswani et al., arXiv:1706.03762: dot products of the wor
 √d; softmax; the sum of the values by these weights. A causal network's first word sees itself alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kun.errors import BadInput, UnsupportedFormat
+from kun.families import Kind
 from kun.inspection.opened import Opened
 from kun.inspection.watch import Seen, watching
 
@@ -37,21 +40,30 @@ class Steps:
     moved: float
 
 
+@dataclass(frozen=True, eq=False)
 class Look:
-    """A text as a network's attention sees it: `tokens`, and `weights` [layers, heads, t, t], rows summing to one.
+    """One attention of a network: `tokens` look at `looked_at`, whose states [s, d_model] a layer's are near or far.
 
-    Raises `BadInput` for a text that cannot be shown, `UnsupportedFormat` for an attention that cannot be seen.
+    `part` says which of a network's attentions it is; `kind` is the network's.
     """
 
-    def __init__(self, opened: Opened, text: str) -> None:
-        self.model, self.kind = opened.name, opened.kind
-        ids, self.tokens = opened.read(text)
-        with watching(opened.net.layers) as seen:
-            opened.net(ids)
-        if len(seen.attended) != len(opened.net.layers):
-            raise UnsupportedFormat(f"{opened.name} attends in a way of its own, which is not shown.")
-        self._seen: Seen = seen
-        self.weights: Tensor = torch.stack([attended.weights[0] for attended in seen.attended])
+    model: str
+    kind: Kind
+    part: str
+    tokens: list[str]
+    looked_at: list[str]
+    seen: Seen
+    source: Tensor | None = None
+    """States [s, d_model] of what is looked at; None where it is the tokens themselves."""
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """[layers, heads, t, s]; each row sums to one."""
+        return torch.stack([attended.weights[0] for attended in self.seen.attended])
+
+    @property
+    def title(self) -> str:
+        return f"{self.model}, {self.kind if self.part == SELF else self.part}"
 
     @property
     def n_layers(self) -> int:
@@ -62,7 +74,7 @@ class Look:
         return self.weights.shape[1]
 
     def pick(self, layer: int | None, head: int | None) -> Tensor:
-        """Weights [t, t] of one head (from 0), or the mean over all heads, or all layers, where it is None.
+        """Weights [t, s] of one head (from 0), or the mean over all heads, or all layers, where it is None.
 
         Raises `BadInput` for a layer or head that is not there.
         """
@@ -76,9 +88,10 @@ class Look:
         self._check("token", place, len(self.tokens))
         self._check("layer", layer, self.n_layers)
         self._check("head", head, self.n_heads)
-        attended = self._seen.attended[layer]
+        attended = self.seen.attended[layer]
         weights, values = attended.weights[0, head, place], attended.v[0, head].float()
-        before, added = self._seen.before[layer][0], self._seen.added[layer][0, place]
+        before, added = self.seen.before[layer][0], self.seen.added[layer][0, place]
+        others = before if self.source is None else self.source
         return Steps(
             place,
             layer,
@@ -87,18 +100,69 @@ class Look:
             attended.scores[0, head, place].tolist(),
             weights.tolist(),
             (weights @ values).tolist(),
-            F.cosine_similarity(before[place][None], before).tolist(),
-            F.cosine_similarity((before[place] + added)[None], before).tolist(),
+            F.cosine_similarity(before[place][None], others).tolist(),
+            F.cosine_similarity((before[place] + added)[None], others).tolist(),
             float(added.norm() / before[place].norm()),
         )
 
-    def place_of(self, word: str) -> int:
-        """The first token that is shown as `word`. Raises `BadInput` where none is."""
-        if word not in self.tokens:
-            raise BadInput(f"No token of {self.model} is {word[:60]!r}; there are {', '.join(self.tokens)}.")
-        return self.tokens.index(word)
-
-    @staticmethod
-    def _check(what: str, number: int | None, count: int) -> None:
+    def _check(self, what: str, number: int | None, count: int) -> None:
         if number is not None and not 0 <= number < count:
-            raise BadInput(f"There is no {what} {number}: they are numbered from 0 to {count - 1}.")
+            raise BadInput(
+                f"There is no {what} {number} in {self.title}: they are numbered from 0 to {count - 1}."
+            )
+
+
+SELF = "self-attention"
+
+
+def looks(opened: Opened, text: str, answer: str | None = None) -> list[Look]:
+    """A text as a network's attention sees it: one `Look`, or an encoder-decoder's three.
+
+    `answer` is what `Opened.read` takes. Raises `BadInput` for a text that cannot be shown, `UnsupportedFormat` for
+    an attention that cannot be seen.
+    """
+    reading = opened.read(text, answer)
+    if reading.source is None:
+        with watching(opened.layers) as seen:
+            opened.net(**reading.arguments)
+        return [_look(opened, SELF, reading.tokens, reading.tokens, seen)]
+    with (
+        watching(opened.encoder_layers) as read,
+        watching(opened.layers) as written,
+        watching(opened.layers, "cross") as across,
+    ):
+        output = opened.net(**reading.arguments)
+    source, tokens = list(reading.source_tokens), reading.tokens
+    states: Tensor = output.encoder_last_hidden_state[0]
+    return [
+        _look(opened, "encoder self-attention", source, source, read),
+        _look(opened, "decoder self-attention", tokens, tokens, written),
+        _look(opened, "cross-attention", tokens, source, across, states),
+    ]
+
+
+def _look(
+    opened: Opened,
+    part: str,
+    tokens: list[str],
+    looked_at: list[str],
+    seen: Seen,
+    source: Tensor | None = None,
+) -> Look:
+    if len(seen.attended) != len(seen.after):
+        raise UnsupportedFormat(f"{opened.name} attends in a way of its own, which is not shown.")
+    return Look(opened.name, opened.kind, part, tokens, looked_at, seen, source)
+
+
+def steps_of(seen: Sequence[Look], word: str, layer: int = 0, head: int = 0) -> list[tuple[Look, Steps]]:
+    """The three steps for the first token that is shown as `word`, in each look that has one.
+
+    Raises `BadInput` for a model that shows none so, and for what else is not there.
+    """
+    known: dict[str, dict[str, None]] = {}
+    for look in seen:
+        known.setdefault(look.model, {}).update(dict.fromkeys(look.tokens))
+    for model, tokens in known.items():
+        if word not in tokens:
+            raise BadInput(f"No token of {model} is {word[:60]!r}; there are {', '.join(tokens)}.")
+    return [(look, look.steps(look.tokens.index(word), layer, head)) for look in seen if word in look.tokens]

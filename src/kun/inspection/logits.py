@@ -34,18 +34,23 @@ class Place:
     layers: tuple[Guess, ...]
 
 
-def next_words(opened: Opened, text: str, k: int = 5) -> list[Place]:
-    """The next-word distribution at every place of `text`. Raises `UnsupportedFormat` for a network that has none."""
-    if opened.kind != "decoder":
+def next_words(opened: Opened, text: str, k: int = 5, answer: str | None = None) -> list[Place]:
+    """The next-word distribution at every place of `text`, or of the `answer` to it; see `Opened.read`.
+
+    Raises `UnsupportedFormat` for a network that has none.
+    """
+    if opened.kind == "encoder":
         raise UnsupportedFormat(f"{opened.name} is an encoder: it has no next word. Name a language model.")
-    ids, tokens = opened.read(text)
-    with watching(opened.net.layers) as seen:
-        last = opened.net(ids).logits[0].float().softmax(-1)
-        lens = [_through_head(opened, states) for states in seen.after[:-1]]
-    follow = [*last[:-1].gather(-1, ids[0, 1:, None]).squeeze(-1).tolist(), None]
+    reading = opened.read(text, answer)
+    ask = getattr(opened.net, "asking_next", None)
+    with watching(opened.layers) as seen:
+        output = opened.net(**(reading.arguments if ask is None else ask(reading.ids)))
+        lens = [_probabilities(opened.say(states)) for states in seen.after[:-1]]
+    last = _probabilities(output.logits)
+    follow = [*last[:-1].gather(-1, reading.ids[0, 1:, None]).squeeze(-1).tolist(), None]
     best = last.topk(min(k, last.shape[-1]))
-    rows = zip(tokens, best.values.tolist(), best.indices.tolist(), follow, strict=True)
-    return [
+    rows = zip(reading.tokens, best.values.tolist(), best.indices.tolist(), follow, strict=True)
+    places = [
         Place(
             token,
             tuple(Guess(_shown(opened.tokenizer, i), p) for p, i in zip(values, indices, strict=True)),
@@ -54,11 +59,13 @@ def next_words(opened: Opened, text: str, k: int = 5) -> list[Place]:
         )
         for place, (token, values, indices, followed) in enumerate(rows)
     ]
+    # words that see each other know what follows them
+    return places[reading.prefix :]
 
 
-def _through_head(opened: Opened, states: Tensor) -> Tensor:
-    logits: Tensor = opened.net.head(opened.net.norm(states))
-    return logits[0].float().softmax(-1)
+def _probabilities(logits: Tensor) -> Tensor:
+    """[t, vocabulary], from the logits of a row, or of a row for each place."""
+    return logits.flatten(0, 1).float().softmax(-1)
 
 
 def _likeliest(tokenizer: Tokenizer, probabilities: Tensor) -> Guess:

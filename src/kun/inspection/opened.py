@@ -1,29 +1,62 @@
 """A model opened for looking at: a float32 network, its tokenizer, and how it reads a text."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from kun.errors import BadInput, UnsupportedFormat
+from kun.families import Kind
+from kun.generation.row import ends_of
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.pull import locate
+from kun.text.tokenizer import before_the_end
 
 LONGEST = 64
 """Tokens that are shown at once: a picture of more cannot be read."""
+MOST_WRITTEN = 12
+"""Tokens of an answer that is not given."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network reads: `ids` [1, t] shown as `tokens`, the first `prefix` of which see each other.
+
+    An encoder-decoder's are those of its decoder; its encoder reads `source` [1, s], shown as `source_tokens`.
+    """
+
+    ids: Tensor
+    tokens: list[str]
+    prefix: int = 0
+    source: Tensor | None = None
+    source_tokens: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> dict[str, Tensor]:
+        """How the network is called with it."""
+        if self.source is None:
+            return {"input_ids": self.ids}
+        return {"input_ids": self.source, "decoder_input_ids": self.ids}
+
+    def then(self, ids: Sequence[int], tokens: Sequence[str]) -> "Reading":
+        """This, and these behind it."""
+        longer = torch.cat((self.ids, torch.tensor([list(ids)], dtype=torch.long)), dim=1)
+        return replace(self, ids=longer, tokens=[*self.tokens, *tokens])
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A network of layers that each have an `attention`; `kind` says whether a token sees what follows it."""
+    """A network of one stack of layers, or of an encoder's and a decoder's; `ends` are tokens that end an answer."""
 
     name: str
     net: Any
     tokenizer: Tokenizer
-    kind: Literal["decoder", "encoder"]
+    kind: Kind
+    ends: frozenset[int] = frozenset()
 
     @classmethod
     def open(cls, name: str | Path) -> "Opened":
@@ -31,27 +64,101 @@ class Opened:
         path = locate(name)
         checkpoint = Checkpoint.open(path)
         net = checkpoint.network(dtype="float32", device="cpu")
-        return cls.of(path.name, net, checkpoint.tokenizer, checkpoint.kind)
+        ends = ends_of(checkpoint.generation_config.get("eos_token_id"))
+        return cls.of(path.name, net, checkpoint.tokenizer, checkpoint.kind, ends)
 
     @classmethod
-    def of(cls, name: str, net: nn.Module, tokenizer: Tokenizer, kind: str) -> "Opened":
-        if kind == "decoder" and isinstance(getattr(net, "layers", None), nn.ModuleList):
-            return cls(name, net, tokenizer, "decoder")
-        if kind == "encoder" and isinstance(getattr(net, "layers", None), nn.ModuleList):
-            return cls(name, net, tokenizer, "encoder")
-        raise UnsupportedFormat(
-            f"{name} is no single stack of layers with self-attention, so it is not shown."
-        )
+    def of(
+        cls, name: str, net: nn.Module, tokenizer: Tokenizer, kind: Kind, ends: frozenset[int] = frozenset()
+    ) -> "Opened":
+        opened = cls(name, net, tokenizer, kind, ends)
+        if not all(isinstance(_layers(stack), nn.ModuleList) for stack in opened._stacks):
+            raise UnsupportedFormat(f"{name} has no layers of self-attention, so it is not shown.")
+        return opened
 
-    def read(self, text: str) -> tuple[Tensor, list[str]]:
-        """Token ids [1, t] and how they are shown. Raises `BadInput` for an empty text, or one too long to show."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=self.kind == "encoder")
-        if not encoding.ids:
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers of which the last says what the network says: a decoder's, where there are two stacks."""
+        return _layers(self._stacks[-1])
+
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The layers that read the source, or the only ones."""
+        return _layers(self._stacks[0])
+
+    def say(self, states: Tensor) -> Tensor:
+        """Logits [..., vocabulary] that a layer's states [..., d_model] come to, through the last norm and the head."""
+        norm = getattr(self._stacks[-1], "norm", None)
+        logits: Tensor = self.net.head(states if norm is None else norm(states))
+        return logits
+
+    @property
+    def _stacks(self) -> tuple[Any, ...]:
+        if self.kind != "encoder-decoder":
+            return (self.net,)
+        return getattr(self.net, "encoder", None), getattr(self.net, "decoder", None)
+
+    def read(self, text: str, answer: str | None = None) -> Reading:
+        """How the network reads `text`, as it does when it writes.
+
+        One that reads all of a text and then writes another also reads the `answer`, or the beginning of its
+        own where None is given. Raises `BadInput` for an empty text, one too long to show, and an answer that the
+        network has no place for.
+        """
+        if self.kind == "encoder":
+            ids, tokens = self._cut(text)
+            reading, answers = Reading(torch.tensor([ids]), tokens), False
+        else:
+            ids, tokens = self._cut(text, open_ended=self.kind == "decoder")
+            row = self.net.new_state(1, 1, torch.float32, torch.device("cpu")).start(ids)
+            begun = torch.tensor([row.tokens])
+            if self.kind == "decoder":
+                tokens += map(self._shown, row.tokens[len(ids) :])
+                reading = Reading(begun, tokens, row.prefix)
+            else:
+                shown = [self._shown(token) for token in row.tokens]
+                reading = Reading(begun, shown, source=torch.tensor([ids]), source_tokens=tuple(tokens))
+            answers = row.prefix > 0 or reading.source is not None
+        if answers:
+            return self._answered(reading, answer)
+        if answer is not None:
+            raise BadInput(
+                f"{self.name} reads one text and no answer to it: write both as one, or leave it out."
+            )
+        return reading
+
+    def _answered(self, reading: Reading, answer: str | None) -> Reading:
+        if answer is not None:
+            return reading.then(*self._cut(answer, special=False))
+        with torch.no_grad():
+            for _ in range(MOST_WRITTEN):
+                token = int(self.net(**reading.arguments).logits[0, -1].argmax())
+                if token in self.ends:
+                    break
+                reading = reading.then([token], [self._shown(token)])
+        return reading
+
+    def _cut(
+        self, text: str, *, special: bool = True, open_ended: bool = False
+    ) -> tuple[list[int], list[str]]:
+        """Ids and how they are shown; with what the tokenizer puts around a text, at its end unless `open_ended`."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=special)
+        if 0 not in encoding.special_tokens_mask:
             raise BadInput("The text is empty: write a sentence.")
-        if len(encoding.ids) > LONGEST:
-            raise BadInput(f"The text has {len(encoding.ids)} tokens; {LONGEST} can be shown: shorten it.")
+        count = before_the_end(encoding) if open_ended else len(encoding.ids)
+        if count > LONGEST:
+            raise BadInput(f"The text has {count} tokens; {LONGEST} can be shown: shorten it.")
         shown = [
             text[start:end] if end > start else token
-            for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True)
+            for token, (start, end) in zip(encoding.tokens[:count], encoding.offsets, strict=False)
         ]
-        return torch.tensor([encoding.ids]), [each.strip() or "␣" for each in shown]
+        return encoding.ids[:count], [each.strip() or "␣" for each in shown]
+
+    def _shown(self, token: int) -> str:
+        """A token that no text was cut into."""
+        text: str = self.tokenizer.decode([token], skip_special_tokens=False)
+        return text.strip() or self.tokenizer.id_to_token(token) or f"<{token}>"
+
+
+def _layers(stack: Any) -> Any:
+    return stack if isinstance(stack, nn.ModuleList) else getattr(stack, "layers", None)

@@ -92,26 +92,29 @@ def positions(seen: Sequence["Places"], format: Format) -> bytes:
 
 
 def attention(looks: Sequence["Look"], layer: int | None, head: int | None, format: Format) -> bytes:
-    """Who looks at whom: a map for each network, rows look at columns."""
-    size = max(len(look.tokens) for look in looks)
-    side = 1.6 + 0.5 * max(size, 5)
-    figure = _figure(width=side * len(looks), height=side)
-    for ax, look in zip(figure.subplots(1, len(looks), squeeze=False)[0], looks, strict=True):
-        _map(ax, look.pick(layer, head).numpy(), look.tokens, look.tokens)
-        ax.set_title(f"{look.model} ({look.kind})", fontsize=10)
+    """Who looks at whom: a map for each look, rows look at columns."""
+    widths, heights = (
+        [1.6 + 0.5 * max(len(each), 5) for each in lists]
+        for lists in ([look.looked_at for look in looks], [look.tokens for look in looks])
+    )
+    figure = _figure(width=sum(widths), height=max(heights))
+    grid = figure.subplots(1, len(looks), squeeze=False, width_ratios=widths)[0]
+    for ax, look in zip(grid, looks, strict=True):
+        _map(ax, look.pick(layer, head).numpy(), look.tokens, look.looked_at)
+        ax.set_title(look.title, fontsize=10)
         ax.set(xlabel="looked at", ylabel="looks")
     return _saved(figure, format)
 
 
 def steps(looks: Sequence["Look"], seen: Sequence["Steps"], format: Format) -> bytes:
     """One word's attention in each network: dot products, scores, weights, nearness before and after."""
-    heights = [0.9 + 0.36 * max(len(look.tokens), 4) for look in looks]
+    heights = [0.9 + 0.36 * max(len(look.looked_at), 4) for look in looks]
     figure = _figure(width=13, height=sum(heights))
     rows = figure.subfigures(len(looks), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, look, one in zip(rows, looks, seen, strict=True):
         word = look.tokens[one.place]
-        row.suptitle(f"{look.model}: “{word}”, layer {one.layer}, head {one.head}", fontsize=11)
-        _step_bars(row.subplots(1, 4, sharey=True), look.tokens, one)
+        row.suptitle(f"{look.title}: “{word}”, layer {one.layer}, head {one.head}", fontsize=11)
+        _step_bars(row.subplots(1, 4, sharey=True), look.looked_at, one)
     return _saved(figure, format)
 
 

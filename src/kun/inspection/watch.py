@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True)
@@ -50,24 +51,27 @@ class Attended:
 
 @dataclass
 class Seen:
-    """One pass: its attentions in order, and each layer's input and output [b, t, d_model]."""
+    """One pass through the same part of each layer: what it attended to, and states [b, t, d_model] around it.
+
+    `before` are the states that the part adds to, `added` what it adds, after its output projection; `after` what
+    each layer hands on.
+    """
 
     attended: list[Attended] = field(default_factory=list)
     before: list[Tensor] = field(default_factory=list)
-    after: list[Tensor] = field(default_factory=list)
     added: list[Tensor] = field(default_factory=list)
-    """What attention adds to the states of each layer, after its output projection: [b, t, d_model]."""
+    after: list[Tensor] = field(default_factory=list)
 
 
 class _Noting(TorchFunctionMode):
-    def __init__(self, attended: list[Attended]) -> None:
-        super().__init__()
-        self._attended = attended
+    """Keeps the last attention that was computed."""
+
+    last: Attended | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            self._attended.append(_attended(*args, **kwargs))
+            self.last = _attended(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -85,17 +89,44 @@ def _attended(
 
 
 @contextmanager
-def watching(layers: nn.ModuleList) -> Iterator[Seen]:
-    """Note what happens in `layers`, each with an `attention.o`, while the block runs, without gradients."""
-    seen, hooks = Seen(), []
-    for layer in layers:
-        hooks.append(layer.register_forward_pre_hook(lambda _, given: seen.before.append(given[0])))
-        hooks.append(layer.register_forward_hook(lambda _, given, out: seen.after.append(out)))
-        output = layer.get_submodule("attention.o")
-        hooks.append(output.register_forward_hook(lambda _, given, out: seen.added.append(out)))
+def watching(layers: nn.ModuleList, part: str = "attention") -> Iterator[Seen]:
+    """Note what happens in one `part` of all `layers` while the block runs, without gradients.
+
+    A part has projections `q` and `o`, and a norm beside it, before it or after it.
+    """
+    seen, noting = Seen(), _Noting()
+    hooks = [hook for layer in layers for hook in _hooks(layer, part, seen, noting)]
     try:
-        with torch.no_grad(), _Noting(seen.attended):
+        with torch.no_grad(), noting:
             yield seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _hooks(layer: nn.Module, part: str, seen: Seen, noting: _Noting) -> Iterator[RemovableHandle]:
+    normed: list[tuple[Tensor, Tensor]] = []
+
+    def note_norm(_: nn.Module, given: tuple[Tensor], out: Tensor) -> None:
+        normed[:] = [(given[0], out)]
+
+    def note_queries(_: nn.Module, given: tuple[Tensor]) -> None:
+        # a norm that comes first is no part of what is added to
+        before = normed[0][0] if normed and normed[0][1] is given[0] else given[0]
+        seen.before.append(before)
+
+    def note_output(_: nn.Module, given: tuple[Tensor], out: Tensor) -> None:
+        seen.added.append(out)
+        if noting.last is not None:
+            seen.attended.append(noting.last)
+            noting.last = None
+
+    def note_layer(_: nn.Module, given: tuple[Tensor], out: Tensor | tuple[Tensor, Tensor | None]) -> None:
+        # of two streams, the one that asks what comes next
+        streams = (out,) if isinstance(out, Tensor) else out
+        seen.after.append(next(stream for stream in reversed(streams) if stream is not None))
+
+    yield layer.get_submodule(f"{part}_norm").register_forward_hook(note_norm)
+    yield layer.get_submodule(f"{part}.q").register_forward_pre_hook(note_queries)
+    yield layer.get_submodule(f"{part}.o").register_forward_hook(note_output)
+    yield layer.register_forward_hook(note_layer)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from kun.errors import DamagedFile
 
@@ -36,6 +36,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def before_the_end(encoding: Encoding) -> int:
+    """How many tokens of a text there are without those that the tokenizer puts behind it: it is gone on with."""
+    special = encoding.special_tokens_mask
+    return len(special) - special[::-1].index(0) if 0 in special else len(special)
 
 
 def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:

@@ -138,6 +138,18 @@ class XLNet(nn.Module):
         said = said if logits_at is None else said[:, logits_at]
         return XLNetOutput(self.head(said), tuple(kept) if use_mems else None)
 
+    def asking_next(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """Arguments of `forward` that ask what follows each of the words [1, t]: a row for each place.
+
+        Its words see each other, and those behind it are hidden; the query stands one place farther on.
+        """
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        ids = F.pad(input_ids, (0, 1)).expand(len(place), -1)
+        key = torch.arange(ids.shape[1], device=ids.device)
+        hidden = (key > place[:, None])[:, None].expand(-1, len(key), -1)
+        asked = (key == place[:, None] + 1)[:, None]
+        return {"input_ids": ids, "perm_mask": hidden.float(), "target_mapping": asked.float()}
+
     def head(self, x: Tensor) -> Tensor:
         """Logits [..., vocabulary] of final states [..., d_model]."""
         if self.lm_head is None:

@@ -148,13 +148,13 @@ def _attention_picture(
     visit: Visit, text: str, names: Sequence[str], layer: int | None, head: int | None, word: str | None
 ) -> bytes:
     from kun.inspection import picture
-    from kun.inspection.attention import Look
+    from kun.inspection.attention import looks, steps_of
 
-    looks = [Look(visit.web.service.opened(name), text[:_LONGEST]) for name in names]
+    seen = [look for name in names for look in looks(visit.web.service.opened(name), text[:_LONGEST])]
     if not word:
-        return picture.attention(looks, layer, head, "svg")
-    steps = [look.steps(look.place_of(word.strip()), layer or 0, head or 0) for look in looks]
-    return picture.steps(looks, steps, "svg")
+        return picture.attention(seen, layer, head, "svg")
+    found = steps_of(seen, word.strip(), layer or 0, head or 0)
+    return picture.steps([look for look, _ in found], [steps for _, steps in found], "svg")
 
 
 def _next_words(visit: Visit, models: list[str]) -> None:
