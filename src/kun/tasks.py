@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kun.errors import BadInput, ContextOverflow
+from kun.text.tokenizer import sound
 
 if TYPE_CHECKING:
     import torch
@@ -121,8 +122,7 @@ class TaskModel:
     def _encode(self, text: str, mask: int) -> list[int]:
         limit, size = self.config.context_length, f"{len(text)} characters"
         if len(text) <= limit * _LONGEST_TOKEN:  # beyond that it is not even tokenized
-            # a lone surrogate (half a character, from broken JSON) has no UTF-8 form
-            encoding: Encoding = self.tokenizer.encode(text.encode("utf-8", "replace").decode())
+            encoding: Encoding = self.tokenizer.encode(sound(text))
             ids: list[int] = encoding.ids
             if len(ids) <= limit:
                 if mask not in ids:

@@ -1,6 +1,7 @@
 """`kun inspect`: looking inside."""
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -281,6 +282,12 @@ def logits(
 def _draw(path: Path, draw: Callable[[Any], bytes]) -> None:
     from kun.inspection.picture import format_of
 
-    content = draw(format_of(path))
+    format = format_of(path)
+    with warnings.catch_warnings(record=True) as said:
+        content = draw(format)
     path.write_bytes(content)
     typer.echo(f"Drew {path}.", err=True)
+    if format == "png" and any("missing from font" in str(one.message) for one in said):
+        typer.echo(
+            "Characters that no font here has are drawn as boxes: in an .svg they stay text.", err=True
+        )

@@ -11,7 +11,7 @@ from kun.errors import BadInput, ContextOverflow
 from kun.generation.options import Message, Messages, Prompt
 from kun.generation.tools import call_key, call_text, instruction
 from kun.text.chat import ChatTemplate
-from kun.text.tokenizer import before_the_end
+from kun.text.tokenizer import before_the_end, sound
 
 _LONGEST_TOKEN = 256
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -86,7 +86,7 @@ class Prompts:
                     f"The prompt has {len(text)} characters, far more than the {self.limit} tokens of the context."
                 )
             text = text[-longest:]
-        encoding = self.tokenizer.encode(_sound(text))
+        encoding = self.tokenizer.encode(sound(text))
         ids: list[int] = encoding.ids
         return ids[: before_the_end(encoding)] if self._open_ended else ids
 
@@ -134,14 +134,9 @@ class Prompts:
 
     def _rendered(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
         ids: list[int] = self.tokenizer.encode(
-            _sound(self.render(messages, tools)), add_special_tokens=False
+            sound(self.render(messages, tools)), add_special_tokens=False
         ).ids
         return ids
-
-
-def _sound(text: str) -> str:
-    """Without lone surrogates, which no tokenizer can read."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _sequence(prompt: Any) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from kun.families import Kind
 from kun.generation.row import ends_of
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.pull import locate
-from kun.text.tokenizer import before_the_end
+from kun.text.tokenizer import before_the_end, sound
 
 LONGEST = 64
 """Tokens that are shown at once: a picture of more cannot be read."""
@@ -142,6 +142,7 @@ class Opened:
         self, text: str, *, special: bool = True, open_ended: bool = False
     ) -> tuple[list[int], list[str]]:
         """Ids and how they are shown; with what the tokenizer puts around a text, at its end unless `open_ended`."""
+        text = sound(text)
         encoding = self.tokenizer.encode(text, add_special_tokens=special)
         if 0 not in encoding.special_tokens_mask:
             raise BadInput("The text is empty: write a sentence.")

@@ -175,7 +175,7 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     rcParams["svg.fonttype"] = "none"
-    rcParams["font.sans-serif"] = [*_fonts_here()]
+    rcParams["font.family"] = [*_fonts_here()]
     return Figure(figsize=(min(width, 40), min(height, 40)), layout="constrained", dpi=110)
 
 

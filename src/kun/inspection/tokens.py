@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from kun.errors import BadInput
-from kun.text.tokenizer import token_bytes
+from kun.text.tokenizer import sound, token_bytes
 
 LONGEST_TEXT = 100_000
 _LONGEST_WORD = 200
@@ -49,6 +49,7 @@ def cut(text: str, tokenizer: Tokenizer, name: str) -> Cutting:
         raise BadInput(
             f"The text has {len(text):,} characters; at most {LONGEST_TEXT:,} are shown: shorten it."
         )
+    text = sound(text)
     encoding = tokenizer.encode(text, add_special_tokens=False)
     pieces = [
         Piece(token, text[start:end], token_bytes(tokenizer, token), start, end)
@@ -66,7 +67,7 @@ def merges(word: str, tokenizer: Tokenizer) -> list[tuple[str, ...]]:
     model = json.loads(tokenizer.to_str())["model"]
     if model["type"] != "BPE":
         return []
-    symbols = _symbols(word, tokenizer)
+    symbols = _symbols(sound(word), tokenizer)
     ranks = {tuple(_pair(pair)): rank for rank, pair in enumerate(model["merges"])}
     steps = [tuple(symbols)]
     while len(symbols) > 1:

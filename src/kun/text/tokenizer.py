@@ -38,6 +38,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def sound(text: str) -> str:
+    """The text with a question mark for each half of a character (a lone surrogate), which tokenizers refuse."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def before_the_end(encoding: Encoding) -> int:
     """How many tokens of a text there are without those that the tokenizer puts behind it: it is gone on with."""
     special = encoding.special_tokens_mask
