@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from parity import ours, reference, tokens
 from torch import nn
 
@@ -79,6 +80,26 @@ def test_the_ratio_of_the_original_stretches_the_base_of_the_turns() -> None:
     assert config.to_hf()["rope_parameters"]["rope_theta"] == 5e6
 
 
+def test_the_ratio_of_chatglm2_divides_positions_as_linear_scaling_does() -> None:
+    config = GLMConfig.from_hf(ORIGINAL | {"rope_ratio": 4, "_name_or_path": "THUDM/chatglm2-6b-32k"})
+    theirs = transformers.GlmForCausalLM(
+        transformers.GlmConfig(**config.to_hf(), initializer_range=0.2)
+    ).eval()
+    assert GLMConfig.from_hf(theirs.config.to_dict()) == config
+    net = ours(theirs)
+    ids = tokens(2, 30)
+    # as the original computes it: the positions themselves, divided
+    divided = GLM(GLMConfig.from_hf(ORIGINAL)).eval()
+    load_state(divided, net.state_dict())
+    with torch.no_grad():
+        wanted = theirs(ids).logits
+        assert torch.allclose(net(ids).logits, wanted, atol=1e-4)
+        assert torch.allclose(divided(ids, positions=torch.arange(30)[None] / 4).logits, wanted, atol=1e-4)
+        assert not torch.allclose(divided(ids).logits, wanted, atol=1e-1)
+    named = {"rope_ratio": 4, "_name_or_path": "THUDM/chatglm3-6b-32k"}
+    assert GLMConfig.from_hf(ORIGINAL | named).rotary.theta == 4e4
+
+
 def test_the_older_layout_of_hugging_face_reads_alike(theirs: nn.Module) -> None:
     new = theirs.config.to_dict()
     old = {key: value for key, value in new.items() if key != "rope_parameters"}
@@ -112,7 +133,7 @@ def test_what_the_original_config_cannot_be_is_refused_by_name(
     [
         ("head_dim", 15, BadInput),
         ("num_key_value_heads", 3, BadInput),
-        ("rope_parameters", {"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}, UnsupportedFormat),
+        ("rope_parameters", {"rope_theta": 1e4, "rope_type": "yarn", "factor": 2.0}, UnsupportedFormat),
         ("rope_parameters", {"rope_theta": 1e4, "partial_rotary_factor": 1.5}, BadInput),
     ],
 )

@@ -11,7 +11,7 @@ value; the name map undoes it. What is written is Hugging Face's.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from kun.blocks.cache import CacheStep
 from kun.blocks.norm import RMSNorm
-from kun.blocks.positions import Rotary, RotaryConfig, rotate
+from kun.blocks.positions import Rotary, RotaryConfig, Scaling, rotate
 from kun.families import Family
 from kun.families.decoder import Context, embed
 from kun.families.fields import Fields
@@ -76,7 +76,7 @@ class GLMConfig:
         vocab_size = f.integer("vocab_size", 151552)
         block = "rope_parameters" if "rope_parameters" in f else "rope_scaling"
         rope = Fields(f.mapping(block), f"{f.where}: {block}")
-        rope.only("rope_type", "default", "default")
+        scaling = rope.only("rope_type", "default", "default", "linear")
         n_heads = f.integer("num_attention_heads", 32, high=2**14)
         share = (rope if "partial_rotary_factor" in rope else f).number(
             "partial_rotary_factor", 0.5, high=1.0
@@ -92,7 +92,11 @@ class GLMConfig:
             max_positions=f.integer("max_position_embeddings", 131072),
             norm_eps=f.number("rms_norm_eps", 1.5625e-07, high=1.0),
             turned_share=share,
-            rotary=RotaryConfig((rope if "rope_theta" in rope else f).number("rope_theta", 1e4, above=True)),
+            rotary=RotaryConfig(
+                (rope if "rope_theta" in rope else f).number("rope_theta", 1e4, above=True),
+                scaling=cast(Scaling, scaling),
+                factor=rope.number("factor", low=1.0) if scaling == "linear" else 1.0,
+            ),
             tied=f.flag("tie_word_embeddings", False),
             attention_bias=f.flag("attention_bias", True),
             pad_token_id=_padding(f, vocab_size),
@@ -100,7 +104,7 @@ class GLMConfig:
 
     @classmethod
     def _from_original(cls, f: Fields) -> "GLMConfig":
-        """The fields of the ChatGLM repositories, whose `rope_ratio` stretches the base of the turns."""
+        """The fields of the ChatGLM repositories."""
         for name, usual, supported in _ORIGINAL_SWITCHES:
             f.only(name, usual, supported)
         vocab_size, d_model = f.integer("padded_vocab_size"), f.integer("hidden_size")
@@ -115,7 +119,7 @@ class GLMConfig:
             d_ff=f.integer("ffn_hidden_size"),
             max_positions=f.integer("seq_length", 2048),
             norm_eps=f.number("layernorm_epsilon", 1e-5, high=1.0),
-            rotary=RotaryConfig(1e4 * f.number("rope_ratio", 1.0, above=True)),
+            rotary=_original_rotary(f),
             tied=f.flag("tie_word_embeddings", False),
             attention_bias=f.flag("add_qkv_bias", False),
             pad_token_id=_padding(f, vocab_size),
@@ -124,7 +128,9 @@ class GLMConfig:
     def to_hf(self) -> dict[str, Any]:
         """The `config.json` that transformers reads back to the same network."""
         share, theta = self.turned_share, self.rotary.theta
-        rope = {"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": share}
+        rope = {"rope_type": self.rotary.scaling, "rope_theta": theta, "partial_rotary_factor": share}
+        if self.rotary.scaling == "linear":
+            rope["factor"] = self.rotary.factor
         return {
             "model_type": self.model_type,
             "architectures": [self.architecture],
@@ -147,6 +153,15 @@ class GLMConfig:
             # said even where there is none: the reference's default lies beyond small vocabularies
             "pad_token_id": self.pad_token_id,
         }
+
+
+def _original_rotary(f: Fields) -> RotaryConfig:
+    """What `rope_ratio` stretches: the base of the turns, or of ChatGLM2-6B-32K the positions, which only the
+    checkpoint's name tells."""
+    ratio = f.number("rope_ratio", 1.0, above=True)
+    if ratio > 1.0 and "chatglm2" in str(f.values.get("_name_or_path")).lower():
+        return RotaryConfig(scaling="linear", factor=ratio)
+    return RotaryConfig(1e4 * ratio)
 
 
 _ORIGINAL_SWITCHES: tuple[tuple[str, Any, Any], ...] = (
