@@ -1,10 +1,12 @@
 """A quantized decoder: near to the float one, the same whether fused or not, the same in any batch."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
 import torch
 from nets import CONFIG, float_net, new_cache, prompt, quantized_net, run, tables
+from torch import nn
 
 from kun.adaptation import (
     QuantizedEmbedding,
@@ -15,9 +17,10 @@ from kun.adaptation import (
     quantized_state,
 )
 from kun.adaptation.fuse import FusedLlama
+from kun.adaptation.packing import pack, unpack
 from kun.blocks.positions import RotaryConfig
 from kun.errors import BadInput, DamagedFile
-from kun.families.llama import Llama
+from kun.families.llama import Layer, Llama
 
 QWEN = replace(
     CONFIG,
@@ -102,6 +105,58 @@ def test_embeddings_take_eight_bits_and_a_tied_head_is_the_embedding() -> None:
     assert net.embed.packed.bits == net.lm_head.packed.bits == 8
     assert net.lm_head.codes.data_ptr() == net.embed.codes.data_ptr()
     assert not any(name.startswith("lm_head") for name in quantized_state(net))
+
+
+def bits_of(net: torch.nn.Module) -> dict[str, int]:
+    """Of every layer's matrices."""
+    return {
+        name: part.packed.bits
+        for name, part in net.named_modules()
+        if name.startswith("layers") and isinstance(part, QuantizedLinear)
+    }
+
+
+def code_bytes(net: torch.nn.Module) -> int:
+    return sum(part.codes.nbytes + part.scales.nbytes for part in net.modules() if hasattr(part, "codes"))
+
+
+def test_in_int4_keys_and_values_that_queries_share_take_eight_bits() -> None:
+    bits = bits_of(quantized_net("int4"))
+    assert all(bits[f"layers.{i}.attention.{part}"] == 8 for i in range(CONFIG.n_layers) for part in "kv")
+    assert all(each == 4 for name, each in bits.items() if "mlp" in name)
+    assert set(bits_of(quantized_net("int8")).values()) == {8}
+
+
+def test_matrices_of_eight_bits_make_a_network_of_four_a_tenth_larger_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mixed = code_bytes(quantized_net("int4"))
+    monkeypatch.setattr(importlib.import_module("kun.adaptation.quantize"), "RAISED_SHARE", 0.0)
+    assert set(bits_of(quantized_net("int4")).values()) == {4}
+    assert code_bytes(quantized_net("int4")) < mixed <= 1.1 * code_bytes(quantized_net("int4"))
+
+
+def test_weights_that_four_bits_hold_stay_there() -> None:
+    net = float_net()
+    with torch.no_grad():
+        for layer in net.layers:
+            assert isinstance(layer, Layer)
+            values = layer.attention.v.weight
+            values.copy_(unpack(pack(values, 4), *values.shape))
+    bits = bits_of(quantize(net, "int4"))
+    assert all(bits[f"layers.{i}.attention.v"] == 4 for i in range(CONFIG.n_layers))
+    assert all(bits[f"layers.{i}.attention.k"] == 8 for i in range(CONFIG.n_layers))
+
+
+def test_one_of_many_experts_is_not_taken_for_a_small_matrix() -> None:
+    torch.manual_seed(0)
+    net = nn.Module()
+    net.shared = nn.Linear(64, 64)
+    net.experts = nn.ModuleList(nn.Linear(64, 32) for _ in range(16))
+    quantize(net, "int4")
+    assert isinstance(net.shared, QuantizedLinear)
+    assert net.shared.packed.bits == 8
+    assert all(expert.packed.bits == 4 for expert in net.experts if isinstance(expert, QuantizedLinear))
 
 
 def test_what_is_kept_stays_float() -> None:

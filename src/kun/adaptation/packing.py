@@ -18,6 +18,9 @@ LAYOUT = "kun-panels-2"
 
 Bits = Literal[4, 8]
 
+_MOST_STEPS, _LEAST_STEPS = 15, 8
+_JUDGED = 16
+
 
 class Packed(NamedTuple):
     """`codes` uint8 [panels, groups, 64 · bits], `scales` float16 [panels, groups, 2, 16] (scale, shift)."""
@@ -79,6 +82,17 @@ def unpack_rows(packed: Packed, rows: Tensor, inputs: int) -> Tensor:
     return part[panel_of * PANEL + chosen % PANEL][which].view(*rows.shape, inputs)
 
 
+def rounding_error(weight: Tensor, packed: Packed) -> float:
+    """The squared error of `packed` over the squares of weight [outputs, inputs], judged by some panels of it."""
+    panels = torch.arange(len(packed.codes), device=weight.device)
+    panels = panels[:: -(-len(panels) // _JUDGED)]
+    rows = (panels[:, None] * PANEL + torch.arange(PANEL, device=weight.device)).flatten()
+    rows = rows[rows < len(weight)]
+    wanted = weight[rows].float()
+    error = (unpack_rows(packed, rows, weight.shape[1]) - wanted).square().sum()
+    return (error / wanted.square().sum().clamp_min(1e-30)).item()
+
+
 def _arrange(values: Tensor, bits: Bits) -> Tensor:
     """uint8 [outputs, groups, 32] in the order of the layout, [panels, groups, 64 · bits]."""
     panels, groups = len(values) // PANEL, values.shape[1]
@@ -106,11 +120,14 @@ def _eight_bits(groups: Tensor) -> tuple[Tensor, Tensor]:
 def _four_bits(groups: Tensor) -> tuple[Tensor, Tensor]:
     """Codes and (scale, minimum) [outputs, groups, 2] of groups [outputs, groups, 32].
 
-    Weights that are 16 even steps apart come back as they were. Others get, of a few spans somewhat narrower
-    than theirs, each refitted to its own codes by least squares, the one with the smallest squared error.
+    Weights of even steps, up to 15 from end to end, come back as they were. Others get, of a few spans somewhat
+    narrower than theirs, each refitted to its own codes by least squares, the one with the smallest squared error.
     """
     low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
-    best = _rounded(groups, _half((high - low) / 15), _half(low))
+    best = _rounded(groups, _half((high - low) / _MOST_STEPS), _half(low))
+    # a scale that was not fitted to their ends left some of 16 codes unused; 7 steps are also 14, and so on
+    for steps in range(_MOST_STEPS - 1, _LEAST_STEPS - 1, -1):
+        best = _better(best, _rounded(groups, _half((high - low) / steps), _half(low)))
     for shrink in (0.97, 0.92, 0.86):
         middle, span = (high + low) / 2, (high - low) * shrink
         codes, *_ = _rounded(groups, span / 15, middle - span / 2)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kun.hub.checkpoint import Checkpoint, Quantization
 
 #: raise it when the form of a quantized state changes: what older versions kept is then made anew
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _CACHE_BYTES = 16 * 2**30
 _DTYPES = ("float32", "bfloat16", "float16")
 

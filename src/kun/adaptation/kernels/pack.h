@@ -45,13 +45,23 @@ INLINE void refit(Group w, Group weight, const Fit *f, float *scale, float *mini
     *minimum = mean - *scale * code_mean;
 }
 
+// Of weights that are even steps apart the span is a whole number of them: 15, or fewer where codes went unused
+// (7 steps are also 14, and so on).
+enum { MOST_STEPS = 15, LEAST_STEPS = 8 };
+
 static Fit four_bits(Group w, Group weight, uint16_t *scale_half, uint16_t *minimum_half) {
     const float shrinks[] = {1.0f, 0.97f, 0.94f, 0.91f, 0.88f, 0.85f, 0.82f, 0.78f};
     Floats top = choose(w.low > w.high, w.low, w.high), bottom = choose(w.low < w.high, w.low, w.high);
     float high = largest(top), low = -largest(-bottom);
     uint16_t s, m;
-    float scale = float_to_half_and_back((high - low) / 15, scale_half), minimum = float_to_half_and_back(low, minimum_half);
+    float scale = float_to_half_and_back((high - low) / MOST_STEPS, scale_half);
+    float minimum = float_to_half_and_back(low, minimum_half);
     Fit best = fit(w, weight, scale, minimum);
+    for (int steps = MOST_STEPS - 1; steps >= LEAST_STEPS && best.error > 0; steps--) {
+        scale = float_to_half_and_back((high - low) / (float)steps, &s);
+        Fit trial = fit(w, weight, scale, minimum);
+        if (trial.error < best.error) best = trial, *scale_half = s;
+    }
     for (int i = 0; i < 8 && best.error > 0; i++) {
         float span = (high - low) * shrinks[i];
         Fit trial = fit(w, weight, span / 15, (high + low - span) / 2);
