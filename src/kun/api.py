@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from kun.evaluation import AnyTask, Result
     from kun.generation import LanguageModel
     from kun.hub.catalog import Entry
     from kun.hub.store import InstalledModel
@@ -318,6 +319,38 @@ def train(
     from kun.training.stages import train as run_stage
 
     return run_stage(read_recipe(recipe, overrides), Path(recipe).stem, resume=resume, report=progress)
+
+
+def read_task(task: "str | Path | Mapping[str, Any] | AnyTask") -> "AnyTask":
+    """A task from its TOML file, checked. Raises `NotFound`, `BadRecipe`."""
+    from kun.evaluation import read_task as read
+
+    return read(task)
+
+
+def evaluate(
+    model: "str | Path | LanguageModel | Encoder | TaskModel",
+    task: "str | Path | Mapping[str, Any] | AnyTask",
+    *,
+    limit: int | None = None,
+    shots: int | None = None,
+    progress: Progress | None = None,
+) -> "Result":
+    """How well a model, loaded or by name, does on a task: the path of its TOML file, or what that would say.
+
+    Only the first `limit` rows are asked; `shots` is how many solved examples a question follows (default: the
+    task's own). Raises `BadRecipe`, `BadInput`, `DamagedFile`, and what `load` raises.
+    """
+    from kun.evaluation import evaluate as run
+
+    checked = read_task(task)  # before a model is loaded
+    lm: Any = load(model, progress=progress) if isinstance(model, str | Path) else model
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"{checked.name or checked.kind}, {lm.name}", done, total)
+
+    return run(lm, checked, limit=limit, shots=shots, tell=tell)
 
 
 def models() -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from kun import __version__
-from kun.cli import doctor, filling, inspecting, knowledge, models, serving, talking, training
+from kun.cli import doctor, evaluating, filling, inspecting, knowledge, models, serving, talking, training
 from kun.errors import KunError
 
 _INTERRUPTED = 130
@@ -55,6 +55,7 @@ app.command("remove")(models.remove)
 app.command("chat")(talking.chat)
 app.command("generate")(talking.generate)
 app.command("fill")(filling.fill)
+app.command("eval")(evaluating.evaluate)
 app.add_typer(knowledge.app, name="kb")
 app.add_typer(inspecting.app, name="inspect")
 app.command("train")(training.train)

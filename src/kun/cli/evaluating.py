@@ -1,0 +1,142 @@
+"""`kun eval`: how well a model does on a task."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from kun import api
+from kun.cli import output
+from kun.errors import BadInput
+
+if TYPE_CHECKING:
+    from kun.evaluation import AnyTask, Result, Sample
+
+_SHOWN = 160
+
+
+def evaluate(
+    model: str = typer.Argument(..., help="The model: a name, a folder, a .gguf file or a hub id."),
+    tasks: list[Path] = typer.Option(..., "--task", "-t", help="The task's .toml file; may be repeated."),
+    against: str | None = typer.Option(None, help="Another model, measured on the same rows beside it."),
+    shots: int | None = typer.Option(
+        None, min=0, help="Solved examples before a question (default: the task's)."
+    ),
+    limit: int | None = typer.Option(None, min=1, help="Only the first so many rows."),
+    precision: Literal["fp32", "bf16"] = typer.Option(
+        "fp32", help="The numbers that weights and states are held in."
+    ),
+    quantize: output.Quantize = typer.Option("none", help="Measure the model with weights of few bits."),
+    samples: int = typer.Option(
+        2, min=0, help="How many right and how many wrong rows to show of each task."
+    ),
+    report: Path | None = typer.Option(None, help="Write a page with all rows into this .html file."),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """How well a model does on a task: perplexity, multiple choice, labels, translation, summary.
+
+    A task is a small TOML file beside its data. Every number comes with its standard error.
+
+    \b
+    Examples:
+      kun eval smollm2-135m-instruct --task examples/tasks/facts.toml --shots 2
+      kun eval smollm2-135m-instruct -t examples/tasks/prose.toml --against qwen2.5-coder-0.5b-instruct
+      kun eval ./my-classifier -t examples/tasks/reviews.toml --report reviews.html
+      kun eval smollm2-135m-instruct -t examples/tasks/facts.toml --quantize int4 --json
+    """
+    if report is not None:
+        from kun.evaluation.page import check_name
+
+        check_name(report)
+    if quantize != "none" and precision != "fp32":
+        raise BadInput(
+            "Weights of few bits are computed with in float32: leave --precision or --quantize out."
+        )
+    read = [api.read_task(task) for task in tasks]  # before a model is loaded
+    names = [model] if against is None else [model, against]
+    asked = {"limit": limit, "shots": shots}
+    by_model = [_measured(name, read, _how(precision, quantize), asked, quiet=as_json) for name in names]
+    found = [list(results) for results in zip(*by_model, strict=True)]
+    if report is not None:
+        from kun.evaluation.page import page
+
+        report.write_text(page(found), encoding="utf-8")
+        typer.echo(f"Wrote {report}.", err=True)
+    if as_json:
+        output.print_json([_as_dict(result, samples) for results in found for result in results])
+        return
+    for results in found:
+        _print(results, samples)
+
+
+def _how(precision: str, quantize: str) -> dict[str, Any]:
+    """How a model is loaded."""
+    if quantize != "none":
+        return {"quantize": quantize}
+    return {"dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision]}
+
+
+def _measured(
+    name: str, tasks: "list[AnyTask]", how: dict[str, Any], asked: dict[str, Any], quiet: bool
+) -> "list[Result]":
+    """One model on all tasks."""
+    with output.progress(quiet=quiet, in_bytes=True) as tell:
+        model = api.load(name, progress=tell, **how)
+    with output.progress(quiet=quiet) as tell:
+        return [api.evaluate(model, task, progress=tell, **asked) for task in tasks]
+
+
+def _print(results: "list[Result]", samples: int) -> None:
+    first = results[0]
+    typer.secho(f"{first.task}: {first.kind}, {first.n} rows", bold=True)
+    headers = ["measure", *(result.model for result in results)]
+    rows: list[list[object]] = [[name, *(_number(r, name) for r in results)] for name in first.measures]
+    rows.append(["seconds", *(f"{result.seconds:.1f}" for result in results)])
+    if len(results) == 2:
+        from kun.evaluation.result import difference
+
+        paired = difference(*results)
+        rows.append(["difference of rows", f"{paired.value:+.4f} ± {paired.error or 0:.4f}", ""])
+    output.print_table(headers, rows)
+    told = ", ".join(f"{name} {value}" for name, value in first.notes.items())
+    if told:
+        typer.echo(f"Measured with {told}.")
+    for result in results:
+        if result.cut:
+            typer.echo(f"{result.cut} of {result.n} texts were too long for {result.model} and lost a part.")
+        for sample in chosen(result, samples):
+            typer.echo(_shown(sample))
+
+
+def _number(result: "Result", name: str) -> str:
+    measure = result.measures[name]
+    return f"{measure.value:.4f}" + ("" if measure.error is None else f" ± {measure.error:.4f}")
+
+
+def chosen(result: "Result", count: int) -> "list[Sample]":
+    """The first `count` right rows and as many wrong ones; the worst and the best where there is no right."""
+    if any(sample.right is not None for sample in result.samples):
+        wrong = [sample for sample in result.samples if not sample.right][:count]
+        return [sample for sample in result.samples if sample.right][:count] + wrong
+    ranked = sorted(result.samples, key=lambda sample: sample.score)
+    return ranked[:count] + ranked[max(count, len(ranked) - count) :]
+
+
+def _shown(sample: "Sample") -> str:
+    mark = {True: "right", False: "wrong", None: f"{sample.score:.2f}"}[sample.right]
+    asked = " ".join(sample.asked.split())[-_SHOWN:]
+    lines = [f"{mark:>6}  {sample.where}  {asked}"]
+    if sample.said or sample.wanted:
+        lines.append(f"        said {_short(sample.said)}; wanted {_short(sample.wanted)}")
+    return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…")
+
+
+def _as_dict(result: "Result", samples: int) -> dict[str, Any]:
+    plain: dict[str, Any] = output.as_dict(result)
+    plain["samples"] = [output.as_dict(sample) for sample in chosen(result, samples)]
+    return plain

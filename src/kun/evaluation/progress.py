@@ -1,0 +1,10 @@
+"""How long work tells where it is."""
+
+from collections.abc import Callable
+
+Tell = Callable[[int, int], None]
+"""(done, total) rows."""
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody."""

@@ -1,0 +1,75 @@
+"""What an evaluation found: numbers with their standard errors, and samples of what went right and wrong."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number and its standard error, None where it has none; `goal` is where better ones lie."""
+
+    value: float
+    error: float | None = None
+    goal: str = "higher"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row: what was asked, what is right, what the model said, and its score (1 or 0 where it is right or wrong).
+
+    `right` is None where answers are not simply right or wrong.
+    """
+
+    where: str
+    asked: str
+    wanted: str
+    said: str
+    score: float
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The measures of one model on one task by name, the first of which is the task's own.
+
+    `n` rows took `seconds`; the texts of `cut` of them were too long and lost a part. `samples` are all rows in order;
+    `confusion[wanted][said]` counts labels where the task has some. `notes` tell how it was measured.
+    """
+
+    task: str
+    kind: str
+    model: str
+    measures: Mapping[str, Measure]
+    n: int
+    seconds: float
+    samples: Sequence[Sample]
+    cut: int = 0
+    confusion: Mapping[str, Mapping[str, int]] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def mean(values: Sequence[float], goal: str = "higher") -> Measure:
+    """The mean of independent values, and its standard error s/√n; none of a single value."""
+    n = len(values)
+    average = sum(values) / n
+    if n < 2:
+        return Measure(average, None, goal)
+    variance = sum((value - average) ** 2 for value in values) / (n - 1)
+    return Measure(average, math.sqrt(variance / n), goal)
+
+
+def ratio(above: Sequence[float], below: Sequence[float], goal: str = "lower") -> Measure:
+    """Σ above / Σ below over independent units, with the standard error of a ratio estimate (Cochran 1977, 6.4)."""
+    n, total = len(above), sum(below)
+    quotient = sum(above) / total
+    if n < 2:
+        return Measure(quotient, None, goal)
+    squares = sum((a - quotient * b) ** 2 for a, b in zip(above, below, strict=True))
+    return Measure(quotient, math.sqrt(n * squares / (n - 1)) / total, goal)
+
+
+def difference(one: Result, other: Result) -> Measure:
+    """How much the mean score of `one`'s rows is above `other`'s on the same rows, with its paired standard error."""
+    pairs = zip(one.samples, other.samples, strict=True)
+    return mean([mine.score - theirs.score for mine, theirs in pairs])

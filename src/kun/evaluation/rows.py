@@ -1,0 +1,89 @@
+"""The rows of a task's data: JSON Lines, CSV or TSV, each with the place that it came from."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kun.errors import BadInput, DamagedFile, NotFound, UnsupportedFormat
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+"""What stands between the cells of a table, by the ending of its name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The values of one row by column, and `where` it stands: "questions.jsonl:12"."""
+
+    values: Mapping[str, Any]
+    where: str
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
+    """All rows of a `.jsonl`, `.csv` or `.tsv` file, in order; `columns` are those of a table without a header.
+
+    Cells of a TSV file are as they stand: quotes mean nothing there. Raises `NotFound`, `UnsupportedFormat`,
+    `DamagedFile` that names the line, and `BadInput` for a file without rows.
+    """
+    text = read_text(path)
+    if path.suffix == ".jsonl":
+        rows = list(_json_lines(path.name, text))
+    elif path.suffix in TABLES:
+        rows = list(_table(path.name, text, TABLES[path.suffix], columns))
+    else:
+        raise UnsupportedFormat(f"{path} is no table of rows: a task's data is .jsonl, .csv or .tsv.")
+    if not rows:
+        raise BadInput(f"{path} has no rows, so there is nothing to measure.")
+    return rows
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8. Raises `NotFound`, and `DamagedFile` that names the line which is not."""
+    if not path.is_file():
+        raise NotFound(f"The data {path} does not exist: a task names it relative to its own folder.")
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DamagedFile(f"{path.name}:{line} is not UTF-8: save the file in that encoding.") from error
+
+
+def _json_lines(name: str, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DamagedFile(f"{where} is no JSON ({error}): mend that line.") from error
+        if not isinstance(values, dict):
+            raise DamagedFile(f"{where} is {line.strip()[:40]!r}; each line must be one JSON object.")
+        yield Row(values, where)
+
+
+def _table(name: str, text: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
+    lines = io.StringIO(text, newline="")
+    if delimiter == ",":
+        reader = csv.reader(lines, strict=True)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
+    header = list(columns) if columns else None
+    line = 1
+    try:
+        for cells in reader:
+            where, line = f"{name}:{line}", reader.line_num + 1
+            if not cells:
+                continue
+            if header is None:
+                header = cells
+                continue
+            if len(cells) != len(header):
+                raise DamagedFile(f"{where} has {len(cells)} cells; there are {len(header)} columns.")
+            yield Row(dict(zip(header, cells, strict=True)), where)
+    except csv.Error as error:
+        raise DamagedFile(f"{name}:{line} cannot be read ({error}): mend that line.") from error

@@ -1,0 +1,166 @@
+"""What a task's TOML file may say, checked before a model is loaded."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from kun.errors import BadRecipe, NotFound
+
+
+class Task(BaseModel):
+    """What every task has. Paths are relative to the task's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    name: str = ""
+    data: Path
+    """.jsonl, .csv or .tsv; for perplexity any other file too, which then is one text."""
+    columns: tuple[str, ...] | None = None
+    """Names for the columns of a table that has no header."""
+
+
+class Perplexity(Task):
+    """How well each token is foreseen: windows of `context` tokens that move by `stride`, each token scored once."""
+
+    kind: Literal["perplexity"]
+    text: str = "text"
+    context: int = Field(1024, ge=2)
+    stride: int | None = Field(None, ge=1)
+    """None: half the context. As large as the context: windows do not overlap."""
+
+
+class Prompted(Task):
+    """A task that asks a language model: Jinja templates over a row's columns, and solved examples before it."""
+
+    preamble: str = ""
+    """What stands before everything, as it is."""
+    shots: int = Field(0, ge=0, le=1000)
+    examples: Path | None = None
+    """Rows to show solved, the first `shots` of them for every question."""
+    separator: str = " "
+    """What stands between a question and its answer."""
+    between: str = "\n\n"
+    """What stands between two examples."""
+
+
+class MultipleChoice(Prompted):
+    """Which of some answers a model holds likeliest after a question."""
+
+    kind: Literal["multiple-choice"]
+    prompt: str
+    choices: tuple[str, ...] | str
+    """A template for each answer, or the column that lists them."""
+    answer: str
+    """The column of the right one: its number from 0, its letter, or its text."""
+
+
+class Classification(Prompted):
+    """Which label a text has: a classifier's own, or the likeliest word after a prompt."""
+
+    kind: Literal["classification"]
+    text: str = "text"
+    pair: str | None = None
+    """The column of a second text, for a classifier of pairs."""
+    label: str = "label"
+    labels: dict[str, str] = Field(min_length=2)
+    """The name of each label, by what stands in the data; a language model chooses among the names."""
+    prompt: str | None = None
+
+
+class Written(Prompted):
+    """A task whose answer is written, and held against the reference in `target`."""
+
+    target: str = "target"
+    chat: bool = False
+    """Ask through the model's chat template; examples are earlier turns, and `preamble` is the system's."""
+    max_tokens: int = Field(256, ge=1)
+    beams: int = Field(1, ge=1, le=64)
+    stop: tuple[str, ...] = ()
+
+
+class Translation(Written):
+    """One language into another: BLEU (Papineni et al. 2002; Post, arXiv:1804.08771) and chrF (Popović 2015)."""
+
+    kind: Literal["translation"]
+    prompt: str = "{{ source }}"
+    tokenize: Literal["13a", "zh", "char", "intl", "none"] = "13a"
+
+
+class Summary(Written):
+    """A long text made short: ROUGE (Lin 2004) over `units`."""
+
+    kind: Literal["summary"]
+    prompt: str = "{{ text }}"
+    units: Literal["words", "characters", "chinese-words"] = "words"
+    """English words; words with each Chinese character by itself; words as rjieba cuts Chinese."""
+
+
+AnyTask = Perplexity | MultipleChoice | Classification | Translation | Summary
+_KINDS: dict[str, type[Task]] = {
+    "perplexity": Perplexity,
+    "multiple-choice": MultipleChoice,
+    "classification": Classification,
+    "translation": Translation,
+    "summary": Summary,
+}
+_ADAPTER: TypeAdapter[AnyTask] = TypeAdapter(Annotated[AnyTask, Field(discriminator="kind")])
+
+
+def read_task(task: "str | Path | Mapping[str, Any] | AnyTask") -> AnyTask:
+    """A task from its TOML file, or from what such a file would say (paths then as from here).
+
+    Raises `NotFound`, and `BadRecipe` that names the key, and the nearest one that exists.
+    """
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, Mapping):
+        return _checked(task, "The task", Path())
+    path = Path(task).expanduser()
+    if not path.is_file():
+        raise NotFound(f"The task {path} does not exist: give the path of its .toml file.")
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadRecipe(f"{path} is no TOML: {error}.") from error
+    return _checked({"name": path.stem, **said}, str(path), path.parent)
+
+
+def _checked(said: Mapping[str, Any], where: str, folder: Path) -> AnyTask:
+    try:
+        task = _ADAPTER.validate_python(dict(said))
+    except ValidationError as error:
+        raise BadRecipe(f"{where}: {'; '.join(_faults(error, said))}.") from error
+    return task.model_copy(update=dict(_placed(task, folder)))
+
+
+def _placed(task: AnyTask, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Its paths, as seen from here."""
+    for name in ("data", "examples"):
+        path = getattr(task, name, None)
+        if path is not None:
+            yield name, folder / path.expanduser()
+
+
+def _faults(error: ValidationError, said: Mapping[str, Any]) -> Iterator[str]:
+    for fault in error.errors():
+        kind, place = fault["type"], [str(part) for part in fault["loc"]]
+        if kind in ("union_tag_not_found", "union_tag_invalid"):
+            near = _nearest(str(said.get("kind", "")), _KINDS)
+            yield f"kind is {said.get('kind')!r}; it is one of {', '.join(_KINDS)}{near}"
+        elif kind == "extra_forbidden":
+            near = _nearest(place[-1], _KINDS[place[0]].model_fields)
+            yield f"there is no key {place[-1]!r} for {place[0]}{near}"
+        elif kind == "missing":
+            yield f"the key {place[-1]!r} is missing"
+        else:
+            yield f"{'.'.join(place[1:])}: {fault['msg']}"
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

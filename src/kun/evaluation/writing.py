@@ -1,0 +1,93 @@
+"""Tasks whose answers are written: translations by BLEU and chrF, summaries by ROUGE."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kun.evaluation.progress import Tell
+from kun.evaluation.prompts import Examples, Template, text_of
+from kun.evaluation.result import Measure, Sample, mean
+from kun.evaluation.rouge import rouge
+from kun.evaluation.rows import Row
+from kun.evaluation.task import Summary, Translation, Written
+
+if TYPE_CHECKING:
+    from kun.generation import LanguageModel
+
+_AT_ONCE = 64
+_RESAMPLES = 1000
+_SHOWN = 600
+_INTERVAL = 1.96
+"""Standard errors on either side of the mean within which a resampled score lies 95 times in 100."""
+
+
+def written(
+    lm: "LanguageModel", task: Written, prompt: str, rows: Sequence[Row], tell: Tell
+) -> tuple[list[str], list[str], int]:
+    """What the model writes for each row, the likeliest token each time; what was asked; how many prompts were cut."""
+    from kun.generation import SamplingOptions
+
+    template = Template(prompt, "prompt")
+    examples = Examples(task, template.of, lambda row: text_of(row, task.target))
+    asked: list[Any] = [examples.messages(row) if task.chat else examples.prompt(row) for row in rows]
+    given: dict[str, Any] = {"max_tokens": task.max_tokens, "stop": task.stop, "truncate": True}
+    given |= {"beams": task.beams} if task.beams > 1 else {"temperature": 0.0}
+    options = SamplingOptions(**given)
+    said, cut = [], 0
+    for start in range(0, len(asked), _AT_ONCE):
+        running = [lm.submit(each, options) for each in asked[start : start + _AT_ONCE]]
+        try:
+            completions = [generation.result()[0] for generation in running]
+        finally:
+            for generation in running:
+                if not generation.done:
+                    generation.cancel()
+        said += [completion.text.strip() for completion in completions]
+        cut += sum(completion.truncated > 0 for completion in completions)
+        tell(len(said), len(asked))
+    return said, [examples.question(row) for row in rows], cut
+
+
+def translated(
+    task: Translation, rows: Sequence[Row], asked: Sequence[str], said: Sequence[str]
+) -> tuple[dict[str, Measure], list[Sample], dict[str, str]]:
+    """BLEU and chrF of all translations, as sacreBLEU computes them, with resampled standard errors; its signatures."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    wanted = [text_of(row, task.target) for row in rows]
+    metrics: dict[str, Any] = {"bleu": BLEU(tokenize=task.tokenize), "chrf": CHRF()}
+    measures, notes = {}, {}
+    for name, metric in metrics.items():
+        measures[name], notes[name] = _resampled(metric, said, wanted)
+    one = CHRF()
+    samples = [
+        Sample(row.where, text[-_SHOWN:], right, mine, one.sentence_score(mine, [right]).score)
+        for row, text, right, mine in zip(rows, asked, wanted, said, strict=True)
+    ]
+    return measures, samples, notes
+
+
+def _resampled(metric: Any, said: Sequence[str], wanted: Sequence[str]) -> tuple[Measure, str]:
+    """A metric's score with its standard error over resampled rows (Koehn, W04-3250), and its signature."""
+    several = len(said) > 1
+    score = metric.corpus_score(said, [wanted], n_bootstrap=_RESAMPLES if several else 1)
+    signature = metric.get_signature().format()
+    if not several:
+        return Measure(score.score), signature
+    told = json.loads(score.format(width=6, is_json=True, signature=signature))
+    return Measure(score.score, float(told["confidence_var"]) / _INTERVAL), signature
+
+
+def summarized(
+    task: Summary, rows: Sequence[Row], asked: Sequence[str], said: Sequence[str]
+) -> tuple[dict[str, Measure], list[Sample], dict[str, str]]:
+    """The mean F1 of each ROUGE over all summaries, in percent."""
+    wanted = [text_of(row, task.target) for row in rows]
+    scores = [rouge(mine, right, task.units) for mine, right in zip(said, wanted, strict=True)]
+    measures = {name: mean([100 * score[name] for score in scores]) for name in scores[0]}
+    samples = [
+        Sample(row.where, text[-_SHOWN:], right, mine, 100 * score["rougeL"])
+        for row, text, right, mine, score in zip(rows, asked, wanted, said, scores, strict=True)
+    ]
+    return measures, samples, {"units": task.units}
