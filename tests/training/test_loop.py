@@ -57,6 +57,8 @@ VARIANTS = {
     "adamw in float32": {"train.precision": "fp32"},
     "muon with averages": {"optimizer.name": "muon", "train.ema": 0.9},
     "wsd until epochs end": {"optimizer.schedule": "wsd", "train.steps": None, "train.epochs": 1.2},
+    "compiled": {"train.compile": True},
+    "with states computed again": {"train.activation_checkpointing": True},
     "the best weights": {"train.keep": "best", "train.eval_every": 3},
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kun.data.packing import PackedRows
+from kun.data.packing import PackedBatch, PackedRows
 from kun.errors import BadRecipe
 
 Batch = dict[str, Tensor]
@@ -87,18 +87,21 @@ class PackedFeed:
             wanted -= len(some)
             done = place.row + len(some) == len(order)
             place = Place(place.epoch + 1, 0) if done else Place(place.epoch, place.row + len(some))
-        return list(self._batches(pieces)), place
+        return self._batches(pieces), place
 
-    def _batches(self, pieces: list[tuple[Any, np.ndarray]]) -> Iterator[Batch]:
-        """This process's rows, in batches of `micro_rows`."""
+    def _batches(self, pieces: list[tuple[Any, np.ndarray]]) -> list[Batch]:
+        """This process's rows, in batches of `micro_rows`: as many in each, so that all have one shape."""
         each = self.rows_per_step // self.share.world
         first, last = self.share.rank * each, (self.share.rank + 1) * each
-        before = 0
+        before, parts = 0, []
         for plan, indices in pieces:
             mine = indices[max(0, first - before) : max(0, last - before)]
             before += len(indices)
-            for start in range(0, len(mine), self.micro_rows):
-                yield tensors(plan.batch(mine[start : start + self.micro_rows]))
+            if len(mine):
+                parts.append(plan.batch(mine))
+        whole = _joined(parts)
+        rows = next(n for n in range(min(self.micro_rows, each), 0, -1) if each % n == 0)
+        return [tensors(_rows(whole, start, start + rows)) for start in range(0, each, rows)]
 
     def _of_epoch(self, epoch: int) -> tuple[Any, np.ndarray]:
         if self._epoch is None or self._epoch[0] != epoch:
@@ -121,7 +124,18 @@ class PackedFeed:
         return place.epoch + place.row / max(1, len(self._of_epoch(place.epoch)[1]))
 
 
-def tensors(batch: Any) -> Batch:
+def _joined(parts: list[PackedBatch]) -> PackedBatch:
+    if len(parts) == 1:
+        return parts[0]
+    columns = ((part.input_ids, part.documents, part.labels) for part in parts)
+    return PackedBatch(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def _rows(batch: PackedBatch, start: int, end: int) -> PackedBatch:
+    return PackedBatch(batch.input_ids[start:end], batch.documents[start:end], batch.labels[start:end])
+
+
+def tensors(batch: PackedBatch) -> Batch:
     """A packed batch as tensors; the mask is left out where each row is one whole document."""
     made = {
         "input_ids": torch.from_numpy(batch.input_ids),

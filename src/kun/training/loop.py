@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from kun.errors import Diverged, NoMemory
+from kun.training.compiling import compile_network
 from kun.training.feed import ALONE, Batch, Feed, Place, Share
 from kun.training.objectives import Objective
 from kun.training.optimizers import Optimizer
@@ -99,6 +100,8 @@ class Loop:
         self.optimizer = Optimizer(net, recipe.optimizer, ema=recipe.train.ema)
         self.schedule = make_schedule(recipe.optimizer)
         self.progress = Progress()
+        self.note = ""
+        """What the network could not be adapted to, in a sentence."""
         self._snapped = -1
 
     def resume(self, snapshot: Snapshot) -> None:
@@ -106,6 +109,22 @@ class Loop:
         self.optimizer.load_state(snapshot.tensors(), snapshot.facts["updates"])
         self.progress = Progress.of(snapshot)
         self._snapped = snapshot.step
+
+    def compile(self) -> None:
+        """Compile the network for the batches of the first step; where that fails, `note` says why."""
+        batches, _ = self.feed.step(Place())
+        self.report("compiling", 0, None, "")
+
+        def probe() -> None:
+            self.net.train()
+            batch = self._on_device(self.objective.prepare(batches[0], np.random.default_rng(0)))
+            self.objective.loss(self.net, batch).backward()
+
+        why = compile_network(self.net, probe)
+        self.optimizer.forget()
+        if why:
+            self.note = f"The network is not compiled: {why}."
+            self.report("not compiled", 0, None, why)
 
     def run(self) -> Progress:
         """Train until the recipe's end.
@@ -215,7 +234,8 @@ class Loop:
         sums: dict[str, float] = {}
         targets = 0
         self.net.eval()
-        with self.optimizer.averaged():
+        # what is compiled for training would be compiled again for this
+        with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
             for number, batch in enumerate(self.feed.evaluation()):
                 chance = np.random.default_rng((self.recipe.seed, number))
                 ready = self._on_device(self.objective.prepare(batch, chance))
@@ -240,7 +260,7 @@ class Loop:
     def _sample(self) -> None:
         assert self.sampler is not None
         self.net.eval()
-        with self.optimizer.averaged():
+        with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
             for sample in self.sampler(self.net):
                 self.folder.record_sample({"step": self.progress.step, **sample})
 

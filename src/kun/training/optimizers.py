@@ -46,6 +46,11 @@ class Optimizer:
             for slot in self.slots:
                 slot.average = slot.master.detach().clone()
 
+    def forget(self) -> None:
+        """Drop the gradients of this step."""
+        for slot in self.slots:
+            slot.gradient = None
+
     def gradients(self) -> list[Tensor]:
         """Those of the parameters that the last backward passes reached."""
         return [slot.gradient for slot in self.slots if slot.gradient is not None]
@@ -66,8 +71,7 @@ class Optimizer:
         moved = [slot for slot in self.slots if slot.gradient is not None]
         self._adamw([slot for slot in moved if not slot.is_matrix], self.recipe.lr * share, divisor)
         self._muon([slot for slot in moved if slot.is_matrix], self.recipe.muon_lr * share, divisor)
-        for slot in self.slots:
-            slot.gradient = None
+        self.forget()
         self._publish(moved)
 
     def _adamw(self, slots: list[Slot], lr: float, divisor: Tensor) -> None:

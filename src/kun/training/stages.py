@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from kun.adaptation.checkpointing import checkpoint_layers
 from kun.data.packing import PackedRows
 from kun.data.sources import Rows
 from kun.data.store import TokenStore
@@ -11,6 +12,7 @@ from kun.data.tokenized import RowTokenizer
 from kun.errors import DamagedFile
 from kun.hub.saving import save_checkpoint
 from kun.settings import settings
+from kun.training.compiling import is_worth
 from kun.training.feed import PackedFeed
 from kun.training.flops import flops_per_token, peak_flops
 from kun.training.loop import Loop, Report
@@ -20,6 +22,9 @@ from kun.training.recipe import Recipe
 from kun.training.run import Run, RunFolder
 from kun.training.samples import sampler
 from kun.training.snapshot import Snapshot, newest
+
+_MINUTE = 3e13
+"""Operations that a processor does in a minute of training, roughly."""
 
 
 def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | None = None) -> Run:
@@ -40,6 +45,8 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
 def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report: Report) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     subject = open_subject(recipe, device)
+    if recipe.train.activation_checkpointing:
+        checkpoint_layers(subject.net)
     stores = _stores(recipe, subject, folder, report)
     if snapshot and snapshot.facts["data"] != stores[0].digest:
         raise DamagedFile(
@@ -62,6 +69,8 @@ def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report:
     )
     if snapshot:
         loop.resume(snapshot)
+    if is_worth(recipe.train.compile, _operations(recipe, subject, stores[0]), device, even=True):
+        loop.compile()
     loop.run()
     with loop.final_weights():
         _save(recipe, folder, subject, stores[0], loop)
@@ -108,6 +117,20 @@ def _feed(recipe: Recipe, subject: Subject, learned: TokenStore, held_out: Token
         micro_tokens=recipe.train.micro_batch_tokens,
         eval_tokens=recipe.train.eval_tokens,
     )
+
+
+def _operations(recipe: Recipe, subject: Subject, store: TokenStore) -> float:
+    """Floating-point operations of the whole training, as far as the recipe tells before it begins."""
+    train = recipe.train
+    tokens = [
+        train.steps * train.batch_tokens if train.steps else None,
+        train.tokens,
+        train.epochs * store.n_tokens if train.epochs else None,
+    ]
+    least = min((count for count in tokens if count), default=None)
+    if least is None:
+        return _MINUTE * (train.minutes or 0.0)
+    return least * flops_per_token(subject.net, subject.context)
 
 
 def _save(recipe: Recipe, folder: RunFolder, subject: Subject, store: TokenStore, loop: Loop) -> None:

@@ -1,0 +1,43 @@
+"""Compiling a network where that pays, and saying so where it can't be done."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+
+_WORTH = 1e14
+"""Floating-point operations of a training below which compiling takes longer than it saves on a processor."""
+
+
+def is_worth(wish: bool | Literal["auto"], operations: float, device: torch.device, *, even: bool) -> bool:
+    """Whether a training of so many `operations` is to be compiled; the same on every start of it.
+
+    `even`: whether its batches all have one shape, as each new one would be compiled again.
+    """
+    if wish != "auto":
+        return wish
+    return even and (device.type != "cpu" or operations >= _WORTH)
+
+
+def compile_network(net: nn.Module, probe: Callable[[], None]) -> str | None:
+    """Compile `net` in its place; `probe` then calls it once, forward and back.
+
+    Returns None, or why it could not be done; then the network is as it was.
+    """
+    if next(net.parameters()).device.type == "cpu" and not _compiler():
+        return "there is no C++ compiler here"
+    net.compile(dynamic=False)
+    try:
+        probe()
+    except Exception as error:  # whatever a compiler may say
+        net._compiled_call_impl = None
+        torch._dynamo.reset()
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None
+
+
+def _compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
