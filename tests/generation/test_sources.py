@@ -1,5 +1,7 @@
 """Encoder-decoders write through the same engine: rows with sources of their own, read once each."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -96,6 +98,34 @@ def test_with_few_pages_rows_give_way_and_still_write_the_same(
             lm.submit(text, o).result()[0].token_ids for (text, _), o in zip(asked, options, strict=True)
         ]
         assert got == alone
+
+
+def test_sources_take_room_as_pages_do() -> None:
+    """Twelve sources of two pages and answers of one, with eight pages for all: two run at once."""
+    with language_model("t5") as lm:
+        lm._n_pages = 8
+        state, together = lm.engine.state, []
+        step = state.step
+
+        def counted(rows: Any, *rest: Any) -> Any:
+            together.append(len({id(row) for row in rows}))
+            return step(rows, *rest)
+
+        state.step = counted  # type: ignore[method-assign]
+        running = [lm.submit(f"{n:02} " + "x" * 45, GREEDY) for n in range(12)]
+        texts = [one.result()[0].text for one in running]
+        assert max(together) == 2
+        assert texts == [lm.generate(f"{n:02} " + "x" * 45, GREEDY) for n in range(12)]
+
+
+def test_a_source_that_leaves_no_room_for_an_answer_is_refused() -> None:
+    with language_model("t5") as lm:
+        lm._n_pages = 3
+        assert len(lm.submit("x" * 60, GREEDY).result()[0].token_ids) == 24
+        with pytest.raises(ContextOverflow, match="no room in the cache of 3 pages"):
+            lm.submit("x" * 80, GREEDY)
+        with pytest.raises(BadInput, match="2 beams"):
+            lm.submit("x" * 60, SamplingOptions(beams=2))
 
 
 @pytest.mark.parametrize("step_tokens", [16, 40])

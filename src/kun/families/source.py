@@ -146,7 +146,8 @@ class SourceState(DecodingState):
             raise BadInput(f"The source has {len(prompt)} tokens; this network reads 1 to {self.longest}.")
         # what the pages hold depends on the source as well
         root = blake2b(np.array(prompt, dtype=np.int64).tobytes(), digest_size=16).digest()
-        return SourceRow([self.start_token], root=root, unread=len(prompt), source=list(prompt))
+        size = len(prompt)
+        return SourceRow([self.start_token], root=root, unread=size, beside=size, source=list(prompt))
 
     def step(
         self, rows: Sequence[RowState], tables: list[list[int]], before: list[int], counts: list[int]

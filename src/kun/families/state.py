@@ -22,7 +22,8 @@ class RowState:
     read in one step. Pages may serve every row whose tokens begin alike and whose `root` is the same; None
     where they serve no other. `keeps` is false where a new token changes the states of all before it: then
     each step reads the whole row. Where it changes those of a few, a step reads the last `rereads` again. `unread`
-    are tokens of a source that the row's first step reads besides.
+    are tokens of a source that the row's first step reads besides; as much as the keys and values of `beside` tokens
+    take is kept outside of the pages.
     """
 
     tokens: list[int]
@@ -31,6 +32,7 @@ class RowState:
     keeps: bool = True
     rereads: int = 0
     unread: int = 0
+    beside: int = 0
 
 
 class DecodingState:

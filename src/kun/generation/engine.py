@@ -200,6 +200,12 @@ class Engine:
         searches = {row.search: _width(row) for row in self._running if row.search is not None}
         return sum(row.search is None for row in self._running) + sum(searches.values())
 
+    def _available(self, joining: Row | None = None) -> int:
+        """Pages that can be had, were `joining` to run too; what rows keep outside of the pages counts as pages."""
+        rows = self._running if joining is None else [*self._running, joining]
+        kept = {id(row.state): -(-row.state.beside // self.pool.page_size) for row in rows}
+        return self.pool.available - sum(kept.values())
+
     def _comes_soon(self, row: Row) -> bool:
         """Whether a running row is about to compute the page that this one needs next."""
         size = self.pool.page_size
@@ -223,12 +229,12 @@ class Engine:
         # each row that runs may want another page soon
         spare = len(self._running)
         if not self.reuse or not row.shares:
-            if self.pool.available < needed + spare:
+            if self._available(row) < needed + spare:
                 return False
             row.pages = self.pool.take(needed)
             return True
         match = self.pool.match(row.tokens, row.name_pages(size), row.parent(0))
-        if self.pool.available < needed - len(match.pages) + spare:
+        if self._available(row) < needed - len(match.pages) + spare:
             self.pool.release(match.pages)
             return False
         row.pages = match.pages + self._fresh(match.source, needed - len(match.pages))
@@ -270,7 +276,7 @@ class Engine:
             shared = next((place for place in written if self.pool.shared(row.pages[place])), None)
             if shared is None and len(row.pages) * self.pool.page_size >= length:
                 return
-            if not self.pool.available:
+            if self._available() < 1:
                 self._preempt(max(self._running, key=lambda other: other.order))
             elif shared is None:
                 row.pages += self.pool.take(1)

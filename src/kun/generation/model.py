@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from kun.errors import BadInput, Busy, UnsupportedFormat
+from kun.errors import BadInput, Busy, ContextOverflow, UnsupportedFormat
 from kun.families import Family, family_of
 from kun.families.state import RowState
 from kun.generation.beams import BeamSearch
@@ -207,7 +207,14 @@ class LanguageModel:
         )
 
     def _limit(self, state: RowState, options: SamplingOptions) -> int:
-        return min(len(state.tokens) + options.max_tokens, self.context_length)
+        """How many tokens a row may have. Raises `ContextOverflow` where what it keeps besides leaves no room."""
+        room = (self._n_pages - -(-state.beside // PAGE_SIZE)) * PAGE_SIZE
+        if room <= len(state.tokens):
+            raise ContextOverflow(
+                f"The source has {state.beside} tokens, which leave no room in the cache of {self._n_pages} pages of "
+                f"{PAGE_SIZE}: shorten it, or raise KUN_MAX_KV_CACHE_BYTES."
+            )
+        return min(len(state.tokens) + options.max_tokens, self.context_length, room)
 
     def _check_beams(self, options: SamplingOptions, state: RowState, limit: int) -> None:
         """All beams run at once, so that there must be room for them, if need be without any other row."""
@@ -218,7 +225,7 @@ class LanguageModel:
             )
         kept = len(state.tokens) - state.rereads if state.keeps else 0
         shared = max(0, kept) // PAGE_SIZE
-        pages = shared + options.beams * (-(-limit // PAGE_SIZE) - shared) + 1
+        pages = shared + options.beams * (-(-limit // PAGE_SIZE) - shared) + 1 + -(-state.beside // PAGE_SIZE)
         if pages > self._n_pages:
             raise BadInput(
                 f"{options.beams} beams of up to {limit} tokens do not fit in the cache of {self._n_pages} pages of "
