@@ -176,27 +176,29 @@ class _Rooms:
         self.n_rows = 0
 
     def take(self, length: int, most: int) -> Ints:
-        """Up to `most` rows, each with an item of `length` put in, of the least room that holds it; else new ones."""
+        """Put up to `most` items of `length` into the rows with the least room that holds one, else into new ones.
+
+        Returns the row of each item: a row that an item was put into has the least room for the next, until it is full.
+        """
         fitting = np.flatnonzero(self._counts[length:])
-        if len(fitting) == 0:
-            return self._open(length, most)
-        room = length + int(fitting[0])
+        room = length + int(fitting[0]) if len(fitting) else self._capacity
+        each = min(room // length, most)
+        rows = self._remove(room, most // each) if len(fitting) else self._open(most // each)
+        self._put(rows, room - each * length)
+        return np.repeat(rows, each)
+
+    def _remove(self, room: int, most: int) -> Ints:
         group = self._by_room[room].pop()
-        taken, rest = group[:most], group[most:]
+        rows, rest = group[:most], group[most:]
         if len(rest):
             self._by_room[room].append(rest)
-        self._counts[room] -= len(taken)
-        self._put(taken, room - length)
-        return taken
+        self._counts[room] -= len(rows)
+        return rows
 
-    def _open(self, length: int, most: int) -> Ints:
-        """New rows, with as many items in each as fit: each is named as often."""
-        each = min(self._capacity // length, most)
-        count = most // each
+    def _open(self, count: int) -> Ints:
         fresh = np.arange(self.n_rows, self.n_rows + count)
         self.n_rows += count
-        self._put(fresh, self._capacity - each * length)
-        return np.repeat(fresh, each)
+        return fresh
 
     def _put(self, rows: Ints, room: int) -> None:
         if room:

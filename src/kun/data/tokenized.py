@@ -38,9 +38,10 @@ class Tokenized:
 class RowTokenizer:
     """Turns rows of any kind into ids; the same on every machine and in every process.
 
-    `begin` and `end` are ids put around each text and each side of a pair. `template` renders conversations.
-    `classes` are the labels in the order of their indices; None for labels that are numbers. Rows other than running
-    text that are longer than `longest` tokens are cut or dropped, as `long` says.
+    `begin` and `end` are ids put around each text and each side of a pair; where neither is given, labelled texts have
+    the tokenizer's own special tokens. `template` renders conversations. `classes` are the labels in the order of their
+    indices; None for labels that are numbers. Rows other than running text that are longer than `longest` tokens are
+    cut or dropped, as `long` says.
     """
 
     tokenizer: Tokenizer
@@ -128,11 +129,16 @@ class RowTokenizer:
         ]
 
     def _labelled(self, rows: Sequence[Labelled]) -> "list[Tokenized | BadRow | None]":
-        inputs: list[Any] = [row.texts if len(row.texts) == 2 else row.texts[0] for row in rows]
-        encodings = self._plain.encode_batch_fast(inputs, add_special_tokens=True)
-        return [self._judged(row, encoding) for row, encoding in zip(rows, encodings, strict=True)]
+        if self.begin is None and self.end is None:
+            inputs: list[Any] = [row.texts if len(row.texts) == 2 else row.texts[0] for row in rows]
+            encodings = self._plain.encode_batch_fast(inputs, add_special_tokens=True)
+            return [self._judged(row, encoding) for row, encoding in zip(rows, encodings, strict=True)]
+        texts = [text for row in rows for text in row.texts]
+        parts = iter(self._plain.encode_batch_fast(texts, add_special_tokens=False))
+        return [self._joined(row, [next(parts).ids for _ in row.texts]) for row in rows]
 
     def _judged(self, row: Labelled, encoding: Encoding) -> Tokenized | BadRow | None:
+        """Texts with the special tokens that the tokenizer itself puts around them."""
         try:
             label = self._label(row)
         except BadRow as error:
@@ -153,6 +159,29 @@ class RowTokenizer:
             return self._plain.encode(row.texts[0], row.texts[1] if len(row.texts) == 2 else None)
         finally:
             self._plain.no_truncation()
+
+    def _joined(self, row: Labelled, parts: list[list[int]]) -> Tokenized | BadRow | None:
+        """`begin`, then each text with `end` after it, as GPT-1 has them: the last `end` is where the class is read."""
+        try:
+            label = self._label(row)
+        except BadRow as error:
+            return error
+        begin = [] if self.begin is None else [self.begin]
+        end = [] if self.end is None else [self.end]
+        over = 0
+        if self.longest is not None:
+            over = sum(map(len, parts)) + len(begin) + len(end) * len(parts) - self.longest
+        if over > 0 and self.long == "drop":
+            return None
+        for _ in range(over):
+            longer = max(parts, key=len)
+            del longer[-1:]
+        ids = begin + [index for part in parts for index in part + end]
+        types = None
+        if len(parts) == 2:
+            first = len(begin) + len(parts[0]) + len(end)
+            types = (np.arange(len(ids)) >= first).astype(np.uint8)
+        return Tokenized(np.array(ids, np.int32), types=types, label=label, was_cut=over > 0)
 
     def _label(self, row: Labelled) -> float:
         if self.classes is not None:

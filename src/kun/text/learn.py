@@ -170,20 +170,43 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, special: list[str], lowerc
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    texts = _again(texts)
+    most = (vocab_size - len(special)) // 2  # each letter may be there twice, with ## and without
+    letters = _letters(map(tokenizer.normalizer.normalize_str, texts))
+    alphabet = sorted(letter for letter, _ in letters.most_common(most) if not letter.isspace())
+    inside = [f"##{letter}" for letter in _inside_words(texts, tokenizer) & set(alphabet)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        special_tokens=_added(special),
-        limit_alphabet=max(
-            1, (vocab_size - len(special)) // 2
-        ),  # each may be there twice, with ## and without
+        # letters inside words get their ids here: the trainer would number them in an order of chance
+        special_tokens=[*special, *sorted(inside)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = _without_added(tokenizer)
+    tokenizer.add_special_tokens(_added(special))
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )
     return tokenizer
+
+
+def _inside_words(texts: Iterable[str], like: Tokenizer) -> set[str]:
+    """The letters that stand anywhere but first in a word."""
+    words = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    words.normalizer, words.pre_tokenizer = like.normalizer, like.pre_tokenizer
+    words.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=2**31, show_progress=False))
+    return {letter for word in words.get_vocab() for letter in word[1:]}
+
+
+def _without_added(tokenizer: Tokenizer) -> Tokenizer:
+    """The same without its added tokens, which stay in the vocabulary."""
+    described = json.loads(tokenizer.to_str())
+    described["added_tokens"] = []
+    fresh: Tokenizer = Tokenizer.from_str(json.dumps(described))
+    return fresh
 
 
 def _unigram(texts: Iterable[str], vocab_size: int, special: list[str]) -> Tokenizer:
