@@ -8,7 +8,7 @@ import sys
 from benchmarks.table import Row, add_options, as_text, print_table, skipped
 
 ALL = (
-    "startup", "parity", "families", "speed", "generate", "perplexity", "retrieval", "answers", "scale",
+    "startup", "parity", "families", "speed", "generate", "perplexity", "retrieval", "answers", "scale", "training",
 )  # fmt: skip
 
 

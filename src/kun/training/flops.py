@@ -1,5 +1,6 @@
-"""How much arithmetic a training does, and how much this machine could do."""
+"""How much arithmetic a training does and how much this machine could do, and the memory that it took."""
 
+import sys
 import time
 from typing import Any
 
@@ -33,3 +34,15 @@ def peak_flops(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)
     return 2.0 * size**3 / best
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that this process has held so far, on its device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -18,8 +18,9 @@ from torch import nn
 from kun.errors import Diverged, NoMemory
 from kun.training.compiling import compile_network
 from kun.training.feed import ALONE, Batch, Feed, Place, Share
+from kun.training.flops import peak_memory
 from kun.training.objectives import Objective
-from kun.training.optimizers import Optimizer
+from kun.training.optimizers import Optimizer, parameters_of
 from kun.training.recipe import Recipe
 from kun.training.run import RunFolder, threads
 from kun.training.schedules import make_schedule
@@ -41,6 +42,10 @@ class Progress:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    busy: float = 0.0
+    """Of the seconds of all steps, those in the network and the optimizer."""
+    idle: float = 0.0
+    """Those in all else that belongs to a step."""
     place: Place = field(default_factory=Place)
     best: float = math.inf
     worse: int = 0
@@ -52,6 +57,8 @@ class Progress:
         return {
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "busy": self.busy,
+            "idle": self.idle,
             "epoch": self.place.epoch,
             "row": self.place.row,
             "best": best,
@@ -64,8 +71,9 @@ class Progress:
         f = snapshot.facts
         losses: deque[float] = deque(f["losses"], maxlen=_WINDOW)
         best = math.inf if f["best"] is None else f["best"]
+        place = Place(f["epoch"], f["row"])
         return cls(
-            snapshot.step, f["tokens"], f["seconds"], Place(f["epoch"], f["row"]), best, f["worse"], losses
+            snapshot.step, f["tokens"], f["seconds"], f["busy"], f["idle"], place, best, f["worse"], losses
         )
 
 
@@ -156,9 +164,25 @@ class Loop:
     def summary(self) -> dict[str, Any]:
         """What the lineage says of how it went."""
         now = self.progress
-        told = {"steps": now.step, "tokens": now.tokens, "seconds": round(now.seconds, 1)}
+        told: dict[str, Any] = {"steps": now.step, "tokens": now.tokens, "seconds": round(now.seconds, 1)}
         told |= {"loss": now.losses[-1]} if now.losses else {}
         return told | ({"best_eval_loss": now.best} if math.isfinite(now.best) else {})
+
+    def known(self) -> dict[str, Any]:
+        """What is known of the training as a whole, beside its metrics."""
+        now = self.progress
+        return {
+            "parameters": sum(p.numel() for p in self.net.parameters()),
+            "trained": parameters_of(self.optimizer.slots),
+            "flops_per_token": self.flops_per_token,
+            "peak_flops": self.peak_flops,
+            "overhead": now.idle / (now.busy + now.idle) if now.busy else None,
+            "bytes": peak_memory(self.device),
+            "threads": threads(),
+            "processes": self.share.world,
+            "note": self.note or None,
+            **self.summary(),
+        }
 
     def _done(self) -> float:
         """How much of the training is done, by whichever limit is nearest: from 0 to 1, when it ends."""
@@ -181,13 +205,18 @@ class Loop:
         rate = self.schedule(now.step, self._done())
         batches, place = self.feed.step(now.place)
         with self._memory():
-            loss, tokens = self._gradients(batches)
-        norm = self.optimizer.norm()
-        self._guard(loss, float(norm), batches)
-        self.optimizer.step(rate, norm)
+            prepared, tokens = self._prepared(batches)
+            started = time.perf_counter()
+            loss = self._gradients(prepared)
+            norm = self.optimizer.norm()
+            self._guard(loss, float(norm))
+            self.optimizer.step(rate, norm)
+        computed = time.perf_counter()
         now.step, now.tokens, now.place = now.step + 1, now.tokens + tokens, place
         now.losses.append(loss)
-        seconds = time.perf_counter() - began
+        ended = time.perf_counter()
+        seconds = ended - began
+        now.busy, now.idle = now.busy + computed - started, now.idle + seconds - (computed - started)
         line: dict[str, Any] = {
             "step": now.step,
             "loss": loss,
@@ -208,23 +237,26 @@ class Loop:
         self.folder.record(line)
         self._tell(line)
 
-    def _gradients(self, batches: list[Batch]) -> tuple[float, int]:
-        """Put the gradient of the mean loss of a step into the optimizer; that loss, and the tokens that were read."""
+    def _prepared(self, batches: list[Batch]) -> tuple[list[Batch], int]:
+        """The batches as the network will see them, and how many tokens these are."""
         seed, step = self.recipe.seed, self.progress.step
-        torch.manual_seed(_number(seed, step, self.share.rank))
         prepared = []
         for number, batch in enumerate(batches):
             chance = np.random.default_rng((seed, step, self.share.rank, number))
             prepared.append(self._on_device(self.objective.prepare(batch, chance)))
+        return prepared, sum(_tokens(batch) for batch in prepared)
+
+    def _gradients(self, prepared: list[Batch]) -> float:
+        """Put the gradient of the mean loss of a step into the optimizer; that loss."""
+        torch.manual_seed(_number(self.recipe.seed, self.progress.step, self.share.rank))
         targets = max(1, sum(self.objective.targets(batch) for batch in prepared))
-        total, tokens = torch.zeros((), device=self.device), 0
+        total = torch.zeros((), device=self.device)
         self.net.train()
         for batch in prepared:
             loss = self.objective.loss(self.net, batch) / targets
             loss.backward()
             total += loss.detach()
-            tokens += _tokens(batch)
-        return float(total), tokens
+        return float(total)
 
     def _on_device(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
@@ -278,7 +310,7 @@ class Loop:
         write_snapshot(self.folder.snapshots, self.progress.step, self.optimizer.state(), facts, keep=keep)
         self._snapped = self.progress.step
 
-    def _guard(self, loss: float, norm: float, batches: list[Batch]) -> None:
+    def _guard(self, loss: float, norm: float) -> None:
         """Raise `Diverged` before a broken gradient reaches the weights."""
         now = self.progress
         where = f"step {now.step + 1} (epoch {now.place.epoch}, rows from {now.place.row})"

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from kun.errors import BadInput, BadRecipe, Busy
 from kun.hub.files import new_file, writing_to
+from kun.hub.layout import write_json
 from kun.settings import settings
 from kun.training.recipe import Recipe, parse_recipe
 from kun.training.snapshot import lines_until, remove_unfinished
@@ -64,6 +65,7 @@ class RunFolder:
         self.path = path
         self.snapshots, self.checkpoint = path / "snapshots", path / "checkpoint"
         self.metrics, self.samples = path / "metrics.jsonl", path / "samples.jsonl"
+        self.facts = path / "facts.json"
 
     @classmethod
     def choose(cls, recipe: Recipe, name: str, *, resume: bool) -> "RunFolder":
@@ -121,6 +123,11 @@ class RunFolder:
     def record_sample(self, values: Mapping[str, Any]) -> None:
         """Add a line to samples.jsonl."""
         self._append(self.samples, values)
+
+    def record_facts(self, values: Mapping[str, Any]) -> None:
+        """Write facts.json: what is known of the run as a whole, as its report tells it."""
+        with new_file(self.facts) as fresh:
+            write_json(fresh, dict(values))
 
     def _append(self, path: Path, values: Mapping[str, Any]) -> None:
         with writing_to(path.parent), path.open("a", encoding="utf-8") as file:

@@ -1,5 +1,6 @@
 """From a recipe to its run: what each stage puts together for the loop, and what it leaves."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -71,7 +72,10 @@ def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report:
         loop.resume(snapshot)
     if is_worth(recipe.train.compile, _operations(recipe, subject, stores[0]), device, even=True):
         loop.compile()
-    loop.run()
+    try:
+        loop.run()
+    finally:
+        folder.record_facts({**loop.known(), "waste": feed.train.plan(0).waste, "data": _data_facts(*stores)})
     with loop.final_weights():
         _save(recipe, folder, subject, stores[0], loop)
 
@@ -117,6 +121,13 @@ def _feed(recipe: Recipe, subject: Subject, learned: TokenStore, held_out: Token
         micro_tokens=recipe.train.micro_batch_tokens,
         eval_tokens=recipe.train.eval_tokens,
     )
+
+
+def _data_facts(learned: TokenStore, held_out: TokenStore | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"documents": len(learned), "tokens": learned.n_tokens, **asdict(learned.counts)}
+    if held_out is not None:
+        told |= {"eval_documents": len(held_out), "eval_tokens": held_out.n_tokens}
+    return told
 
 
 def _operations(recipe: Recipe, subject: Subject, store: TokenStore) -> float:
