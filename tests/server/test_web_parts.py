@@ -2,6 +2,7 @@
 
 import re
 import string
+import threading
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -413,3 +414,33 @@ def test_the_prompt_leaves_out_questions_that_were_never_answered() -> None:
     ]
     said = [(m["role"], m["content"]) for m in prompt_messages(messages, "6")]
     assert said == [("user", "two"), ("assistant", "second"), ("user", "three")]
+
+
+def test_of_two_pages_that_ask_in_one_conversation_at_once_one_is_busy(
+    turns: Turns, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.lm.delay = 0.5
+    conversation = turns._conversations.create("", "hello")
+    exchange, together = turns._conversations.exchange, threading.Barrier(2)
+    said: list[Any] = []
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(0.1)
+        return exchange(*given)
+
+    def ask(text: str) -> None:
+        together.wait()
+        try:
+            said.append(turns.ask("", conversation, text))
+        except Busy as busy:
+            said.append(busy)
+
+    monkeypatch.setattr(turns._conversations, "exchange", slowly)
+    pages = [threading.Thread(target=ask, args=(text,)) for text in ("one", "two")]
+    for page in pages:
+        page.start()
+    for page in pages:
+        page.join()
+    turns.cancel(conversation.id)
+    assert sorted(type(one).__name__ for one in said) == ["Busy", "Turn"]
+    assert len(turns._conversations.messages("", conversation.id)) == 2

@@ -53,6 +53,8 @@ class Turns:
         self._conversations = conversations
         self._running: dict[str, Turn] = {}
         self._lock = threading.Lock()
+        # from the look whether a conversation is free until its answer runs, nobody else begins one
+        self._beginning = threading.RLock()
         self._revisions: Counter[str] = Counter()
 
     def running(self, conversation: str) -> Turn | None:
@@ -70,23 +72,26 @@ class Turns:
 
     def ask(self, owner: str, conversation: Conversation, text: str) -> Turn:
         """Append a message and begin its answer. Raises `Busy`, `BadInput`, `NotFound`."""
-        self._check_free(conversation.id)
-        _, answer = self._conversations.exchange(owner, conversation.id, text)
-        return self._start(owner, conversation, answer)
+        with self._beginning:
+            self._check_free(conversation.id)
+            _, answer = self._conversations.exchange(owner, conversation.id, text)
+            return self._start(owner, conversation, answer)
 
     def ask_again(self, owner: str, conversation: Conversation, message: str) -> Turn:
         """Answer anew in the place of an earlier answer and all after it."""
-        self.cancel(conversation.id)
-        self._check_free(conversation.id)
-        answer = self._conversations.answer_again(owner, conversation.id, message)
-        return self._start(owner, conversation, answer)
+        with self._beginning:
+            self.cancel(conversation.id)
+            self._check_free(conversation.id)
+            answer = self._conversations.answer_again(owner, conversation.id, message)
+            return self._start(owner, conversation, answer)
 
     def edit(self, owner: str, conversation: Conversation, message: str, text: str) -> Turn:
         """Ask `text` in the place of an earlier message and all after it."""
-        self.cancel(conversation.id)
-        self._check_free(conversation.id)
-        self._conversations.take_back(owner, conversation.id, message)
-        return self.ask(owner, conversation, text)
+        with self._beginning:
+            self.cancel(conversation.id)
+            self._check_free(conversation.id)
+            self._conversations.take_back(owner, conversation.id, message)
+            return self.ask(owner, conversation, text)
 
     def cancel(self, conversation: str) -> None:
         """Stop an answer; what it wrote so far is kept."""
