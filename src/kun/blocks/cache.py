@@ -7,6 +7,7 @@ and single tokens share a forward pass.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -101,6 +102,7 @@ class CacheStep:
         self.slots = torch.from_numpy(slots).to(device)
         self.positions = torch.from_numpy(positions.astype(np.int64)).to(device)[None]
         self._before, self._counts = list(before), list(counts)
+        self._parts: dict[tuple[int | None, int], Tensor] = {}
         self._masks: dict[tuple[int | None, int | None, Bias | None], Tensor] = {}
 
     def _check(self, tables: list[list[int]], before: list[int], counts: list[int]) -> None:
@@ -153,23 +155,40 @@ class CacheStep:
         return torch.cat(rows, dim=1)
 
     def _write(self, layer: int, k: Tensor, v: Tensor) -> None:
-        pages, offsets = self.slots // self.cache.page_size, self.slots % self.cache.page_size
+        width = k.shape[-1]
         for store, new in ((self.cache.keys, k), (self.cache.values, v)):
-            store[layer].transpose(1, 2)[pages, offsets] = new[0].to(store.dtype)
+            # one index, into lines of d_head numbers: torch is much slower with one for each dimension
+            store[layer].view(-1, width).index_copy_(0, self._lines, new.reshape(-1, width).to(store.dtype))
 
-    def _read(self, store: Tensor, layer: int, tables: Tensor) -> Tensor:
-        """The pages of tables [rows, pages] side by side: [rows, n_kv_heads, pages · page_size, d_head]."""
-        rows, pages = tables.shape
-        _, _, heads, size, width = store.shape
-        gathered = store[layer].index_select(0, tables.flatten().long()).view(rows, pages, heads, size, width)
-        return gathered.transpose(1, 2).reshape(rows, heads, pages * size, width)
+    @cached_property
+    def _lines(self) -> Tensor:
+        """Where the new tokens' heads go, int64 [total · n_kv_heads], in lines of d_head numbers of a layer."""
+        heads, size = self.cache.keys.shape[2:4]
+        pages, offsets = self.slots // size, self.slots % size
+        return (self._by_head(pages, heads) * size + offsets[:, None]).flatten()
+
+    @staticmethod
+    def _by_head(pages: Tensor, heads: int) -> Tensor:
+        """Pages [...] of a layer as the places [..., heads] of each head's part."""
+        return pages[..., None] * heads + torch.arange(heads, device=pages.device)
+
+    def _read(self, store: Tensor, layer: int, row: int | None, pages: int) -> Tensor:
+        """The first `pages` of a row, or of all where it is None: [rows, n_kv_heads, pages · page_size, d_head]."""
+        _, n_pages, heads, size, width = store.shape
+        if (row, pages) not in self._parts:
+            tables = (self.tables if row is None else self.tables[row : row + 1])[:, :pages].long()
+            self._parts[row, pages] = self._by_head(tables, heads).transpose(1, 2).flatten()
+        parts = self._parts[row, pages]
+        gathered = store[layer].view(n_pages * heads, size * width).index_select(0, parts)
+        return gathered.view(-1, heads, pages * size, width)
 
     def _attend_single(
         self, layer: int, q: Tensor, window: int | None, bias: Bias | None, scale: float | None
     ) -> Tensor:
         """All rows in one call, a query each; the heads that share a key stand as if they were queries."""
         keys, values = (
-            self._read(s, layer, self.tables).to(q.dtype) for s in (self.cache.keys, self.cache.values)
+            self._read(s, layer, None, self.tables.shape[1]).to(q.dtype)
+            for s in (self.cache.keys, self.cache.values)
         )
         rows, kv_heads, length, width = keys.shape
         mask = self._mask(None, length, window, bias, q)
@@ -184,9 +203,9 @@ class CacheStep:
     ) -> Tensor:
         before, count = self._before[row], self._counts[row]
         length = before + count
-        table = self.tables[row : row + 1, : -(-length // self.cache.page_size)]
+        pages = -(-length // self.cache.page_size)
         keys, values = (
-            self._read(s, layer, table)[:, :, :length].to(q.dtype)
+            self._read(s, layer, row, pages)[:, :, :length].to(q.dtype)
             for s in (self.cache.keys, self.cache.values)
         )
         group = q.shape[2] // keys.shape[1]
