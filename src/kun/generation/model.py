@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from kun.adaptation import fuse
 from kun.errors import BadInput, Busy, ContextOverflow, UnsupportedFormat
 from kun.families import Family, family_of
 from kun.families.state import RowState
@@ -324,7 +325,7 @@ class LanguageModel:
 
     def _start(self) -> Engine:
         device = next(self.net.parameters(), torch.zeros(0)).device
-        net = _fused(self.net)
+        net: Any = fuse(self.net)
         engine = Engine(
             net,
             net.new_state(self._n_pages, PAGE_SIZE, self._kv_dtype, device),
@@ -401,12 +402,3 @@ def _kv_dtype(net: nn.Module) -> torch.dtype:
         if parameter.is_floating_point():
             return parameter.dtype
     return torch.float32
-
-
-def _fused(net: nn.Module) -> Any:
-    """The network fitted for decoding, where there are kernels for it."""
-    try:
-        from kun.adaptation import fuse
-    except ImportError:
-        return net
-    return fuse(net)
