@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from gguf.constants import GGMLQuantizationType
+from gguf.quants import dequantize
+from gguf.quants import quantize as gguf_quantize
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -66,9 +69,33 @@ def test_even_steps_lose_nothing_whichever_of_the_codes_went_unused(steps: int, 
     if native_pack and not native.available():
         pytest.skip("there is no C compiler here")
     packed = native.pack(weight, 4) if native_pack else pack(weight, 4)
-    back = unpack(packed, 32, 64)
-    # a step that is halved or cut in three may have no exact float16
-    torch.testing.assert_close(back, weight, rtol=0, atol=0 if 8 <= steps <= 15 else 2e-3)
+    assert torch.equal(unpack(packed, 32, 64), weight)
+
+
+@pytest.mark.parametrize("native_pack", [False, True])
+def test_four_bits_of_gguf_come_back_as_they_were(native_pack: bool) -> None:
+    """Q4_1 exactly; of Q4_0, whose least weight is up to eight steps from zero, as near as float16 holds that."""
+    if native_pack and not native.available():
+        pytest.skip("there is no C compiler here")
+    floats = torch.randn(64, 96, generator=torch.Generator().manual_seed(4)).numpy()
+    for kind, bound in ((GGMLQuantizationType.Q4_1, 0), (GGMLQuantizationType.Q4_0, 1e-3**2)):
+        weight = torch.from_numpy(dequantize(gguf_quantize(floats, kind), kind))
+        packed = native.pack(weight, 4) if native_pack else pack(weight, 4)
+        assert rounding_error(weight, packed) <= bound
+
+
+@pytest.mark.parametrize("native_pack", [False, True])
+def test_scales_that_float16_does_not_hold_lose_its_rounding_alone(native_pack: bool) -> None:
+    """As in Q4_K: scale and minimum are a float16 times six bits, and not all codes are in use."""
+    generator = torch.Generator().manual_seed(5)
+    scale, minimum = (torch.randint(20, 64, (64, 8, 1), generator=generator) * 0.0123 for _ in range(2))
+    codes = torch.randint(0, 16, (64, 8, 32), generator=generator)
+    codes = codes.minimum(torch.randint(8, 16, (64, 8, 1), generator=generator))
+    weight = (codes * scale - 8 * minimum).view(64, 256)
+    if native_pack and not native.available():
+        pytest.skip("there is no C compiler here")
+    packed = native.pack(weight, 4) if native_pack else pack(weight, 4)
+    assert rounding_error(weight, packed) < 1e-3**2
 
 
 @given(st.integers(1, 40), st.integers(1, 100), st.floats(1e-3, 0.5), st.integers(0, 99))
