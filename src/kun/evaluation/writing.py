@@ -76,7 +76,8 @@ def _resampled(metric: Any, said: Sequence[str], wanted: Sequence[str]) -> tuple
     if not several:
         return Measure(score.score), signature
     told = json.loads(score.format(width=6, is_json=True, signature=signature))
-    return Measure(score.score, float(told["confidence_var"]) / _INTERVAL), signature
+    spread = float(told.get("confidence_var", 0.0))  # not told where every resampled score is 0
+    return Measure(score.score, spread / _INTERVAL), signature
 
 
 def summarized(
