@@ -36,6 +36,16 @@ def test_log_probabilities_of_continuations_are_the_networks(client: openai.Open
         assert all(math.isfinite(value) for value in found)
 
 
+def test_a_token_stands_behind_the_prompt_even_where_the_text_would_end(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"temperature": 0, "max_tokens": 1, "logprobs": 1, "echo": True}
+    answer = client.completions.create(
+        model="tiny", prompt=PROMPTS[0], logit_bias={"256": 1000}, **asked
+    )  # 256 ends a text
+    logprobs: Any = answer.choices[0].logprobs
+    assert len(logprobs.token_logprobs) == len(PROMPTS[0]) + 1
+    assert logprobs.tokens[-1] == "<|end|>"
+
+
 def test_texts_are_continued_until_a_stop(client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {"temperature": 0, "max_tokens": 8, "seed": 1234, "stop": ["\n\n"]}
     answer = client.completions.create(model="tiny", prompt=PROMPTS[:2], **asked)

@@ -203,8 +203,11 @@ def _completion_options(body: CompletionRequest) -> "SamplingOptions":
     if best_of > body.copies and body.stream:
         raise BadInput("best_of and stream do not go together: the best is known only at the end.")
     ranked = 0 if best_of > body.copies else None
+    # who weighs a prompt counts its tokens from the end of the list, where one that was written always stands
+    weighs = bool(body.echo) and body.logprobs is not None and body.max_tokens == 1
     return _options(
         body,
+        ignore_eos=weighs,
         max_tokens=16 if body.max_tokens is None else max(1, body.max_tokens),
         logprobs=ranked if body.logprobs is None else body.logprobs,
         n=best_of,
