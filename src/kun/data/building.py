@@ -22,9 +22,9 @@ from kun.data.writer import StoreWriter
 from kun.errors import BadInput, BadRow, DamagedFile
 from kun.hub.files import Progress, writing_to
 
-_CHARACTERS = 2**19  # in one batch
+_CHARACTERS = 2**18  # in one batch
 _ROWS = 1024
-_BATCHES = 32  # from one commit to the next
+_BATCHES = 64  # from one commit to the next
 _KINDS = {Text: "running text", Conversation: "a conversation", Pair: "a pair", Labelled: "a labelled text"}
 
 

@@ -7,10 +7,11 @@ a model learnt from it would not be what it meets.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding
 
 from kun.data.rows import Conversation
 from kun.errors import BadInput, BadRow
@@ -19,27 +20,42 @@ from kun.text.chat import ChatTemplate
 Span = tuple[int, int]
 
 
-def conversation_ids(
-    row: Conversation, tokenizer: Tokenizer, template: ChatTemplate
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """The ids int32 [n] of the rendered conversation, as a server would encode it, and which are learned, bool [n].
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as a server would render it, and the spans `[start, end)` of what the assistant says."""
 
-    Learned are the assistant's words and the token that ends each turn. A token that holds characters from before an
-    answer is not. `tokenizer` must not trim its offsets. Raises `BadRow`.
-    """
-    text, spans = answers(row, template, _special_texts(tokenizer))
-    encoding = tokenizer.encode(text, add_special_tokens=False)
-    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-    learned = np.zeros(len(offsets), np.bool_)
-    for start, end in spans:
-        learned |= (offsets[:, 0] >= start) & (offsets[:, 1] <= end)
-    if not learned.any():
-        raise BadRow(f"{row.where} has no token of the assistant's to learn: mend or skip the row.")
-    return np.array(encoding.ids, np.int32), learned
+    text: str
+    answers: list[Span]
 
 
-def answers(row: Conversation, template: ChatTemplate, ends: Sequence[str] = ()) -> tuple[str, list[Span]]:
-    """The rendered conversation and the spans `[start, end)` of what the assistant says.
+def learned_tokens(encoding: Encoding, rendered: Rendered) -> NDArray[np.bool_]:
+    """Which tokens lie wholly within answers, bool [n]: a token that holds characters from before one does not."""
+    learned = np.zeros(len(encoding), np.bool_)
+    length = len(rendered.text)
+    for start, end in rendered.answers:
+        first = _token_from(encoding, start, length)
+        while first < len(encoding) and _start_of(encoding, first) < start:
+            first += 1
+        learned[first : _token_from(encoding, end, length)] = True
+    return learned
+
+
+def _start_of(encoding: Encoding, token: int) -> int:
+    characters = encoding.token_to_chars(token)
+    return characters[0] if characters else 0
+
+
+def _token_from(encoding: Encoding, character: int, length: int) -> int:
+    """The first token that holds `character` or one after it; the number of tokens where there is none."""
+    for place in range(character, length):
+        token = encoding.char_to_token(place)
+        if token is not None:
+            return int(token)
+    return len(encoding)
+
+
+def render(row: Conversation, template: ChatTemplate, ends: Sequence[str] = ()) -> Rendered:
+    """Render a conversation and find the answers in it, each with the token that ends its turn.
 
     `ends` are texts that end a turn: white space that a template writes after one is not learned. Raises `BadRow`.
     """
@@ -49,7 +65,7 @@ def answers(row: Conversation, template: ChatTemplate, ends: Sequence[str] = ())
             spans = [_without_space(text, span, ends) for span in _between_renderings(row, template, text)]
     except BadInput as error:
         raise error if isinstance(error, BadRow) else BadRow(f"{row.where}: {error}") from error
-    return text, spans
+    return Rendered(text, spans)
 
 
 def _between_renderings(row: Conversation, template: ChatTemplate, text: str) -> list[Span]:
@@ -88,7 +104,3 @@ def _without_space(text: str, span: Span, ends: Sequence[str]) -> Span:
     start, end = span
     said = text[start:end].rstrip()
     return (start, start + len(said)) if said.endswith(tuple(ends)) else span
-
-
-def _special_texts(tokenizer: Tokenizer) -> list[str]:
-    return [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]

@@ -61,7 +61,8 @@ def _of_body(body: list[ast.stmt], owner: str, module: str) -> Iterator[Document
 
 
 def _doc(node: ast.Module | Definition) -> str:
-    return (ast.get_docstring(node) or "").strip().encode("utf-8", "replace").decode()
+    doc = (ast.get_docstring(node) or "").strip().replace("\0", "\ufffd")
+    return doc.encode("utf-8", "replace").decode()
 
 
 def _signature(node: Definition) -> str:

@@ -89,7 +89,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             if "\0" in line:
                 at = read - len(raw) + raw.index(b"\0")
                 raise UnsupportedFormat(
-                    f"{path} is no text: byte {at:,} (line {number}) is zero. {_mend(path, 'UTF-16')}"
+                    f"{path} is no text: byte {at:,} (line {number}) is zero. Remove it, or if the file is in UTF-16:"
+                    f" {_mend(path, 'UTF-16')}"
                 )
             yield number, line
             number += raw.endswith(b"\n")

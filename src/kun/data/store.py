@@ -101,7 +101,7 @@ class TokenStore:
         shard: int = SHARD,
         progress: Progress = silent,
     ) -> "TokenStore":
-        """Tokenize `rows` into `folder`, in several processes; what a killed build had finished is not done again.
+        """Tokenize `rows` into `folder`, in parallel; what a killed build had finished is not done again.
 
         Exact duplicates are dropped and counted. `bad` is what the rows are read with, for the count. A whole store
         that was made with the same tokenizer and `fingerprint` (which stands for the source; "" for none) is opened

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from kun.data.chat import conversation_ids
+from kun.data.chat import Rendered, learned_tokens, render
 from kun.data.rows import Conversation, Labelled, Pair, Row, Text
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate
@@ -51,17 +52,30 @@ class RowTokenizer:
     classes: tuple[str, ...] | None = None
     longest: int | None = None
     long: Long = "cut"
-    _plain: Tokenizer = field(init=False, repr=False)
-    _chat: Tokenizer = field(init=False, repr=False)
-    _indices: dict[str, int] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self._plain, self._chat = _copy(self.tokenizer), _copy(self.tokenizer)
-        # running text may spell special tokens, and spells them only: they are not the document's end
-        self._plain.encode_special_tokens = True
-        # some post-processors take white space out of offsets, and the answer's start is found by offsets
-        self._chat.post_processor = None
-        self._indices = {name: index for index, name in enumerate(self.classes or ())}
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """For running text, which may spell special tokens, and spells them only: they are not the document's end."""
+        copy = _copy(self.tokenizer)
+        copy.encode_special_tokens = True
+        return copy
+
+    @cached_property
+    def _chat(self) -> Tokenizer:
+        """For conversations: some post-processors take white space out of the offsets by which answers are found."""
+        copy = _copy(self.tokenizer)
+        copy.post_processor = None
+        return copy
+
+    @cached_property
+    def _ends(self) -> tuple[str, ...]:
+        """The texts of special tokens, which may end a turn."""
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        return tuple(token.content for token in added if token.special)
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.classes or ())}
 
     def __call__(self, rows: Sequence[Row]) -> "list[Tokenized | BadRow | None]":
         """Each row's ids; None for one that was dropped as too long, an error for one that cannot be used.
@@ -95,15 +109,27 @@ class RowTokenizer:
                 f"{rows[0].where} is a conversation, and the model has no chat template: use a model that has one, or"
                 " train a tokenizer with one."
             )
-        made: list[Tokenized | BadRow | None] = []
-        for row in rows:
-            try:
-                ids, learned = conversation_ids(row, self._chat, self.template)
-            except BadRow as error:
-                made.append(error)
-                continue
-            made.append(self._shortened(Tokenized(ids, learned)))
-        return made
+        rendered = [self._rendered(row, self.template) for row in rows]
+        sound = [one for one in rendered if isinstance(one, Rendered)]
+        encodings = iter(self._chat.encode_batch([one.text for one in sound], add_special_tokens=False))
+        return [
+            one if isinstance(one, BadRow) else self._answered(row, one, next(encodings))
+            for row, one in zip(rows, rendered, strict=True)
+        ]
+
+    def _rendered(self, row: Conversation, template: ChatTemplate) -> Rendered | BadRow:
+        try:
+            return render(row, template, self._ends)
+        except BadRow as error:
+            return error
+
+    def _answered(
+        self, row: Conversation, rendered: Rendered, encoding: Encoding
+    ) -> Tokenized | BadRow | None:
+        learned = learned_tokens(encoding, rendered)
+        if not learned.any():
+            return BadRow(f"{row.where} has no token of the assistant's to learn: mend or skip the row.")
+        return self._shortened(Tokenized(np.array(encoding.ids, np.int32), learned))
 
     def _shortened(self, one: Tokenized) -> Tokenized | None:
         """A conversation or pair cut at its end, or None where it is to be dropped."""

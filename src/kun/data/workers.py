@@ -11,17 +11,16 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 from kun.data.blocks import Block, read_block, tokenize, write_block, write_error
-from kun.data.rows import Row, fields, from_fields
+from kun.data.rows import Conversation, Row, fields, from_fields
 from kun.data.tokenized import RowTokenizer
 from kun.errors import KunError, Unavailable
 
 #: batches after which it is worth starting processes
-_INLINE = 4
+_INLINE = 2
 
 
 class Batch(Protocol):
@@ -37,16 +36,21 @@ AnyBatch = TypeVar("AnyBatch", bound=Batch)
 def blocks_of(
     batches: Iterable[AnyBatch], tokenizer: RowTokenizer, processes: int | None = None
 ) -> Iterator[tuple[AnyBatch, Block]]:
-    """Each batch with its block, in order; `processes` of None is one for each core of this machine.
+    """Each batch with its block, in order.
+
+    `processes` of None is as many as pay: for conversations, which Python renders, one for each core; for anything
+    else this one alone, in which the tokenizer has a thread for each core.
 
     Raises what the rows are refused for, and `Unavailable` where a process died.
     """
     batches = iter(batches)
-    first = None if processes == 1 else _INLINE
-    for batch in islice(batches, first):
+    for number, batch in enumerate(batches, 1):
         yield batch, tokenize(batch.rows, tokenizer)
-    if processes != 1:
-        yield from _by_workers(batches, tokenizer, processes or cores())
+        if processes is None:
+            processes = cores() if isinstance(batch.rows[0], Conversation) else 1
+        if number == _INLINE and processes > 1:
+            break
+    yield from _by_workers(batches, tokenizer, processes or 1)
 
 
 def cores() -> int:
