@@ -86,8 +86,8 @@ class StoreWriter:
                 os.truncate(path, kept[path])
             else:
                 path.unlink()
-        if not self.state.read:
-            (self.folder / JOURNAL).unlink(missing_ok=True)
+        with new_file(self.folder / JOURNAL) as fresh:  # without a line that was torn
+            fresh.write_text(self._line() if self.state.read else "", encoding="utf-8")
 
     def restart(self) -> None:
         """Begin from nothing, since the rows are others than the journal's."""
@@ -129,9 +129,12 @@ class StoreWriter:
             file.flush()
             os.fsync(file.fileno())
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(asdict(self.state)) + "\n")
+            journal.write(self._line())
             journal.flush()
             os.fsync(journal.fileno())
+
+    def _line(self) -> str:
+        return json.dumps(asdict(self.state)) + "\n"
 
     def finish(self, fingerprint: str, counts: Counts) -> None:
         """Write store.json, which makes the store whole."""
