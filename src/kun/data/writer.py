@@ -86,8 +86,11 @@ class StoreWriter:
                 os.truncate(path, kept[path])
             else:
                 path.unlink()
+        if not self.state.read:
+            (self.folder / JOURNAL).unlink(missing_ok=True)
+            return
         with new_file(self.folder / JOURNAL) as fresh:  # without a line that was torn
-            fresh.write_text(self._line() if self.state.read else "", encoding="utf-8")
+            fresh.write_text(self._line(), encoding="utf-8")
 
     def restart(self) -> None:
         """Begin from nothing, since the rows are others than the journal's."""

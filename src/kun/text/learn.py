@@ -64,6 +64,8 @@ _SPECIAL: dict[Kind, dict[str, str]] = {
     "unigram": {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"},
 }
 _TURNS = ("<|im_start|>", "<|im_end|>")
+#: where Unigram's sentences end: line ends, digits, and Chinese punctuation, without which a paragraph were one word
+_BREAKS = r"\n+|\p{N}|[，。、；：？！…“”‘’（）《》【】]"
 _LONGEST_PIECE = 16
 _BYTE_SCORE = -20.0  # below any piece's, so that bytes spell only what nothing else does
 
@@ -215,7 +217,7 @@ def _unigram(texts: Iterable[str], vocab_size: int, special: list[str]) -> Token
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\n+|\p{N}"), "isolated"),
+            pre_tokenizers.Split(Regex(_BREAKS), "isolated"),
             pre_tokenizers.Metaspace(prepend_scheme="first"),
         ]
     )
@@ -227,6 +229,7 @@ def _unigram(texts: Iterable[str], vocab_size: int, special: list[str]) -> Token
         special_tokens=_added(special),
         unk_token="<unk>",
         max_piece_length=_LONGEST_PIECE,
+        shrinking_factor=0.5,  # the library's 0.75 takes twice the rounds for under 1 % fewer tokens
         show_progress=False,
     )
     tokenizer.train_from_iterator((rare.sub("\n", text) for text in texts), trainer)
