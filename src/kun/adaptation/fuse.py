@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kun.adaptation import native
+from kun.adaptation.lora import lora_pairs
 from kun.adaptation.quantize import QuantizedLinear
 from kun.blocks.cache import CacheStep
 from kun.families.decoder import embed
@@ -177,8 +178,9 @@ def _fits(net: Llama) -> bool:
     """Whole in 4 or 8 bits on the CPU, with heads of whole vectors."""
     linears = [module for module in net.modules() if isinstance(module, QuantizedLinear)]
     everywhere = len(linears) == 7 * len(net.layers) + 1 and isinstance(net.lm_head, QuantizedLinear)
+    alone = not lora_pairs(net)  # an adapter in training is a part of the network, and the step knows none
     on_cpu = all(module.codes.device.type == "cpu" for module in linears)
-    return everywhere and on_cpu and net.config.d_head % 16 == 0 and not net.config.query_key_norm
+    return everywhere and alone and on_cpu and net.config.d_head % 16 == 0 and not net.config.query_key_norm
 
 
 def _layer(layer: Layer) -> _Layer:

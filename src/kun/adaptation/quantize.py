@@ -8,7 +8,7 @@ compiler, the weights are unpacked to floats for each product: slower, and the s
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +65,23 @@ class QuantizedLinear(QuantizedWeight):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and not x.requires_grad and native.available():
             return native.linear(x, self.packed, self.out_features, self.bias)
-        weight = unpack(self.packed, self.out_features, self.in_features, x.dtype)
-        return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+        product: Tensor = _Product.apply(x, self.packed, self.out_features)
+        return product if self.bias is None else product + self.bias.to(x.dtype)
+
+
+class _Product(torch.autograd.Function):
+    """x Wᵀ whose gradient is that of x alone: the codes are kept for it, and the weights unpacked once more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packed: Packed, outputs: int) -> Tensor:
+        ctx.save_for_backward(*packed)
+        ctx.outputs, ctx.inputs = outputs, x.shape[-1]
+        return F.linear(x, unpack(packed, outputs, x.shape[-1], x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        weight = unpack(Packed(*ctx.saved_tensors), ctx.outputs, ctx.inputs, grads[0].dtype)
+        return grads[0] @ weight, None, None
 
 
 class QuantizedEmbedding(QuantizedWeight):

@@ -82,6 +82,9 @@ class Layer(nn.Module):
 class XLNet(nn.Module):
     """An XLNet with its head, which is the embedding where `tied` (then `lm_head` is None), and a bias."""
 
+    bare_tensors = ("attention.*",)
+    """Layers that are no layers in the reference, but tensors cut into heads: nothing there can be beside them."""
+
     def __init__(self, config: XLNetConfig) -> None:
         super().__init__()
         self.config = config
