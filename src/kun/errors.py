@@ -85,6 +85,13 @@ class EncoderMismatch(KunError):
     http_type = "invalid_request_error"
 
 
+class BaseMismatch(KunError):
+    """An adapter that was trained on other weights than those it is put beside."""
+
+    http_status = 409
+    http_type = "invalid_request_error"
+
+
 class NotPermitted(KunError):
     """A missing or wrong key, or a path outside the folder that it must stay in."""
 

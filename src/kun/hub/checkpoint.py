@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families import Family, Kind, family_of
 from kun.hub.files import Progress, check_digest, inside, silent
-from kun.hub.layout import LINEAGE, read_json
+from kun.hub.layout import LINEAGE, is_adapter, read_json
 from kun.hub.weights import Weights
 from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import load_tokenizer
@@ -45,9 +45,14 @@ class Checkpoint:
     def open(cls, path: str | Path) -> "Checkpoint":
         """Open a folder in the Hugging Face layout, or a `.gguf` file; sizes and headers are checked.
 
-        Raises `DamagedFile`, which names the file, and `UnsupportedFormat`.
+        An adapter's folder is opened as the model that it makes of its base. Raises `DamagedFile`, which names the
+        file, `UnsupportedFormat`, and for adapters what `AdapterCheckpoint.open` raises.
         """
         path = Path(path)
+        if is_adapter(path):
+            from kun.hub.adapter import AdapterCheckpoint
+
+            return AdapterCheckpoint.open(path)
         if path.is_file() and path.suffix == ".gguf":
             from kun.hub.gguf_file import GgufFile
             from kun.hub.gguf_model import hf_config
@@ -61,6 +66,11 @@ class Checkpoint:
         checkpoint = cls(path, read_json(path / "config.json"))
         check_sizes(path, checkpoint.lineage)
         return checkpoint
+
+    @property
+    def files_path(self) -> Path:
+        """Where the small files lie that say how an encoder is used."""
+        return self.path
 
     @cached_property
     def family(self) -> Family:
@@ -150,7 +160,7 @@ class Checkpoint:
         digest = hashlib.sha256()
         for path in self._identifying_files():
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            _sample(path, digest)
+            sample(path, digest)
         return digest.hexdigest()
 
     def _identifying_files(self) -> list[Path]:
@@ -205,7 +215,8 @@ class Checkpoint:
         return build_quantized(self, quantize, device)
 
 
-def _sample(path: Path, digest: Any) -> None:
+def sample(path: Path, digest: Any) -> None:
+    """Add to a digest what tells one file from another: all of a small one, evenly spread parts of a large one."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if size <= _SAMPLES * _SAMPLE_BYTES:

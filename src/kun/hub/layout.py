@@ -11,6 +11,7 @@ from kun.errors import DamagedFile
 from kun.families import kind_of
 
 LINEAGE = "kun.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PIPELINES = {
     "MaskedLM": "fill-mask",
     "PreTraining": "fill-mask",
@@ -19,6 +20,11 @@ _PIPELINES = {
     "QuestionAnswering": "question-answering",
 }
 _LONGEST_JSON = 64 * 2**20
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether this is the folder of an adapter, in PEFT's layout."""
+    return (folder / ADAPTER_CONFIG).is_file()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -112,6 +118,33 @@ def write_card(folder: Path, lineage: dict[str, Any], config: dict[str, Any]) ->
     body += [
         "",
         f"Written by Kun {__version__}; `{LINEAGE}` holds the whole lineage and the digests of the weights.",
+    ]
+    (folder / "README.md").write_text("\n".join(head + body) + "\n", encoding="utf-8")
+
+
+def write_adapter_card(folder: Path, lineage: dict[str, Any], base: str) -> None:
+    """README.md of an adapter, with the header by which the hub knows its base."""
+    name = lineage.get("name") or folder.name
+    head = [
+        "---",
+        "library_name: peft",
+        f"base_model: {json.dumps(base)}",
+        "tags: [lora]",
+        "---",
+        "",
+        f"# {name}",
+        "",
+    ]
+    facts = {
+        "Adapter of": _in_words(lineage.get("parents")),
+        "Recipe": _in_words(lineage.get("recipe")),
+        "Metrics": _in_words(lineage.get("metrics")),
+    }
+    body = [str(lineage["description"]), ""] if lineage.get("description") else []
+    body += ["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in facts.items() if value)]
+    body += [
+        "",
+        f"Written by Kun {__version__}; `{LINEAGE}` holds the whole lineage and the digest of the weights.",
     ]
     (folder / "README.md").write_text("\n".join(head + body) + "\n", encoding="utf-8")
 

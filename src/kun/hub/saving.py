@@ -51,6 +51,10 @@ def save_checkpoint(
     """
     folder = Path(folder).absolute()
     _check_target(folder)
+    from kun.adaptation.lora import lora_pairs
+
+    if lora_pairs(net):
+        raise BadInput("The network has an adapter beside its weights: merge it first, or use save_adapter.")
     state = net.state_dict()
     quantized = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)
     if quantized is not None:
@@ -127,7 +131,7 @@ def _first(value: Any) -> int | None:
 
 def _write_sentence_files(fresh: Path, config: Any, origin: Checkpoint | None) -> None:
     """How an encoder's states become one vector: as it was said, else by the mean where it has no other task."""
-    source = origin.path if origin and origin.path.is_dir() else None
+    source = origin.files_path if origin and origin.files_path.is_dir() else None
     if source is None or not (source / "modules.json").is_file():
         if config.head is None:
             write_sentence_layout(fresh, config.d_model, config.context_length, "mean", {})

@@ -10,15 +10,26 @@ from typing import Any
 from kun.errors import BadInput, DamagedFile, KunError, ModelNotFound
 from kun.families import kind_of
 from kun.hub.catalog import catalog
-from kun.hub.layout import LINEAGE, read_json
+from kun.hub.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LINEAGE, is_adapter, read_json
 from kun.settings import settings
 
+_KINDS = {
+    "SEQ_2_SEQ_LM": "encoder-decoder",
+    "FEATURE_EXTRACTION": "encoder",
+    "SEQ_CLS": "encoder",
+    "TOKEN_CLS": "encoder",
+    "QUESTION_ANS": "encoder",
+}
+"""What PEFT's `task_type` says of an adapter; most are for decoders."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 @dataclass(frozen=True)
 class InstalledModel:
-    """A model that is here. `bytes` is its size on the disk; `whole` is False where a file is missing or cut short."""
+    """A model that is here. `bytes` is its size on the disk; `whole` is False where a file is missing or cut short.
+
+    `base` is what an adapter is put beside, None for what is a model by itself.
+    """
 
     name: str
     kind: str
@@ -28,6 +39,7 @@ class InstalledModel:
     description: str
     path: Path
     whole: bool
+    base: str | None = None
 
 
 def folder_name(name: str) -> str:
@@ -52,7 +64,7 @@ def resolve(name: str | Path) -> Path:
         raise not_found(text)
     if isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name:
         folder = model_folder(name)
-        if (folder / "config.json").is_file():
+        if (folder / "config.json").is_file() or is_adapter(folder):
             return folder
     try:
         path = Path(name).expanduser()
@@ -88,19 +100,36 @@ def installed() -> list[InstalledModel]:
 
 def _describe(path: Path) -> InstalledModel:
     lineage = _read_or_empty(path / LINEAGE)
-    config = _read_or_empty(path / "config.json")
     entry = catalog().get(path.name)
     name = lineage.get("name")
+    base = _base(path, lineage) if is_adapter(path) else None
+    described = f"An adapter of {base}." if base else str(lineage.get("description") or "")
     return InstalledModel(
         name=name if isinstance(name, str) and folder_name_or_none(name) == path.name else path.name,
-        kind=kind_of(config),
+        kind=_kind(path),
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         licence=lineage.get("licence") or (entry.licence if entry else None),
         source=_source_in_words(lineage.get("source")),
-        description=entry.description if entry else str(lineage.get("description") or ""),
+        description=entry.description if entry else described,
         path=path,
         whole=is_whole(path),
+        base=base,
     )
+
+
+def _kind(path: Path) -> str:
+    """What a model is for; of an adapter as far as it says so itself."""
+    if is_adapter(path) and not (path / "config.json").is_file():
+        return _KINDS.get(str(_read_or_empty(path / ADAPTER_CONFIG).get("task_type")), "decoder")
+    return kind_of(_read_or_empty(path / "config.json"))
+
+
+def _base(path: Path, lineage: dict[str, Any]) -> str:
+    parents = lineage.get("parents")
+    first = parents[0] if isinstance(parents, list) and parents else None
+    if isinstance(first, dict) and isinstance(first.get("name"), str):
+        return str(first["name"])
+    return str(_read_or_empty(path / ADAPTER_CONFIG).get("base_model_name_or_path"))
 
 
 def folder_name_or_none(name: str) -> str | None:
@@ -126,12 +155,16 @@ def _source_in_words(source: Any) -> str | None:
 def is_whole(path: Path) -> bool:
     """Whether a model is there with all its files: by sizes and headers (`Checkpoint.verify` reads every byte)."""
     from kun.hub.checkpoint import check_sizes
-    from kun.hub.weights import Weights
+    from kun.hub.weights import Weights, read_header
 
     try:
-        read_json(path / "config.json")
         check_sizes(path, _read_or_empty(path / LINEAGE))
-        Weights.open(path)
+        if is_adapter(path):
+            read_json(path / ADAPTER_CONFIG)
+            read_header(path / ADAPTER_WEIGHTS)
+        else:
+            read_json(path / "config.json")
+            Weights.open(path)
     except KunError:
         return False
     return True

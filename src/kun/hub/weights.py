@@ -32,7 +32,7 @@ ITEM_BYTES = {
 _LONGEST_HEADER = 100 * 10**6
 _LONGEST_INDEX = 64 * 2**20
 _READ_AHEAD = 4
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Weights:
             return cls(folder, _read_index(folder))
         if (folder / SINGLE).is_file():
             return cls(folder, read_header(folder / SINGLE))
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         if pickles:
             raise UnsupportedFormat(
                 f"{folder} holds its weights as {pickles[0]}, a pickle, which can run code and is never read: have "

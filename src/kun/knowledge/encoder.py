@@ -112,7 +112,7 @@ class Encoder:
         return cls(
             net if quantize or dtype or device else fit_encoder(net),
             checkpoint.tokenizer,
-            recipe=EncoderRecipe.read(path),
+            recipe=EncoderRecipe.read(checkpoint.files_path),
             identity=checkpoint.identity,
             name=Path(name_or_path).name,
             checkpoint=checkpoint,
