@@ -13,6 +13,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "families"))
 
+import expert_pairs
 from parity import DECODERS, VOCAB, bert_config, reference, tokens
 
 from kun.adaptation import LoraConfig, add_lora, lora_pairs, merge
@@ -56,6 +57,8 @@ def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
 def other(name: str) -> Any:
     """Tiny models of the reference that write from a source, or only read."""
     torch.manual_seed(7)
+    if name == "switch":
+        return expert_pairs.reference("switch")
     sizes = {"vocab_size": VOCAB, "d_model": 32, "d_ff": 48, "pad_token_id": 0, "decoder_start_token_id": 0}
     if name == "t5":
         config: Any = transformers.T5Config(
@@ -73,7 +76,7 @@ def other(name: str) -> Any:
     return transformers.AutoModel.from_config(bert_config(), attn_implementation="sdpa").eval()
 
 
-@pytest.mark.parametrize("name", [*NAMES, "t5", "marian", "bert", "xlnet"])
+@pytest.mark.parametrize("name", [*NAMES, "t5", "marian", "switch", "bert", "xlnet"])
 def test_an_adapter_of_ours_computes_the_same_in_peft(name: str, tmp_path: Path) -> None:
     theirs = reference(name) if name in DECODERS else other(name)
     base = base_of(theirs, tmp_path / "base")

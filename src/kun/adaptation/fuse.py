@@ -1,20 +1,25 @@
 """A quantized decoder as one compiled call per step, where it can be: tens of microseconds of Python a token."""
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kun.adaptation import native
 from kun.adaptation.lora import lora_pairs
+from kun.adaptation.packing import PANEL
 from kun.adaptation.quantize import QuantizedLinear
 from kun.blocks.cache import CacheStep
 from kun.families.decoder import embed
 from kun.families.llama import Layer, Llama
 from kun.families.network import DecoderOutput, check_positions
 
+_ADAPTED = (*(f"attention.{part}" for part in "qkvo"), "mlp.gate", "mlp.up", "mlp.down")
+"""The matrices of a layer in the order of the kernels."""
 EVERYTHING = 2**30
 """A window that no context fills."""
 
@@ -70,7 +75,43 @@ class _Step(ctypes.Structure):
             for name in ("total", "rows", "max_pages", "wanted_count", "page_size", "is_bfloat16")
         ),
         ("logits", ctypes.c_void_p),
+        ("adapters", ctypes.c_void_p),
+        ("most_rank", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
     )
+
+
+class _Pair(ctypes.Structure):
+    _fields_ = (
+        ("a", ctypes.c_void_p),
+        ("b", ctypes.c_void_p),
+        ("rank", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
+    )
+
+
+class _Adapter:
+    """An adapter's pairs as the kernels read them, in the order of the layers; those that it lacks have rank 0."""
+
+    def __init__(self, net: Llama, low: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self._kept: list[Tensor] = []
+        names = [f"layers.{i}.{part}" for i in range(len(net.layers)) for part in _ADAPTED] + ["lm_head"]
+        self.pairs = (_Pair * len(names))(*(self._pair(net, name, low.get(name)) for name in names))
+        self.rank = max(pair.rank for pair in self.pairs)
+
+    def _pair(self, net: Llama, name: str, low: tuple[Tensor, Tensor] | None) -> _Pair:
+        if low is None:
+            return _Pair(None, None, 0, 0)
+        a, b = low
+        layer, _, part = name.rpartition(".")
+        if part == "lm_head":
+            a = a * net.norm.weight
+        elif part in ("q", "k", "v", "gate", "up"):
+            parent = cast(Layer, net.get_submodule(layer.rpartition(".")[0]))
+            a = a * (parent.attention_norm if part in "qkv" else parent.mlp_norm).weight
+        panels = F.pad(b, (0, 0, 0, -len(b) % PANEL)).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
+        self._kept += [a.contiguous(), panels]
+        return _Pair(self._kept[-2].data_ptr(), panels.data_ptr(), len(a), 0)
 
 
 class FusedLlama(nn.Module):
@@ -96,6 +137,15 @@ class FusedLlama(nn.Module):
             net.rotary.scale,
         )
         self._kept = (frequencies, layers)
+        self._adapters: dict[str, _Adapter] = {}
+
+    def add_adapter(self, name: str, low: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Keep an adapter for the steps whose `adapters` name it: by layer, A [rank, inputs] and B [outputs, rank]."""
+        with torch.no_grad():
+            self._adapters[name] = _Adapter(self.net, low)
+
+    def remove_adapter(self, name: str) -> None:
+        self._adapters.pop(name, None)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -141,6 +191,7 @@ class FusedLlama(nn.Module):
         states[:total] = x[0].float().numpy()
         logits = torch.empty(1, count, self.config.vocab_size, dtype=torch.float32)
         positions = positions.long().contiguous()
+        chosen, most_rank = self._chosen(cache)
         step = _Step(
             ctypes.pointer(self._decoder),
             states.ctypes.data,
@@ -160,10 +211,22 @@ class FusedLlama(nn.Module):
             pages.page_size,
             pages.keys.dtype == torch.bfloat16,
             logits.data_ptr(),
+            None if chosen is None else chosen.ctypes.data,
+            most_rank,
+            0,
         )
         if native.library().kun_step(ctypes.byref(step)):
             raise MemoryError(f"There is no memory for a step of {total} tokens.")
         return logits
+
+    def _chosen(self, cache: CacheStep) -> tuple[np.ndarray | None, int]:
+        """Where the pairs of each token's adapter lie, uint64 [total], and their largest rank; None without any."""
+        if not any(cache.adapters or ()):
+            return None, 0
+        adapters = [None if name is None else self._adapters[name] for name in cache.adapters or ()]
+        places = [0 if each is None else ctypes.addressof(each.pairs) for each in adapters]
+        ranks = [each.rank for each in adapters if each is not None]
+        return np.repeat(np.array(places, dtype=np.uint64), cache.counts), max(ranks)
 
 
 def fuse(net: nn.Module) -> nn.Module:

@@ -72,7 +72,8 @@ class CacheStep:
 
     `row_starts` int32 [rows + 1] (into the packed tokens), `before` and `lengths` int32 [rows] (cached tokens
     before and after this step), `tables` int32 [rows, max_pages] (padded with page 0), `slots` int64 [total]
-    (page · page_size + offset), `positions` int64 [1, total].
+    (page · page_size + offset), `positions` int64 [1, total]. `adapters` names what each row has beside the network's
+    own weights, for whoever puts it there.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class CacheStep:
         self.tables = torch.from_numpy(table).to(device)
         self.slots = torch.from_numpy(slots).to(device)
         self.positions = torch.from_numpy(positions.astype(np.int64)).to(device)[None]
+        self.adapters: Sequence[str | None] | None = None
         self._before, self._counts = list(before), list(counts)
         self._parts: dict[tuple[int | None, int], Tensor] = {}
         self._masks: dict[tuple[int | None, int | None, Bias | None], Tensor] = {}
@@ -122,6 +124,11 @@ class CacheStep:
                     f"Row {row} of the step runs to token {old + new}; the {self._prefixes[row]} of its prefix "
                     f"see each other and must be run at once."
                 )
+
+    @property
+    def counts(self) -> list[int]:
+        """How many tokens of each row this step runs."""
+        return self._counts
 
     @property
     def total(self) -> int:

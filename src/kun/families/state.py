@@ -23,7 +23,8 @@ class RowState:
     where they serve no other. `keeps` is false where a new token changes the states of all before it: then
     each step reads the whole row. Where it changes those of a few, a step reads the last `rereads` again. `unread`
     are tokens of a source that the row's first step reads besides; as much as the keys and values of `beside` tokens
-    take is kept outside of the pages.
+    take is kept outside of the pages. `adapter` is what the row wants beside the network's own weights; its pages
+    then hold what no other's do, which `root` says.
     """
 
     tokens: list[int]
@@ -33,6 +34,7 @@ class RowState:
     rereads: int = 0
     unread: int = 0
     beside: int = 0
+    adapter: str | None = None
 
 
 class DecodingState:

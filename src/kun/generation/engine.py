@@ -159,6 +159,7 @@ class Engine:
             [row.cached for row, _ in plan],
             [count for _, count in plan],
         )
+        step.adapters = [row.state.adapter for row, _ in plan]
         packed = [token for row, count in plan for token in row.tokens[row.cached : row.cached + count]]
         places, askers = _wanted(plan)
         ids = torch.tensor([packed], device=self.state.cache.keys.device)

@@ -3,6 +3,9 @@
 #include "attention.h"
 #include "linear.h"
 
+// The places of a layer's pairs in an adapter; behind those of all layers is the head's.
+enum { QKV, O = 3, GATE_UP, DOWN = 6, PAIRS };
+
 typedef struct {
     Matrix qkv[3], o, gate_up[2], down;
     const float *attention_norm, *mlp_norm;  // [d_model]
@@ -29,12 +32,16 @@ typedef struct {
     uint64_t layer_bytes;      // of one layer of either
     int32_t total, rows, max_pages, wanted_count, page_size, is_bfloat16;
     float *logits;             // [wanted_count, vocabulary]
+    const Pair *const *adapters;  // [total]: the pairs of each token's adapter, or NULL; NULL where no token has one
+    int32_t most_rank, unused;    // of any pair of these
 } Step;
 
 // What the threads of one step share besides it.
 typedef struct {
     const Step *step;
     float *turns, *qkv, *mixed, *hidden;  // [total, d_head], [total, (n_heads + 2 n_kv_heads) · d_head], …
+    float *low;               // [total, 3, most_rank]: A x
+    const Pair **narrowed;    // [wanted_count]: the adapters of the wanted tokens
     char *bytes, *rooms, *panels;
     size_t room, panel_room;  // of one thread
     int tasks;
@@ -65,10 +72,30 @@ static Rows rows_phase(Member *me, const Work *w, const float *x, int width, con
 }
 
 static void product_phase(
-    Member *me, const Work *w, const Matrix *m, int count, enum Then then, const Rows *rows, float *out, int stride
+    Member *me, const Work *w, const Matrix *m, int count, enum Then then, const Rows *rows, float *out, int stride,
+    const Lows *lows
 ) {
-    Product product = {m, count, then, rows, out, (size_t)stride};
+    Product product = {m, count, then, rows, out, (size_t)stride, lows->adapters ? lows : NULL};
     multiply(me, &product, w->panels + w->panel_room * (size_t)me->thread);
+}
+
+// A x of each token that has an adapter, for `count` pairs from the place `first` on; each A has the norm's weights in it.
+static Lows low_phase(
+    Member *me, const Work *w, const Pair *const *adapters, int first, int count, const float *x, int width, int normed, int n
+) {
+    Lows lows = {adapters, w->low, first, count, w->step->most_rank};
+    if (!adapters) return lows;
+    int blocks = (lows.most_rank + LOW_BLOCK - 1) / LOW_BLOCK;
+    for (int task; (task = take(me, n * count * blocks)) >= 0;) {
+        int token = task / (count * blocks), which = task / blocks % count, rank = task % blocks * LOW_BLOCK;
+        if (!adapters[token]) continue;
+        const Pair *pair = adapters[token] + first + which;
+        if (rank >= pair->rank) continue;
+        const float *row = x + (size_t)token * (size_t)width;
+        float share = normed ? norm_scale(row, width, w->step->net->norm_eps) : 1;
+        low_block(pair, rank, row, width, share, w->low + ((size_t)token * (size_t)count + (size_t)which) * (size_t)lows.most_rank);
+    }
+    return lows;
 }
 
 // Turns queries and keys, and puts keys and values where they belong in the cache.
@@ -139,6 +166,7 @@ static void narrow(const Work *w) {
         memcpy(w->qkv + (size_t)i * wide, w->mixed + (size_t)s->wanted[i] * wide, wide * sizeof(float));
         memcpy(w->hidden + (size_t)i * d, s->x + (size_t)s->wanted[i] * d, d * sizeof(float));
     }
+    for (int i = 0; s->adapters && i < s->wanted_count; i++) w->narrowed[i] = s->adapters[s->wanted[i]];
     memcpy(w->mixed, w->qkv, (size_t)s->wanted_count * wide * sizeof(float));
     memcpy(s->x, w->hidden, (size_t)s->wanted_count * d * sizeof(float));
 }
@@ -148,29 +176,37 @@ static void step_region(Member *me, void *argument) {
     const Step *s = w->step;
     const Decoder *net = s->net;
     int total = s->total, wide = net->n_heads * net->d_head, qkv = wide + 2 * net->n_kv_heads * net->d_head;
+    const Pair *const *adapters = s->adapters;
     Rows rows;
+    Lows lows;
     for (int t; (t = take(me, total)) >= 0;) turn_of(net, s->positions[t], w->turns + (size_t)t * net->d_head);
     for (int i = 0; i < net->n_layers; i++) {
         const Layer *layer = net->layers + i;
         size_t at = (size_t)i * s->layer_bytes;
         Pages pages = {(char *)s->keys + at, (char *)s->values + at, s->is_bfloat16, s->page_size, net->n_kv_heads, net->d_head};
         rows = rows_phase(me, w, s->x, net->d_model, layer->attention_norm, total);
-        product_phase(me, w, layer->qkv, 3, KEEP, &rows, w->qkv, qkv);
+        lows = low_phase(me, w, adapters, i * PAIRS + QKV, 3, s->x, net->d_model, 1, total);
+        product_phase(me, w, layer->qkv, 3, KEEP, &rows, w->qkv, qkv, &lows);
         place_phase(me, w, &pages);
         attention_phase(me, w, &pages, layer->window);
         if (i == net->n_layers - 1) {
             for (int task; (task = take(me, 1)) >= 0;) narrow(w);
             total = s->wanted_count;
+            if (adapters) adapters = w->narrowed;
         }
         rows = rows_phase(me, w, w->mixed, wide, NULL, total);
-        product_phase(me, w, &layer->o, 1, ADD, &rows, s->x, net->d_model);
+        lows = low_phase(me, w, adapters, i * PAIRS + O, 1, w->mixed, wide, 0, total);
+        product_phase(me, w, &layer->o, 1, ADD, &rows, s->x, net->d_model, &lows);
         rows = rows_phase(me, w, s->x, net->d_model, layer->mlp_norm, total);
-        product_phase(me, w, layer->gate_up, 2, GATE, &rows, w->hidden, net->d_ff);
+        lows = low_phase(me, w, adapters, i * PAIRS + GATE_UP, 2, s->x, net->d_model, 1, total);
+        product_phase(me, w, layer->gate_up, 2, GATE, &rows, w->hidden, net->d_ff, &lows);
         rows = rows_phase(me, w, w->hidden, net->d_ff, NULL, total);
-        product_phase(me, w, &layer->down, 1, ADD, &rows, s->x, net->d_model);
+        lows = low_phase(me, w, adapters, i * PAIRS + DOWN, 1, w->hidden, net->d_ff, 0, total);
+        product_phase(me, w, &layer->down, 1, ADD, &rows, s->x, net->d_model, &lows);
     }
     rows = rows_phase(me, w, s->x, net->d_model, net->norm, total);
-    product_phase(me, w, &net->head, 1, KEEP, &rows, s->logits, net->head.outputs);
+    lows = low_phase(me, w, adapters, net->n_layers * PAIRS, 1, s->x, net->d_model, 1, total);
+    product_phase(me, w, &net->head, 1, KEEP, &rows, s->logits, net->head.outputs, &lows);
 }
 
 // Runs one step; not zero where memory ran out.
@@ -185,12 +221,15 @@ EXPORT int kun_step(const Step *s) {
     size_t hidden = padded(total * (size_t)widest * 4), room = padded(room_bytes(group, net->d_head));
     size_t groups = (size_t)(widest + GROUP - 1) / GROUP, bytes = padded(rows_bytes(total, groups));
     size_t threads = MAX_THREADS, panels = padded(pair_bytes(s->total, groups));
-    char *memory = borrow(turns + qkv + mixed + hidden + bytes + (room + panels) * threads);
+    size_t low = s->adapters ? padded(total * 3 * (size_t)s->most_rank * 4) : 0;
+    size_t narrowed = s->adapters ? padded(total * sizeof(Pair *)) : 0;
+    char *memory = borrow(turns + qkv + mixed + hidden + bytes + (room + panels) * threads + low + narrowed);
     if (!memory) return 1;
     Work work = {.step = s, .room = room, .panel_room = panels};
     work.turns = (float *)memory, work.qkv = (float *)(memory + turns), work.mixed = (float *)(memory + turns + qkv);
     work.hidden = (float *)(memory + turns + qkv + mixed), work.bytes = memory + turns + qkv + mixed + hidden;
     work.rooms = work.bytes + bytes, work.panels = work.rooms + room * threads;
+    work.low = (float *)(work.panels + panels * threads), work.narrowed = (const Pair **)((char *)work.low + low);
     for (int r = 0; r < s->rows; r++)
         work.tasks += (s->row_starts[r + 1] - s->row_starts[r] + QUERIES - 1) / QUERIES * net->n_kv_heads;
     run(step_region, &work);

@@ -171,6 +171,20 @@ static void outputs_of(const Matrix *m, int panel, const Rows *rows, int first, 
 
 enum Then { KEEP, ADD, GATE };  // out = y; out += y; out = silu(y of the first matrix) · (y of the second)
 
+// A low-rank pair beside a matrix, y += B (A x): Hu et al., "LoRA", arXiv:2106.09685.
+typedef struct {
+    const float *a;  // [rank, inputs]
+    const float *b;  // [panels, rank, 16], zero beyond the outputs
+    int32_t rank, unused;
+} Pair;
+
+// What the rows of a product have beside its matrices, each its own or nothing.
+typedef struct {
+    const Pair *const *adapters;  // [rows]
+    const float *values;          // [rows, count, most_rank]: A x
+    int first, count, most_rank;  // an adapter's pair beside the first matrix
+} Lows;
+
 // The products of the same rows with several matrices, whose outputs lie side by side in `out` [rows, stride].
 typedef struct {
     const Matrix *matrices;
@@ -179,6 +193,7 @@ typedef struct {
     const Rows *rows;
     float *out;
     size_t stride;
+    const Lows *lows;  // NULL where no row has an adapter
 } Product;
 
 INLINE void gate(Floats *y, const Floats *up, int n) {
@@ -209,6 +224,39 @@ typedef struct {
     size_t column;
 } Panel;
 
+enum { LOW_BLOCK = 8 };
+
+// Eight sums of A x, times `share`, from row `rank` of A on.
+static void low_block(const Pair *pair, int rank, const float *x, int width, float share, float *out) {
+    int n = pair->rank - rank < LOW_BLOCK ? pair->rank - rank : LOW_BLOCK, whole = width / 16 * 16;
+    const float *a = pair->a + (size_t)rank * (size_t)width;
+    Floats sums[LOW_BLOCK];
+    for (int k = 0; k < LOW_BLOCK; k++) sums[k] = splat(0);
+    for (int i = 0; i < whole; i += 16) {
+        Floats part = load(x + i);
+        for (int k = 0; k < n; k++) sums[k] = fma16(part, load(a + (size_t)k * (size_t)width + i), sums[k]);
+    }
+    for (int k = 0; k < n; k++) {
+        float total = sum(sums[k]);
+        for (int i = whole; i < width; i++) total += x[i] * a[(size_t)k * (size_t)width + (size_t)i];
+        out[rank + k] = total * share;
+    }
+}
+
+// Adds what the adapters of n rows have to say to a panel's outputs.
+static void add_lows(const Product *p, const Panel *panel, int first, int n, Floats *y) {
+    const Lows *lows = p->lows;
+    size_t which = (size_t)(panel->matrix - p->matrices);
+    for (int r = 0; r < n; r++) {
+        size_t row = (size_t)(first + r);
+        if (!lows->adapters[row]) continue;
+        const Pair *pair = lows->adapters[row] + lows->first + which;
+        const float *value = lows->values + (row * (size_t)lows->count + which) * (size_t)lows->most_rank;
+        const float *b = pair->b + (size_t)panel->panel * (size_t)pair->rank * PANEL;
+        for (int k = 0; k < pair->rank; k++, b += PANEL) y[r] = fma16(splat(value[k]), load(b), y[r]);
+    }
+}
+
 static Panel panel_at(const Product *p, int panel) {
     Panel found = {p->matrices, panel, PANEL, 0};
     for (; found.panel >= panels_of(found.matrix); found.matrix++) {
@@ -225,8 +273,12 @@ static void panel_of_rows(const Product *p, const Panel *panel, int first, int l
         Floats y[ROW_BLOCK], up[ROW_BLOCK];
         n = block_size(p->rows->rows - first);
         outputs_of(panel->matrix, panel->panel, p->rows, first, n, y);
+        if (p->lows) add_lows(p, panel, first, n, y);
         if (p->then == GATE) {
-            outputs_of(panel->matrix + 1, panel->panel, p->rows, first, n, up);
+            Panel second = *panel;
+            second.matrix++;
+            outputs_of(second.matrix, second.panel, p->rows, first, n, up);
+            if (p->lows) add_lows(p, &second, first, n, up);
             gate(y, up, n);
         }
         put(p, panel->column, panel->width, first, n, y);
@@ -283,7 +335,7 @@ typedef struct {
 static void linear_region(Member *me, void *argument) {
     const Linear *l = argument;
     for (int t, tasks = quantizing_tasks(&l->rows); (t = take(me, tasks)) >= 0;) quantize_task(&l->rows, t, &l->source);
-    Product product = {l->matrix, 1, KEEP, &l->rows, l->out, (size_t)l->matrix->outputs};
+    Product product = {l->matrix, 1, KEEP, &l->rows, l->out, (size_t)l->matrix->outputs, NULL};
     multiply(me, &product, l->panels + l->panel_room * (size_t)me->thread);
 }
 

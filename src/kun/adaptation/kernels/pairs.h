@@ -134,6 +134,7 @@ static void pair_of_rows(const Product *p, const Panel *a, const Panel *b, int f
             pair_tile_of(a->matrix->kind, step, pair, p->rows, at, stride, ahead, y);
             ahead[0] = ahead[1] = (Ahead){0};
             add_bias(a, step, y[0]), add_bias(b, step, y[1]);
+            if (p->lows) add_lows(p, a, first + row, step, y[0]), add_lows(p, b, first + row, step, y[1]);
             if (p->then == GATE) gate(y[0], y[1], step);
             put(p, a->column, a->width, first + row, step, y[0]);
             if (p->then != GATE) put(p, b->column, b->width, first + row, step, y[1]);
