@@ -129,6 +129,8 @@ class SourceState(DecodingState):
     `read` is what the network makes of packed sources, ids [1, total] of those lengths.
     """
 
+    rows_apart = False
+
     def __init__(
         self,
         cache: PagedCache,

@@ -40,8 +40,11 @@ class RowState:
 class DecodingState:
     """What a network carries for the rows of a batch; this is a decoder's, keys and values in pages.
 
-    It belongs to whoever runs the network; `start` may be called from any thread.
+    It belongs to whoever runs the network; `start` may be called from any thread. With `rows_apart` the layers run
+    the tokens of a step's rows and nothing else, so that rows may have adapters of their own.
     """
+
+    rows_apart = True
 
     def __init__(self, cache: PagedCache) -> None:
         self.cache = cache

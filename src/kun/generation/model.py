@@ -1,10 +1,10 @@
 """A language model that is ready to write: the one way text comes out of Kun."""
 
-import threading
-import weakref
+import copy
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from kun.adaptation import fuse
 from kun.errors import BadInput, Busy, ContextOverflow, UnsupportedFormat
 from kun.families import Family, family_of
 from kun.families.state import RowState
@@ -20,6 +19,7 @@ from kun.generation.beams import BeamSearch
 from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
 from kun.generation.engine import Engine
+from kun.generation.host import PAGE_SIZE, Host
 from kun.generation.options import Messages, Prompt, SamplingOptions, make_options
 from kun.generation.prompt import Encoded, Prompts, answered, results_first
 from kun.generation.results import Completion, Generation, TokenLogprob
@@ -31,9 +31,9 @@ from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import token_bytes
 
 if TYPE_CHECKING:
+    from kun.hub.adapter import AdapterCheckpoint
     from kun.hub.checkpoint import Checkpoint
 
-PAGE_SIZE = 32
 _MANY = "a list of prompts"
 
 
@@ -61,31 +61,38 @@ class LanguageModel:
         step_tokens: int = 512,
         reuse: bool = True,
     ) -> None:
-        self.net, self.tokenizer, self.config, self.template = net, tokenizer, config, template
-        self.name, self.checkpoint = name, checkpoint
+        self.net, self.config, self.checkpoint = net, config, checkpoint
         self.family = family or family_of({"model_type": config.model_type})
         self.generation_config = dict(generation_config or {})
         self._advice = _advice(self.family, self.generation_config)
-        self._max_batch = max_batch or settings().max_batch
-        self._max_queue = max_queue or settings().max_queue
-        self._step_tokens, self._reuse = step_tokens, reuse
-        self._kv_dtype = kv_dtype or _kv_dtype(net)
-        self._n_pages = self._pages()
-        self.context_length: int = min(config.context_length, self._n_pages * PAGE_SIZE)
+        self._host = Host(
+            net,
+            config,
+            kv_dtype=kv_dtype,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            step_tokens=step_tokens,
+            reuse=reuse,
+        )
+        self.context_length: int = min(config.context_length, self._host.n_pages * PAGE_SIZE)
         self._ends = ends_of(self.generation_config.get("eos_token_id"))
+        self._adapter: str | None = None
+        self._speak(name, tokenizer, template)
+
+    def _speak(self, name: str, tokenizer: Tokenizer, template: ChatTemplate | None) -> None:
+        """Take a name, and the ways from what callers give to tokens and back."""
+        self.name, self.tokenizer, self.template = name, tokenizer, template
         bos = self.generation_config.get("bos_token_id")
         self._prompts = Prompts(
             tokenizer,
             template,
-            vocabulary=config.vocab_size,
+            vocabulary=self.config.vocab_size,
             limit=self.context_length,
             bos=bos if isinstance(bos, int) else None,
             name=name,
-            open_ended=family is None or family.kind == "decoder",
+            open_ended=self.family.kind == "decoder",
         )
-        self._constrainer = Constrainer(tokenizer, config.vocab_size, sorted(self._ends))
-        self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._constrainer = Constrainer(tokenizer, self.config.vocab_size, sorted(self._ends))
 
     @classmethod
     def open(
@@ -98,8 +105,10 @@ class LanguageModel:
     ) -> "LanguageModel":
         """Load a model by its catalog name, its folder or its .gguf file.
 
+        An adapter over quantized weights stands beside them, where its rows can; else it is merged into floats.
         Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`.
         """
+        from kun.hub.adapter import AdapterCheckpoint
         from kun.hub.checkpoint import Checkpoint
         from kun.hub.pull import locate
 
@@ -111,7 +120,16 @@ class LanguageModel:
             )
         if settings().threads:
             torch.set_num_threads(settings().threads)
-        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        if isinstance(checkpoint, AdapterCheckpoint) and quantize is not None:
+            base = cls._of(checkpoint.base, dtype, device, quantize)
+            if base.shares_with(checkpoint):
+                return base.with_adapter(checkpoint, path.name)
+        return cls._of(checkpoint, dtype, device, quantize)
+
+    @classmethod
+    def _of(cls, checkpoint: "Checkpoint", dtype: Any, device: Any, quantize: str | None) -> "LanguageModel":
+        net: Any = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        path = checkpoint.path
         return cls(
             net,
             checkpoint.tokenizer,
@@ -122,6 +140,37 @@ class LanguageModel:
             family=checkpoint.family,
             checkpoint=checkpoint,
         )
+
+    def shares_with(self, adapter: "AdapterCheckpoint") -> bool:
+        """Whether rows with this adapter can run in one step with rows of this model."""
+        return self.engine.state.rows_apart and not adapter.whole
+
+    def with_adapter(
+        self, adapter: "str | Path | AdapterCheckpoint", name: str | None = None
+    ) -> "LanguageModel":
+        """This model with an adapter beside its weights, by another name; both share the network, engine and cache.
+
+        Raises `BaseMismatch` for an adapter of other weights, `UnsupportedFormat` for one that cannot be chosen row
+        by row, and `DamagedFile`.
+        """
+        from kun.hub.adapter import AdapterCheckpoint
+
+        if not isinstance(adapter, AdapterCheckpoint):
+            adapter = AdapterCheckpoint.open(adapter, self._base_checkpoint)
+        if not self.shares_with(adapter):
+            raise UnsupportedFormat(
+                f"{adapter.path} cannot stand beside {self.name} in one step: it replaces whole tensors, or the "
+                f"architecture mixes the rows of a step; load it by itself."
+            )
+        self._host.add(adapter.identity, adapter.pairs(self.net))
+        adapted = copy.copy(self)
+        adapted.checkpoint, adapted._adapter = adapter, adapter.identity
+        adapted._speak(name or adapter.path.name, adapter.tokenizer, adapter.chat_template)
+        return adapted
+
+    @property
+    def _base_checkpoint(self) -> "Checkpoint | None":
+        return getattr(self.checkpoint, "base", self.checkpoint)
 
     # writing
 
@@ -170,7 +219,7 @@ class LanguageModel:
             raise BadInput("Tools and a schema, regex or grammar cannot be asked for at once: choose one.")
         self._check_tokens(options)
         encoded = self._encode(prompt, options, use)
-        state = self.engine.state.start(encoded.ids)
+        state = self._begin(encoded.ids)
         generation = Generation(len(encoded.ids), options.n, encoded.truncated)
         if options.beams > 1:
             self.engine.submit([self._search(generation, state, options).root])
@@ -181,7 +230,7 @@ class LanguageModel:
         if use is not None and use.answered:
             # small models that see a call in the conversation write it again: then they get its result alone
             told = self._encode(results_first(prompt), options, None)
-            plain = self._rows(generation, self.engine.state.start(told.ids), options, None)
+            plain = self._rows(generation, self._begin(told.ids), options, None)
             for row, instead in zip(rows, plain, strict=True):
                 row.instead = instead
         self.engine.submit(rows)
@@ -209,28 +258,36 @@ class LanguageModel:
 
     def _limit(self, state: RowState, options: SamplingOptions) -> int:
         """How many tokens a row may have. Raises `ContextOverflow` where what it keeps besides leaves no room."""
-        room = (self._n_pages - -(-state.beside // PAGE_SIZE)) * PAGE_SIZE
+        room = (self._host.n_pages - -(-state.beside // PAGE_SIZE)) * PAGE_SIZE
         if room <= len(state.tokens):
             raise ContextOverflow(
-                f"The source has {state.beside} tokens, which leave no room in the cache of {self._n_pages} pages of "
+                f"The source has {state.beside} tokens, which leave no room in the cache of {self._host.n_pages} pages of "
                 f"{PAGE_SIZE}: shorten it, or raise KUN_MAX_KV_CACHE_BYTES."
             )
         return min(len(state.tokens) + options.max_tokens, self.context_length, room)
 
+    def _begin(self, ids: Sequence[int]) -> RowState:
+        """How a row begins; pages that were filled with an adapter serve only rows with the same."""
+        state = self.engine.state.start(ids)
+        state.adapter = self._adapter
+        if self._adapter is not None and state.root is not None:
+            state.root = blake2b(state.root + self._adapter.encode(), digest_size=16).digest()
+        return state
+
     def _check_beams(self, options: SamplingOptions, state: RowState, limit: int) -> None:
         """All beams run at once, so that there must be room for them, if need be without any other row."""
-        if options.beams > self._max_batch:
+        if options.beams > self._host.max_batch:
             raise BadInput(
-                f"{options.beams} beams are more than the {self._max_batch} rows that run at once: ask for fewer, "
+                f"{options.beams} beams are more than the {self._host.max_batch} rows that run at once: ask for fewer, "
                 f"or raise KUN_MAX_BATCH."
             )
         kept = len(state.tokens) - state.rereads if state.keeps else 0
         shared = max(0, kept) // PAGE_SIZE
         pages = shared + options.beams * (-(-limit // PAGE_SIZE) - shared) + 1 + -(-state.beside // PAGE_SIZE)
-        if pages > self._n_pages:
+        if pages > self._host.n_pages:
             raise BadInput(
-                f"{options.beams} beams of up to {limit} tokens do not fit in the cache of {self._n_pages} pages of "
-                f"{PAGE_SIZE}: lower beams or max_tokens, or raise KUN_MAX_KV_CACHE_BYTES."
+                f"{options.beams} beams of up to {limit} tokens do not fit in the cache of {self._host.n_pages} pages "
+                f"of {PAGE_SIZE}: lower beams or max_tokens, or raise KUN_MAX_KV_CACHE_BYTES."
             )
 
     def _encode(self, prompt: Prompt, options: SamplingOptions, use: ToolUse | None) -> Encoded:
@@ -251,7 +308,7 @@ class LanguageModel:
         done: list[list[Completion]] = []
         try:
             for prompt in prompts:
-                while len(running) >= 2 * self._max_batch:
+                while len(running) >= 2 * self._host.max_batch:
                     done.append(running[0].result())
                     running.popleft()
                 running.append(self._submit_patiently(prompt, options, running, done))
@@ -296,7 +353,7 @@ class LanguageModel:
         ids = self._score_ids(prompt)
         if len(ids) < 2:
             return [None] * len(ids)
-        state = self.engine.state.start(ids)
+        state = self._begin(ids)
         if state.tokens != ids or state.prefix or state.rereads or not state.keeps:
             raise BadInput(f"{self.name} reads a prompt as a whole: its tokens have no log-probabilities.")
         generation = Generation(len(ids), 1)
@@ -318,42 +375,15 @@ class LanguageModel:
 
     @property
     def engine(self) -> Engine:
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._start()
-            return self._engine
-
-    def _start(self) -> Engine:
-        device = next(self.net.parameters(), torch.zeros(0)).device
-        net: Any = fuse(self.net)
-        engine = Engine(
-            net,
-            net.new_state(self._n_pages, PAGE_SIZE, self._kv_dtype, device),
-            max_rows=self._max_batch,
-            max_queue=self._max_queue,
-            step_tokens=self._step_tokens,
-            reuse=self._reuse,
-        )
-        # also at the interpreter's exit, so that no thread is left within torch
-        weakref.finalize(self, engine.close)
-        return engine
-
-    def _pages(self) -> int:
-        new_state: Any = self.net.new_state
-        page = new_state(1, PAGE_SIZE, self._kv_dtype, torch.device("cpu")).cache.bytes_per_page
-        wanted = (self._max_batch + 1) * -(-self.config.context_length // PAGE_SIZE)
-        return max(2, min(wanted, settings().max_kv_cache_bytes // page))
+        return self._host.engine
 
     def stats(self) -> dict[str, float]:
         """running, queued, steps, prompt_tokens, cached_tokens, generated_tokens, tokens_per_s, pages, …"""
         return self.engine.stats()
 
     def close(self) -> None:
-        """Cancel what runs and free the cache; the next request starts afresh."""
-        with self._lock:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.close()
+        """Cancel what runs, of those with other adapters too, and free the cache; the next request starts afresh."""
+        self._host.close()
 
     def __enter__(self) -> "LanguageModel":
         return self
@@ -394,11 +424,3 @@ def _texts(generation: Generation) -> Iterator[str]:
     finally:
         if not generation.done:
             generation.cancel()
-
-
-def _kv_dtype(net: nn.Module) -> torch.dtype:
-    """The network's own: exact for float32; half of it in bfloat16."""
-    for parameter in net.parameters():
-        if parameter.is_floating_point():
-            return parameter.dtype
-    return torch.float32

@@ -49,6 +49,8 @@ class DistanceKeys:
 class CompletionState(DecodingState):
     """Keys and values of the words in pages, and the keys of distances."""
 
+    rows_apart = False
+
     def __init__(
         self, net: "XLNet", n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
