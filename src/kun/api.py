@@ -354,9 +354,10 @@ def evaluate(
 
 
 def models() -> list[dict[str, Any]]:
-    """Every model that is here or in the catalog: name, kind, bytes, licence, here, whole, source, description.
+    """Every model that is here or in the catalog: name, kind, bytes, licence, here, whole, source, base, description.
 
-    `whole` is None for a model that is not here, and False where a file of it is missing or cut short.
+    `whole` is None for a model that is not here, and False where a file of it is missing or cut short; `base` is
+    what an adapter is put beside, None for what is a model by itself.
     """
     from kun.hub.catalog import catalog
     from kun.hub.store import installed
@@ -377,5 +378,6 @@ def _model_row(name: str, here: "InstalledModel | None", entry: "Entry | None") 
         "here": here is not None,
         "whole": here.whole if here else None,
         "source": here.source if here else None,
-        "description": entry.description if entry else "",
+        "base": here.base if here else None,
+        "description": facts.description,
     }

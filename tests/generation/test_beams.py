@@ -124,7 +124,7 @@ def test_with_few_pages_searches_give_way_and_still_find_the_same(asked: list[tu
         for _, most, beams in asked
     ]
     with language_model() as lm:
-        lm._host.n_pages = 11
+        lm.host.n_pages = 11
         running = [lm.submit(text, o) for (text, _, _), o in zip(asked, options, strict=True)]
         got = [one.result()[0].token_ids for one in running]
         assert lm.stats()["pages_used"] == 0
@@ -185,7 +185,7 @@ def test_a_search_that_has_no_room_is_refused_before_it_runs() -> None:
             lm.generate("a", beams=5)
         with pytest.raises(BadInput, match="nothing to stream"):
             next(iter(lm.stream("a", beams=2)))
-        lm._host.n_pages = 9
+        lm.host.n_pages = 9
         with pytest.raises(BadInput, match="do not fit in the cache of 9 pages"):
             lm.generate("a", beams=3, max_tokens=200)
         assert lm.generate("a", beams=3, max_tokens=60)

@@ -131,7 +131,7 @@ def test_a_step_that_fails_is_told_to_all_who_wait_and_the_next_request_works() 
 def test_with_few_pages_rows_give_way_and_still_write_the_same(asked: list[tuple[str, int, bool]]) -> None:
     options = [SamplingOptions(max_tokens=most, temperature=0, ignore_eos=True) for _, most, _ in asked]
     with language_model() as lm:
-        lm._host.n_pages = 6
+        lm.host.n_pages = 6
         running = [lm.submit(text, o) for (text, _, _), o in zip(asked, options, strict=True)]
         for one, (_, _, leaves) in zip(running, asked, strict=True):
             if leaves:

@@ -90,7 +90,7 @@ def test_with_few_pages_rows_give_way_and_still_write_the_same(
 ) -> None:
     options = [SamplingOptions(max_tokens=most, temperature=0, ignore_eos=True) for _, most in asked]
     with language_model(kind) as lm:
-        lm._host.n_pages = 4
+        lm.host.n_pages = 4
         running = [lm.submit(text, o) for (text, _), o in zip(asked, options, strict=True)]
         got = [one.result()[0].token_ids for one in running]
         assert lm.stats()["pages_used"] == 0

@@ -58,8 +58,8 @@ def test_a_ragged_batch_writes_what_the_reference_writes_alone(changes: dict[str
     st.lists(st.tuples(st.text("ab", min_size=1, max_size=80), st.integers(1, 40)), min_size=1, max_size=7)
 )
 def test_with_few_pages_rows_give_way_and_still_write_the_same(asked: list[tuple[str, int]]) -> None:
-    with LM._lock:
-        LM._host.n_pages = 6
+    with LM.host._lock:
+        LM.host.n_pages = 6
     LM.close()
     options = [SamplingOptions(max_tokens=most, temperature=0, ignore_eos=True) for _, most in asked]
     running = [LM.submit(text, o) for (text, _), o in zip(asked, options, strict=True)]
@@ -73,7 +73,7 @@ LM = language_model(mem_len=None)
 
 def test_rows_that_gave_way_were_among_them() -> None:
     with language_model(mem_len=None) as lm:
-        lm._host.n_pages = 6
+        lm.host.n_pages = 6
         together = written(lm, ["a" * 60, "b" * 60, "ab" * 30], 60)
         assert lm.stats()["preemptions"] > 0
         assert together == [written(lm, [prompt], 60)[0] for prompt in ("a" * 60, "b" * 60, "ab" * 30)]

@@ -23,7 +23,10 @@ from kun.server.run import serve
 from kun.server.service import Service
 from kun.server.workers import Workers
 
-HERE = [SimpleNamespace(name="writer", kind="decoder"), SimpleNamespace(name="reader", kind="encoder")]
+HERE = [
+    SimpleNamespace(name="writer", kind="decoder", base=None, path=Path("writer")),
+    SimpleNamespace(name="reader", kind="encoder", base=None, path=Path("reader")),
+]
 
 
 class Model:

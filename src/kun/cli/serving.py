@@ -1,7 +1,7 @@
 """`kun serve` and `kun quickstart`: the running system."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import typer
 
 from kun import api
 from kun.cli import output
+from kun.errors import BadInput
 
 if TYPE_CHECKING:
     from kun.generation import LanguageModel
@@ -32,6 +33,12 @@ def serve(
     port: int = PORT,
     quantize: output.Quantize = output.QUANTIZE_OPTION,
     web: bool = typer.Option(True, help="Serve the web app beside the API."),
+    adapters: list[str] | None = typer.Option(
+        None,
+        "--adapter",
+        metavar="NAME=FOLDER",
+        help="Serve an adapter under a name, from one engine with its base; may be repeated.",
+    ),
 ) -> None:
     """Serve the web app and the API.
 
@@ -41,11 +48,13 @@ def serve(
     Examples:
       kun serve
       kun serve --model smollm2-135m-instruct --port 9000 --no-web
+      kun serve --model smollm2-135m-instruct --adapter poet=runs/poet/checkpoint
       KUN_API_KEYS=secret kun serve --host 0.0.0.0
     """
+    named = _named(adapters or [])
     _check_address(host, port)
     _fetch([model or api.DEFAULT_MODEL, encoder or api.DEFAULT_ENCODER], quiet=False)
-    _serve(model, encoder, host, port, quantize, web)
+    _serve(model, encoder, host, port, quantize, web, adapters=named)
 
 
 def quickstart(
@@ -115,6 +124,21 @@ def _answer(base: "KnowledgeBase", question: str, lm: "LanguageModel", quiet: bo
     return {"question": question, "text": answer.text, "passages": passages}
 
 
+def _named(adapters: Sequence[str]) -> dict[str, str]:
+    """Folders by name. Raises `BadInput` for what is not NAME=FOLDER, and for a name that is given twice."""
+    from kun.hub.store import folder_name
+
+    named: dict[str, str] = {}
+    for each in adapters:
+        name, _, folder = each.partition("=")
+        if not folder:
+            raise BadInput(f"--adapter is {each!r}; it is NAME=FOLDER, such as poet=runs/poet/checkpoint.")
+        if folder_name(name) in named:
+            raise BadInput(f"Two adapters are to be called {name}: give one of them another name.")
+        named[name] = folder
+    return named
+
+
 def _check_address(host: str, port: int) -> None:
     """Raise at the beginning what would hinder serving at the end."""
     from kun.server.run import check_address
@@ -130,12 +154,14 @@ def _serve(
     quantize: output.Quantize,
     web: bool,
     quiet: bool = False,
+    adapters: Mapping[str, str] | None = None,
 ) -> None:
     """Serve until Ctrl-C; `quiet` leaves standard output to a JSON document."""
     from kun.server.run import serve as run_server
     from kun.server.service import Service
 
-    service = Service(model=model, encoder=encoder, quantize=None if quantize == "none" else quantize)
+    wanted = None if quantize == "none" else quantize
+    service = Service(model=model, encoder=encoder, quantize=wanted, adapters=adapters)
     service.check()
     run_server(
         host,

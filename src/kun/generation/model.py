@@ -65,7 +65,7 @@ class LanguageModel:
         self.family = family or family_of({"model_type": config.model_type})
         self.generation_config = dict(generation_config or {})
         self._advice = _advice(self.family, self.generation_config)
-        self._host = Host(
+        self.host = Host(
             net,
             config,
             kv_dtype=kv_dtype,
@@ -74,7 +74,7 @@ class LanguageModel:
             step_tokens=step_tokens,
             reuse=reuse,
         )
-        self.context_length: int = min(config.context_length, self._host.n_pages * PAGE_SIZE)
+        self.context_length: int = min(config.context_length, self.host.n_pages * PAGE_SIZE)
         self._ends = ends_of(self.generation_config.get("eos_token_id"))
         self._adapter: str | None = None
         self._speak(name, tokenizer, template)
@@ -162,7 +162,7 @@ class LanguageModel:
                 f"{adapter.path} cannot stand beside {self.name} in one step: it replaces whole tensors, or the "
                 f"architecture mixes the rows of a step; load it by itself."
             )
-        self._host.add(adapter.identity, adapter.pairs(self.net))
+        self.host.add(adapter.identity, adapter.pairs(self.net))
         adapted = copy.copy(self)
         adapted.checkpoint, adapted._adapter = adapter, adapter.identity
         adapted._speak(name or adapter.path.name, adapter.tokenizer, adapter.chat_template)
@@ -258,11 +258,11 @@ class LanguageModel:
 
     def _limit(self, state: RowState, options: SamplingOptions) -> int:
         """How many tokens a row may have. Raises `ContextOverflow` where what it keeps besides leaves no room."""
-        room = (self._host.n_pages - -(-state.beside // PAGE_SIZE)) * PAGE_SIZE
+        room = (self.host.n_pages - -(-state.beside // PAGE_SIZE)) * PAGE_SIZE
         if room <= len(state.tokens):
             raise ContextOverflow(
-                f"The source has {state.beside} tokens, which leave no room in the cache of {self._host.n_pages} pages of "
-                f"{PAGE_SIZE}: shorten it, or raise KUN_MAX_KV_CACHE_BYTES."
+                f"The source has {state.beside} tokens, which leave no room in the cache of {self.host.n_pages} "
+                f"pages of {PAGE_SIZE}: shorten it, or raise KUN_MAX_KV_CACHE_BYTES."
             )
         return min(len(state.tokens) + options.max_tokens, self.context_length, room)
 
@@ -276,17 +276,17 @@ class LanguageModel:
 
     def _check_beams(self, options: SamplingOptions, state: RowState, limit: int) -> None:
         """All beams run at once, so that there must be room for them, if need be without any other row."""
-        if options.beams > self._host.max_batch:
+        if options.beams > self.host.max_batch:
             raise BadInput(
-                f"{options.beams} beams are more than the {self._host.max_batch} rows that run at once: ask for fewer, "
+                f"{options.beams} beams are more than the {self.host.max_batch} rows that run at once: ask for fewer, "
                 f"or raise KUN_MAX_BATCH."
             )
         kept = len(state.tokens) - state.rereads if state.keeps else 0
         shared = max(0, kept) // PAGE_SIZE
         pages = shared + options.beams * (-(-limit // PAGE_SIZE) - shared) + 1 + -(-state.beside // PAGE_SIZE)
-        if pages > self._host.n_pages:
+        if pages > self.host.n_pages:
             raise BadInput(
-                f"{options.beams} beams of up to {limit} tokens do not fit in the cache of {self._host.n_pages} pages "
+                f"{options.beams} beams of up to {limit} tokens do not fit in the cache of {self.host.n_pages} pages "
                 f"of {PAGE_SIZE}: lower beams or max_tokens, or raise KUN_MAX_KV_CACHE_BYTES."
             )
 
@@ -308,7 +308,7 @@ class LanguageModel:
         done: list[list[Completion]] = []
         try:
             for prompt in prompts:
-                while len(running) >= 2 * self._host.max_batch:
+                while len(running) >= 2 * self.host.max_batch:
                     done.append(running[0].result())
                     running.popleft()
                 running.append(self._submit_patiently(prompt, options, running, done))
@@ -375,7 +375,7 @@ class LanguageModel:
 
     @property
     def engine(self) -> Engine:
-        return self._host.engine
+        return self.host.engine
 
     def stats(self) -> dict[str, float]:
         """running, queued, steps, prompt_tokens, cached_tokens, generated_tokens, tokens_per_s, pages, …"""
@@ -383,7 +383,7 @@ class LanguageModel:
 
     def close(self) -> None:
         """Cancel what runs, of those with other adapters too, and free the cache; the next request starts afresh."""
-        self._host.close()
+        self.host.close()
 
     def __enter__(self) -> "LanguageModel":
         return self

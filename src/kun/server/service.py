@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
@@ -43,16 +43,22 @@ class ModelInfo:
 class Service:
     """Models and knowledge bases by name, for the API and the web app. Safe for several threads.
 
-    `model` and `encoder` are names, or paths: then they go by the last part of the path. A request from
-    outside never pulls a model, and never names a path.
+    `model` and `encoder` are names, or paths: then they go by the last part of the path. `adapters` are folders by
+    the names that they are to have, beside those that are here. A request from outside never pulls a model, and
+    never names a path.
     """
 
     def __init__(
-        self, model: str | None = None, encoder: str | None = None, quantize: str | None = "int4"
+        self,
+        model: str | None = None,
+        encoder: str | None = None,
+        quantize: str | None = "int4",
+        adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
         self.default_model, self._model_place = _named(model or DEFAULT_MODEL)
         self.default_encoder, self._encoder_place = _named(encoder or DEFAULT_ENCODER)
         self._quantize = quantize
+        self._adapters = dict(adapters or {})
         self._models: _Loaded[LanguageModel] = _Loaded(lambda model: model.close())
         self._encoders: _Loaded[Encoder] = _Loaded(lambda encoder: None)
         self._bases: _Loaded[KnowledgeBase] = _Loaded(lambda base: base.close())
@@ -60,7 +66,8 @@ class Service:
     def check(self) -> None:
         """Find out before anyone asks whether the default models are what they should be.
 
-        Raises `BadInput` for a text encoder as the model or a model as the encoder, and what opening raises.
+        Raises `BadInput` for a text encoder as the model or a model as the encoder, for an adapter with the name of a
+        model or for no language model, and what opening raises.
         """
         from kun.hub.checkpoint import Checkpoint
 
@@ -72,11 +79,25 @@ class Service:
             raise BadInput(
                 f"{self.default_encoder} is a language model and makes no vectors: name an encoder."
             )
+        self._check_adapters()
+
+    def _check_adapters(self) -> None:
+        from kun.hub.adapter import AdapterCheckpoint
+
+        taken = {self.default_model, self.default_encoder, *(model.name for model in installed())}
+        for name, folder in self._adapters.items():
+            if name in taken:
+                raise BadInput(f"There is a model {name} already: give the adapter {folder} another name.")
+            if AdapterCheckpoint.open(api.locate(folder)).kind == "encoder":
+                raise BadInput(
+                    f"{folder} is an adapter of a text encoder; those of language models are served."
+                )
 
     def models(self) -> list[ModelInfo]:
-        """The language models that are here, the default one first."""
+        """The language models that are here, the default one first, and those that adapters make of them."""
         names = [model.name for model in installed() if model.kind != "encoder"]
-        return [ModelInfo(name, "decoder") for name in dict.fromkeys([self.default_model, *names])]
+        every = dict.fromkeys([self.default_model, *names, *self._adapters])
+        return [ModelInfo(name, "decoder") for name in every]
 
     def encoders(self) -> list[ModelInfo]:
         """The text encoders that are here, the default one first."""
@@ -104,7 +125,7 @@ class Service:
         places = {self.default_model: self._model_place, self.default_encoder: self._encoder_place}
         if name not in [model.name for model in self.readable()]:
             raise _not_served(name)
-        return places.get(name, name)
+        return str((self._adapters | places).get(name, name))
 
     def language_model(self, name: str | None = None) -> "LanguageModel":
         """Raises `ModelNotFound` for a model that is not here, `BadInput` for a text encoder."""
@@ -116,12 +137,28 @@ class Service:
             if name in [model.name for model in self.encoders()]:
                 raise BadInput(f"{name} is a text encoder and writes no text: it serves /v1/embeddings.")
             raise _not_served(name)
-        place = self._model_place if name == self.default_model else name
-        return api.load_language_model(place, quantize=self._quantize)
+        beside = self._beside_its_base(name)
+        return beside or api.load_language_model(self._place(name), quantize=self._quantize)
+
+    def _beside_its_base(self, name: str) -> "LanguageModel | None":
+        """An adapter in one engine with its base, where that is served too; None for what is loaded by itself."""
+        from kun.hub.adapter import AdapterCheckpoint
+
+        here = installed()
+        if name not in self._adapters and not any(model.base for model in here if model.name == name):
+            return None
+        adapter = AdapterCheckpoint.open(api.locate(self._place(name)))
+        paths = {model.path.resolve(): model.name for model in here if model.base is None}
+        paths[Path(self._model_place).resolve()] = self.default_model
+        served = paths.get(adapter.base.path.resolve())
+        if served is None or served == name:
+            return None
+        base = self.language_model(served)
+        return base.with_adapter(adapter, name) if base.shares_with(adapter) else None
 
     def loaded(self) -> "list[LanguageModel]":
-        """The language models in memory."""
-        return self._models.all()
+        """The language models in memory, one for each engine."""
+        return list({id(model.host): model for model in reversed(self._models.all())}.values())
 
     def encoder(self, name: str | None = None) -> "Encoder":
         """Raises `ModelNotFound` for an encoder that is not here, `BadInput` for a language model."""
