@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 from tiny_models import save_encoder
 
 from kun.adaptation import LoraConfig, add_lora, lora_pairs
+from kun.cli.serving import named_adapters
 from kun.errors import BadInput
 from kun.hub.adapter import save_adapter
 from kun.hub.checkpoint import Checkpoint
@@ -91,3 +92,18 @@ def test_a_name_that_is_taken_is_refused_at_the_start(home: Path) -> None:
     Service(model="writer", encoder=encoder, adapters={"office": home / "clerk"}).check()
     with pytest.raises(BadInput, match="a model poet already"):
         Service(model="writer", encoder=encoder, adapters={"poet": home / "clerk"}).check()
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (["poet"], "NAME=FOLDER"),
+        (["poet="], "NAME=FOLDER"),
+        (["a=x", "a=y"], "Two adapters"),
+        (["../a=x"], "no name"),
+    ],
+)
+def test_adapters_on_the_command_line_are_names_and_folders(given: list[str], match: str) -> None:
+    assert named_adapters(["poet=runs/a=b"]) == {"poet": "runs/a=b"}
+    with pytest.raises(BadInput, match=match):
+        named_adapters(given)

@@ -51,7 +51,7 @@ def serve(
       kun serve --model smollm2-135m-instruct --adapter poet=runs/poet/checkpoint
       KUN_API_KEYS=secret kun serve --host 0.0.0.0
     """
-    named = _named(adapters or [])
+    named = named_adapters(adapters or [])
     _check_address(host, port)
     _fetch([model or api.DEFAULT_MODEL, encoder or api.DEFAULT_ENCODER], quiet=False)
     _serve(model, encoder, host, port, quantize, web, adapters=named)
@@ -124,7 +124,7 @@ def _answer(base: "KnowledgeBase", question: str, lm: "LanguageModel", quiet: bo
     return {"question": question, "text": answer.text, "passages": passages}
 
 
-def _named(adapters: Sequence[str]) -> dict[str, str]:
+def named_adapters(adapters: Sequence[str]) -> dict[str, str]:
     """Folders by name. Raises `BadInput` for what is not NAME=FOLDER, and for a name that is given twice."""
     from kun.hub.store import folder_name
 
