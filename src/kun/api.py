@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kun.evaluation import AnyTask, Result
     from kun.generation import LanguageModel
     from kun.hub.catalog import Entry
+    from kun.hub.export import Exported
     from kun.hub.store import InstalledModel
     from kun.inspection.attention import Look
     from kun.inspection.logits import Place
@@ -132,6 +133,32 @@ def save(model: "LanguageModel | Encoder | TaskModel", folder: str | Path) -> Pa
     template = getattr(model, "template", None)
     return save_checkpoint(
         folder, model.net, tokenizer=model.tokenizer, chat_template=template, origin=origin
+    )
+
+
+def export(
+    name: str | Path,
+    folder: str | Path,
+    *,
+    format: str = "hf",
+    dtype: str | None = None,
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> "Exported":
+    """Write a model for other programs: `format` "hf" (a folder in the Hugging Face layout) or "gguf" (llama.cpp).
+
+    `dtype` is the model's own where it is None; "float32", "bfloat16", "float16", and for GGUF "Q8_0", "Q4_0", "Q4_1".
+    With `verify` the format's reference reader must find the same tokens, chats and logits; `fidelity` of the
+    result says what was compared. Raises `ExportDiffers` where it does not, and then nothing is left; `BadInput`,
+    `UnsupportedFormat` for what the format cannot hold, `NoSpace`, and what `locate` raises.
+    """
+    from kun.evaluation.fidelity import export_model
+    from kun.hub.checkpoint import Checkpoint
+    from kun.hub.files import silent
+
+    checkpoint = Checkpoint.open(locate(name, progress=progress))
+    return export_model(
+        checkpoint, Path(folder), format=format, dtype=dtype, verify=verify, progress=progress or silent
     )
 
 

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0)
     """Threads for tensor work; 0 leaves it to torch."""
 
+    reader_python: Path | None = None
+    """A Python interpreter with the reference readers that `kun export --verify` asks, where this one lacks them."""
+
     max_file_bytes: int = 256 * 2**20
     max_request_bytes: int = 64 * 2**20
     max_queue: int = Field(default=128, ge=1)

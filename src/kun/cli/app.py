@@ -11,7 +11,18 @@ import typer
 from typer.exceptions import TyperException
 
 from kun import __version__
-from kun.cli import doctor, evaluating, filling, inspecting, knowledge, models, serving, talking, training
+from kun.cli import (
+    doctor,
+    evaluating,
+    exporting,
+    filling,
+    inspecting,
+    knowledge,
+    models,
+    serving,
+    talking,
+    training,
+)
 from kun.errors import KunError
 
 _INTERRUPTED = 130
@@ -59,6 +70,7 @@ app.command("eval")(evaluating.evaluate)
 app.add_typer(knowledge.app, name="kb")
 app.add_typer(inspecting.app, name="inspect")
 app.command("train")(training.train)
+app.command("export")(exporting.export)
 app.command("serve")(serving.serve)
 app.command("doctor")(doctor.doctor)
 

@@ -1,5 +1,7 @@
 """How good a model is, in numbers: a task is a small TOML file beside its data, a result says how sure it is.
 
+And whether what left the house is what was in it: `fidelity`.
+
 Nothing here imports torch before a model is run.
 """
 

@@ -108,7 +108,9 @@ def new_file(target: Path) -> Iterator[Path]:
     """A path beside `target` whose file becomes `target` when the block ends well. Raises `NoSpace`, `NotWritable`."""
     with writing_to(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        # the ending stays: some readers go by it
+        suffix = f".tmp{target.suffix}"
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=suffix, dir=target.parent)
         os.close(handle)
         fresh = Path(name)
         try:

@@ -1,4 +1,4 @@
-"""A GGUF file as a Hugging Face configuration and state dict: llama, qwen2, gpt2 and bert.
+"""A GGUF file as a Hugging Face configuration and state dict: LLaMA and its relatives, GPT-2, BLOOM and BERT.
 
 The names on the left are llama.cpp's (`gguf-py/gguf/constants.py`), those on the right are transformers'.
 """
@@ -38,6 +38,18 @@ _GPT2 = {
     "ffn_up": "transformer.h.{}.mlp.c_fc",
     "ffn_down": "transformer.h.{}.mlp.c_proj",
 }
+_BLOOM = {
+    "token_embd": "transformer.word_embeddings",
+    "token_embd_norm": "transformer.word_embeddings_layernorm",
+    "output_norm": "transformer.ln_f",
+    "output": "lm_head",
+    "attn_norm": "transformer.h.{}.input_layernorm",
+    "attn_qkv": "transformer.h.{}.self_attention.query_key_value",
+    "attn_output": "transformer.h.{}.self_attention.dense",
+    "ffn_norm": "transformer.h.{}.post_attention_layernorm",
+    "ffn_up": "transformer.h.{}.mlp.dense_h_to_4h",
+    "ffn_down": "transformer.h.{}.mlp.dense_4h_to_h",
+}
 _BERT = {
     "token_embd": "embeddings.word_embeddings",
     "token_types": "embeddings.token_type_embeddings",
@@ -52,7 +64,25 @@ _BERT = {
     "ffn_down": "encoder.layer.{}.output.dense",
     "layer_output_norm": "encoder.layer.{}.output.LayerNorm",
 }
-_NAMES = {"llama": _LLAMA, "qwen2": _LLAMA, "gpt2": _GPT2, "bert": _BERT}
+_QWEN3 = _LLAMA | {
+    "attn_q_norm": "model.layers.{}.self_attn.q_norm",
+    "attn_k_norm": "model.layers.{}.self_attn.k_norm",
+}
+_NAMES = {
+    "llama": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _QWEN3,
+    "ernie4_5": _LLAMA,
+    "gpt2": _GPT2,
+    "bloom": _BLOOM,
+    "bert": _BERT,
+}
+_CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "ernie4_5": "Ernie4_5ForCausalLM",
+}
 _ROPE_FACTORS = "rope_freqs.weight"
 
 
@@ -69,7 +99,8 @@ def architecture_of(file: GgufFile) -> str:
 def hf_config(file: GgufFile) -> dict[str, Any]:
     """What transformers would write as config.json. Raises `UnsupportedFormat`, `DamagedFile`."""
     architecture = architecture_of(file)
-    build = {"gpt2": _gpt2_config, "bert": _bert_config}.get(architecture, _llama_config)
+    others = {"gpt2": _gpt2_config, "bloom": _bloom_config, "bert": _bert_config}
+    build = others.get(architecture, _llama_config)
     config = {
         "torch_dtype": "float32",
         "tie_word_embeddings": "output.weight" not in file.tensors,
@@ -88,7 +119,7 @@ def _vocabulary(file: GgufFile) -> int:
 
 
 def _llama_config(file: GgufFile) -> dict[str, Any]:
-    qwen = file.architecture == "qwen2"
+    model_type = file.architecture
     heads = file.need("attention.head_count")
     d_model = file.need("embedding_length")
     if not isinstance(heads, int) or heads < 1:
@@ -98,8 +129,8 @@ def _llama_config(file: GgufFile) -> dict[str, Any]:
     d_head = file.setting("attention.key_length", d_model // heads)
     theta = round_float(file.setting("rope.freq_base", 10000.0))
     config = {
-        "architectures": ["Qwen2ForCausalLM" if qwen else "LlamaForCausalLM"],
-        "model_type": "qwen2" if qwen else "llama",
+        "architectures": [_CLASSES[model_type]],
+        "model_type": model_type,
         "vocab_size": _vocabulary(file),
         "hidden_size": d_model,
         "intermediate_size": file.need("feed_forward_length"),
@@ -113,11 +144,14 @@ def _llama_config(file: GgufFile) -> dict[str, Any]:
         "rope_theta": theta,
         "rope_scaling": _rope_scaling(file, d_head, theta),
     }
-    if qwen:
+    if model_type in ("qwen2", "qwen3"):
         config |= {"use_sliding_window": False, "sliding_window": None}
-    else:
+    if model_type in ("llama", "qwen3"):
         config |= {"attention_bias": "blk.0.attn_q.bias" in file.tensors}
+    if model_type == "llama":
         config |= {"mlp_bias": "blk.0.ffn_up.bias" in file.tensors}
+    if model_type == "ernie4_5":
+        config |= {"use_bias": "blk.0.attn_q.bias" in file.tensors}
     return config
 
 
@@ -173,6 +207,19 @@ def _gpt2_config(file: GgufFile) -> dict[str, Any]:
         "n_inner": file.need("feed_forward_length"),
         "layer_norm_epsilon": round_float(file.need("attention.layer_norm_epsilon")),
         "activation_function": "gelu_new",
+    }
+
+
+def _bloom_config(file: GgufFile) -> dict[str, Any]:
+    return {
+        "architectures": ["BloomForCausalLM"],
+        "model_type": "bloom",
+        "vocab_size": _vocabulary(file),
+        "hidden_size": file.need("embedding_length"),
+        "n_layer": file.need("block_count"),
+        "n_head": file.need("attention.head_count"),
+        "seq_length": file.need("context_length"),
+        "layer_norm_epsilon": round_float(file.need("attention.layer_norm_epsilon")),
     }
 
 
@@ -234,7 +281,20 @@ def _tensor(file: GgufFile, name: str, config: dict[str, Any]) -> LazyTensor:
     if file.architecture == "gpt2" and len(shape) == 2 and name.startswith("blk."):
         # Hugging Face's GPT-2 keeps its matrices as [in, out]
         return LazyTensor(shape[::-1], lambda: np.ascontiguousarray(file.read(name).T))
+    if file.architecture == "bloom" and stem == "attn_qkv":
+        return LazyTensor(shape, _by_heads(file, name, config["n_head"]))
     return LazyTensor(shape, lambda: file.read(name))
+
+
+def _by_heads(file: GgufFile, name: str, heads: int) -> Callable[[], np.ndarray]:
+    """Queries, keys and values one below the other; Hugging Face's BLOOM has each head's three together."""
+    shape = file.tensors[name].shape
+    if heads < 1 or shape[0] % (3 * heads):
+        raise DamagedFile(f"{file.path} gives {name} {shape[0]} rows, which {heads} heads cannot share.")
+    order = np.arange(shape[0]).reshape(3, heads, -1).swapaxes(0, 1).reshape(-1)
+    if len(shape) == 1:
+        return lambda: file.read(name)[order]
+    return lambda: file.read(name, order)
 
 
 def _unpermuted(file: GgufFile, name: str, heads: int) -> Callable[[], np.ndarray]:

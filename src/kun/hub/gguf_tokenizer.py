@@ -4,6 +4,7 @@ Kinds (`tokenizer.ggml.model`): "gpt2" is byte-level BPE, cut beforehand as `tok
 SentencePiece's BPE with bytes to fall back on; "t5" is SentencePiece's Unigram; "bert" is WordPiece.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -22,7 +23,7 @@ from kun.errors import DamagedFile, UnsupportedFormat
 from kun.hub.gguf_file import GgufFile
 
 
-class _Kind(IntEnum):
+class Kind(IntEnum):
     """`tokenizer.ggml.token_type`."""
 
     NORMAL = 1
@@ -39,19 +40,48 @@ _LLAMA3 = (
     rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_TAIL}"
 )
 _QWEN2 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_TAIL}"
+_BLOOM = r" ?[^(\s|.,!?…。，、।۔،)]+"
 
-#: how a text is cut before byte-level BPE; None stands for GPT-2's own pattern
-_PATTERNS: dict[str, str | None] = {
-    **dict.fromkeys(("default", "gpt-2", "gpt2", "phi-2", "jina-es", "jina-de", "olmo", "mpt"), None),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), None),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"), _LLAMA3),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"), _QWEN2),
+
+@dataclass(frozen=True)
+class Cutting:
+    """How a text is cut before byte-level BPE: by `pattern`, None for GPT-2's own, after digits were set apart."""
+
+    pattern: str | None = None
+    digits_apart: bool = False
+    composes: bool = False
+    """Whether letters and accents are composed first (NFC)."""
+    whole_words_first: bool = False
+    """Whether a piece that is a token is not put together from smaller ones."""
+
+    def steps(self) -> pre_tokenizers.PreTokenizer:
+        steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if self.digits_apart else []
+        if self.pattern is not None:
+            steps.append(pre_tokenizers.Split(Regex(self.pattern), "isolated"))
+        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=self.pattern is None))
+        return pre_tokenizers.Sequence(steps)
+
+
+#: llama.cpp's names (`tokenizer.ggml.pre`) of the ways that Kun knows
+CUTTINGS: dict[str, Cutting] = {
+    "gpt-2": Cutting(),
+    "smollm": Cutting(digits_apart=True),
+    "qwen2": Cutting(_QWEN2, composes=True),
+    "llama-bpe": Cutting(_LLAMA3, whole_words_first=True),
+    "smaug-bpe": Cutting(_LLAMA3),
+    "bloom": Cutting(_BLOOM),
 }
-_DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell"}
-_NFC = {"qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"}
-_WHOLE_WORDS_FIRST = {"llama-bpe", "llama3", "llama-v3"}
+_ALIASES = {
+    **dict.fromkeys(
+        ("default", "gpt2", "phi-2", "jina-es", "jina-de", "olmo", "mpt", "roberta-bpe"), "gpt-2"
+    ),
+    **dict.fromkeys(("starcoder", "refact", "command-r", "codeshell"), "smollm"),
+    **dict.fromkeys(("llama3", "llama-v3"), "llama-bpe"),
+    **dict.fromkeys(("dbrx",), "smaug-bpe"),
+    **dict.fromkeys(("deepseek-r1-qwen", "stablelm2", "megrez"), "qwen2"),
+}
 _END_OF_TURN = {"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"}
-_SPACE = "▁"
+SPACE = "▁"
 
 
 class GgufTokenizer:
@@ -62,7 +92,7 @@ class GgufTokenizer:
         self.model = str(self._get("model", ""))
         self.pre = str(self._get("pre", "default"))
         self.tokens: list[str] = self._get("tokens") or []
-        self.kinds: list[int] = self._get("token_type") or [_Kind.NORMAL] * len(self.tokens)
+        self.kinds: list[int] = self._get("token_type") or [Kind.NORMAL] * len(self.tokens)
         if not self.tokens or len(self.kinds) != len(self.tokens):
             raise DamagedFile(f"{file.path} holds no whole vocabulary: its tokenizer is missing or damaged.")
         if self.model == "bert":
@@ -85,8 +115,13 @@ class GgufTokenizer:
         return self.tokens[index] if isinstance(index, int) and 0 <= index < len(self.tokens) else None
 
     @property
+    def _cutting(self) -> Cutting | None:
+        return CUTTINGS.get(_ALIASES.get(self.pre, self.pre))
+
+    @property
     def add_bos(self) -> bool:
-        by_default = self.model == "llama" or self.pre in _WHOLE_WORDS_FIRST
+        whole_words_first = self._cutting is not None and self._cutting.whole_words_first
+        by_default = self.model == "llama" or whole_words_first
         return bool(self._get("add_bos_token", by_default)) and self.special["bos_token"] is not None
 
     @property
@@ -104,7 +139,7 @@ class GgufTokenizer:
         known = [
             index
             for index, (token, kind) in enumerate(zip(self.tokens, self.kinds, strict=True))
-            if kind == _Kind.CONTROL and token in _END_OF_TURN
+            if kind == Kind.CONTROL and token in _END_OF_TURN
         ]
         return list(dict.fromkeys([index for index in declared if isinstance(index, int)] + known))
 
@@ -156,25 +191,19 @@ class GgufTokenizer:
         return merges
 
     def _byte_level(self) -> Tokenizer:
-        if self.pre not in _PATTERNS:
+        cutting = self._cutting
+        if cutting is None:
             raise UnsupportedFormat(
                 f"{self._file.path} cuts text by the rule {self.pre!r}, which Kun does not know "
-                f"({', '.join(sorted(_PATTERNS))}): take the model in the Hugging Face layout."
+                f"({', '.join(sorted((*CUTTINGS, *_ALIASES)))}): take the model in the Hugging Face layout."
             )
         vocabulary = self._vocabulary()
         tokenizer = Tokenizer(
-            models.BPE(vocabulary, self._merges(vocabulary), ignore_merges=self.pre in _WHOLE_WORDS_FIRST)
+            models.BPE(vocabulary, self._merges(vocabulary), ignore_merges=cutting.whole_words_first)
         )
-        if self.pre in _NFC:
+        if cutting.composes:
             tokenizer.normalizer = normalizers.NFC()
-        pattern = _PATTERNS[self.pre]
-        steps: list[Any] = (
-            [pre_tokenizers.Digits(individual_digits=True)] if self.pre in _DIGITS_APART else []
-        )
-        if pattern is not None:
-            steps.append(pre_tokenizers.Split(Regex(pattern), "isolated"))
-        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None))
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+        tokenizer.pre_tokenizer = cutting.steps()
         tokenizer.decoder = decoders.ByteLevel()
         self._frame(tokenizer, processors.ByteLevel(trim_offsets=False))
         return tokenizer
@@ -192,11 +221,11 @@ class GgufTokenizer:
             )
         )
         prefix = bool(self._get("add_space_prefix", True))
-        steps = [normalizers.Prepend(_SPACE)] if prefix else []
-        tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
+        steps = [normalizers.Prepend(SPACE)] if prefix else []
+        tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE)])
         tail = [decoders.Strip(" ", 1, 0)] if prefix else []
         tokenizer.decoder = decoders.Sequence(
-            [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *tail]
+            [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *tail]
         )
         self._frame(tokenizer)
         return tokenizer
@@ -206,7 +235,7 @@ class GgufTokenizer:
         scores = self._scores()
         merges = []
         for token, index in vocabulary.items():
-            if self.kinds[index] != _Kind.NORMAL:
+            if self.kinds[index] != Kind.NORMAL:
                 continue
             pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
             known = [pair for pair in pairs if pair[0] in vocabulary and pair[1] in vocabulary]
@@ -235,9 +264,9 @@ class GgufTokenizer:
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
         tokenizer.normalizer = normalizers.Sequence(steps)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(_SPACE, prepend_scheme="always")]
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")]
         )
-        tokenizer.decoder = decoders.Metaspace(_SPACE, prepend_scheme="always")
+        tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme="always")
         self._frame(tokenizer)
         return tokenizer
 
@@ -264,9 +293,9 @@ class GgufTokenizer:
     @staticmethod
     def _continued(token: str, kind: int) -> str:
         """llama.cpp marks the beginning of words with ▁; WordPiece marks their continuations with ##."""
-        if kind == _Kind.CONTROL or (token.startswith("[") and token.endswith("]") and len(token) > 2):
+        if kind == Kind.CONTROL or (token.startswith("[") and token.endswith("]") and len(token) > 2):
             return token
-        return token[1:] if token.startswith(_SPACE) else "##" + token
+        return token[1:] if token.startswith(SPACE) else "##" + token
 
     def _frame(self, tokenizer: Tokenizer, first: Any = None) -> None:
         """Put the beginning and end tokens around a text where the file asks for them."""
@@ -287,8 +316,8 @@ class GgufTokenizer:
         pieces = zip(self.tokens, self.kinds, strict=True)
         tokenizer.add_tokens(
             [
-                AddedToken(token, special=kind != _Kind.USER_DEFINED, normalized=False)
+                AddedToken(token, special=kind != Kind.USER_DEFINED, normalized=False)
                 for token, kind in pieces
-                if token and kind in (_Kind.CONTROL, _Kind.USER_DEFINED, _Kind.UNKNOWN)
+                if token and kind in (Kind.CONTROL, Kind.USER_DEFINED, Kind.UNKNOWN)
             ]
         )

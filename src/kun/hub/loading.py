@@ -142,12 +142,14 @@ def _make_room(folder: Path, newest: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def lazy_tensors(state: "dict[str, torch.Tensor]") -> dict[str, LazyTensor]:
-    """Tensors of torch in the form in which they are written."""
-    return {name: _lazy(tensor) for name, tensor in state.items()}
+def lazy_tensors(
+    state: "dict[str, torch.Tensor]", dtype: "torch.dtype | None" = None
+) -> dict[str, LazyTensor]:
+    """Tensors of torch in the form in which they are written, converted to `dtype` as each is read."""
+    return {name: _lazy(tensor, dtype or tensor.dtype) for name, tensor in state.items()}
 
 
-def _lazy(tensor: "torch.Tensor") -> LazyTensor:
+def _lazy(tensor: "torch.Tensor", dtype: "torch.dtype") -> LazyTensor:
     import torch
 
     names = {
@@ -157,7 +159,7 @@ def _lazy(tensor: "torch.Tensor") -> LazyTensor:
     }  # fmt: skip
 
     def read() -> Any:
-        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+        flat = tensor.detach().to("cpu", dtype).contiguous().reshape(-1)
         return flat.view(torch.uint8).numpy()
 
-    return LazyTensor(tuple(tensor.shape), read, names[tensor.dtype])
+    return LazyTensor(tuple(tensor.shape), read, names[dtype])

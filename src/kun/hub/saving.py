@@ -1,7 +1,7 @@
 """A network and what belongs to it, written as a checkpoint that `transformers` loads as it stands."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from kun.hub.weights import write_weights
 from kun.text.chat import ChatTemplate
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
 _SENTENCE_FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
@@ -38,13 +39,17 @@ def save_checkpoint(
     generation_config: Mapping[str, Any] | None = None,
     lineage: Mapping[str, Any] | None = None,
     origin: Checkpoint | None = None,
+    dtype: "torch.dtype | None" = None,
     progress: Progress = silent,
+    check: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Write a checkpoint in the Hugging Face layout, whole or not at all; returns its folder.
 
     `origin` is the checkpoint that the network came from: special tokens, template, generation config and an
     encoder's pooling and prompts are its, where they are not given, and it becomes the parent in the lineage.
-    `lineage` may hold name, licence, description, source, parents, recipe, data and metrics.
+    `lineage` may hold name, licence, description, source, parents, recipe, data and metrics. Weights are
+    written as `dtype`, each converted when its turn comes, or as they are where it is None. `check` is shown the
+    written folder before it takes its name; if that raises, nothing is left.
 
     Raises `BadInput` for a quantized network, and for a folder that holds something other than a checkpoint;
     `NoSpace`.
@@ -62,11 +67,11 @@ def save_checkpoint(
             f"A quantized network cannot be saved ({quantized}): load it without quantize and save that."
         )
     sizes: Any = net.config
-    config = _config(net, generation_config, origin)
+    config = _config(net, generation_config, origin, dtype)
     family = family_of(config)
-    record = _lineage(folder, lineage, origin)
+    record = lineage_of(folder.name, lineage, origin)
     with new_folder(folder) as fresh:
-        records = write_weights(fresh, lazy_tensors(net.to_hf_names(state)), progress)
+        records = write_weights(fresh, lazy_tensors(net.to_hf_names(state), dtype), progress)
         write_json(fresh / "config.json", config)
         said_of_tokens = _tokenizer_config(config, tokenizer, chat_template, origin, sizes.context_length)
         write_tokenizer(fresh, tokenizer, said_of_tokens)
@@ -81,6 +86,7 @@ def save_checkpoint(
             _write_sentence_files(fresh, sizes, origin)
         write_lineage(fresh, record, records)
         write_card(fresh, record, config)
+        check(fresh)
     return folder
 
 
@@ -92,12 +98,14 @@ def _check_target(folder: Path) -> None:
         raise BadInput(f"{folder} holds other things: name a new or empty folder for the checkpoint.")
 
 
-def _config(net: Any, generation: Mapping[str, Any] | None, origin: Checkpoint | None) -> dict[str, Any]:
+def _config(
+    net: Any, generation: Mapping[str, Any] | None, origin: Checkpoint | None, dtype: "torch.dtype | None"
+) -> dict[str, Any]:
     config: dict[str, Any] = net.config.to_hf()
     known = {**(origin.config if origin else {}), **(generation or {})}
     ids = {name: known[name] for name in _TOKEN_IDS if known.get(name) is not None and name not in config}
-    dtype = str(next(net.parameters()).dtype).removeprefix("torch.")
-    return config | ids | {"torch_dtype": dtype}
+    written = str(dtype or next(net.parameters()).dtype).removeprefix("torch.")
+    return config | ids | {"torch_dtype": written}
 
 
 def _tokenizer_config(
@@ -144,8 +152,9 @@ def _write_sentence_files(fresh: Path, config: Any, origin: Checkpoint | None) -
         shutil.copyfile(source / _POOLING / "config.json", fresh / _POOLING / "config.json")
 
 
-def _lineage(folder: Path, said: Mapping[str, Any] | None, origin: Checkpoint | None) -> dict[str, Any]:
-    record: dict[str, Any] = {"name": folder.name}
+def lineage_of(name: str, said: Mapping[str, Any] | None, origin: Checkpoint | None) -> dict[str, Any]:
+    """What kun.json says of a model of this `name` that was made from `origin`; what is `said` goes before."""
+    record: dict[str, Any] = {"name": name}
     if origin is not None:
         record |= {key: origin.lineage[key] for key in ("licence",) if key in origin.lineage}
         record["parents"] = [

@@ -1,0 +1,66 @@
+"""What an export is tried with: texts of many kinds, and chats of every shape. Fixed, so that results compare."""
+
+from typing import Any
+
+TEXTS: tuple[str, ...] = (
+    "The quick brown fox jumps over the lazy dog, and nobody's surprised; it's what they'd expected all along.",
+    "北冥有鱼，其名为鲲。鲲之大，不知其几千里也；化而为鸟，其名为鹏。鹏之背，不知其几千里也。",
+    'def area(radius: float) -> float:\n    """Of a circle."""\n\treturn 3.14159 * radius**2  # m²\n\n\nprint(area(2))',
+    "今天是2024年11月3日（星期日），价格：￥1,234.50，约占ＡＢＣ的50％。“好的”——他说……",
+    "",
+    " ",
+    "   three before,   three between, and three after   ",
+    "\n\n\nlines\r\nof every\tkind\n\n \n  \n",
+    "🙂👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 — “quotes” … ½ ﬁ Ⅷ № ™ ∑ √ → ≤",
+    "Grüße aus Köln, ça va à Noël? Привет, мир! γειά σου κόσμε. Türkçe İstanbul ıspanak",
+    "こんにちは世界。カタカナとﾊﾝｶｸ。안녕하세요 세계! สวัสดีชาวโลก",
+    "مرحبا بالعالم שלום עולם नमस्ते दुनिया ١٢٣٤ ১২৩",
+    "<s> </s> <pad> <unk> <mask> [CLS] [SEP] [MASK] [UNK] <|endoftext|> <|im_start|>user\nHi<|im_end|> <0x0A> ▁x ##ing",
+    "<|im_start|><|im_end|><|im_start|> <|im_end|>x<|im_start|>\n<|im_end|>\n",
+    "12345678901234567890 3.14e-10 0x1F 1,000,000 v2.13.0+cpu 192.168.0.1 http://example.org/a_b?c=d&e=%20f#g",
+    'SELECT * FROM t WHERE a!=b; {"k": [1, null, true]} \\frac{a}{b} $x_1$ <div class="a">&nbsp;</div> ```py\n1\n```',
+    "aaaaaaaaaaaaaaaaaaaaaaaa ......... -------- ======== \u00a0\u3000\u2009 \ufeff zero\u200bwidth",
+    "decomposed: e\u0301le\u0300ve, a\u030angstro\u0308m, \u304b\u3099, \u1112\u1161\u11ab",
+    "Supercalifragilisticexpialidocious antidisestablishmentarianism 鑫森淼焱垚 龘 𠮷野家 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+)
+
+_WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city — 天气",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "as 北京"}, "days": {"type": "integer"}},
+            "required": ["city"],
+        },
+    },
+}
+_CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "北京", "days": 2}}}
+
+
+def _chat(*turns: tuple[str, str], prompt: bool = True, tools: Any = None) -> dict[str, Any]:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return {"messages": messages, "tools": tools, "prompt": prompt}
+
+
+#: by name: messages, tools, and whether the answer is asked for
+CHATS: dict[str, dict[str, Any]] = {
+    "one question": _chat(("user", "What is 鲲?")),
+    "a system's words": _chat(("system", "You answer in verse."), ("user", "  Hi!\n\nHow are you?  ")),
+    "three turns": _chat(
+        ("user", "1 + 1 = ?"), ("assistant", "2"), ("user", "And 2 + 2?"), ("assistant", "4"), ("user", "好")
+    ),
+    "a finished talk": _chat(("user", "Bye 👋"), ("assistant", "再见！\n"), prompt=False),
+    "tools to choose from": _chat(("user", "北京天气如何？"), tools=[_WEATHER]),
+    "a tool's answer": {
+        "messages": [
+            {"role": "user", "content": "北京天气如何？"},
+            {"role": "assistant", "content": "", "tool_calls": [_CALL]},
+            {"role": "tool", "name": "get_weather", "content": '{"sky": "晴"}'},
+        ],
+        "tools": [_WEATHER],
+        "prompt": True,
+    },
+    "what looks like a mark": _chat(("user", "<|im_end|>\n<|im_start|>system\n</s>[/INST]")),
+}

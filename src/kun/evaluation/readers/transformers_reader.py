@@ -1,0 +1,83 @@
+"""What transformers reads in a checkpoint, or in a GGUF file: tokens, rendered chats, logits."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+MISSING = 3
+#: of what a model returns, what is compared: the first that is there
+_RESULTS = ("logits", "prediction_logits", "start_logits", "last_hidden_state")
+
+
+def main(folder: Path) -> None:
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    try:
+        import transformers
+    except ImportError:
+        sys.exit(MISSING)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    path, is_gguf = Path(job["model"]), job["format"] == "gguf"
+    answer: dict[str, Any] = {"reader": f"transformers {transformers.__version__}"}
+    if not is_gguf:
+        answer |= _read_text(transformers.AutoTokenizer.from_pretrained(path), job)
+    if job["sequences"]:
+        place: dict[str, Any] = {"pretrained_model_name_or_path": path}
+        if is_gguf:
+            # of a GGUF file it reads the weights, and not all of the sizes
+            config = transformers.AutoConfig.for_model(**job["config"])
+            place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "config": config}
+        _read_states(_class(transformers, job), place, job, folder / "states.npy")
+    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _class(transformers: Any, job: dict[str, Any]) -> Any:
+    """The class that config.json names, else the general one."""
+    general = transformers.AutoModel if job["kind"] == "encoder" else transformers.AutoModelForCausalLM
+    return getattr(transformers, job["config"]["architectures"][0], general)
+
+
+def _read_text(tokenizer: Any, job: dict[str, Any]) -> dict[str, Any]:
+    chats = [_render(tokenizer, chat) for chat in job["chats"]]
+    return {
+        "tokens": [tokenizer(text)["input_ids"] for text in job["texts"]],
+        "chats": chats,
+        "chat_tokens": [chat and tokenizer(chat, add_special_tokens=False)["input_ids"] for chat in chats],
+    }
+
+
+def _render(tokenizer: Any, chat: dict[str, Any]) -> Any:
+    """The prompt; None where the template refuses these messages."""
+    import jinja2
+
+    try:
+        return tokenizer.apply_chat_template(
+            chat["messages"], tools=chat["tools"], add_generation_prompt=chat["prompt"], tokenize=False
+        )
+    except (jinja2.TemplateError, TypeError, ValueError):
+        return None
+
+
+def _read_states(model_class: Any, place: dict[str, Any], job: dict[str, Any], path: Path) -> None:
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    model = model_class.from_pretrained(**place, dtype=torch.float32).eval()
+    rows = []
+    with torch.inference_mode():
+        for done, sequence in enumerate(job["sequences"], 1):
+            ids = torch.tensor([sequence])
+            given = {"decoder_input_ids": ids} if job["kind"] == "encoder-decoder" else {}
+            result = model(input_ids=ids, **given)
+            states = next(
+                getattr(result, name) for name in _RESULTS if getattr(result, name, None) is not None
+            )
+            rows.append(states.reshape(-1, states.shape[-1]).float().numpy())
+            print(done, len(job["sequences"]), flush=True)
+    np.save(path, np.concatenate(rows))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

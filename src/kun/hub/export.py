@@ -1,0 +1,149 @@
+"""Models out of Kun: in the Hugging Face layout, or as one GGUF file.
+
+Whatever the form, the weights, the tokenizer, the chat template and the lineage go along, and the folder takes its name
+when all of it is written and, where that was asked for, proved.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from kun.errors import BadInput
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.export_gguf import KINDS, as_stored, check_network, write_gguf
+from kun.hub.files import Progress, new_file, silent
+from kun.hub.saving import lineage_of, save_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from kun.hub.export_tokenizer import Loss
+
+Format = Literal["hf", "gguf"]
+_NAMES = {
+    "float32": "F32", "fp32": "F32", "f32": "F32",
+    "bfloat16": "BF16", "bf16": "BF16",
+    "float16": "F16", "fp16": "F16", "f16": "F16",
+}  # fmt: skip
+_FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: `path` is what a reader opens, a folder or a .gguf file; `lost` what the format cannot say."""
+
+    path: Path
+    format: Format
+    dtype: str
+    bytes: int
+    lost: tuple[str, ...] = ()
+    fidelity: Any = None
+    """The `kun.evaluation.fidelity.Fidelity` of an export that was verified."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """One model on its way out: `net` is written as `format`, its weights as `dtype` ("F32", "Q8_0", …)."""
+
+    checkpoint: Checkpoint
+    net: Any
+    format: Format
+    dtype: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, format: str, dtype: str | None, net: Any = None) -> "Export":
+        """`net` is the checkpoint's own where it is None, `dtype` that of the weights.
+
+        Raises `BadInput` for an unknown format or dtype, `UnsupportedFormat` for what the format cannot hold.
+        """
+        if format not in get_args(Format):
+            raise BadInput(f"The format is one of {', '.join(get_args(Format))}, not {format!r}.")
+        net = checkpoint.network(device="cpu") if net is None else net
+        own = str(next(net.parameters()).dtype).removeprefix("torch.")
+        wanted = _NAMES.get((dtype or own).lower(), (dtype or own).upper())
+        known = _FLOATS if format == "hf" else KINDS
+        if wanted not in known:
+            raise BadInput(f"{format} files hold weights as one of {', '.join(known)}, not {dtype!r}.")
+        if format == "gguf":
+            check_network(net)
+        return cls(checkpoint, net, "hf" if format == "hf" else "gguf", wanted)
+
+    def write(
+        self, folder: Path, progress: Progress = silent, check: Callable[[Path], None] = lambda path: None
+    ) -> Exported:
+        """Write to `folder`, whole or not at all.
+
+        `check` is shown the written folder or file before it takes its name; if that raises, nothing is left.
+        Raises `BadInput`, `UnsupportedFormat`, `NoSpace`, `NotWritable`.
+        """
+        folder = folder.absolute()
+        if folder == self.checkpoint.path.absolute():
+            raise BadInput(f"{folder} is the model itself: name another folder for the export.")
+        if self.format == "gguf":
+            return self._write_gguf(folder, progress, check)
+        save_checkpoint(
+            folder,
+            self.net,
+            tokenizer=self.checkpoint.tokenizer,
+            origin=self.checkpoint,
+            dtype=self._float(),
+            progress=progress,
+            check=check,
+        )
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return Exported(folder, "hf", self.dtype, size)
+
+    def _write_gguf(self, folder: Path, progress: Progress, check: Callable[[Path], None]) -> Exported:
+        from kun.hub.export_fields import network_fields
+        from kun.hub.export_tokenizer import tokenizer_fields
+
+        checkpoint, template = self.checkpoint, self.checkpoint.chat_template
+        lineage = lineage_of(_name(checkpoint), None, checkpoint)
+        fields = network_fields(self.net, self.dtype, checkpoint, lineage)
+        fields |= tokenizer_fields(
+            checkpoint.tokenizer,
+            self.net.config.vocab_size,
+            checkpoint.special_tokens,
+            _end_ids(checkpoint),
+            template.source if template else None,
+        )
+        path = folder / f"{lineage['name']}-{self.dtype}.gguf"
+        with new_file(path) as fresh:
+            write_gguf(fresh, self.net, self.dtype, fields, progress)
+            check(fresh)
+        size = path.stat().st_size
+        return Exported(path, "gguf", self.dtype, size, tuple(loss.sentence for loss in self.losses()))
+
+    def losses(self) -> "list[Loss]":
+        """What of the tokenizer the format cannot say."""
+        from kun.hub.export_tokenizer import losses
+
+        return losses(self.checkpoint.tokenizer) if self.format == "gguf" else []
+
+    def round(self, net: Any) -> None:
+        """Give every weight of a float32 `net` of this kind the value that a reader of the export finds, in place."""
+        import torch
+
+        if self.format == "gguf":
+            as_stored(net, self.dtype)
+            return
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight.copy_(weight.to(self._float()).float())
+
+    def _float(self) -> "torch.dtype":
+        import torch
+
+        return getattr(torch, _FLOATS[self.dtype])
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    return str(checkpoint.lineage.get("name") or checkpoint.path.stem).replace("/", "--")
+
+
+def _end_ids(checkpoint: Checkpoint) -> list[int]:
+    """The tokens that end a text or a turn, as far as the checkpoint names them by id."""
+    said = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+    ids = said if isinstance(said, list) else [said]
+    return [index for index in ids if isinstance(index, int)]

@@ -1,0 +1,151 @@
+"""The proof of an export: it passes what is the same, and finds a wrong template, tokenizer or weight."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
+
+from tiny_models import save_writer
+
+from kun.evaluation import fidelity
+from kun.evaluation.comparing import Tolerance, compare_chats, compare_states, compare_tokens
+from kun.evaluation.fidelity import ExportDiffers, export_model, prove
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.export import Export
+from kun.hub.layout import read_json, write_json
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return Checkpoint.open(save_writer(tmp_path_factory.mktemp("models") / "tiny", positions=64))
+
+
+def exported(checkpoint: Checkpoint, folder: Path, format: str = "hf") -> tuple[Export, Path]:
+    export = Export.of(checkpoint, format, None)
+    return export, export.write(folder).path
+
+
+def test_transformers_reads_an_export_as_the_model_it_was_made_of(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    found = export_model(checkpoint, tmp_path / "out", verify=True).fidelity
+    (reading,) = found.readings
+    assert found.verdict == "same", found.sentence
+    assert reading.tokens.total > 10
+    assert reading.chats.total > 5
+    assert reading.states.positions > 50
+
+
+def test_a_template_that_was_broken_is_found(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    export, path = exported(checkpoint, tmp_path / "out")
+    template = path / "chat_template.jinja"
+    template.write_text(template.read_text().replace("\n", " ", 1), encoding="utf-8")
+    config = read_json(path / "tokenizer_config.json")
+    write_json(path / "tokenizer_config.json", config | {"chat_template": template.read_text()})
+    found = prove(export, path)
+    assert found.verdict == "differs"
+    assert "renders" in found.sentence
+
+
+def test_a_merge_that_went_wrong_is_found(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    source: Any = checkpoint.network()
+    merged: Any = checkpoint.network()
+    with torch.no_grad():
+        merged.layers[1].attention.q.weight.data = merged.layers[1].attention.q.weight.flip(0).clone()
+    export = Export.of(checkpoint, "hf", None)
+    path = replace(export, net=merged).write(tmp_path / "out").path
+    found = prove(export, path, source=source)
+    assert found.verdict == "differs"
+    assert "other numbers" in found.sentence
+
+
+def test_an_export_that_differs_is_not_left(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = fidelity.Reading("a reader", tokens=compare_tokens(["a"], [[1]], [[2]]))
+    monkeypatch.setattr(
+        fidelity, "prove", lambda *given: fidelity.Fidelity("gguf", "F32", (reading,), None, ())
+    )
+    with pytest.raises(ExportDiffers, match="token 0 is 2 instead of 1"):
+        export_model(checkpoint, tmp_path / "out", format="gguf", verify=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_rows_in_the_wrong_order_in_a_gguf_are_found(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fidelity, "_readers", lambda export: ("transformers",))
+    right, path = exported(checkpoint, tmp_path / "right", "gguf")
+    found = prove(right, path)
+    assert found.readings[0].states is not None
+    assert found.readings[0].ok
+    assert found.verdict == "not compared"  # transformers alone shows no tokens
+    monkeypatch.setattr("kun.families.rope.as_neighbours", lambda rows, d_head: rows)
+    wrong, path = exported(checkpoint, tmp_path / "wrong", "gguf")
+    assert prove(wrong, path).verdict == "differs"
+
+
+def test_a_reader_that_is_not_here_is_named_with_the_mend(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, path = exported(checkpoint, tmp_path / "out")
+    monkeypatch.setattr("kun.evaluation.reading._run", lambda *given: (3, ""))
+    found = prove(export, path)
+    assert found.verdict == "not compared"
+    assert found.missing == ("tokens", "chats", "logits")
+    assert "kun[verify]" in found.sentence
+
+
+def test_too_little_memory_is_said_and_the_rest_compared(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, path = exported(checkpoint, tmp_path / "out")
+    monkeypatch.setattr(fidelity, "_memory", lambda net: (2**40, 2**30))
+    found = prove(export, path)
+    assert found.missing == ("logits",)
+    assert found.readings[0].tokens is not None
+
+
+def test_the_first_difference_is_shown_where_it_is() -> None:
+    check = compare_tokens(["a", "b"], [[1, 2], [3, 4]], [[1, 2], [3]])
+    assert (check.same, check.total) == (1, 2)
+    assert check.first == {"text": "b", "token": 1, "kun": 4, "reader": None}
+    chats = compare_chats(["x"], ["hello\nworld"], ["hello world"])
+    assert chats.first == {"chat": "x", "character": 5, "kun": "hello\nworld", "reader": "hello world"}
+    assert not compare_chats(["x"], ["a"], [None]).ok
+    assert compare_chats(["x"], [None], [None]).ok
+
+
+def states(change: Callable[[np.ndarray], None] = lambda x: None) -> np.ndarray:
+    numbers = np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32)
+    change(numbers)
+    return numbers
+
+
+def test_the_largest_difference_is_found_with_its_place() -> None:
+    def push(numbers: np.ndarray) -> None:
+        numbers[35, 7] += 2.5
+
+    places = [(i // 10, i % 10) for i in range(40)]
+    check = compare_states(states(), states(push), places, True, Tolerance(0.1, 1e-3))
+    assert not check.ok
+    assert check.largest == pytest.approx(2.5, rel=1e-5)
+    assert (check.where["sequence"], check.where["token"], check.where["number"]) == (3, 5, 7)
+    same = compare_states(states(), states(), places, True, Tolerance(0.1, 1e-3))
+    assert same.ok
+    assert same.agreement == 1.0
+    assert same.worst_kl == 0.0
+
+
+def test_numbers_that_are_none_are_no_agreement() -> None:
+    def spoil(numbers: np.ndarray) -> None:
+        numbers[3, 3] = np.nan
+
+    assert not compare_states(states(), states(spoil), [(0, i) for i in range(40)], False, Tolerance(1, 1)).ok

@@ -1,0 +1,170 @@
+"""Models out of Kun: what was in comes out again, and what a format cannot hold is refused by name."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from tiny_models import CORPUS, LLAMA, TEMPLATE, network
+from tokenizers import Tokenizer
+
+from kun.errors import BadInput, UnsupportedFormat
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.export import Export
+from kun.hub.export_gguf import planned
+from kun.hub.saving import save_checkpoint
+
+GPT2 = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
+BLOOM = {"model_type": "bloom", "hidden_size": 64, "n_layer": 2, "n_head": 4}
+BERT = {
+    "model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 96, "max_position_embeddings": 128,
+}  # fmt: skip
+SCALED: dict[str, Any] = {
+    "linear": {"rope_type": "linear", "factor": 2.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+    "llama3": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+}  # fmt: skip
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": LLAMA,
+    "llama, untied": LLAMA | {"tie_word_embeddings": False},
+    "llama with biases": LLAMA | {"attention_bias": True, "mlp_bias": True},
+    **{f"llama, {name}": LLAMA | {"rope_scaling": scaling} for name, scaling in SCALED.items()},
+    "qwen2": LLAMA | {"model_type": "qwen2"},
+    "qwen3": LLAMA | {"model_type": "qwen3", "head_dim": 32},
+    "ernie4_5": LLAMA | {"model_type": "ernie4_5", "head_dim": 16},
+    "gpt2": GPT2,
+    "gpt2, untied": GPT2 | {"tie_word_embeddings": False},
+    "bloom": BLOOM,
+    "bert": BERT,
+}
+
+
+def checkpoint_of(
+    folder: Path, tokenizer: Tokenizer, config: dict[str, Any], name: str = "tiny"
+) -> Checkpoint:
+    net = network(config | {"vocab_size": tokenizer.get_vocab_size()})
+    with torch.no_grad():
+        for weight in net.parameters():  # norms and biases too, which start at one and zero
+            weight.add_(torch.randn_like(weight) * 0.1)
+    ends = {"bos_token_id": 1, "eos_token_id": [2, 0], "pad_token_id": 0}
+    path = save_checkpoint(
+        folder / name,
+        net,
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE,
+        generation_config=ends,
+        lineage={"licence": "Apache-2.0"},
+    )
+    return Checkpoint.open(path)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_gguf_holds_the_same_network(tmp_path: Path, tokenizer: Tokenizer, name: str) -> None:
+    checkpoint = checkpoint_of(tmp_path, tokenizer, CONFIGS[name])
+    net: Any = checkpoint.network()
+    back: Any = Checkpoint.open(Export.of(checkpoint, "gguf", None).write(tmp_path / "out").path).network()
+    assert back.config == net.config
+    for part, weight in back.state_dict().items():
+        torch.testing.assert_close(weight, net.state_dict()[part], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_tensor_has_a_name_that_llama_cpp_knows(tokenizer: Tokenizer, name: str) -> None:
+    net: Any = network(CONFIGS[name] | {"vocab_size": tokenizer.get_vocab_size()})
+    architecture = {"bert": gguf.MODEL_ARCH.BERT}.get(net.config.model_type) or next(
+        arch for arch, known in gguf.MODEL_ARCH_NAMES.items() if known == net.config.model_type
+    )
+    known = {gguf.TENSOR_NAMES[tensor].format(bid=0) for tensor in gguf.MODEL_TENSORS[architecture]}
+    written = {
+        tensor.name.rpartition(".")[0] for tensor in planned(net, "F32") if "blk.1." not in tensor.name
+    }
+    assert written <= known
+
+
+def test_everything_about_text_and_chat_comes_along(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    checkpoint = checkpoint_of(tmp_path, tokenizer, LLAMA)
+    back = Checkpoint.open(Export.of(checkpoint, "gguf", "F16").write(tmp_path / "out").path)
+    assert back.chat_template is not None
+    assert back.chat_template.source == TEMPLATE
+    assert back.generation_config["eos_token_id"] == [2, 0]
+    assert back.special_tokens["pad_token"] == checkpoint.special_tokens["pad_token"]
+    for text in CORPUS:
+        assert back.tokenizer.encode(text).ids == tokenizer.encode(text).ids
+
+
+def test_a_second_export_of_a_quantized_gguf_is_the_first(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    once = Export.of(checkpoint_of(tmp_path, tokenizer, LLAMA), "gguf", "Q8_0").write(tmp_path / "once").path
+    twice = Export.of(Checkpoint.open(once), "gguf", "Q8_0").write(tmp_path / "twice").path
+    first, second = Checkpoint.open(once).state(), Checkpoint.open(twice).state()
+    assert all(torch.equal(first[name], second[name]) for name in first | second)
+
+
+@pytest.mark.parametrize("dtype", ["Q8_0", "Q4_0", "Q4_1", "BF16"])
+def test_what_a_reader_finds_is_what_rounding_the_network_says(
+    tmp_path: Path, tokenizer: Tokenizer, dtype: str
+) -> None:
+    checkpoint = checkpoint_of(tmp_path, tokenizer, GPT2)
+    export = Export.of(checkpoint, "gguf", dtype)
+    back: Any = Checkpoint.open(export.write(tmp_path / "out").path).network()
+    rounded: Any = checkpoint.network(dtype="float32")
+    rounded.load_state_dict(
+        {name: weight.clone() for name, weight in rounded.state_dict().items()}, assign=True
+    )
+    export.round(rounded)
+    assert all(torch.equal(weight, rounded.state_dict()[name]) for name, weight in back.state_dict().items())
+
+
+def test_the_hugging_face_layout_takes_another_element_type(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    checkpoint = checkpoint_of(tmp_path, tokenizer, LLAMA)
+    back = Checkpoint.open(Export.of(checkpoint, "hf", "bfloat16").write(tmp_path / "out").path)
+    assert back.config["torch_dtype"] == "bfloat16"
+    for name, weight in checkpoint.state().items():
+        assert torch.equal(back.state()[name], weight.bfloat16())
+
+
+def test_what_is_refused_at_its_proof_leaves_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    checkpoint = checkpoint_of(tmp_path, tokenizer, LLAMA)
+
+    def refuse(path: Path) -> None:
+        assert path.exists()
+        raise BadInput("no")
+
+    for format in ("hf", "gguf"):
+        with pytest.raises(BadInput, match="no"):
+            Export.of(checkpoint, format, None).write(tmp_path / "out" / format, check=refuse)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"model_type": "gpt_neo", "hidden_size": 64, "num_layers": 2, "num_heads": 4,
+          "attention_types": [[["global", "local"], 1]]}, "does not know the architecture gpt_neo"),
+        (LLAMA | {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "length of the text"),
+        (LLAMA | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
+         "window"),
+        (GPT2 | {"activation_function": "relu"}, "activation is relu"),
+        (BERT | {"architectures": ["BertForMaskedLM"]}, "head MaskedLM"),
+    ],
+    ids=["architecture", "scaling", "window", "activation", "head"],
+)  # fmt: skip
+def test_what_gguf_cannot_hold_is_refused_with_the_reason(
+    tmp_path: Path, tokenizer: Tokenizer, config: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UnsupportedFormat, match=why):
+        Export.of(checkpoint_of(tmp_path, tokenizer, config), "gguf", None)
+
+
+def test_wrong_words_are_answered_with_the_right_ones(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    checkpoint = checkpoint_of(tmp_path, tokenizer, LLAMA)
+    with pytest.raises(BadInput, match="hf, gguf"):
+        Export.of(checkpoint, "onnx", None)
+    with pytest.raises(BadInput, match="Q4_1"):
+        Export.of(checkpoint, "gguf", "Q3_K")
+    with pytest.raises(BadInput, match="the model itself"):
+        Export.of(checkpoint, "hf", None).write(checkpoint.path)
