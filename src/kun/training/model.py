@@ -8,13 +8,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from kun.adaptation.lora import LoraConfig, add_lora
 from kun.errors import BadRecipe
 from kun.families import Family
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.pull import locate
 from kun.text.chat import ChatTemplate
 from kun.training.fresh import find_family, new_config, new_network
-from kun.training.recipe import Recipe
+from kun.training.recipe import Lora, Recipe
 
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 """How tokenizers name the end of a document, the commonest first."""
@@ -66,17 +67,29 @@ def open_subject(recipe: Recipe, device: torch.device) -> Subject:
     Raises `BadRecipe`, and what opening a checkpoint raises.
     """
     dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
+    torch.manual_seed(recipe.seed)
     made = _continued(recipe, dtype, device) if recipe.model.source else _new(recipe, dtype, device)
+    if recipe.lora:
+        add_lora(made.net, _lora_config(recipe.lora))
+        return made
     for parameter in made.net.parameters():
         parameter.requires_grad_()
     return made
+
+
+def _lora_config(lora: Lora) -> LoraConfig:
+    targets = {"targets": tuple(lora.targets)} if lora.targets else {}
+    return LoraConfig(lora.rank, lora.alpha, dropout=lora.dropout, **targets)
 
 
 def _continued(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Subject:
     assert recipe.model.source is not None
     checkpoint = Checkpoint.open(locate(recipe.model.source))
     config = checkpoint.family_config
-    net: Any = checkpoint.network(dtype=dtype, device=device)
+    if recipe.lora and recipe.lora.quantize:
+        net: Any = checkpoint.network(device=device, quantize=recipe.lora.quantize)
+    else:
+        net = checkpoint.network(dtype=dtype, device=device)
     if recipe.model.dropout is not None:
         net = _with_dropout(net, checkpoint, recipe.model.dropout)
     limit = config.context_length
@@ -119,7 +132,6 @@ def _new(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Subject:
     tokenizer, template = tokenizer_of(recipe)
     context = recipe.train.context or _CONTEXT
     config = new_config(recipe.model, tokenizer, context)
-    torch.manual_seed(recipe.seed)
     net = new_network(config, find_family(recipe.model.family)).to(device=device, dtype=dtype)
     made = Subject(net, find_family(recipe.model.family), tokenizer, context, template)
     ids = {"eos_token_id": made.end, "bos_token_id": made.begin, "pad_token_id": made.pad}

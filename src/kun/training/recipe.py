@@ -192,6 +192,8 @@ class Recipe(Table):
             raise ValueError(
                 "no model is named: set model.from to a checkpoint, or model.family for a new one"
             )
+        if self.lora is not None and not self.model.source:
+            raise ValueError("[lora] adapts a checkpoint: name it in model.from")
         if self.tokenizer is not None:
             raise ValueError('[tokenizer] belongs to stage = "tokenizer"')
         return self

@@ -11,6 +11,7 @@ from kun.data.sources import Rows
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
 from kun.errors import DamagedFile
+from kun.hub.adapter import save_adapter
 from kun.hub.saving import save_checkpoint
 from kun.settings import settings
 from kun.training.compiling import is_worth
@@ -150,6 +151,10 @@ def _save(recipe: Recipe, folder: RunFolder, subject: Subject, store: TokenStore
         "data": {"train": recipe.data.train, "digest": store.digest, "tokens": store.n_tokens},
         "metrics": loop.summary(),
     }
+    if recipe.lora:
+        assert subject.origin is not None
+        save_adapter(folder.checkpoint, subject.net, origin=subject.origin, lineage=lineage)
+        return
     save_checkpoint(
         folder.checkpoint,
         subject.net,
