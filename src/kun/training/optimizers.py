@@ -103,14 +103,18 @@ class Optimizer:
 
     def _muon(self, slots: list[Slot], lr: float, divisor: Tensor) -> None:
         """Nesterov momentum, made orthogonal, so that every direction of a matrix moves by the same amount."""
+        by_shape: dict[torch.Size, list[Slot]] = {}
         for slot in slots:
-            assert slot.gradient is not None
-            gradient = slot.gradient / divisor
-            momentum = slot.memory["momentum"].lerp_(gradient, 1 - MOMENTUM)
-            update = orthogonal(gradient.lerp(momentum, MOMENTUM))
-            rows, columns = update.shape
-            slot.master.mul_(1 - lr * self.recipe.weight_decay)
-            slot.master.add_(update.to(slot.master.dtype), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+            by_shape.setdefault(slot.master.shape, []).append(slot)
+        for (rows, columns), alike in by_shape.items():
+            gradients = torch._foreach_div([g for slot in alike if (g := slot.gradient) is not None], divisor)
+            momenta = [slot.memory["momentum"] for slot in alike]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)
+            masters = [slot.master for slot in alike]
+            torch._foreach_mul_(masters, 1 - lr * self.recipe.weight_decay)
+            updates = orthogonal(torch.stack(list(ahead))).float().unbind()
+            torch._foreach_add_(masters, updates, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
     def _publish(self, slots: list[Slot]) -> None:
         """Bring the masters into the weights that compute, and into the averages."""
@@ -219,19 +223,20 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients that bring singular values near one within five steps."""
 
 
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrix with singular values near one, in bfloat16, by Newton and Schulz's iteration.
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrices with singular values near one, [n, rows, columns] in bfloat16.
 
+    By Newton and Schulz's iteration.
     Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
     """
     a, b, c = _QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def parameters_of(slots: Iterable[Slot]) -> int:
