@@ -30,6 +30,8 @@ Report = Callable[[str, int, int | None, str], None]
 """(stage, done, total, detail) of work that people wait for."""
 Sampler = Callable[[nn.Module], list[dict[str, str]]]
 """Texts that the network writes now: a `prompt` and its `text` each."""
+Watcher = Callable[[Mapping[str, Any]], None]
+"""Is told the metrics of each step."""
 
 _WINDOW = 50
 """Losses that the guard against divergence remembers."""
@@ -108,6 +110,7 @@ class Loop:
         self.optimizer = Optimizer(net, recipe.optimizer, ema=recipe.train.ema)
         self.schedule = make_schedule(recipe.optimizer)
         self.progress = Progress()
+        self.watchers: list[Watcher] = []
         self.note = ""
         """What the network could not be adapted to, in a sentence."""
         self._snapped = -1
@@ -235,6 +238,8 @@ class Loop:
         now.seconds += time.perf_counter() - began
         line["seconds"] = round(now.seconds, 3)
         self.folder.record(line)
+        for watch in self.watchers:
+            watch(line)
         self._tell(line)
 
     def _prepared(self, batches: list[Batch]) -> tuple[list[Batch], int]:

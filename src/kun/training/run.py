@@ -13,9 +13,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kun.errors import BadInput, BadRecipe, Busy
+from kun.errors import BadInput, BadRecipe, Busy, DamagedFile
 from kun.hub.files import new_file, writing_to
-from kun.hub.layout import write_json
+from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.training.recipe import Recipe, parse_recipe
 from kun.training.snapshot import lines_until, remove_unfinished
@@ -125,9 +125,13 @@ class RunFolder:
         self._append(self.samples, values)
 
     def record_facts(self, values: Mapping[str, Any]) -> None:
-        """Write facts.json: what is known of the run as a whole, as its report tells it."""
+        """Add to facts.json what is known of the run as a whole, as its report tells it."""
+        try:
+            known = read_json(self.facts)
+        except DamagedFile:  # or none yet
+            known = {}
         with new_file(self.facts) as fresh:
-            write_json(fresh, dict(values))
+            write_json(fresh, {**known, **values})
 
     def _append(self, path: Path, values: Mapping[str, Any]) -> None:
         with writing_to(path.parent), path.open("a", encoding="utf-8") as file:

@@ -1,11 +1,14 @@
 """From a recipe to its run: what each stage puts together for the loop, and what it leaves."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from kun.adaptation.checkpointing import checkpoint_layers
+from kun.data.overlap import overlap
 from kun.data.packing import PackedRows
 from kun.data.sources import Rows
 from kun.data.store import TokenStore
@@ -21,9 +24,12 @@ from kun.training.loop import Loop, Report
 from kun.training.model import Subject, open_subject
 from kun.training.objectives import NextToken
 from kun.training.recipe import Recipe
+from kun.training.report import Reporter, reported
 from kun.training.run import Run, RunFolder
 from kun.training.samples import sampler
 from kun.training.snapshot import Snapshot, newest
+from kun.training.tensorboard import check_installed, event_files
+from kun.training.tokenizers import learn_tokenizer
 
 _MINUTE = 3e13
 """Operations that a processor does in a minute of training, roughly."""
@@ -36,12 +42,26 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
     """
     if settings().threads:
         torch.set_num_threads(settings().threads)
-    torch.set_flush_denormal(True)
     folder = RunFolder.choose(recipe, name, resume=resume)
-    with folder.held(recipe):
-        snapshot = newest(folder.snapshots) if resume else None
-        _train(recipe, folder, snapshot, report or (lambda stage, done, total, detail: None))
+    if "tensorboard" in recipe.train.log:
+        check_installed()
+    tell: Report = report or (lambda stage, done, total, detail: None)
+    with _without_denormals(), folder.held(recipe), reported(folder, recipe.stage):
+        if recipe.stage == "tokenizer":
+            learn_tokenizer(recipe, folder, tell)
+        else:
+            _train(recipe, folder, newest(folder.snapshots) if resume else None, tell)
     return Run(folder.path, folder.checkpoint)
+
+
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    """Within it numbers too small for full precision, which processors are slow at, are zero."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report: Report) -> None:
@@ -73,10 +93,14 @@ def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report:
         loop.resume(snapshot)
     if is_worth(recipe.train.compile, _operations(recipe, subject, stores[0]), device, even=True):
         loop.compile()
-    try:
+    folder.record_facts(_facts(recipe, subject, feed, *stores))
+    loop.watchers.append(Reporter(folder, loop.known))
+    with ExitStack() as logs:
+        if "tensorboard" in recipe.train.log:
+            events = event_files(folder.path / "tensorboard", loop.progress.step)
+            loop.watchers.append(logs.enter_context(events))
+        logs.callback(lambda: folder.record_facts(loop.known()))
         loop.run()
-    finally:
-        folder.record_facts({**loop.known(), "waste": feed.train.plan(0).waste, "data": _data_facts(*stores)})
     with loop.final_weights():
         _save(recipe, folder, subject, stores[0], loop)
 
@@ -124,10 +148,26 @@ def _feed(recipe: Recipe, subject: Subject, learned: TokenStore, held_out: Token
     )
 
 
-def _data_facts(learned: TokenStore, held_out: TokenStore | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"documents": len(learned), "tokens": learned.n_tokens, **asdict(learned.counts)}
+def _facts(
+    recipe: Recipe, subject: Subject, feed: PackedFeed, learned: TokenStore, held_out: TokenStore | None
+) -> dict[str, Any]:
+    """What is known of a run before it begins."""
+    data = {**asdict(learned.counts), "source": recipe.data.train}
+    data |= {"documents": len(learned), "tokens": learned.n_tokens}
+    told: dict[str, Any] = {
+        "config": subject.net.config.to_hf(),
+        "waste": feed.train.plan(0).waste,
+        "data": data,
+    }
     if held_out is not None:
-        told |= {"eval_documents": len(held_out), "eval_tokens": held_out.n_tokens}
+        data |= {"eval_documents": len(held_out), "eval_tokens": held_out.n_tokens}
+        met = overlap(learned, held_out)
+        told["overlap"] = {
+            "documents": met.documents,
+            "identical": met.identical,
+            "touched": met.touched,
+            "grams": met.grams,
+        }
     return told
 
 

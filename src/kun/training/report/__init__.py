@@ -1,0 +1,49 @@
+"""report.html: a run as a page that needs no other file, in English and Chinese, by day and by night."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kun.errors import NoSpace, NotWritable
+from kun.training.report.page import write_report
+from kun.training.run import RunFolder
+
+__all__ = ["Reporter", "reported", "write_report"]
+
+_SECONDS = 120.0
+"""Between two reports of a training that goes on."""
+
+
+@contextmanager
+def reported(folder: RunFolder, stage: str) -> Iterator[None]:
+    """Within it a run takes place; however it ends, facts.json says so and the report is written."""
+    folder.record_facts({"stage": stage, "state": "training", "why": None})
+    ended: dict[str, Any] = {"state": "done"}
+    try:
+        yield
+    except KeyboardInterrupt:
+        ended = {"state": "interrupted"}
+        raise
+    except Exception as error:
+        ended = {"state": "failed", "why": str(error)}
+        raise
+    finally:
+        # what ended the run is told, whatever keeps the page from being written
+        with suppress(NoSpace, NotWritable):
+            folder.record_facts(ended)
+            write_report(folder.path)
+
+
+class Reporter:
+    """Watches a training and writes its report every few minutes; `facts` tells what is known of it by then."""
+
+    def __init__(self, folder: RunFolder, facts: Callable[[], Mapping[str, Any]]) -> None:
+        self._folder, self._facts = folder, facts
+        self._written = time.monotonic()
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        if time.monotonic() - self._written >= _SECONDS:
+            self._folder.record_facts(self._facts())
+            write_report(self._folder.path)
+            self._written = time.monotonic()

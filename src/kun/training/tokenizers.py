@@ -1,0 +1,56 @@
+"""The stage that learns a tokenizer: from a recipe to a folder that new networks name as theirs."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from kun.data.corpus import Corpus
+from kun.data.sources import Rows
+from kun.hub.files import new_folder
+from kun.hub.layout import write_tokenizer
+from kun.text.compression import by_language, compression, pieces_of
+from kun.text.learn import CHATML, LearnedTokenizer
+from kun.text.learn import learn_tokenizer as learn
+from kun.training.loop import Report
+from kun.training.recipe import Recipe, Tokenizer
+from kun.training.run import RunFolder
+
+_WORDS = ("lowering", "lower", "transformer", "def __init__(self):", "北冥有鱼，其名为鲲")
+"""Words whose pieces the report shows: the first is the example of those who brought in byte pair encoding."""
+_MEASURED = 2000
+"""Blocks of held-out text, of some thousand characters each, that compression is measured on."""
+
+
+def learn_tokenizer(recipe: Recipe, folder: RunFolder, report: Report) -> None:
+    """Write checkpoint/ with tokenizer.json and tokenizer_config.json, and what it does to the run's facts.
+
+    Raises `BadInput` for text that nothing can be learned from, and what reading data raises.
+    """
+    asked = recipe.tokenizer or Tokenizer()
+    rows = Rows(recipe.data.train, recipe.data.format, recipe.data.skip_bad)
+    corpus = Corpus(rows)
+    report("learning a tokenizer", 0, None, "")
+    texts = _counted(corpus.training(), report)
+    learned = learn(texts, asked.kind, asked.vocab_size, chat_template=CHATML if asked.chat else None)
+    with new_folder(folder.checkpoint) as fresh:
+        write_tokenizer(fresh, learned.tokenizer, learned.config)
+    folder.record_facts({"tokenizer": _facts(asked, learned, islice(corpus.held_out(), _MEASURED))})
+
+
+def _counted(texts: Iterable[str], report: Report) -> Iterator[str]:
+    for count, text in enumerate(texts, 1):
+        if count % 1000 == 0:
+            report("learning a tokenizer", count, None, "")
+        yield text
+
+
+def _facts(asked: Tokenizer, learned: LearnedTokenizer, held_out: Iterable[str]) -> dict[str, Any]:
+    tokenizer = learned.tokenizer
+    found = compression(tokenizer, by_language(held_out))
+    return {
+        "kind": asked.kind,
+        "vocabulary": tokenizer.get_vocab_size(),
+        "compression": {language: asdict(value) for language, value in found.items()},
+        "words": {word: pieces_of(word, tokenizer) for word in _WORDS},
+    }
