@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from kun.blocks.attention import positions_of
 from kun.families.bert.bert import Bert
 from kun.families.bert.config import BertConfig
+from kun.families.bert.ernie import Ernie, ErnieConfig
+from kun.families.bert.roberta import Roberta, RobertaConfig
 from kun.families.bloom import Bloom, BloomConfig
 from kun.families.glm import GLM, GLMConfig
 from kun.families.gpt.config import GPTConfig
@@ -26,6 +28,8 @@ def _networks():
     yield "bloom", Bloom(BloomConfig(**SMALL))
     yield "glm", GLM(GLMConfig(**SMALL, n_kv_heads=1, d_head=16, d_ff=64, max_positions=64))
     yield "bert", Bert(BertConfig(**SMALL, d_ff=64, max_positions=64, head="MaskedLM"))
+    yield "roberta", Roberta(RobertaConfig(**SMALL, d_ff=64, max_positions=64, head="MaskedLM"))
+    yield "ernie", Ernie(ErnieConfig(**SMALL, d_ff=64, max_positions=64, tasks=2, head="MaskedLM"))
 
 
 NETWORKS = dict(_networks())

@@ -61,7 +61,14 @@ class WordScores(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor, words: nn.Module) -> Tensor:
-        x = self.norm(self.activation(self.dense(x)))
+        return self.scores(self.transform(x), words)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """What is compared with the words' vectors, [..., d_model], of states [..., d_model]."""
+        return self.norm(self.activation(self.dense(x)))
+
+    def scores(self, x: Tensor, words: nn.Module) -> Tensor:
+        """Logits [..., vocabulary] of transformed states [..., d_model]."""
         if self.decoder is None:
             table: Tensor = words.weight  # type: ignore[assignment]
             return F.linear(x, table, self.bias)

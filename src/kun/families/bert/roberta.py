@@ -104,11 +104,15 @@ class Roberta(Bert):
         return embeddings
 
     def positions(self, ids: Tensor | None, mask: Tensor | None, words: Tensor) -> Tensor:
-        """Tokens other than padding count from its id + 1; padding has its id as its position."""
-        real = torch.ones(words.shape[:2], dtype=torch.bool, device=words.device) if mask is None else mask
+        """Tokens other than padding count from its id + 1, in each document anew; padding has its id as its position."""
+        numbers = torch.ones(words.shape[:2], dtype=torch.long, device=words.device) if mask is None else mask.long()
+        real = numbers != 0
         if ids is not None:
             real = real & (ids != self.config.pad_id)
-        return real.cumsum(dim=-1) * real + self.config.pad_id
+        counts = real.cumsum(dim=-1)
+        begins = numbers.diff(dim=-1, prepend=numbers[:, :1]) != 0
+        before = torch.where(begins, counts - real.long(), 0).cummax(dim=-1).values
+        return (counts - before) * real + self.config.pad_id
 
 
 _ROBERTA: dict[str, Any] = {"max_positions": 514, "token_types": 1, "norm_eps": 1e-5}
