@@ -53,7 +53,7 @@ class PackedRows:
     def plan(self, epoch: int = 0) -> "PackingPlan":
         """How epoch `epoch` is packed: a function of the store, the context, the seed and the epoch alone."""
         random = np.random.default_rng([self.seed, epoch])
-        pieces = _cut_long(self.store.lengths, self.context, random)
+        pieces = cut_long(self.store.lengths, self.context, random)
         rows, n_rows = best_fit(pieces.lengths, self.context, random)
         pieces, rows, n_rows = _fill(pieces, rows, n_rows, self.context)
         order = random.permutation(n_rows)
@@ -129,7 +129,7 @@ class PackingPlan:
         return PackedBatch(input_ids, documents, labels)
 
 
-def _cut_long(lengths: Ints, context: int, random: np.random.Generator) -> Pieces:
+def cut_long(lengths: Ints, context: int, random: np.random.Generator) -> Pieces:
     """Whole documents, and those above `context` as a first piece of random length, full ones, and the rest."""
     whole = np.flatnonzero((lengths > 0) & (lengths <= context))
     long = np.flatnonzero(lengths > context)

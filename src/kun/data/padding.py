@@ -1,7 +1,7 @@
-"""Documents padded to the longest of their batch: pairs and labelled texts, which are not packed.
+"""Documents as rows of their own, padded to the longest of the few that stand together.
 
-Documents of like length share a batch, as many as keep `batch_tokens`, so that little is padding. Which ones, and the
-order of the batches, changes with every epoch.
+For what cannot be packed: pairs, texts with a label, spans to be found. Rows of like lengths stand together (as in
+fairseq and tensor2tensor), so that little is padding, and steps are drawn anew for every epoch.
 """
 
 from dataclasses import dataclass
@@ -9,112 +9,144 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kun.data.columns import ranges
+from kun.data.packing import IGNORED, Ints, Pieces, cut_long
 from kun.data.store import TokenStore
-from kun.errors import BadInput
 
-Ints = NDArray[np.int64]
+_POOL = 32
+"""Steps whose rows are sorted by length together: few enough that a step is a fair sample of lengths over time."""
 
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """`input_ids` and `attention_mask` int64 [b, s], padding at the end; the rest as far as the data has it.
+    """Rows padded behind: `input_ids` int64 [b, s], of a pair its source; `real` bool [b, s], false at padding.
 
-    `documents` int64 [b] are the places in the store. For labelled texts: `labels` float64 [b], class indices or
-    numbers, and `token_type_ids` int64 [b, s] of two texts. For pairs, whose source is the input: `target_ids` and
-    `target_mask` int64 [b, t].
+    `targets` int64 [b, t] of pairs, -100 at padding; `labels` float64 [b] of labelled rows; `types` int64 [b, s] where
+    two texts are judged together; `learned` bool [b, s] where only some tokens are.
     """
 
-    documents: Ints
-    input_ids: Ints
-    attention_mask: Ints
-    token_type_ids: Ints | None = None
+    input_ids: NDArray[np.int64]
+    real: NDArray[np.bool_]
+    targets: NDArray[np.int64] | None = None
     labels: NDArray[np.float64] | None = None
-    target_ids: Ints | None = None
-    target_mask: Ints | None = None
+    types: NDArray[np.int64] | None = None
+    learned: NDArray[np.bool_] | None = None
 
 
 class PaddedRows:
-    """The documents of a store in batches of like length. `pad` is the id that stands for nothing."""
+    """The documents of a store, each a row; running text that is longer than `longest` is cut into several rows.
 
-    def __init__(self, store: TokenStore, batch_tokens: int, pad: int = 0, seed: int = 0) -> None:
-        """Raises `BadInput` where the longest document alone is more than `batch_tokens`."""
-        self.store = store
-        self.batch_tokens = batch_tokens
-        self.pad = pad
-        self.seed = seed
-        #: tokens of each document, or of the longer side of each pair
-        self._widths = np.maximum(store.lengths, store.source_lengths) if store.has_sources else store.lengths
-        if batch_tokens < self._widths.max():
-            raise BadInput(
-                f"A batch of {batch_tokens} tokens cannot hold the longest row, which has {self._widths.max()}: make"
-                " batch_tokens larger, or the context smaller."
-            )
+    `pad` is the id that stands at padding, `share` of how many processes divide a step's rows among them.
+    """
 
-    def plan(self, epoch: int = 0) -> "PaddingPlan":
-        """The batches of epoch `epoch`: a function of the store, the budget, the seed and the epoch alone."""
+    def __init__(
+        self, store: TokenStore, step_tokens: int, *, seed: int = 0, pad: int = 0, longest: int | None = None
+    ) -> None:
+        self.store, self.step_tokens, self.seed, self.pad, self.longest = (
+            store,
+            step_tokens,
+            seed,
+            pad,
+            longest,
+        )
+
+    def plan(self, epoch: int = 0) -> "PaddedPlan":
+        """Which rows make up which step of epoch `epoch`: a function of store, sizes, seed and epoch alone."""
         random = np.random.default_rng([self.seed, epoch])
-        shuffled = random.permutation(len(self.store))
-        order = shuffled[np.argsort(self._widths[shuffled], kind="stable")]
-        bounds = _bounds(self._widths[order], self.batch_tokens)
-        return PaddingPlan(self, order, bounds, random.permutation(len(bounds) - 1))
+        pieces = self._pieces(random)
+        order = random.permutation(len(pieces.lengths))
+        widths = self.widths(pieces)
+        pools = _numbered(widths[order], _POOL * self.step_tokens)
+        lengths = pieces.lengths[order]
+        order = order[np.lexsort((lengths, widths[order] - lengths, pools))]
+        steps = np.split(order, _starts(widths[order], self.step_tokens)[1:])
+        return PaddedPlan(self, pieces, [steps[index] for index in random.permutation(len(steps))])
+
+    def widths(self, pieces: Pieces) -> Ints:
+        """Tokens of each row, a pair's source and target together."""
+        if not self.store.has_sources:
+            return pieces.lengths
+        return pieces.lengths + self.store.source_lengths[pieces.documents]
+
+    def _pieces(self, random: np.random.Generator) -> Pieces:
+        lengths = self.store.lengths
+        if self.longest is not None and not self.store.has_sources:
+            return cut_long(lengths, self.longest, random)
+        return Pieces(np.arange(len(lengths)), np.zeros_like(lengths), lengths)
 
 
-def _bounds(widths: Ints, budget: int) -> Ints:
-    """Where batches begin and end among documents by width: each as long as rows times the widest keep the budget."""
-    bounds = [0]
-    while (start := bounds[-1]) < len(widths):
-        # rows × width grows with every row, so that the last one that fits is found by halving
-        low, high = start + 1, min(len(widths), start + budget)
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = (middle - start) * widths[middle - 1] <= budget
-            low, high = (middle, high) if fits else (low, middle - 1)
-        bounds.append(low)
-    return np.array(bounds, np.int64)
+class PaddedPlan:
+    """The steps of an epoch: `steps` are the numbers of the rows of each, like lengths side by side.
 
+    `widths` are the tokens of each row, and `starts` how many rows come before each step.
+    """
 
-class PaddingPlan:
-    """Which documents make up each batch."""
-
-    def __init__(self, rows: PaddedRows, order: Ints, bounds: Ints, batches: Ints) -> None:
-        self._rows = rows
-        self._order = order
-        self._bounds = bounds
-        self._batches = batches
+    def __init__(self, rows: PaddedRows, pieces: Pieces, steps: list[Ints]) -> None:
+        self._store, self._pad, self.pieces, self.steps = rows.store, rows.pad, pieces, steps
+        self.widths = rows.widths(pieces)
+        self.starts = np.cumsum([0, *(len(step) for step in steps)])
 
     def __len__(self) -> int:
-        return len(self._batches)
+        """How many rows there are."""
+        return int(self.starts[-1])
 
-    def documents(self, index: int) -> Ints:
-        """The places in the store of batch `index`'s documents."""
-        batch = self._batches[index]
-        return self._order[self._bounds[batch] : self._bounds[batch + 1]]
+    def batch(self, indices: Ints | list[int]) -> PaddedBatch:
+        """The rows `indices`."""
+        rows = np.asarray(indices, np.int64)
+        documents = self.pieces.documents[rows]
+        starts, lengths = self._store.starts[documents] + self.pieces.offsets[rows], self.pieces.lengths[rows]
+        labels = self._store.labels[documents] if self._store.has_labels else None
+        if self._store.has_sources:
+            sources, source_lengths = (
+                self._store.source_starts[documents],
+                self._store.source_lengths[documents],
+            )
+            targets = self._padded("ids", starts, lengths, IGNORED)
+            return PaddedBatch(
+                self._padded("source", sources, source_lengths, self._pad),
+                _real(source_lengths),
+                targets,
+                labels,
+            )
+        types = self._padded("types", starts, lengths, 0) if self._store.has_types else None
+        learned = self._padded("learned", starts, lengths, 0) > 0 if self._store.is_masked else None
+        ids = self._padded("ids", starts, lengths, self._pad)
+        return PaddedBatch(ids, _real(lengths), None, labels, types, learned)
 
-    def batch(self, index: int) -> PaddedBatch:
-        """Batch number `index`."""
-        documents = self.documents(index)
-        store, pad = self._rows.store, self._rows.pad
-        if store.has_sources:
-            ids, mask = _padded(store, "source", documents, pad)
-            target_ids, target_mask = _padded(store, "ids", documents, pad)
-            return PaddedBatch(documents, ids, mask, target_ids=target_ids, target_mask=target_mask)
-        ids, mask = _padded(store, "ids", documents, pad)
-        types = _padded(store, "types", documents, 0)[0] if store.has_types else None
-        labels = store.labels[documents] if store.has_labels else None
-        return PaddedBatch(documents, ids, mask, types, labels)
+    def _padded(self, name: str, starts: Ints, lengths: Ints, filler: int) -> NDArray[np.int64]:
+        """A column's numbers of rows that begin at `starts` of all its tokens: int64 [b, longest]."""
+        real = _real(lengths)
+        padded = np.full(real.shape, filler, np.int64)
+        places = starts[:, None] + np.arange(real.shape[1])
+        padded[real] = self._store.take(name, places[real])
+        return padded
 
 
-def _padded(store: TokenStore, column: str, documents: Ints, pad: int) -> tuple[Ints, Ints]:
-    """A column of some documents side by side, and where it stands, each int64 [b, longest]."""
-    of_source = column == "source"
-    lengths = (store.source_lengths if of_source else store.lengths)[documents]
-    starts = (store.source_starts if of_source else store.starts)[documents]
-    width = int(lengths.max())
-    along = ranges(lengths)
-    cells = np.repeat(np.arange(len(documents)) * width, lengths) + along
-    ids = np.full(len(documents) * width, pad, np.int64)
-    mask = np.zeros(len(documents) * width, np.int64)
-    ids[cells] = store.take(column, np.repeat(starts, lengths) + along)
-    mask[cells] = 1
-    return ids.reshape(-1, width), mask.reshape(-1, width)
+def _real(lengths: Ints) -> NDArray[np.bool_]:
+    return np.arange(int(lengths.max(initial=0))) < lengths[:, None]
+
+
+def _numbered(costs: Ints, budget: int) -> Ints:
+    """Which of the stretches of `budget` tokens laid end to end each row begins in, [n]."""
+    return (np.cumsum(costs) - costs) // budget
+
+
+def _starts(widths: Ints, budget: int) -> Ints:
+    """Where steps begin, [steps]; a last one of less than half a budget belongs to the one before it."""
+    starts = np.flatnonzero(np.diff(_numbered(widths, budget), prepend=-1))
+    if len(starts) > 1 and 2 * int(widths[starts[-1] :].sum()) < budget:
+        starts = starts[:-1]
+    return starts
+
+
+def micro_batches(plan: PaddedPlan, rows: Ints, budget: int) -> list[Ints]:
+    """`rows`, of like lengths side by side, in parts that take up to `budget` tokens, padding counted, or one row."""
+    parts: list[Ints] = []
+    start, widest = 0, 0
+    for place, width in enumerate(plan.widths[rows].tolist()):
+        widest = max(widest, width)
+        if place > start and widest * (place + 1 - start) > budget:
+            parts.append(rows[start:place])
+            start, widest = place, width
+    if len(rows):
+        parts.append(rows[start:])
+    return parts

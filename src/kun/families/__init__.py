@@ -55,12 +55,32 @@ FAMILIES: dict[str, str] = DECODERS | ENCODERS | ENCODER_DECODERS
 """Where the `Family` for each `model_type` is found, or a function that finds it by the whole config."""
 
 
+JUDGES: dict[str, str] = {
+    "openai-gpt": "OpenAIGPTForSequenceClassification",
+    "gpt2": "GPT2ForSequenceClassification",
+    "gpt_neo": "GPTNeoForSequenceClassification",
+    "llama": "LlamaForSequenceClassification",
+    "qwen2": "Qwen2ForSequenceClassification",
+    "qwen3": "Qwen3ForSequenceClassification",
+    "bloom": "BloomForSequenceClassification",
+    "glm": "GlmForSequenceClassification",
+}
+"""The decoders that may judge a text, and what `architectures` says then."""
+
+
+def judges(hf_config: Mapping[str, Any]) -> bool:
+    """Whether a decoder was saved with a layer that judges a text in the place of its head."""
+    named = hf_config.get("architectures")
+    wanted = JUDGES.get(str(hf_config.get("model_type")))
+    return isinstance(named, list) and bool(named) and named[0] == wanted
+
+
 def kind_of(hf_config: Mapping[str, Any]) -> Kind:
-    """The kind of the model with this `config.json`, as far as its `model_type` tells; imports no torch."""
+    """The kind of the model with this `config.json`, as far as that tells; imports no torch."""
     model_type = hf_config.get("model_type")
     return (
         "encoder"
-        if model_type in ENCODERS
+        if model_type in ENCODERS or judges(hf_config)
         else "encoder-decoder"
         if model_type in ENCODER_DECODERS
         else "decoder"
@@ -80,6 +100,9 @@ def family_of(hf_config: Mapping[str, Any]) -> Family:
     found: Any = getattr(import_module(module), name)
     # a model_type that two architectures share is told apart by the other fields
     family: Family = found if isinstance(found, Family) else found(hf_config)
+    if judges(hf_config):
+        judging: Family = import_module("kun.families.classifier").judging(family)
+        return judging
     return family
 
 

@@ -8,6 +8,7 @@ from kun.errors import BadInput, UnsupportedFormat
 
 LARGEST = 2**24
 """No size is larger: the largest vocabularies have 2¹⁸ entries, the longest contexts 10⁷ tokens."""
+MOST_LABELS = 2**20
 
 
 class Fields:
@@ -77,3 +78,15 @@ class Fields:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def labels_of(f: Fields) -> tuple[str, ...]:
+    """The names of the classes in order: of `id2label`, else LABEL_0 … as many as `num_labels` says."""
+    named = f.mapping("id2label")
+    if not named:
+        return tuple(f"LABEL_{n}" for n in range(f.integer("num_labels", 2, high=MOST_LABELS)))
+    by_number = {str(number): label for number, label in named.items()}
+    labels = tuple(by_number.get(str(n)) for n in range(len(named)))
+    if not all(isinstance(label, str) for label in labels):
+        raise f.wrong("id2label", f"an object with a name for each number from 0 to {len(named) - 1}")
+    return tuple(str(label) for label in labels)

@@ -159,7 +159,7 @@ def headless(net: nn.Module) -> Iterator[None]:
     network, and a loss that goes through it in parts never holds all the logits.
     """
     head: Any = net.head
-    spare: Any = _Encoded() if isinstance(head, nn.Module) else _states
+    spare: Any = _Encoded() if isinstance(head, nn.Module) else final_states
     net.head = spare
     try:
         yield
@@ -170,5 +170,6 @@ def headless(net: nn.Module) -> Iterator[None]:
             del net.head
 
 
-def _states(x: Tensor) -> Tensor:
+def final_states(x: Tensor) -> Tensor:
+    """Stands for the head of a decoder whose final states [..., d_model] are wanted as they are."""
     return x

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 from tokenizers import Tokenizer
-from torch import nn
 
 from kun.errors import BadInput, BadRecipe
 from kun.families import FAMILIES, Family, family_of
@@ -50,16 +49,13 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
         name: model.dropout or 0.0 for name in known if name.endswith("dropout") and name not in model.sizes
     }
     sizes |= _special(known, tokenizer)
+    if "max_positions" not in model.sizes and hasattr(base, "first_position"):
+        # the table of positions has rows before the first, as many as the id of padding says
+        sizes["max_positions"] += replace(base, pad_id=sizes["pad_id"]).first_position
     try:
         return type(base).from_hf(replace(base, **sizes).to_hf())
     except (BadInput, TypeError, ValueError) as error:
         raise BadRecipe(f"These sizes of {model.family} do not fit together: {error}") from error
-
-
-def new_network(config: Any, family: Family) -> nn.Module:
-    """A network with weights drawn as its paper draws them; the seed decides."""
-    net: nn.Module = family.network_type(config)
-    return net
 
 
 def _published(family: Family, model_type: str) -> Any:
@@ -86,9 +82,15 @@ def _following(base: Any, given: dict[str, Any], context: int) -> dict[str, Any]
     for name, twin in (("n_decoder_layers", "n_layers"), ("n_decoder_heads", "n_heads")):
         if name in known and twin in given:
             sizes[name] = given[twin]
-    first = getattr(base, "first_position", 0)
+    n_layers = given.get("n_layers", base.n_layers)
+    for name in ("n_sparse_layers", "n_sparse_decoder_layers"):
+        if name in known:
+            sizes[name] = max(1, round(getattr(base, name) * n_layers / base.n_layers))
+    for name in ("sparse_step", "decoder_sparse_step"):
+        if name in known:
+            sizes[name] = min(getattr(base, name), n_layers)
     if "max_positions" in known:
-        sizes["max_positions"] = context + first
+        sizes["max_positions"] = context
     if "context_length" in known:
         sizes["context_length"] = context
     if "windows" in known:

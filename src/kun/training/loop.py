@@ -279,7 +279,8 @@ class Loop:
                 targets += self.objective.targets(ready)
                 for name, value in self.objective.measure(self.net, ready).items():
                     sums[name] = sums.get(name, 0.0) + value
-            means = {f"eval_{name}": value / max(1, targets) for name, value in sums.items()}
+            told = self.objective.summary(sums, targets) if sums else {}
+            means = {f"eval_{name}": value for name, value in told.items()}
             if means and means["eval_loss"] < self.progress.best:
                 self.progress.best, self.progress.worse = means["eval_loss"], 0
                 if self.recipe.train.keep == "best":

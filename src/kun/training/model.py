@@ -1,32 +1,49 @@
 """What is trained: a checkpoint's network or a new one, with the tokenizer and template that belong to it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from kun.adaptation.lora import LoraConfig, add_lora
+from kun.adaptation.quantize import quantize
 from kun.errors import BadRecipe
 from kun.families import Family
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.pull import locate
 from kun.text.chat import ChatTemplate
-from kun.training.fresh import find_family, new_config, new_network
+from kun.training.fitted import Head, continued, new
+from kun.training.fresh import find_family, new_config
 from kun.training.recipe import Lora, Recipe
+from kun.training.vocabulary import PAD, judging_tokenizer, with_tokens
 
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 """How tokenizers name the end of a document, the commonest first."""
 _BEGINS = ("<s>", "<bos>", "[CLS]")
-_PADS = ("<pad>", "<|pad|>", "[PAD]", "<|endoftext|>")
+_PADS = ("<pad>", PAD, "[PAD]", "<|endoftext|>")
+_MASKS = ("[MASK]", "<mask>")
 _CONTEXT = 1024
+_READERS = ("bert", "roberta", "ernie")
+"""Families whose heads read the first token; others judge as GPT-1 did."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective asks of a network beside its body: a head, a token for the mask, tokens for left-out spans."""
+
+    head: Head | None = None
+    mask: bool = False
+    sentinels: int = 0
 
 
 @dataclass
 class Subject:
-    """A network to train, and what goes with it. `origin` is the checkpoint that it came from, None for a new one."""
+    """A network to train, and what goes with it.
+
+    `origin` is the checkpoint that it came from, None for a new one; `fresh` the parts that it had no weights for.
+    """
 
     net: Any
     family: Family
@@ -35,6 +52,7 @@ class Subject:
     template: ChatTemplate | None = None
     origin: Checkpoint | None = None
     generation_config: dict[str, Any] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
 
     @property
     def end(self) -> int | None:
@@ -54,89 +72,119 @@ class Subject:
         found = self._first(_PADS, "pad_token")
         return 0 if found is None else found
 
+    @property
+    def mask(self) -> int | None:
+        """The token that stands for a masked word."""
+        return self._first(_MASKS, "mask_token")
+
+    @property
+    def special(self) -> frozenset[int]:
+        """The tokens that are no text."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return frozenset(index for index, token in added.items() if token.special)
+
     def _first(self, usual: tuple[str, ...], named: str) -> int | None:
         special = self.origin.special_tokens if self.origin else {}
-        texts = [*usual, *([special[named]] if named in special else [])]
-        ids = (self.tokenizer.token_to_id(text) for text in texts)
-        return next((index for index in ids if index is not None), None)
+        return first_token(self.tokenizer, (*usual, *([special[named]] if named in special else [])))
 
 
-def open_subject(recipe: Recipe, device: torch.device) -> Subject:
-    """The network that a recipe names, in the precision that it computes in, on `device`.
+def first_token(tokenizer: Tokenizer, texts: tuple[str, ...]) -> int | None:
+    """The id of the first of `texts` that is a token."""
+    ids = (tokenizer.token_to_id(text) for text in texts)
+    return next((index for index in ids if index is not None), None)
+
+
+def open_subject(recipe: Recipe, device: torch.device, needs: Needs = Needs()) -> Subject:
+    """The network that a recipe names, with what is needed of it, in the precision that it computes in, on `device`.
 
     Raises `BadRecipe`, and what opening a checkpoint raises.
     """
-    dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
     torch.manual_seed(recipe.seed)
-    made = _continued(recipe, dtype, device) if recipe.model.source else _new(recipe, dtype, device)
+    made = _continued(recipe, needs) if recipe.model.source else _new(recipe, needs)
+    dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
+    if recipe.lora and recipe.lora.quantize:
+        made.net = quantize(made.net, recipe.lora.quantize, keep=made.fresh).to(device=device)
+    else:
+        made.net = made.net.to(device=device, dtype=dtype)
     if recipe.lora:
-        add_lora(made.net, _lora_config(recipe.lora))
+        add_lora(made.net, _lora_config(recipe.lora, made))
         return made
     for parameter in made.net.parameters():
         parameter.requires_grad_()
     return made
 
 
-def _lora_config(lora: Lora) -> LoraConfig:
+def _lora_config(lora: Lora, subject: Subject) -> LoraConfig:
+    """Parts whose weights are new train entirely."""
     targets = {"targets": tuple(lora.targets)} if lora.targets else {}
-    return LoraConfig(lora.rank, lora.alpha, dropout=lora.dropout, **targets)
+    return LoraConfig(lora.rank, lora.alpha, dropout=lora.dropout, whole=subject.fresh, **targets)
 
 
-def _continued(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Subject:
+def family_named(recipe: Recipe) -> Family:
+    """The family of the network that a recipe names. Raises `BadRecipe`, and what opening a checkpoint raises."""
+    if recipe.model.source:
+        return Checkpoint.open(locate(recipe.model.source)).family
+    assert recipe.model.family is not None
+    return find_family(recipe.model.family)
+
+
+def _continued(recipe: Recipe, needs: Needs) -> Subject:
     assert recipe.model.source is not None
     checkpoint = Checkpoint.open(locate(recipe.model.source))
     config = checkpoint.family_config
-    if recipe.lora and recipe.lora.quantize:
-        net: Any = checkpoint.network(device=device, quantize=recipe.lora.quantize)
-    else:
-        net = checkpoint.network(dtype=dtype, device=device)
-    if recipe.model.dropout is not None:
-        net = _with_dropout(net, checkpoint, recipe.model.dropout)
     limit = config.context_length
     context = recipe.train.context or min(limit, _CONTEXT)
     if context > limit:
         raise BadRecipe(
             f"train.context = {context} is beyond the {limit} tokens that {recipe.model.source} reads."
         )
+    mask = checkpoint.special_tokens.get("mask_token")
+    tokenizer, pad = _fitting(checkpoint.tokenizer, checkpoint.family, needs, mask)
+    fitted = continued(
+        checkpoint,
+        head=needs.head,
+        vocabulary=tokenizer.get_vocab_size(),
+        pad=pad,
+        dropout=recipe.model.dropout,
+    )
     return Subject(
-        # weights mapped from a file that may change are copied, and each is written to from now on
-        _owned(net),
-        checkpoint.family,
-        checkpoint.tokenizer,
+        fitted.net,
+        fitted.family,
+        tokenizer,
         context,
         checkpoint.chat_template,
         checkpoint,
         checkpoint.generation_config,
+        fitted.fresh,
     )
 
 
-def _owned(net: nn.Module) -> nn.Module:
-    for parameter in net.parameters():
-        parameter.data = parameter.data.clone()
-    return net
-
-
-def _with_dropout(net: Any, checkpoint: Checkpoint, share: float) -> nn.Module:
-    """The same weights in a network that drops `share` of its states in training."""
-    config = net.config
-    shares = {name for name, value in vars(config).items() if isinstance(value, float)}
-    changed = {name: share for name in shares if name.endswith("dropout")}
-    with torch.device("meta"):
-        fresh: nn.Module = checkpoint.family.network_type(replace(config, **changed))
-    fresh.load_state_dict(net.state_dict(), assign=True)
-    return fresh
-
-
-def _new(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Subject:
+def _new(recipe: Recipe, needs: Needs) -> Subject:
     assert recipe.model.family is not None
-    tokenizer, template = tokenizer_of(recipe)
+    given, template = tokenizer_of(recipe)
+    family = find_family(recipe.model.family)
+    tokenizer, pad = _fitting(given, family, needs, None)
     context = recipe.train.context or _CONTEXT
     config = new_config(recipe.model, tokenizer, context)
-    net = new_network(config, find_family(recipe.model.family)).to(device=device, dtype=dtype)
-    made = Subject(net, find_family(recipe.model.family), tokenizer, context, template)
+    fitted = new(config, family, needs.head, pad)
+    made = Subject(fitted.net, fitted.family, tokenizer, context, template)
     ids = {"eos_token_id": made.end, "bos_token_id": made.begin, "pad_token_id": made.pad}
     made.generation_config = {name: index for name, index in ids.items() if index is not None}
     return made
+
+
+def _fitting(tokenizer: Tokenizer, family: Family, needs: Needs, mask: str | None) -> tuple[Tokenizer, int]:
+    """The tokenizer with the tokens that are needed, and the id that stands at padding."""
+    if needs.head is not None and family.name not in _READERS:
+        return judging_tokenizer(tokenizer)
+    wanted = [f"<extra_id_{number}>" for number in range(needs.sentinels)]
+    if needs.mask and first_token(tokenizer, (*_MASKS, *([mask] if mask else []))) is None:
+        wanted.append(_MASKS[0])
+    pads = _PADS if family.kind == "decoder" else _PADS[:-1]
+    if first_token(tokenizer, pads) is None and family.kind != "decoder":
+        wanted.append(PAD)
+    made = with_tokens(tokenizer, wanted)[0] if wanted else tokenizer
+    return made, first_token(made, _PADS) or 0
 
 
 def tokenizer_of(recipe: Recipe) -> tuple[Tokenizer, ChatTemplate | None]:

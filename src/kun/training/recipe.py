@@ -124,9 +124,12 @@ class Optimizer(Table):
 class Objective(Table):
     """How a batch becomes a loss; left out, what the paper of the model's family trained with."""
 
-    name: Literal["next_token", "masked", "span", "permutation", "seq2seq", "classify", "regress"] | None = (
-        None
-    )
+    name: (
+        Literal[
+            "next_token", "masked", "span", "permutation", "seq2seq", "classify", "regress", "answer_span"
+        ]
+        | None
+    ) = None
     mask_share: float = Field(default=0.15, gt=0, lt=1)
     dynamic: bool = True
     """Masks drawn anew each epoch (RoBERTa), or once for all (BERT)."""
@@ -134,6 +137,8 @@ class Objective(Table):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     predict_share: float = Field(default=1 / 6, gt=0, lt=1)
     """Of a permutation, the share of tokens at its end that are predicted (XLNet's 1/K)."""
+    auxiliary: float = Field(default=0.5, ge=0)
+    """What the loss of the next token weighs where a decoder learns to classify (GPT-1's lambda)."""
 
 
 class Lora(Table):

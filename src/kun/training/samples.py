@@ -36,5 +36,8 @@ def sampler(subject: Subject, recipe: Recipe, store: TokenStore) -> Sampler | No
 
 
 def _beginnings(subject: Subject, store: TokenStore) -> list[str]:
-    documents = [store.ids(index)[:_PROMPT_TOKENS].tolist() for index in range(min(_PROMPTS, len(store)))]
+    chosen = range(min(_PROMPTS, len(store)))
+    if store.has_sources:  # what is to be translated is given whole
+        return [subject.tokenizer.decode(store.source_ids(index).tolist()) for index in chosen]
+    documents = [store.ids(index)[:_PROMPT_TOKENS].tolist() for index in chosen]
     return [subject.tokenizer.decode(ids) for ids in documents]

@@ -6,13 +6,12 @@ from typing import Any, ClassVar, Self
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.errors import UnsupportedFormat
-from kun.families.fields import Fields
+from kun.families.fields import Fields, labels_of
 
 STEMS = ("Bert", "Roberta", "XLMRoberta", "Ernie")
 """How the reference's class names begin; some checkpoints are named after another family's class."""
 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
-MOST_LABELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class BertConfig:
             pad_id=_pad_id(f, cls.pad_id, vocab_size),
             tied=f.flag("tie_word_embeddings", True),
             head=cls._head(f),
-            labels=_labels(f),
+            labels=labels_of(f),
             problem=f.only("problem_type", None, None, *PROBLEMS),
         )
 
@@ -157,15 +156,3 @@ def _pad_id(f: Fields, default: int | None, vocab_size: int) -> int | None:
     if "pad_token_id" in f.values and f.values["pad_token_id"] is None:
         return None
     return f.integer("pad_token_id", default, low=0, high=vocab_size - 1)
-
-
-def _labels(f: Fields) -> tuple[str, ...]:
-    """The names of the classes in order: of `id2label`, else LABEL_0 … as many as `num_labels` says."""
-    named = f.mapping("id2label")
-    if not named:
-        return tuple(f"LABEL_{n}" for n in range(f.integer("num_labels", 2, high=MOST_LABELS)))
-    by_number = {str(number): label for number, label in named.items()}
-    labels = tuple(by_number.get(str(n)) for n in range(len(named)))
-    if not all(isinstance(label, str) for label in labels):
-        raise f.wrong("id2label", f"an object with a name for each number from 0 to {len(named) - 1}")
-    return tuple(str(label) for label in labels)

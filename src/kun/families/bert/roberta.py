@@ -104,8 +104,12 @@ class Roberta(Bert):
         return embeddings
 
     def positions(self, ids: Tensor | None, mask: Tensor | None, words: Tensor) -> Tensor:
-        """Tokens other than padding count from its id + 1, in each document anew; padding has its id as its position."""
-        numbers = torch.ones(words.shape[:2], dtype=torch.long, device=words.device) if mask is None else mask.long()
+        """Each document's tokens count from the padding token's id + 1; padding has that id as its position."""
+        numbers = (
+            torch.ones(words.shape[:2], dtype=torch.long, device=words.device)
+            if mask is None
+            else mask.long()
+        )
         real = numbers != 0
         if ids is not None:
             real = real & (ids != self.config.pad_id)

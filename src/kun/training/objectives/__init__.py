@@ -1,6 +1,9 @@
 """How a batch becomes a loss: one file for each idea."""
 
+from kun.training.objectives.classify import Classify, Regress
+from kun.training.objectives.masked import Masked
 from kun.training.objectives.next_token import NextToken
 from kun.training.objectives.objective import Objective
+from kun.training.objectives.seq2seq import Seq2Seq
 
-__all__ = ["NextToken", "Objective"]
+__all__ = ["Classify", "Masked", "NextToken", "Objective", "Regress", "Seq2Seq"]

@@ -1,5 +1,6 @@
 """Next token: Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018, equation 1."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 
 from kun.families.network import headless
-from kun.training.cross_entropy import IGNORED, cross_entropy
+from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
+from kun.training.objectives.objective import learned_tokens, means
 
 
 class NextToken:
@@ -18,7 +20,7 @@ class NextToken:
         return batch
 
     def targets(self, batch: Batch) -> int:
-        return int((batch["labels"] != IGNORED).sum())
+        return learned_tokens(batch)
 
     def loss(self, net: Any, batch: Batch) -> Tensor:
         # embedded outside of what is compiled: its gradient adds up in an order that never varies
@@ -30,3 +32,6 @@ class NextToken:
     def measure(self, net: Any, batch: Batch) -> dict[str, float]:
         with torch.no_grad():
             return {"loss": float(self.loss(net, batch))}
+
+    def summary(self, sums: Mapping[str, float], targets: int) -> dict[str, float]:
+        return means(sums, targets)

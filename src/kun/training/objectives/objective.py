@@ -1,10 +1,12 @@
 """What the loop asks of every objective."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from kun.training.cross_entropy import IGNORED
 from kun.training.feed import Batch
 
 
@@ -21,4 +23,17 @@ class Objective(Protocol):
         """The sum over the targets of a prepared batch of their losses in nats: float32 [], with a gradient."""
 
     def measure(self, net: Any, batch: Batch) -> dict[str, float]:
-        """Sums over a prepared batch that evaluation divides by the number of targets; `loss` is one of them."""
+        """Sums over a prepared batch, by name; `loss` is one of them."""
+
+    def summary(self, sums: Mapping[str, float], targets: int) -> dict[str, float]:
+        """What evaluation reports, of the sums of `measure` over all batches and their number of targets."""
+
+
+def learned_tokens(batch: Batch) -> int:
+    """How many tokens of a prepared batch are to be predicted."""
+    return int((batch["labels"] != IGNORED).sum())
+
+
+def means(sums: Mapping[str, float], targets: int) -> dict[str, float]:
+    """Each sum as a mean over the targets."""
+    return {name: value / max(1, targets) for name, value in sums.items()}

@@ -1,6 +1,6 @@
-"""From a recipe to its run: what each stage puts together for the loop, and what it leaves."""
+"""From a recipe to its run: what a stage prepared goes through the loop and is saved."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -9,30 +9,35 @@ import torch
 
 from kun.adaptation.checkpointing import checkpoint_layers
 from kun.data.overlap import overlap
-from kun.data.packing import PackedRows
-from kun.data.sources import Rows
-from kun.data.store import TokenStore
-from kun.data.tokenized import RowTokenizer
 from kun.errors import DamagedFile
 from kun.hub.adapter import save_adapter
 from kun.hub.saving import save_checkpoint
 from kun.settings import settings
 from kun.training.compiling import is_worth
-from kun.training.feed import PackedFeed
 from kun.training.flops import flops_per_token, peak_flops
 from kun.training.loop import Loop, Report
-from kun.training.model import Subject, open_subject
-from kun.training.objectives import NextToken
+from kun.training.model import family_named
 from kun.training.recipe import Recipe
 from kun.training.report import Reporter, reported
 from kun.training.run import Run, RunFolder
-from kun.training.samples import sampler
 from kun.training.snapshot import Snapshot, newest
+from kun.training.stages import padded, text
+from kun.training.stages.choice import objective_of
+from kun.training.stages.prepared import Prepared
 from kun.training.tensorboard import check_installed, event_files
 from kun.training.tokenizers import learn_tokenizer
 
 _MINUTE = 3e13
 """Operations that a processor does in a minute of training, roughly."""
+
+_PREPARE: dict[str, Callable[[Recipe, RunFolder, torch.device, Report], Prepared]] = {
+    "next_token": text.next_token,
+    "masked": text.masked,
+    "seq2seq": padded.seq2seq,
+    "classify": padded.classify,
+    "regress": padded.regress,
+}
+"""How what an objective learns from is put together."""
 
 
 def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | None = None) -> Run:
@@ -42,15 +47,16 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
     """
     if settings().threads:
         torch.set_num_threads(settings().threads)
-    folder = RunFolder.choose(recipe, name, resume=resume)
+    tell: Report = report or (lambda stage, done, total, detail: None)
+    objective = "" if recipe.stage == "tokenizer" else objective_of(recipe, family_named(recipe))
     if "tensorboard" in recipe.train.log:
         check_installed()
-    tell: Report = report or (lambda stage, done, total, detail: None)
+    folder = RunFolder.choose(recipe, name, resume=resume)
     with _without_denormals(), folder.held(recipe), reported(folder, recipe.stage):
         if recipe.stage == "tokenizer":
             learn_tokenizer(recipe, folder, tell)
         else:
-            _train(recipe, folder, newest(folder.snapshots) if resume else None, tell)
+            _train(recipe, objective, folder, newest(folder.snapshots) if resume else None, tell)
     return Run(folder.path, folder.checkpoint)
 
 
@@ -64,36 +70,39 @@ def _without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report: Report) -> None:
+def _train(
+    recipe: Recipe, objective: str, folder: RunFolder, snapshot: Snapshot | None, report: Report
+) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    subject = open_subject(recipe, device)
-    if recipe.train.activation_checkpointing:
-        checkpoint_layers(subject.net)
-    stores = _stores(recipe, subject, folder, report)
-    if snapshot and snapshot.facts["data"] != stores[0].digest:
+    made = _PREPARE[objective](recipe, folder, device, report)
+    if snapshot and snapshot.facts["data"] != made.store.digest:
         raise DamagedFile(
             f"The data of {folder.path} is not what its snapshot was trained on: start another run."
         )
-    feed = _feed(recipe, subject, *stores)
-    dtype = next(subject.net.parameters()).dtype
+    if made.subject.fresh:
+        report("new weights", 0, None, f"{', '.join(made.subject.fresh)}: the checkpoint has none")
+    net = made.subject.net
+    if recipe.train.activation_checkpointing:
+        checkpoint_layers(net)
+    dtype = next(net.parameters()).dtype
     loop = Loop(
         recipe,
-        subject.net,
-        NextToken(),
-        feed,
+        net,
+        made.objective,
+        made.feed,
         folder,
         device=device,
-        facts={"data": stores[0].digest},
-        flops_per_token=flops_per_token(subject.net, subject.context),
+        facts={"data": made.store.digest},
+        flops_per_token=flops_per_token(net, made.subject.context),
         peak_flops=peak_flops(dtype, device),
-        sampler=sampler(subject, recipe, stores[1] or stores[0]),
+        sampler=made.sampler,
         report=report,
     )
     if snapshot:
         loop.resume(snapshot)
-    if is_worth(recipe.train.compile, _operations(recipe, subject, stores[0]), device, even=True):
+    if is_worth(recipe.train.compile, _operations(recipe, made), device, even=made.waste is not None):
         loop.compile()
-    folder.record_facts(_facts(recipe, subject, feed, *stores))
+    folder.record_facts(_facts(recipe, made))
     loop.watchers.append(Reporter(folder, loop.known))
     with ExitStack() as logs:
         if "tensorboard" in recipe.train.log:
@@ -102,63 +111,15 @@ def _train(recipe: Recipe, folder: RunFolder, snapshot: Snapshot | None, report:
         logs.callback(lambda: folder.record_facts(loop.known()))
         loop.run()
     with loop.final_weights():
-        _save(recipe, folder, subject, stores[0], loop)
+        _save(recipe, folder, made, loop)
 
 
-def _stores(
-    recipe: Recipe, subject: Subject, folder: RunFolder, report: Report
-) -> tuple[TokenStore, TokenStore | None]:
-    """The tokens to learn from and the held-out ones, which lie in the run and are made once."""
-    turn = RowTokenizer(
-        subject.tokenizer,
-        begin=subject.begin,
-        end=subject.end,
-        template=subject.template,
-        longest=subject.context + 1,
-        long=recipe.data.too_long,
-    )
-
-    def store(source: Any, name: str) -> TokenStore:
-        rows = Rows(source, recipe.data.format, recipe.data.skip_bad)
-        return TokenStore.build(
-            folder.path / "data" / name,
-            rows,
-            turn,
-            bad=rows.bad,
-            fingerprint=rows.fingerprint(),
-            progress=lambda stage, done, total: report(stage, done, total, ""),
-        )
-
-    whole = store(recipe.data.train, "train")
-    if recipe.data.eval is None:
-        return whole, None
-    if isinstance(recipe.data.eval, float):
-        return whole.split(recipe.data.eval)
-    return whole, store(recipe.data.eval, "eval")
-
-
-def _feed(recipe: Recipe, subject: Subject, learned: TokenStore, held_out: TokenStore | None) -> PackedFeed:
-    return PackedFeed(
-        PackedRows(learned, subject.context, recipe.seed),
-        PackedRows(held_out, subject.context) if held_out else None,
-        seed=recipe.seed,
-        step_tokens=recipe.train.batch_tokens,
-        micro_tokens=recipe.train.micro_batch_tokens,
-        eval_tokens=recipe.train.eval_tokens,
-    )
-
-
-def _facts(
-    recipe: Recipe, subject: Subject, feed: PackedFeed, learned: TokenStore, held_out: TokenStore | None
-) -> dict[str, Any]:
+def _facts(recipe: Recipe, made: Prepared) -> dict[str, Any]:
     """What is known of a run before it begins."""
+    learned, held_out = made.store, made.held_out
     data = {**asdict(learned.counts), "source": recipe.data.train}
     data |= {"documents": len(learned), "tokens": learned.n_tokens}
-    told: dict[str, Any] = {
-        "config": subject.net.config.to_hf(),
-        "waste": feed.train.plan(0).waste,
-        "data": data,
-    }
+    told: dict[str, Any] = {"config": made.subject.net.config.to_hf(), "waste": made.waste, "data": data}
     if held_out is not None:
         data |= {"eval_documents": len(held_out), "eval_tokens": held_out.n_tokens}
         met = overlap(learned, held_out)
@@ -171,29 +132,40 @@ def _facts(
     return told
 
 
-def _operations(recipe: Recipe, subject: Subject, store: TokenStore) -> float:
+def _operations(recipe: Recipe, made: Prepared) -> float:
     """Floating-point operations of the whole training, as far as the recipe tells before it begins."""
     train = recipe.train
     tokens = [
         train.steps * train.batch_tokens if train.steps else None,
         train.tokens,
-        train.epochs * store.n_tokens if train.epochs else None,
+        train.epochs * made.store.n_tokens if train.epochs else None,
     ]
     least = min((count for count in tokens if count), default=None)
     if least is None:
         return _MINUTE * (train.minutes or 0.0)
-    return least * flops_per_token(subject.net, subject.context)
+    return least * flops_per_token(made.subject.net, made.subject.context)
 
 
-def _save(recipe: Recipe, folder: RunFolder, subject: Subject, store: TokenStore, loop: Loop) -> None:
-    lineage = {
+def _save(recipe: Recipe, folder: RunFolder, made: Prepared, loop: Loop) -> None:
+    subject, store = made.subject, made.store
+    lineage: dict[str, Any] = {
         "recipe": recipe.model_dump(by_alias=True, exclude_none=True, mode="json"),
         "data": {"train": recipe.data.train, "digest": store.digest, "tokens": store.n_tokens},
         "metrics": loop.summary(),
     }
+    if subject.fresh:
+        lineage["fresh"] = list(subject.fresh)
     if recipe.lora:
         assert subject.origin is not None
-        save_adapter(folder.checkpoint, subject.net, origin=subject.origin, lineage=lineage)
+        template = subject.template
+        save_adapter(
+            folder.checkpoint,
+            subject.net,
+            origin=subject.origin,
+            tokenizer=subject.tokenizer,
+            chat_template=template,
+            lineage=lineage,
+        )
         return
     save_checkpoint(
         folder.checkpoint,
