@@ -1,10 +1,10 @@
-"""An encoder with the head of one task, ready to use; filling masks is the task with a verb of its own.
+"""A network with the head of one task, ready to use: it fills masks, or tells classes and numbers.
 
 Filling is no decoding: all masks of a text are seen at once, each with what stands on both its sides
 (Devlin et al., arXiv:1810.04805, section 3.1).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,18 @@ class Filling:
     token: int
     text: str
     probability: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of a text: the likeliest `label`, its probability as `score`, and those of all labels.
+
+    Of a model that tells a number `score` is that number, and there is no label.
+    """
+
+    label: str | None
+    score: float
+    probabilities: Mapping[str, float]
 
 
 class TaskModel:
@@ -108,6 +120,62 @@ class TaskModel:
             for each in self._run(batch, mask, k)
         ]
         return filled[0] if isinstance(texts, str) else filled
+
+    def classify(self, texts: Any) -> Any:
+        """What is said of a text, or of a pair of texts in a tuple: a `Judgement`. A list of them gives a list.
+
+        Raises `BadInput` for what is no text and for a model that does not classify; `ContextOverflow` for a text that
+        is too long.
+        """
+        if self.config.head != "SequenceClassification":
+            raise BadInput(
+                f"{self.name} was saved as {self.config.architecture} and classifies nothing: fine-tune it with "
+                f'stage = "classify" first.'
+            )
+        several = texts if isinstance(texts, list) else [texts]
+        encodings = [self._encode_judged(one) for one in several]
+        order = sorted(range(len(several)), key=lambda place: len(encodings[place].ids))
+        said: list[Any] = [None] * len(several)
+        for batch in _batches([encodings[place].ids for place in order]):
+            places, order = order[: len(batch)], order[len(batch) :]
+            for place, judgement in zip(places, self._judge([encodings[p] for p in places]), strict=True):
+                said[place] = judgement
+        return said if isinstance(texts, list) else said[0]
+
+    def _encode_judged(self, text: Any) -> "Encoding":
+        pair = text if isinstance(text, tuple) else (text,)
+        if not 1 <= len(pair) <= 2 or not all(isinstance(one, str) and one.strip() for one in pair):
+            raise BadInput(
+                "classify takes a text, a pair of texts in a tuple, or a list of these, none of them empty."
+            )
+        limit = self.config.context_length
+        size = f"{sum(map(len, pair))} characters"
+        if sum(map(len, pair)) <= limit * _LONGEST_TOKEN:
+            encoding = self.tokenizer.encode(*(one.encode("utf-8", "replace").decode() for one in pair))
+            if len(encoding) <= limit:
+                return encoding
+            size = f"{len(encoding)} tokens"
+        raise ContextOverflow(f"The text has {size}; {self.name} takes {limit} tokens: shorten it.")
+
+    def _judge(self, encodings: "list[Encoding]") -> "list[Judgement]":
+        import torch
+
+        longest = max(map(len, encodings))
+        ids, types, mask = (torch.zeros(len(encodings), longest, dtype=torch.long) for _ in range(3))
+        for row, encoding in enumerate(encodings):
+            ids[row, : len(encoding)] = torch.tensor(encoding.ids)
+            types[row, : len(encoding)] = torch.tensor(encoding.type_ids)
+            mask[row, : len(encoding)] = 1
+        two = bool(types.any()) and self.config.token_types > 1
+        given = [ids, mask, types] if two else [ids, mask]
+        with torch.inference_mode():
+            logits = self.net(*(tensor.to(self._device()) for tensor in given)).logits.float()
+        if self.config.problem == "regression":
+            return [Judgement(None, number, {}) for number in logits[:, 0].tolist()]
+        labels = self.config.labels
+        made = [dict(zip(labels, row, strict=True)) for row in logits.softmax(dim=-1).tolist()]
+        best = [max(labels, key=shares.__getitem__) for shares in made]
+        return [Judgement(label, shares[label], shares) for label, shares in zip(best, made, strict=True)]
 
     def _mask_id(self) -> int:
         if self.config.head not in FILLING_HEADS:

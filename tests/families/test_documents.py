@@ -16,6 +16,7 @@ from kun.families.gpt.config import GPTConfig
 from kun.families.gpt.network import GPT
 from kun.families.llama.config import LlamaConfig
 from kun.families.llama.network import Llama
+from kun.families.lstm import LSTM, LSTMConfig
 
 SMALL = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2}
 
@@ -27,6 +28,7 @@ def _networks():
     yield "llama", Llama(LlamaConfig(**SMALL, n_kv_heads=1, d_head=16, d_ff=64))
     yield "bloom", Bloom(BloomConfig(**SMALL))
     yield "glm", GLM(GLMConfig(**SMALL, n_kv_heads=1, d_head=16, d_ff=64, max_positions=64))
+    yield "lstm", LSTM(LSTMConfig(vocab_size=64, d_model=32, n_layers=2))
     yield "bert", Bert(BertConfig(**SMALL, d_ff=64, max_positions=64, head="MaskedLM"))
     yield "roberta", Roberta(RobertaConfig(**SMALL, d_ff=64, max_positions=64, head="MaskedLM"))
     yield "ernie", Ernie(ErnieConfig(**SMALL, d_ff=64, max_positions=64, tasks=2, head="MaskedLM"))

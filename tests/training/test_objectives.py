@@ -51,6 +51,11 @@ def data(tmp_path):
 SMALL = {"n_layers": 2, "n_heads": 2, "d_model": 32, "tokenizer": "bytes"}
 EXPERTS = {"n_experts": 2}
 
+
+def model_of(said):
+    return {key: value for key, value in {**SMALL, **said}.items() if value is not None}
+
+
 #: name: (stage, family, kind of data, objective, mean loss of the last steps that must be reached)
 CASES = {
     "next token, GPT": ("pretrain", {"family": "gpt2"}, "text", {}, 1.2),
@@ -58,6 +63,10 @@ CASES = {
     "masked once for all, BERT": ("pretrain", {"family": "bert"}, "text", {"dynamic": False}, 2.6),
     "masked, RoBERTa": ("pretrain", {"family": "roberta"}, "text", {}, 2.7),
     "masked, ERNIE": ("pretrain", {"family": "ernie"}, "text", {}, 2.75),
+    "spans, T5": ("pretrain", {"family": "t5"}, "text", {}, 2.1),
+    "spans, Switch": ("pretrain", {"family": "switch", **EXPERTS}, "text", {}, 2.3),
+    "permutations, XLNet": ("pretrain", {"family": "xlnet"}, "text", {}, 3.1),
+    "next token, LSTM": ("pretrain", {"family": "lstm", "n_heads": None}, "text", {}, 2.95),
     "translation, Transformer": (
         "translate",
         {"family": "transformer"},
@@ -83,7 +92,7 @@ def recipe(tmp_path, data):
         values = {
             "stage": stage,
             "out": str(tmp_path / out),
-            "model": {**SMALL, **model},
+            "model": model_of(model),
             "data": {"train": data(kind), "eval": 0.1},
             "train": {
                 "steps": steps,

@@ -38,6 +38,7 @@ DECODERS: dict[str, str] = {
     "glm": "kun.families.glm:FAMILY",
     "chatglm": "kun.families.chatglm:family",
     "xlnet": "kun.families.xlnet:FAMILY",
+    "lstm": "kun.families.lstm:FAMILY",
 }
 ENCODERS: dict[str, str] = {
     "bert": "kun.families.bert:FAMILY",

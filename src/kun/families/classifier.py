@@ -32,6 +32,7 @@ class ClassifierConfig:
     pad_id: int | None = None
 
     head = "SequenceClassification"
+    token_types = 1
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "decoder":
@@ -77,16 +78,8 @@ class Classifier(nn.Module):
         if not self.score.weight.is_meta:
             nn.init.normal_(self.score.weight, std=0.02)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-    ) -> Logits:
-        """Logits [rows, labels] of padded rows [b, t]; which of two texts a token is of says the delimiter alone.
-
-        Raises BadInput for an id outside the vocabulary.
-        """
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Logits:
+        """Logits [rows, labels] of padded rows [b, t]. Raises BadInput for an id outside the vocabulary."""
         return Logits(self.judge(self.states(input_ids, attention_mask), input_ids, attention_mask))
 
     def states(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:

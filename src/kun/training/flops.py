@@ -12,13 +12,16 @@ def flops_per_token(net: nn.Module, context: int) -> float:
     """Floating-point operations of one token's forward and backward pass.
 
     6 for each parameter in matrix products (the head is counted, tables that are looked up are not), and
-    6 × layers × context × width for causal attention (Kaplan et al., arXiv:2001.08361, with the causal half).
+    6 × layers × context × width for causal attention (Kaplan et al., arXiv:2001.08361, with the causal half), which an
+    LSTM has not.
     """
     config: Any = net.config
     linear = sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Linear))
     tied = getattr(net, "lm_head", None) is None and hasattr(net, "embed")
     head = config.vocab_size * config.d_model if tied else 0
-    layers = config.n_layers + getattr(config, "n_decoder_layers", 0)
+    recurrent = [m for m in net.modules() if isinstance(m, nn.LSTM)]
+    linear += sum(p.numel() for m in recurrent for p in m.parameters() if p.dim() == 2)
+    layers = 0 if recurrent else config.n_layers + getattr(config, "n_decoder_layers", 0)
     return 6.0 * (linear + head) + 6.0 * layers * context * config.d_model
 
 

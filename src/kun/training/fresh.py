@@ -71,7 +71,7 @@ def _following(base: Any, given: dict[str, Any], context: int) -> dict[str, Any]
     known = {field.name for field in fields(base)}
     sizes: dict[str, Any] = {}
     d_model = given.get("d_model", base.d_model)
-    n_heads = given.get("n_heads", base.n_heads)
+    n_heads = given.get("n_heads", getattr(base, "n_heads", 1))
     for name in ("d_ff", "d_decoder_ff"):
         if name in known:
             sizes[name] = _rounded(getattr(base, name) * d_model / base.d_model)

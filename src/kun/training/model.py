@@ -17,14 +17,14 @@ from kun.text.chat import ChatTemplate
 from kun.training.fitted import Head, continued, new
 from kun.training.fresh import find_family, new_config
 from kun.training.recipe import Lora, Recipe
-from kun.training.vocabulary import PAD, judging_tokenizer, with_tokens
+from kun.training.vocabulary import PAD, judging_tokenizer, sentinel, with_tokens
 
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 """How tokenizers name the end of a document, the commonest first."""
 _BEGINS = ("<s>", "<bos>", "[CLS]")
 _PADS = ("<pad>", PAD, "[PAD]", "<|endoftext|>")
 _MASKS = ("[MASK]", "<mask>")
-_CONTEXT = 1024
+CONTEXT = 1024
 _READERS = ("bert", "roberta", "ernie")
 """Families whose heads read the first token; others judge as GPT-1 did."""
 
@@ -133,7 +133,7 @@ def _continued(recipe: Recipe, needs: Needs) -> Subject:
     checkpoint = Checkpoint.open(locate(recipe.model.source))
     config = checkpoint.family_config
     limit = config.context_length
-    context = recipe.train.context or min(limit, _CONTEXT)
+    context = recipe.train.context or min(limit, CONTEXT)
     if context > limit:
         raise BadRecipe(
             f"train.context = {context} is beyond the {limit} tokens that {recipe.model.source} reads."
@@ -164,7 +164,7 @@ def _new(recipe: Recipe, needs: Needs) -> Subject:
     given, template = tokenizer_of(recipe)
     family = find_family(recipe.model.family)
     tokenizer, pad = _fitting(given, family, needs, None)
-    context = recipe.train.context or _CONTEXT
+    context = recipe.train.context or CONTEXT
     config = new_config(recipe.model, tokenizer, context)
     fitted = new(config, family, needs.head, pad)
     made = Subject(fitted.net, fitted.family, tokenizer, context, template)
@@ -177,7 +177,7 @@ def _fitting(tokenizer: Tokenizer, family: Family, needs: Needs, mask: str | Non
     """The tokenizer with the tokens that are needed, and the id that stands at padding."""
     if needs.head is not None and family.name not in _READERS:
         return judging_tokenizer(tokenizer)
-    wanted = [f"<extra_id_{number}>" for number in range(needs.sentinels)]
+    wanted = [sentinel(number) for number in range(needs.sentinels)]
     if needs.mask and first_token(tokenizer, (*_MASKS, *([mask] if mask else []))) is None:
         wanted.append(_MASKS[0])
     pads = _PADS if family.kind == "decoder" else _PADS[:-1]

@@ -9,6 +9,11 @@ START, DELIMITER, EXTRACT, PAD = "<|start|>", "<|delimiter|>", "<|extract|>", "<
 """GPT-1's tokens around texts that are judged, and what fills the rest of a row."""
 
 
+def sentinel(number: int) -> str:
+    """T5's name of the token that stands for a left-out span."""
+    return f"<extra_id_{number}>"
+
+
 def with_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> tuple[Tokenizer, list[int]]:
     """A copy of the tokenizer that has these special tokens, and their ids."""
     copy: Tokenizer = Tokenizer.from_str(tokenizer.to_str())

@@ -107,13 +107,11 @@ def _prepared(batch: Batch, labels: Tensor, auxiliary: float) -> Batch:
     return prepared | {"next_tokens": following}
 
 
-_GIVEN = ("input_ids", "attention_mask", "token_type_ids")
-
-
 def _judged(net: Any, batch: Batch, auxiliary: float) -> tuple[Tensor, Tensor]:
     """What a network says of each row, float32 [b, labels], and the weighed loss of the next token."""
-    given = {name: batch[name] for name in _GIVEN if name in batch}
     if not auxiliary:
+        names = ["input_ids", "attention_mask", *(["token_type_ids"] if net.config.token_types > 1 else [])]
+        given = {name: batch[name] for name in names if name in batch}
         return net(**given).logits.float(), torch.zeros((), device=batch["input_ids"].device)
     states = net.states(batch["input_ids"], batch.get("attention_mask"))
     scores = net.judge(states, batch["input_ids"], batch.get("attention_mask"))

@@ -33,6 +33,8 @@ _MINUTE = 3e13
 _PREPARE: dict[str, Callable[[Recipe, RunFolder, torch.device, Report], Prepared]] = {
     "next_token": text.next_token,
     "masked": text.masked,
+    "span": text.span,
+    "permutation": text.permutation,
     "seq2seq": padded.seq2seq,
     "classify": padded.classify,
     "regress": padded.regress,

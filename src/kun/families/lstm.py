@@ -1,0 +1,224 @@
+"""The LSTM: Hochreiter and Schmidhuber, 1997, as a language model: Zaremba et al., arXiv:1409.2329.
+
+What came before attention, and the yardstick for it: a state of fixed size is carried from token to token, so that
+tokens are read one after the other, and what is far back must have been kept all the way. Dropout falls between
+layers, not between tokens; the embedding is the head, too (Press and Wolf, arXiv:1608.05859). No other library loads
+these checkpoints, for the Hugging Face layout knows no LSTM: names and config are Kun's own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from kun.blocks.cache import CacheStep
+from kun.errors import BadInput
+from kun.families import Family
+from kun.families.decoder import embed
+from kun.families.fields import Fields
+from kun.families.network import DecoderOutput, State, check_mask
+from kun.families.state import DecodingState, RowState
+
+
+@dataclass(frozen=True)
+class LSTMConfig:
+    """Sizes of one network. It knows no longest text; `context_length` is what it was trained on."""
+
+    vocab_size: int = 10000
+    d_model: int = 650
+    n_layers: int = 2
+    context_length: int = 1024
+    tied: bool = True
+    dropout: float = 0.5
+
+    architecture = "LSTMLMHeadModel"
+    model_type = "lstm"
+    # what is kept of a token is one vector for a key and one for a value
+    n_kv_heads = 1
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model
+
+    @classmethod
+    def from_hf(cls, values: Mapping[str, Any]) -> "LSTMConfig":
+        """Read a `config.json`; BadInput names an impossible field."""
+        f = Fields(values)
+        return cls(
+            vocab_size=f.integer("vocab_size", cls.vocab_size),
+            d_model=f.integer("d_model", cls.d_model),
+            n_layers=f.integer("n_layers", cls.n_layers, high=2**12),
+            context_length=f.integer("context_length", cls.context_length),
+            tied=f.flag("tied", True),
+            dropout=f.number("dropout", 0.0, high=1.0),
+        )
+
+    def to_hf(self) -> dict[str, Any]:
+        """The `config.json`, in our names."""
+        return {"model_type": self.model_type, "architectures": [self.architecture], **asdict(self)}
+
+
+class LSTM(nn.Module):
+    """Layers one above the other, and a head, which is the embedding where `tied` (then `lm_head` is None)."""
+
+    def __init__(self, config: LSTMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(
+            nn.LSTM(config.d_model, config.d_model, batch_first=True) for _ in range(config.n_layers)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Uniform by the width, as torch has it, and forget gates that are open (Jozefowicz et al., 2015)."""
+        if self.embed.weight.is_meta:
+            return
+        nn.init.normal_(self.embed.weight, std=self.config.d_model**-0.5)
+        size = self.config.d_model
+        for name, parameter in self.layers.named_parameters():
+            if name.endswith("bias_ih_l0"):
+                nn.init.ones_(parameter.data[size : 2 * size])
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
+    ) -> DecoderOutput:
+        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
+
+        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks the tokens
+        (places in t) whose logits are wanted. `positions` change nothing: a state knows only what came before.
+        Raises BadInput for an id outside the vocabulary.
+        """
+        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
+        if cache is not None:
+            x = self._step(x, cache)
+        else:
+            x = self._read(x, check_mask(attention_mask, x.shape[:2], documents=True))
+        return DecoderOutput(self.head(x if logits_at is None else x[:, logits_at]))
+
+    def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Final states [b, t, d_model] of rows, in which each document begins with an empty state."""
+        if mask is None:
+            return self._through(x)
+        begins = F.pad(mask.long(), (1, 0), value=-1).diff(dim=-1) != 0
+        begins[:, 0] = True
+        document = begins.flatten().cumsum(0) - 1
+        starts = begins.flatten().nonzero()[:, 0]
+        lengths = torch.diff(starts, append=starts.new_tensor([begins.numel()]))
+        place = torch.arange(begins.numel(), device=x.device) - starts[document]
+        rows = x.new_zeros(len(starts), int(lengths.max()), x.shape[-1])
+        rows = rows.index_put((document, place), x.flatten(0, 1))
+        packed = pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        read, _ = pad_packed_sequence(self._through(packed), batch_first=True)
+        return read[document, place].view_as(x)
+
+    def _through(self, x: Any) -> Any:
+        """Through all layers, dropping out before each and behind the last: a tensor, or a packed sequence."""
+        for layer in self.layers:
+            x, _ = layer(self._dropped(x))
+        return self._dropped(x)
+
+    def _dropped(self, x: Any) -> Any:
+        return (
+            PackedSequence(self.dropout(x.data), *x[1:]) if isinstance(x, PackedSequence) else self.dropout(x)
+        )
+
+    def _step(self, x: Tensor, cache: CacheStep) -> Tensor:
+        """Final states [1, total, d_model] of packed new tokens, each row after what is kept of it."""
+        if not isinstance(cache, LSTMStep):
+            raise BadInput("A step of an LSTM knows its states: take it from the state of new_state.")
+        if x.shape[:2] != (1, cache.total):
+            raise BadInput(f"The step has {cache.total} tokens, the input shape {list(x.shape[:2])}.")
+        counts = torch.diff(cache.row_starts).tolist()
+        for number, layer in enumerate(self.layers):
+            hidden, cell = cache.recall(number, x.dtype)
+            rows = nn.utils.rnn.pad_sequence(list(x[0].split(counts)), batch_first=True)
+            packed = pack_padded_sequence(rows, torch.tensor(counts), batch_first=True, enforce_sorted=False)
+            read, (_, cells) = layer(packed, (hidden, cell))
+            read, _ = pad_packed_sequence(read, batch_first=True)
+            x = torch.cat([row[:count] for row, count in zip(read, counts, strict=True)])[None]
+            cache.remember(number, x, cells[0])
+        return x
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits [..., vocabulary] of final states [..., d_model]."""
+        table = self.embed.weight if self.lm_head is None else self.lm_head.weight
+        return F.linear(x, table, self.lm_bias)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> "LSTMState":
+        """What it carries from step to step: the two states of each row's last token, in the pages of that token."""
+        plain = DecodingState.of(self.config, n_pages, page_size, dtype, device)
+        return LSTMState(plain.cache)
+
+    @staticmethod
+    def from_hf_names(state: Mapping[str, Tensor]) -> State:
+        """The names are our own."""
+        return dict(state)
+
+    @staticmethod
+    def to_hf_names(state: Mapping[str, Tensor]) -> State:
+        """The names are our own."""
+        return dict(state)
+
+
+class LSTMState(DecodingState):
+    """Pages in which a token's place holds its hidden state for a key, and its cell state for a value.
+
+    Cell states are there for the last token of each step alone, so that no page serves another row.
+    """
+
+    def start(self, prompt: Sequence[int]) -> RowState:
+        return RowState(list(prompt), root=None)
+
+    def step(
+        self, rows: Sequence[RowState], tables: list[list[int]], before: list[int], counts: list[int]
+    ) -> "LSTMStep":
+        return LSTMStep(self.cache, tables, before, counts)
+
+
+class LSTMStep(CacheStep):
+    """A step that begins where each row's last one ended."""
+
+    def recall(self, layer: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The hidden and the cell state of each row's last token, [1, rows, d_model] each; zeros before the first."""
+        size = self.cache.page_size
+        last = (self.before.long() - 1).clamp(min=0)
+        pages = self.tables.long().gather(1, (last // size)[:, None])[:, 0]
+        begun = (self.before > 0)[:, None]
+        hidden, cell = (
+            torch.where(begun, store[layer, pages, 0, last % size].to(dtype), 0.0)[None]
+            for store in (self.cache.keys, self.cache.values)
+        )
+        return hidden, cell
+
+    def remember(self, layer: int, hidden: Tensor, cells: Tensor) -> None:
+        """Keep the new tokens' hidden states [1, total, d_model], and each row's last cell state [rows, d_model]."""
+        spread = torch.zeros_like(hidden)
+        spread[0, self.row_starts[1:].long() - 1] = cells
+        self._write(layer, hidden[:, :, None], spread[:, :, None])
+
+
+PRESETS: dict[str, LSTMConfig] = {
+    "zaremba-medium": LSTMConfig(tied=False),
+    "zaremba-large": LSTMConfig(d_model=1500, dropout=0.65, tied=False),
+}
+"""Published sizes, by name; only the head's bias was not there."""
+
+FAMILY = Family("lstm", LSTMConfig, LSTM, "decoder", ("lstm",))
