@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kun import errors
 
 if TYPE_CHECKING:
-    from kun.api import evaluate, load, pull, save, train
+    from kun.api import evaluate, load, pull, save, speedrun, train
     from kun.generation import LanguageModel
     from kun.knowledge import Answer, Encoder, KnowledgeBase, Passage
     from kun.tasks import TaskModel
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "pull",
     "save",
+    "speedrun",
     "train",
 ]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kun.inspection.tokens import Cutting
     from kun.knowledge import KnowledgeBase
     from kun.knowledge.encoder import Encoder
+    from kun.speedruns.run import Speedrun
     from kun.tasks import TaskModel
     from kun.training.loop import Report
     from kun.training.run import Run
@@ -346,6 +347,25 @@ def train(
     from kun.training.stages import train as run_stage
 
     return run_stage(read_recipe(recipe, overrides), Path(recipe).stem, resume=resume, report=progress)
+
+
+def speedrun(
+    minutes: float = 10.0,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    progress: "Report | None" = None,
+) -> "Speedrun":
+    """A GPT's life within some minutes: tokenizer, pretraining, fine-tuning and evaluation on installed documentation.
+
+    `out` is the folder that it writes, a fresh one under KUN_HOME/runs where it is None; with `resume` what is done
+    there is not done again. Raises `BadInput` for too few minutes and a folder that cannot be taken, `Busy`,
+    `NoSpace`; KeyboardInterrupt after a last snapshot.
+    """
+    from kun.speedruns.run import run_speedrun
+
+    return run_speedrun(minutes, out, seed, resume=resume, report=progress)
 
 
 def read_task(task: "str | Path | Mapping[str, Any] | AnyTask") -> "AnyTask":

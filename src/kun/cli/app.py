@@ -20,6 +20,7 @@ from kun.cli import (
     knowledge,
     models,
     serving,
+    speedrun,
     talking,
     training,
 )
@@ -71,6 +72,7 @@ app.add_typer(knowledge.app, name="kb")
 app.add_typer(inspecting.app, name="inspect")
 app.command("train")(training.train)
 app.command("export")(exporting.export)
+app.command("speedrun")(speedrun.speedrun)
 app.command("serve")(serving.serve)
 app.command("doctor")(doctor.doctor)
 

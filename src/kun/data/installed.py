@@ -38,7 +38,7 @@ _SHORTEST = 20  # characters of a docstring that says something
 
 
 def entries(processes: int | None = None) -> Iterator[Documented]:
-    """All that is documented, module by module: the standard library, site-packages by name, what is compiled."""
+    """All that is documented, module by module: the standard library, what is compiled, site-packages by name."""
     seen: set[bytes] = set()
     for entry in _all_entries(processes or cores()):
         digest = blake2b(entry.doc.encode(), digest_size=12).digest()
@@ -50,10 +50,11 @@ def entries(processes: int | None = None) -> Iterator[Documented]:
 def documents(processes: int | None = None) -> Iterator[tuple[str, str]]:
     """The name and the whole documentation of each module."""
     for module, found in groupby(entries(processes), lambda entry: entry.module):
-        yield module, "\n\n".join(map(_shown, found)) + "\n"
+        yield module, "\n\n".join(map(shown, found)) + "\n"
 
 
-def _shown(entry: Documented) -> str:
+def shown(entry: Documented) -> str:
+    """An entry as a document has it: as it is called, and below it, indented, what is said of it."""
     if entry.kind == "module":
         return f"module {entry.name}\n\n{entry.doc}"
     word = "class" if entry.kind == "class" else "def"
@@ -92,31 +93,37 @@ def _ask(requests: list[tuple[str | None, str]]) -> list[Documented]:
 
 
 def _requests() -> Iterator[list[tuple[str | None, str]]]:
-    """Files with the names of their modules, some megabytes at a time; then the modules that are imported."""
+    """Files with the names of their modules, some megabytes at a time; and the modules that are imported."""
+    paths = sysconfig.get_paths()
+    standard, *others = dict.fromkeys((paths["stdlib"], paths["purelib"], paths["platlib"]))
+    yield from _in_parts(Path(standard))
+    yield [(None, module) for module in COMPILED]
+    for root in others:
+        yield from _in_parts(Path(root))
+
+
+def _in_parts(root: Path) -> Iterator[list[tuple[str | None, str]]]:
     requests: list[tuple[str | None, str]] = []
     size = 0
-    for path, module in _sources():
+    for path, module in _sources(root):
         requests.append((str(path), module))
         size += path.stat().st_size
         if size >= _BYTES:
             yield requests
             requests, size = [], 0
     yield requests
-    yield [(None, module) for module in COMPILED]
 
 
-def _sources() -> Iterator[tuple[Path, str]]:
-    paths = sysconfig.get_paths()
-    for root in dict.fromkeys((paths["stdlib"], paths["purelib"], paths["platlib"])):
-        for folder, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if _is_package(name))
-            stems = {name[:-3] for name in names if name.endswith(".py")}
-            for name in sorted(names):
-                stem, _, kind = name.rpartition(".")
-                if kind == "py" or (kind == "pyi" and stem not in stems):  # a stub says what the source says
-                    path = Path(folder, name)
-                    if path.is_file():
-                        yield path, _module(path, Path(root))
+def _sources(root: Path) -> Iterator[tuple[Path, str]]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if _is_package(name))
+        stems = {name[:-3] for name in names if name.endswith(".py")}
+        for name in sorted(names):
+            stem, _, kind = name.rpartition(".")
+            if kind == "py" or (kind == "pyi" and stem not in stems):  # a stub says what the source says
+                path = Path(folder, name)
+                if path.is_file():
+                    yield path, _module(path, root)
 
 
 def _is_package(name: str) -> bool:

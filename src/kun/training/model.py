@@ -22,6 +22,8 @@ from kun.training.vocabulary import PAD, judging_tokenizer, sentinel, with_token
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 """How tokenizers name the end of a document, the commonest first."""
 _BEGINS = ("<s>", "<bos>", "[CLS]")
+_TURN_END = "<|im_end|>"
+"""How ChatML's assistant ends what it says."""
 _PADS = ("<pad>", PAD, "[PAD]", "<|endoftext|>")
 _MASKS = ("[MASK]", "<mask>")
 CONTEXT = 1024
@@ -168,7 +170,12 @@ def _new(recipe: Recipe, needs: Needs) -> Subject:
     config = new_config(recipe.model, tokenizer, context)
     fitted = new(config, family, needs.head, pad)
     made = Subject(fitted.net, fitted.family, tokenizer, context, template)
-    ids = {"eos_token_id": made.end, "bos_token_id": made.begin, "pad_token_id": made.pad}
+    ends = [end for end in (made.end, tokenizer.token_to_id(_TURN_END)) if end is not None]
+    ids: dict[str, Any] = {
+        "eos_token_id": ends if len(ends) > 1 else made.end,
+        "bos_token_id": made.begin,
+        "pad_token_id": made.pad,
+    }
     made.generation_config = {name: index for name, index in ids.items() if index is not None}
     return made
 

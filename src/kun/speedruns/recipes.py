@@ -1,0 +1,113 @@
+"""The recipes of a speedrun's stages: what `kun train` would be given to do each by itself."""
+
+from pathlib import Path
+from typing import Any
+
+from kun.speedruns.corpus import Files
+from kun.speedruns.sizes import Budget, Size
+
+_STEP_TOKENS = 8192
+_EVALUATIONS = 12
+_SNAPSHOT_SECONDS = 30.0
+
+Values = dict[str, Any]
+
+
+class Recipes:
+    """Each as the values of its TOML file. Paths are absolute: they can be run from anywhere."""
+
+    def __init__(self, run: Path, budget: Budget, seed: int) -> None:
+        self.run, self.budget, self.seed, self.files = run, budget, seed, Files(run / "data")
+
+    def tokenizer(self) -> Values:
+        return {
+            "stage": "tokenizer",
+            "out": str(self.run / "tokenizer"),
+            "seed": self.seed,
+            "data": {"train": str(self.files.docs), "format": "text"},
+            "tokenizer": {"kind": "bpe", "vocab_size": self.budget.vocabulary},
+        }
+
+    def pretraining(self, seconds: float) -> Values:
+        """Without sizes."""
+        return {
+            "stage": "pretrain",
+            "out": str(self.run / "pretrain"),
+            "seed": self.seed,
+            "model": {
+                "family": "llama",
+                "tied": True,
+                "tokenizer": str(self.run / "tokenizer" / "checkpoint"),
+            },
+            "data": {"train": str(self.files.docs), "eval": str(self.files.held_out), "format": "text"},
+            "train": {"minutes": _minutes(seconds), "context": self.budget.context},
+            "optimizer": {"name": "muon", "lr": 3e-3, "muon_lr": 0.02, "schedule": "wsd", "decay": 0.4},
+        }
+
+    def sized(self, values: Values, size: Size, seconds: float) -> Values:
+        """With the sizes that suit the time, and batches and pauses that suit these."""
+        return {
+            **values,
+            "model": {**values["model"], **size.sizes},
+            "train": {**values["train"], **_pace(size, seconds)},
+            "optimizer": {**values["optimizer"], "warmup": _warmup(size, seconds)},
+        }
+
+    def finetuning(self, size: Size, seconds: float) -> Values:
+        return {
+            "stage": "finetune",
+            "out": str(self.run / "finetune"),
+            "seed": self.seed,
+            "model": {"from": str(self.run / "pretrain" / "checkpoint")},
+            "data": {
+                "train": str(self.files.chats),
+                "eval": str(self.files.held_out_chats),
+                "format": "messages",
+            },
+            "train": {
+                "minutes": _minutes(seconds),
+                "context": self.budget.context,
+                **_pace(size, seconds),
+            },
+            "optimizer": {
+                "name": "muon",
+                "lr": 1e-3,
+                "muon_lr": 0.01,
+                "schedule": "linear",
+                "warmup": _warmup(size, seconds),
+            },
+        }
+
+
+def _minutes(seconds: float) -> float:
+    return round(seconds / 60, 3)
+
+
+def _step_tokens(size: Size, seconds: float) -> int:
+    """Fewer where there would be too few steps to learn in."""
+    tokens = _STEP_TOKENS
+    while tokens > 1024 and size.tokens_per_s * seconds / tokens < 300:
+        tokens //= 2
+    return tokens
+
+
+def _steps(size: Size, seconds: float) -> float:
+    return size.tokens_per_s * seconds / _step_tokens(size, seconds)
+
+
+def _warmup(size: Size, seconds: float) -> int:
+    return max(2, round(0.03 * _steps(size, seconds)))
+
+
+def _pace(size: Size, seconds: float) -> Values:
+    steps = _steps(size, seconds)
+    every = max(1, round(steps / _EVALUATIONS))
+    tokens = max(2048, round(0.003 * size.tokens_per_s * seconds))
+    return {
+        "batch_tokens": _step_tokens(size, seconds),
+        "eval_every": every,
+        "eval_tokens": min(tokens, 65536),
+        "sample_every": 3 * every,
+        "snapshot_every": max(10, round(steps * _SNAPSHOT_SECONDS / seconds)),
+        "keep_snapshots": 1,
+    }

@@ -1,0 +1,232 @@
+"""The stages one after the other, the time divided among them, and what is known so far."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kun.errors import BadInput, Busy
+from kun.hub.files import new_file, writing_to
+from kun.hub.layout import read_json, write_json
+from kun.settings import settings
+from kun.speedruns.corpus import Files, write_corpus
+from kun.speedruns.recipes import Recipes, Values
+from kun.speedruns.sizes import Budget, Size, choose_size
+from kun.training.loop import Report
+from kun.training.recipe import parse_recipe, read_recipe
+
+STAGES = ("data", "tokenizer", "pretrain", "finetune", "evaluate")
+LEAST_MINUTES = 0.3
+
+_PRETRAINING = 0.7
+"""Of the time that both trainings have."""
+_EVALUATION = 0.1
+_LEAST_EVALUATION, _STARTING = 4.0, 2.5
+"""Seconds: of asking, and of a training that is not training itself (data made tokens, measuring, saving)."""
+_LEAST_TRAINING = 2.0
+
+
+@dataclass(frozen=True)
+class Speedrun:
+    """A finished one: its folder, the model that came of it, and what was found (see `speedrun.json`)."""
+
+    path: Path
+    checkpoint: Path
+    facts: Values
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+
+class _State:
+    """speedrun.json: what is known so far, written whenever a stage ends."""
+
+    def __init__(self, path: Path, values: Values) -> None:
+        self.path, self.values = path, values
+
+    @classmethod
+    def new(cls, path: Path, minutes: float, seed: int) -> "_State":
+        return cls(path, {"minutes": minutes, "seed": seed, "state": "training", "done": [], "seconds": {}})
+
+    def write(self, **values: Any) -> None:
+        self.values |= values
+        with new_file(self.path) as fresh:
+            write_json(fresh, self.values)
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget."""
+        return 60 * self.values["minutes"] - sum(self.values["seconds"].values())
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Its time counts, however it ends."""
+        began, before = time.monotonic(), self.values["seconds"].get(name, 0.0)
+        try:
+            yield
+            self.values["done"].append(name)
+        finally:
+            self.values["seconds"][name] = round(before + time.monotonic() - began, 2)
+            self.write()
+
+
+def run_speedrun(
+    minutes: float, out: str | Path | None, seed: int, *, resume: bool, report: Report | None
+) -> Speedrun:
+    """Do what is not done of a speedrun. Raises what `kun.speedrun` raises."""
+    if minutes < LEAST_MINUTES:
+        raise BadInput(
+            f"A speedrun of {minutes} minutes is too short to learn anything: give {LEAST_MINUTES} or more."
+        )
+    path = _folder(out, resume)
+    tell: Report = report or (lambda stage, done, total, detail: None)
+    with _held(path):
+        state = _opened(path, minutes, seed, resume)
+        try:
+            for name in STAGES:
+                if name not in state.values["done"]:
+                    with state.stage(name):
+                        _DO[name](_Work(path, state), _named(name, tell))
+            state.write(state="done")
+        except KeyboardInterrupt:
+            state.write(state="interrupted")
+            raise
+        finally:
+            _write_report(path, state.values)
+    return Speedrun(path, path / "finetune" / "checkpoint", state.values)
+
+
+def _folder(out: str | Path | None, resume: bool) -> Path:
+    if out is None:
+        if resume:
+            raise BadInput("Nothing says which speedrun to resume: name its folder with --out FOLDER.")
+        return settings().runs / f"speedrun-{datetime.now():%Y%m%d-%H%M%S}"
+    path = Path(out).expanduser().absolute()
+    if path.is_file():
+        raise BadInput(f"{path} is a file: name a folder for the speedrun.")
+    begun = (path / "speedrun.json").is_file()
+    if begun and not resume:
+        raise BadInput(f"{path} holds a speedrun already: --resume goes on with it, --out names another.")
+    if not begun and path.is_dir() and any(path.iterdir()):
+        raise BadInput(f"{path} holds other things: name a new or empty folder for the speedrun.")
+    return path
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    with writing_to(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path / ".lock").acquire(timeout=0):
+            yield
+    except Timeout as error:
+        raise Busy(f"Another process runs in {path}: wait for it, or name another folder.") from error
+
+
+def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
+    """The state of a run that is resumed, whose minutes stay as they were; or a new one."""
+    file = path / "speedrun.json"
+    if resume and file.is_file():
+        return _State(file, read_json(file))
+    state = _State.new(file, minutes, seed)
+    state.write()
+    return state
+
+
+def _named(name: str, report: Report) -> Report:
+    return lambda stage, done, total, detail: report(f"{name}: {stage}", done, total, detail)
+
+
+class _Work:
+    """What the stages have in common."""
+
+    def __init__(self, path: Path, state: _State) -> None:
+        self.path, self.state = path, state
+        self.budget = Budget(state.values["minutes"])
+        self.files = Files(path / "data")
+        self.recipes = Recipes(path, self.budget, state.values["seed"])
+
+    @property
+    def training(self) -> float:
+        """Seconds that are left to the trainings."""
+        asking = max(_LEAST_EVALUATION, _EVALUATION * 60 * self.budget.minutes)
+        return self.state.left - asking
+
+    @property
+    def size(self) -> Size:
+        return Size(**self.state.values["size"])
+
+    def train(self, name: str, make: Callable[[], Values], report: Report) -> None:
+        """Do a recipe, which is written first; one that was begun goes on."""
+        from kun.training.stages import train
+
+        path = self.path / "recipes" / f"{name}.toml"
+        if not path.is_file():
+            text = parse_recipe(make()).to_toml()
+            with new_file(path) as fresh:
+                fresh.write_text(text, encoding="utf-8")
+        begun = (self.path / name / "recipe.toml").is_file()
+        train(read_recipe(path), name, resume=begun, report=report)
+
+
+def _data(work: _Work, report: Report) -> None:
+    report("reading the installed documentation", 0, None, "")
+    corpus = write_corpus(
+        work.files.folder, work.budget.characters, work.budget.asked, work.state.values["seed"]
+    )
+    work.state.write(corpus=asdict(corpus))
+
+
+def _tokenizer(work: _Work, report: Report) -> None:
+    work.train("tokenizer", work.recipes.tokenizer, report)
+
+
+def _pretrain(work: _Work, report: Report) -> None:
+    def recipe() -> Values:
+        seconds = max(_LEAST_TRAINING, _PRETRAINING * work.training - _STARTING)
+        values = work.recipes.pretraining(seconds)
+        size = choose_size(values, seconds)
+        work.state.write(size=asdict(size))
+        return work.recipes.sized(values, size, seconds)
+
+    work.train("pretrain", recipe, report)
+
+
+def _finetune(work: _Work, report: Report) -> None:
+    def recipe() -> Values:
+        seconds = max(_LEAST_TRAINING, work.training - _STARTING)
+        return work.recipes.finetuning(work.size, seconds)
+
+    work.train("finetune", recipe, report)
+
+
+def _evaluate(work: _Work, report: Report) -> None:
+    from kun.speedruns.measures import measure
+
+    found = measure(work.path, work.files, lambda done, total: report("asking", done, total, ""))
+    said = found.pop("said")
+    with new_file(work.path / "answers.json") as fresh:
+        fresh.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    work.state.write(measures=found)
+
+
+_DO: dict[str, Callable[[_Work, Report], None]] = {
+    "data": _data,
+    "tokenizer": _tokenizer,
+    "pretrain": _pretrain,
+    "finetune": _finetune,
+    "evaluate": _evaluate,
+}
+
+
+def _write_report(path: Path, values: Values) -> None:
+    from kun.speedruns.page import write_page
+
+    write_page(path, values)

@@ -1,0 +1,106 @@
+"""How large a network suits the time: measured on this machine, not guessed."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kun.training.flops import flops_per_token
+from kun.training.fresh import find_family, new_config, new_network
+from kun.training.model import tokenizer_of
+from kun.training.objectives import NextToken
+from kun.training.recipe import Recipe, parse_recipe
+
+_TOKENS_PER_PARAMETER = 4.0
+"""Fewer than the 20 of Hoffmann et al. (arXiv:2203.15556): a model that is asked what it read wants room to keep it."""
+_SHAPES = (
+    (2, 64), (3, 128), (4, 192), (4, 256), (5, 320), (6, 384), (8, 448), (8, 512), (10, 640), (12, 768),
+)  # fmt: skip
+_HEAD = 64
+_MEASURED_TOKENS, _MEASUREMENTS = 4096, 3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What some minutes allow before anything is measured."""
+
+    minutes: float
+
+    @property
+    def vocabulary(self) -> int:
+        steps = ((2, 2048), (20, 4096), (120, 8192))
+        return next((size for limit, size in steps if self.minutes < limit), 16384)
+
+    @property
+    def characters(self) -> int:
+        """Of documentation to read."""
+        return round(max(0.5, 2.0 * self.minutes) * 1e6)
+
+    @property
+    def context(self) -> int:
+        return 128 if self.minutes < 2 else 256
+
+    @property
+    def asked(self) -> int:
+        """Questions of each kind."""
+        return round(min(100, max(12, 8 * self.minutes)))
+
+
+@dataclass(frozen=True)
+class Size:
+    """Layers and width of a network, its parameters, and the tokens per second that it is expected to learn from."""
+
+    n_layers: int
+    d_model: int
+    parameters: int
+    tokens_per_s: float
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"n_layers": self.n_layers, "n_heads": max(1, self.d_model // _HEAD), "d_model": self.d_model}
+
+
+def choose_size(values: dict[str, Any], seconds: float) -> Size:
+    """The largest network that sees enough tokens for its size in `seconds` of a recipe (its `values`, without sizes).
+
+    Only the second smallest is measured: the others' operations for each token tell how much slower they are.
+    """
+    best: Size | None = None
+    measured = _speed(_network(values, *_SHAPES[1]), values)
+    for n_layers, d_model in _SHAPES:
+        with torch.device("meta"):
+            net, operations = _network(values, n_layers, d_model)
+        parameters = sum(p.numel() for p in net.parameters())
+        size = Size(n_layers, d_model, parameters, measured / operations)
+        if best is not None and size.tokens_per_s * seconds < _TOKENS_PER_PARAMETER * parameters:
+            break
+        best = size
+    assert best is not None
+    return best
+
+
+def _network(values: dict[str, Any], n_layers: int, d_model: int) -> tuple[Any, float]:
+    """A network of these sizes, and its operations for each token."""
+    sizes = Size(n_layers, d_model, 0, 0.0).sizes
+    recipe: Recipe = parse_recipe({**values, "model": {**values["model"], **sizes}})
+    tokenizer, _ = tokenizer_of(recipe)
+    context = values["train"]["context"]
+    config = new_config(recipe.model, tokenizer, context)
+    net = new_network(config, find_family(values["model"]["family"]))
+    return net, flops_per_token(net, context)
+
+
+def _speed(made: tuple[Any, float], values: dict[str, Any]) -> float:
+    """Floating-point operations per second of a network's forward and backward pass in bfloat16, the best of some."""
+    net, operations = made
+    net = net.to(torch.bfloat16)
+    context = values["train"]["context"]
+    ids = torch.randint(0, 256, (_MEASURED_TOKENS // context, context))
+    batch = {"input_ids": ids, "labels": ids}
+    best = float("inf")
+    for _ in range(_MEASUREMENTS):
+        began = time.perf_counter()
+        NextToken().loss(net, batch).backward()
+        best = min(best, time.perf_counter() - began)
+    return operations * ids.numel() / best
