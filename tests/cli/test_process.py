@@ -180,7 +180,7 @@ def test_what_is_served_must_be_of_its_kind(kun: Kun, option: str, name: str) ->
     assert name in ran.err
 
 
-def test_no_command_is_left_out_of_these_tests() -> None:
+def test_no_command_is_left_out_of_the_tests() -> None:
     commands = {command.name for command in app.registered_commands}
     assert commands == {
         "quickstart",
@@ -190,6 +190,10 @@ def test_no_command_is_left_out_of_these_tests() -> None:
         "chat",
         "generate",
         "fill",
+        "eval",
+        "train",
+        "export",
+        "speedrun",
         "serve",
         "doctor",
     }

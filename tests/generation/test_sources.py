@@ -103,7 +103,7 @@ def test_with_few_pages_rows_give_way_and_still_write_the_same(
 def test_sources_take_room_as_pages_do() -> None:
     """Twelve sources of two pages and answers of one, with eight pages for all: two run at once."""
     with language_model("t5") as lm:
-        lm._n_pages = 8
+        lm.host.n_pages = 8
         state, together = lm.engine.state, []
         step = state.step
 
@@ -120,7 +120,7 @@ def test_sources_take_room_as_pages_do() -> None:
 
 def test_a_source_that_leaves_no_room_for_an_answer_is_refused() -> None:
     with language_model("t5") as lm:
-        lm._n_pages = 3
+        lm.host.n_pages = 3
         assert len(lm.submit("x" * 60, GREEDY).result()[0].token_ids) == 24
         with pytest.raises(ContextOverflow, match="no room in the cache of 3 pages"):
             lm.submit("x" * 80, GREEDY)

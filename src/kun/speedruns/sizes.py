@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kun.training.flops import flops_per_token
-from kun.training.fresh import find_family, new_config, new_network
+from kun.training.fresh import find_family, new_config
 from kun.training.model import tokenizer_of
 from kun.training.objectives import NextToken
 from kun.training.recipe import Recipe, parse_recipe
@@ -87,7 +87,7 @@ def _network(values: dict[str, Any], n_layers: int, d_model: int) -> tuple[Any, 
     tokenizer, _ = tokenizer_of(recipe)
     context = values["train"]["context"]
     config = new_config(recipe.model, tokenizer, context)
-    net = new_network(config, find_family(values["model"]["family"]))
+    net = find_family(values["model"]["family"]).network_type(config)
     return net, flops_per_token(net, context)
 
 
