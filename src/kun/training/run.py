@@ -83,14 +83,20 @@ class RunFolder:
             raise BadInput(f"{folder.path} is a file: name a folder for the run.")
         begun = folder.path / "recipe.toml"
         if begun.is_file():
-            if not resume:
+            if not resume and folder.holds_work():
                 raise BadInput(
                     f"{folder.path} holds a run already: --resume goes on with it, -o out=… names another."
                 )
-            _check_same(recipe, begun)
+            if resume:
+                _check_same(recipe, begun)
         elif folder.path.is_dir() and any(folder.path.iterdir()):
             raise BadInput(f"{folder.path} holds other things: name a new or empty folder for the run.")
         return folder
+
+    def holds_work(self) -> bool:
+        """Whether a step was taken or a checkpoint written: what is not to be written over."""
+        taken = self.metrics.is_file() and self.metrics.stat().st_size > 0
+        return taken or self.checkpoint.exists() or self.snapshots.exists()
 
     @contextmanager
     def held(self, recipe: Recipe) -> Iterator[None]:

@@ -136,16 +136,14 @@ def _facts(recipe: Recipe, made: Prepared) -> dict[str, Any]:
 
 def _operations(recipe: Recipe, made: Prepared) -> float:
     """Floating-point operations of the whole training, as far as the recipe tells before it begins."""
-    train = recipe.train
-    tokens = [
-        train.steps * train.batch_tokens if train.steps else None,
-        train.tokens,
-        train.epochs * made.store.n_tokens if train.epochs else None,
+    train, each = recipe.train, flops_per_token(made.subject.net, made.subject.context)
+    limits = [
+        train.steps * train.batch_tokens * each if train.steps else None,
+        train.tokens * each if train.tokens else None,
+        train.epochs * made.store.n_tokens * each if train.epochs else None,
+        train.minutes * _MINUTE if train.minutes else None,
     ]
-    least = min((count for count in tokens if count), default=None)
-    if least is None:
-        return _MINUTE * (train.minutes or 0.0)
-    return least * flops_per_token(made.subject.net, made.subject.context)
+    return min((limit for limit in limits if limit), default=0.0)
 
 
 def _save(recipe: Recipe, folder: RunFolder, made: Prepared, loop: Loop) -> None:
