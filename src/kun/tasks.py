@@ -1,4 +1,4 @@
-"""A network with the head of one task, ready to use: it fills masks, or tells classes and numbers.
+"""A network with the head of one task, ready to use: it fills masks, tells classes and numbers, finds answers.
 
 Filling is no decoding: all masks of a text are seen at once, each with what stands on both its sides
 (Devlin et al., arXiv:1810.04805, section 3.1).
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kun.errors import BadInput, ContextOverflow
 from kun.text.tokenizer import sound
+from kun.text.windows import windows
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,8 @@ FILLING_HEADS = ("MaskedLM", "PreTraining")
 _ADVICE = "name a checkpoint that was saved with one (…ForMaskedLM), as google-bert/bert-base-uncased was."
 _BATCH_TOKENS = 4096
 _LONGEST_TOKEN = 64
+_LONGEST_ANSWER = 64
+"""Tokens of an answer that is looked for in a text."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,16 @@ class Judgement:
     label: str | None
     score: float
     probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Span:
+    """An answer as it stands in a text, from character `start` to `end`; `score` is its probability in its window."""
+
+    text: str
+    start: int
+    end: int
+    score: float
 
 
 class TaskModel:
@@ -176,6 +189,47 @@ class TaskModel:
         made = [dict(zip(labels, row, strict=True)) for row in logits.softmax(dim=-1).tolist()]
         best = [max(labels, key=shares.__getitem__) for shares in made]
         return [Judgement(label, shares[label], shares) for label, shares in zip(best, made, strict=True)]
+
+    def answer(self, question: str, context: str) -> Span | None:
+        """The stretch of a text that answers a question, None where none does better than that there is no answer.
+
+        A long text is read in windows. Raises `BadInput` for empty texts, a question that leaves no room for the
+        text, and a model that finds no answers.
+        """
+        if self.config.head != "QuestionAnswering":
+            raise BadInput(
+                f"{self.name} was saved as {self.config.architecture} and finds no answers: fine-tune it with "
+                f'objective.name = "answer_span" first.'
+            )
+        if not all(isinstance(text, str) and text.strip() for text in (question, context)):
+            raise BadInput("answer takes a question and a text, neither of them empty.")
+        asked, text = (one.encode("utf-8", "replace").decode() for one in (question, context))
+        seen = windows(self.tokenizer, asked, text, self.config.context_length)
+        found = [self._best_span(window) for window in seen]
+        nothing = min(empty for empty, _, _, _ in found)
+        _, score, start, end = max(found, key=lambda one: one[1])
+        return Span(text[start:end], start, end, score) if score > nothing else None
+
+    def _best_span(self, window: "Encoding") -> tuple[float, float, int, int]:
+        """The probability that a window has no answer, and that of its best span with its characters."""
+        import torch
+
+        ids, types = (torch.tensor([some], device=self._device()) for some in (window.ids, window.type_ids))
+        two = self.config.token_types > 1
+        with torch.inference_mode():
+            said = self.net(ids, None, types) if two else self.net(ids)
+        starts, ends = (logits[0].float().softmax(dim=-1) for logits in said)
+        of_text = torch.tensor([sequence == 1 for sequence in window.sequence_ids], device=ids.device)
+        joint = (starts * of_text)[:, None] * (ends * of_text)[None]
+        joint = joint.triu().tril(_LONGEST_ANSWER - 1)
+        place = int(joint.argmax())
+        start, end = divmod(place, len(window.ids))
+        return (
+            float(starts[0] * ends[0]),
+            float(joint.max()),
+            window.offsets[start][0],
+            window.offsets[end][1],
+        )
 
     def _mask_id(self) -> int:
         if self.config.head not in FILLING_HEADS:

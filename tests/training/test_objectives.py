@@ -33,6 +33,11 @@ def _rows(kind, count=240, seed=0):
                 "text_b": " ".join(words[1:]),
                 "label": "yes" if words[0] in words[1:] else "no",
             },
+            "squad": {
+                "context": text,
+                "question": "which?",
+                "answers": {"text": [words[-1]], "answer_start": [len(text) - len(words[-1])]},
+            },
             "numbers": {"text": text, "label": text.count("sea") - 0.5},
         }[kind]
 
@@ -81,6 +86,7 @@ CASES = {
     "classes of pairs, BERT": ("classify", {"family": "bert"}, "two", {}, 0.55),
     "classes, RoBERTa": ("classify", {"family": "roberta"}, "labelled", {}, 0.45),
     "classes, GPT": ("classify", {"family": "gpt2"}, "labelled", {}, 1.4),
+    "answers, BERT": ("classify", {"family": "bert"}, "squad", {"name": "answer_span"}, 1.5),
     "a number, BERT": ("classify", {"family": "bert"}, "numbers", {"name": "regress"}, 0.3),
 }
 

@@ -114,3 +114,51 @@ def test_a_head_that_the_checkpoint_lacks_is_new_and_said_so(run):
     judge = run("classify", LABELLED, model={"from": str(masked.checkpoint)})
     lineage = json.loads((judge.checkpoint / "kun.json").read_text(encoding="utf-8"))
     assert lineage["fresh"] == ["head.classifier", "pooler"]
+
+
+def _asked(number):
+    """A text in which the answer follows a mark, at a place that varies."""
+    word = ["alpha", "beta", "gamma"][number % 3]
+    text = "so " * (number * 7 % 23) + f"= {word} " + "on " * (number * 5 % 19)
+    return {"context": text, "question": "?", "answers": {"text": [word], "answer_start": [text.index(word)]}}
+
+
+def test_answers_are_found_in_texts_longer_than_the_context(run):
+    rows = [_asked(number) for number in range(300)]
+    sizes = {"n_layers": 2, "d_model": 32}
+    made = run(
+        "classify",
+        rows,
+        model={**SMALL, **sizes},
+        objective={"name": "answer_span"},
+        train={"steps": 200, "context": 48, "batch_tokens": 1024, "precision": "fp32"},
+        optimizer={"lr": 3e-3, "warmup": 10},
+    )
+    model = kun.load(made.checkpoint)
+    right = 0
+    for number in range(6):
+        text = "so " * 12 + _asked(number)["context"] + "on " * 12
+        found = model.answer("?", text)
+        assert found is None or text[found.start : found.end] == found.text
+        right += found is not None and found.text == _asked(number)["answers"]["text"][0]
+    assert right >= 4
+    with pytest.raises(BadInput, match="leaves no room"):
+        model.answer("?" * 60, "text")
+
+
+def test_questions_are_read_from_squads_own_form_and_wrong_places_are_named(tmp_path):
+    from kun.data.rows import Question
+    from kun.data.sources import Rows
+
+    asked = {"question": "who?", "answers": [{"text": "fish", "answer_start": 4}]}
+    none = {"question": "when?", "answers": []}
+    article = {"title": "t", "paragraphs": [{"context": "the fish", "qas": [asked, none]}]}
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps({"version": "1", "data": [article]}), encoding="utf-8")
+    first, second = Rows(str(path))
+    assert first == Question("the fish", "who?", "fish", 4, f"{path}:1, question 1")
+    assert second.answer is None
+    asked["answers"][0]["answer_start"] = 3
+    path.write_text(json.dumps({"data": [article]}), encoding="utf-8")
+    with pytest.raises(BadRow, match="does not stand at 3"):
+        list(Rows(str(path)))

@@ -8,7 +8,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kun.families import family_of
 from kun.training.cross_entropy import IGNORED
-from kun.training.objectives import Classify, Masked, NextToken, Permutation, Regress, Seq2Seq, Span
+from kun.training.objectives import (
+    AnswerSpan,
+    Classify,
+    Masked,
+    NextToken,
+    Permutation,
+    Regress,
+    Seq2Seq,
+    Span,
+)
 
 CHANCE = np.random.default_rng
 
@@ -74,6 +83,20 @@ def test_judging_costs_what_the_reference_says(kind, problem):
     classes = torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)
     batch = objective.prepare({"input_ids": ids, "attention_mask": mask, "classes": classes}, CHANCE(0))
     reference = theirs(input_ids=ids, attention_mask=mask.long(), labels=batch["labels"]).loss
+    _check(net, theirs, _mean(objective, net, batch), reference)
+
+
+def test_answers_cost_what_the_reference_says():
+    torch.manual_seed(0)
+    theirs = hf.BertForQuestionAnswering(hf.BertConfig(**BERT)).eval()
+    net = _ours(theirs)
+    objective = AnswerSpan()
+    learned = torch.zeros(3, 12, dtype=torch.bool)
+    learned[0, 4:7] = learned[1, 11] = True
+    batch = objective.prepare({"input_ids": _text(), "learned": learned}, CHANCE(0))
+    assert batch["labels"].tolist() == [[4, 6], [11, 11], [0, 0]]
+    starts, ends = batch["labels"].unbind(-1)
+    reference = theirs(input_ids=batch["input_ids"], start_positions=starts, end_positions=ends).loss
     _check(net, theirs, _mean(objective, net, batch), reference)
 
 

@@ -15,7 +15,8 @@ from kun.errors import BadInput, BadRow, KunError, UnsupportedFormat
 
 @dataclass
 class Block:
-    """`kept` are the places, among the rows that came in, of those that became documents; `columns` hold these.
+    """`kept` are the places, among the rows that came in, of those that became documents, as often as they became
+    several; `columns` hold these.
 
     `bad` are the messages of rows that cannot be used, by their place.
     """
@@ -31,10 +32,17 @@ def tokenize(rows: Sequence[Row], tokenizer: RowTokenizer) -> Block:
     """Tokenize `rows` into arrays."""
     results = tokenizer(rows)
     bad = {place: str(one) for place, one in enumerate(results) if isinstance(one, BadRow)}
-    kept = [place for place, one in enumerate(results) if isinstance(one, Tokenized)]
-    documents = [one for one in results if isinstance(one, Tokenized)]
-    dropped = len(rows) - len(bad) - len(kept)
+    made = [(place, one) for place, some in enumerate(results) for one in _documents(some)]
+    kept, documents = [place for place, _ in made], [one for _, one in made]
+    dropped = len(rows) - len(bad) - len(set(kept))
     return Block(kept, _columns(documents), bad, dropped, sum(one.was_cut for one in documents))
+
+
+def _documents(result: Tokenized | list[Tokenized] | BadRow | None) -> list[Tokenized]:
+    """The documents that one row became."""
+    if isinstance(result, list):
+        return result
+    return [result] if isinstance(result, Tokenized) else []
 
 
 def _columns(documents: list[Tokenized]) -> dict[str, NDArray]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from kun.data.blocks import Block
-from kun.data.rows import BadRows, Conversation, Labelled, Pair, Row, Text, digests
+from kun.data.rows import BadRows, Conversation, Labelled, Pair, Question, Row, Text, digests
 from kun.data.store import read_description
 from kun.data.tokenized import RowTokenizer
 from kun.data.workers import blocks_of
@@ -26,6 +26,7 @@ _CHARACTERS = 2**18  # in one batch
 _ROWS = 1024
 _BATCHES = 64  # from one commit to the next
 _KINDS = {Text: "running text", Conversation: "a conversation", Pair: "a pair", Labelled: "a labelled text"}
+_KINDS |= {Question: "a question"}
 
 
 def build(
@@ -211,3 +212,5 @@ def _size(row: Row) -> int:
             return len(row.source) + len(row.target)
         case Labelled():
             return sum(map(len, row.texts))
+        case Question():
+            return len(row.context) + len(row.question)

@@ -1,4 +1,4 @@
-"""What the fields of a record mean: plain text, Alpaca, ShareGPT, OpenAI's messages, pairs, labelled texts.
+"""What the fields of a record mean: plain text, Alpaca, ShareGPT, OpenAI's messages, pairs, labelled texts, SQuAD.
 
 | format | fields |
 |---|---|
@@ -8,16 +8,17 @@
 | messages | messages: a list of {role: system, user, assistant or tool, content}; tools (optional) |
 | pairs | source and target, or two languages, or the like; of a table without names its first two columns |
 | labelled | one text or two, and label; of a table without names the label is a number in front, or stands last |
+| squad | context, question, answers: {text: [...], answer_start: [...]}; or SQuAD's own articles and paragraphs |
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, get_args
 
 from kun.data.records import Record
-from kun.data.rows import Conversation, Labelled, Pair, Row, Text
+from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadRow, UnsupportedFormat
 
-Format = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled"]
+Format = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _TEXTS = ("text", "content", "document", "body")
@@ -79,6 +80,8 @@ def detect(record: Record) -> Format:
         return "messages" if turns and isinstance(turns[0], dict) and "role" in turns[0] else "sharegpt"
     if "instruction" in names and ("output" in names or "response" in names):
         return "alpaca"
+    if "context" in names and "question" in names and "answers" in names:
+        return "squad"
     if _columns(names, _JUDGED) and _first(names, _LABELS):
         return "labelled"
     if _pair_columns(names):
@@ -302,6 +305,49 @@ def _to_labelled(record: Record) -> Row:
     return Labelled(tuple(texts), _label(record, label, names[label]), record.where)
 
 
+def flattened(record: Record) -> Iterator[Record]:
+    """The questions of a record in SQuAD's own form (`data`, or an article's `paragraphs`); others as they are."""
+    value = record.value
+    articles = value.get("data") if isinstance(value, dict) else None
+    if isinstance(value, dict) and isinstance(value.get("paragraphs"), list):
+        articles = [value]
+    if not isinstance(articles, list) or not all(
+        isinstance(one, dict) and "paragraphs" in one for one in articles
+    ):
+        yield record
+        return
+    number = 0
+    for paragraph in (paragraph for article in articles for paragraph in article["paragraphs"]):
+        for asked in paragraph.get("qas") or []:
+            number += 1
+            yield Record(f"{record.where}, question {number}", {"context": paragraph.get("context"), **asked})
+
+
+def _to_question(record: Record) -> Row:
+    names = _object(record, "squad")
+    context, question = (_string(record, name, names.get(name)) for name in ("context", "question"))
+    found = names.get("answers")
+    if isinstance(found, list):  # SQuAD's own form; the hub's is an object of two lists
+        found = {
+            name: [one.get(name) for one in found if isinstance(one, dict)]
+            for name in ("text", "answer_start")
+        }
+    if not isinstance(found, dict) or len(found.get("text") or []) != len(found.get("answer_start") or []):
+        raise _missing(record, "squad", "'answers' with 'text' and 'answer_start'")
+    if not found.get("text"):
+        return Question(context, question, None, 0, record.where)
+    answer, start = found["text"][0], found["answer_start"][0]
+    if (
+        not isinstance(start, int)
+        or not isinstance(answer, str)
+        or context[start : start + len(answer)] != answer
+    ):
+        raise BadRow(
+            f"{record.where}: the answer {answer!r} does not stand at {start} in its text: mend or skip the row."
+        )
+    return Question(context, question, answer, start, record.where)
+
+
 def _label(record: Record, name: str, value: Any) -> str | float:
     """A class as text, or a number that has a fraction as it is."""
     if isinstance(value, float):
@@ -328,6 +374,7 @@ _READERS: dict[Format, Callable[[Record], Row | None]] = {
     "messages": _to_messages,
     "pairs": _to_pair,
     "labelled": _to_labelled,
+    "squad": _to_question,
 }
 
 

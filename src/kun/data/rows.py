@@ -1,4 +1,4 @@
-"""A row of data, whatever file it came from: a text, a conversation, a pair, or labelled texts."""
+"""A row of data, whatever file it came from: a text, a conversation, a pair, labelled texts, or a question."""
 
 import json
 from collections.abc import Mapping
@@ -46,7 +46,18 @@ class Labelled:
     where: str = ""
 
 
-Row = Text | Conversation | Pair | Labelled
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question on a text, and the answer that stands there from the character `start` on; None where none does."""
+
+    context: str
+    question: str
+    answer: str | None
+    start: int = 0
+    where: str = ""
+
+
+Row = Text | Conversation | Pair | Labelled | Question
 
 
 def fields(row: Row) -> list[Any]:
@@ -60,6 +71,8 @@ def fields(row: Row) -> list[Any]:
             return ["pair", row.source, row.target]
         case Labelled():
             return ["labelled", list(row.texts), row.label]
+        case Question():
+            return ["question", row.context, row.question, row.answer, row.start]
 
 
 def from_fields(values: list[Any], where: str = "") -> Row:
@@ -72,6 +85,8 @@ def from_fields(values: list[Any], where: str = "") -> Row:
             return Conversation(tuple(rest[0]), where, tuple(rest[1]) if rest[1] else None)
         case "pair":
             return Pair(rest[0], rest[1], where)
+        case "question":
+            return Question(rest[0], rest[1], rest[2], rest[3], where)
         case _:
             return Labelled(tuple(rest[0]), rest[1], where)
 
@@ -79,7 +94,8 @@ def from_fields(values: list[Any], where: str = "") -> Row:
 def digests(row: Row) -> tuple[bytes, bytes]:
     """16 bytes that tell the row's content from every other's, and 8 that decide on its side of a split.
 
-    Equal digests are duplicates. Pairs with one source, and equal texts with different labels, fall on the same side.
+    Equal digests are duplicates. Pairs with one source, equal texts with
+    different labels, and questions on one text fall on the same side.
     """
     whole = _digest(fields(row))
     match row:
@@ -87,6 +103,8 @@ def digests(row: Row) -> tuple[bytes, bytes]:
             return whole, _digest(["text", row.source])[:8]
         case Labelled():
             return whole, _digest(["texts", *row.texts])[:8]
+        case Question():
+            return whole, _digest(["text", row.context])[:8]
     return whole, whole[:8]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from kun.data.formats import Format, detect, to_row
+from kun.data.formats import Format, detect, flattened, to_row
 from kun.data.records import TABLES, Record, kind_of, read_records
 from kun.data.rows import BadRows, Row
 from kun.errors import BadInput, BadRow, NotFound, NotPermitted, Unavailable, UnsupportedFormat
@@ -56,7 +56,7 @@ class Rows:
         found = False
         for records in _parts(self.source, self.bad):
             format = self.format
-            for record in records:
+            for record in (flat for found_there in records for flat in flattened(found_there)):
                 format = format or detect(record)
                 row = self._row(record, format)
                 if row is not None:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from kun.data.chat import Rendered, learned_tokens, render
-from kun.data.rows import Conversation, Labelled, Pair, Row, Text
+from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate
+from kun.text.windows import windows
 
 #: what becomes of a conversation, a pair or a labelled text that is longer than `longest`
 Long = Literal["cut", "drop"]
@@ -33,6 +34,10 @@ class Tokenized:
     source_ids: NDArray[np.int32] | None = None
     label: float | None = None
     was_cut: bool = False
+
+
+Result = Tokenized | list[Tokenized] | BadRow | None
+"""What became of a row: a document, several, an error for one that cannot be used, None for one that was too long."""
 
 
 @dataclass
@@ -77,12 +82,12 @@ class RowTokenizer:
     def _indices(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.classes or ())}
 
-    def __call__(self, rows: Sequence[Row]) -> "list[Tokenized | BadRow | None]":
+    def __call__(self, rows: Sequence[Row]) -> "list[Result]":
         """Each row's ids; None for one that was dropped as too long, an error for one that cannot be used.
 
         Raises `BadInput` where a conversation meets a model without a chat template.
         """
-        made: list[Tokenized | BadRow | None] = [None] * len(rows)
+        made: list[Result] = [None] * len(rows)
         for kind, turn in _TURNS.items():
             places = [place for place, row in enumerate(rows) if isinstance(row, kind)]
             if places:
@@ -91,7 +96,7 @@ class RowTokenizer:
                     made[place] = result
         return made
 
-    def _texts(self, rows: Sequence[Text]) -> "list[Tokenized | BadRow | None]":
+    def _texts(self, rows: Sequence[Text]) -> "list[Result]":
         encodings = self._plain.encode_batch_fast([row.text for row in rows], add_special_tokens=False)
         return [Tokenized(self._bounded(encoding)) for encoding in encodings]
 
@@ -103,7 +108,7 @@ class RowTokenizer:
             ids.append(self.end)
         return np.array(ids, np.int32)
 
-    def _conversations(self, rows: Sequence[Conversation]) -> "list[Tokenized | BadRow | None]":
+    def _conversations(self, rows: Sequence[Conversation]) -> "list[Result]":
         if self.template is None:
             raise BadInput(
                 f"{rows[0].where} is a conversation, and the model has no chat template: use a model that has one, or"
@@ -145,7 +150,7 @@ class RowTokenizer:
         source = None if one.source_ids is None else one.source_ids[:longest]
         return Tokenized(one.ids[:longest], learned, None, source, one.label, was_cut=True)
 
-    def _pairs(self, rows: Sequence[Pair]) -> "list[Tokenized | BadRow | None]":
+    def _pairs(self, rows: Sequence[Pair]) -> "list[Result]":
         texts = [text for row in rows for text in (row.source, row.target)]
         encoded = self._plain.encode_batch_fast(texts, add_special_tokens=False)
         sides = [self._bounded(encoding) for encoding in encoded]
@@ -209,6 +214,16 @@ class RowTokenizer:
             types = (np.arange(len(ids)) >= first).astype(np.uint8)
         return Tokenized(np.array(ids, np.int32), types=types, label=label, was_cut=over > 0)
 
+    def _questions(self, rows: Sequence[Question]) -> "list[Result]":
+        made: list[Result] = []
+        for row in rows:
+            try:
+                found = windows(self._plain, row.question, row.context, self.longest)
+                made.append([_with_answer(row, window) for window in found])
+            except BadInput as error:
+                made.append(BadRow(f"{row.where}: {error}"))
+        return made
+
     def _label(self, row: Labelled) -> float:
         if self.classes is not None:
             if str(row.label) not in self._indices:
@@ -252,6 +267,20 @@ class RowTokenizer:
         return cls(**values)
 
 
+def _with_answer(row: Question, window: Encoding) -> Tokenized:
+    """A window whose learned tokens are the answer's; none where that is not in it as a whole."""
+    learned = np.zeros(len(window), np.bool_)
+    if row.answer is not None:
+        end = row.start + len(row.answer)
+        of_text = np.array([sequence == 1 for sequence in window.sequence_ids])
+        starts, ends = np.array(window.offsets, np.int64).reshape(-1, 2).T
+        within = of_text & (ends > row.start) & (starts < end) & (ends > starts)
+        places = np.flatnonzero(within)
+        if len(places) and starts[places[0]] <= row.start and ends[places[-1]] >= end:
+            learned = within
+    return Tokenized(np.array(window.ids, np.int32), learned, np.array(window.type_ids, np.uint8))
+
+
 def _copy(tokenizer: Tokenizer) -> Tokenizer:
     copy: Tokenizer = Tokenizer.from_str(tokenizer.to_str())
     copy.no_padding()
@@ -264,6 +293,7 @@ _TURNS: dict[type, Any] = {
     Conversation: RowTokenizer._conversations,
     Pair: RowTokenizer._pairs,
     Labelled: RowTokenizer._labelled,
+    Question: RowTokenizer._questions,
 }
 
 _MOST_CLASSES = 10_000

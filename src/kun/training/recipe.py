@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from kun.errors import BadRecipe
 
 Stage = Literal["tokenizer", "pretrain", "finetune", "classify", "translate"]
-Format = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled"]
+Format = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad"]
 
 
 class Table(BaseModel):

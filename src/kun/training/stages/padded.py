@@ -3,13 +3,13 @@
 import torch
 
 from kun.data.padding import PaddedRows
-from kun.data.rows import Labelled, Pair
+from kun.data.rows import Labelled, Pair, Question
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer, classes_of
 from kun.training.fitted import Head
 from kun.training.loop import Report
 from kun.training.model import Needs, Subject, family_named, open_subject
-from kun.training.objectives import Classify, Regress, Seq2Seq
+from kun.training.objectives import AnswerSpan, Classify, Regress, Seq2Seq
 from kun.training.padded import PaddedFeed
 from kun.training.recipe import Recipe
 from kun.training.run import RunFolder
@@ -50,6 +50,15 @@ def regress(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     learned, held_out = _labelled(recipe, folder, report).stores(_judged(recipe, subject, None))
     objective = Regress(_auxiliary(recipe))
     return Prepared(subject, objective, padded_feed(recipe, subject, learned, held_out), learned, held_out)
+
+
+def answer_span(recipe: Recipe, folder: RunFolder, device: torch.device, report: Report) -> Prepared:
+    """An encoder with a head for where an answer starts and ends, and questions with windows of their texts."""
+    subject = open_subject(recipe, device, Needs(head=Head("QuestionAnswering")))
+    advice = 'this objective learns from questions on texts (format = "squad"): name such data.'
+    turn = RowTokenizer(subject.tokenizer, longest=subject.context)
+    learned, held_out = Reading(recipe, folder, report, (Question,), advice).stores(turn)
+    return Prepared(subject, AnswerSpan(), padded_feed(recipe, subject, learned, held_out), learned)
 
 
 def _labelled(recipe: Recipe, folder: RunFolder, report: Report) -> Reading:

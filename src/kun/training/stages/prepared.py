@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from kun.data.rows import Conversation, Labelled, Pair, Row, Text
+from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 from kun.data.sources import Rows
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
@@ -22,6 +22,7 @@ _NAMES: dict[type, str] = {
     Conversation: "a conversation",
     Pair: "a pair of texts",
     Labelled: "a text with a label",
+    Question: "a question on a text",
 }
 
 

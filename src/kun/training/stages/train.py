@@ -38,6 +38,7 @@ _PREPARE: dict[str, Callable[[Recipe, RunFolder, torch.device, Report], Prepared
     "seq2seq": padded.seq2seq,
     "classify": padded.classify,
     "regress": padded.regress,
+    "answer_span": padded.answer_span,
 }
 """How what an objective learns from is put together."""
 
