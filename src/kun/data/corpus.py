@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
-from kun.data.rows import Conversation, Labelled, Pair, Row, Text
+from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 
 _BLOCK = 4096  # characters that stay together
 _BYTES = 2**32
@@ -20,6 +20,8 @@ def texts_of(row: Row) -> list[str]:
             return [row.source, row.target]
         case Labelled():
             return list(row.texts)
+        case Question():
+            return [row.question, row.context]
 
 
 class Corpus:

@@ -97,7 +97,8 @@ def _train(
         device=device,
         facts={"data": made.store.digest},
         flops_per_token=flops_per_token(net, made.subject.context),
-        peak_flops=peak_flops(dtype, device),
+        # of an encoder-decoder each token goes through one half only, and which is not counted
+        peak_flops=None if made.subject.family.kind == "encoder-decoder" else peak_flops(dtype, device),
         sampler=made.sampler,
         report=report,
     )

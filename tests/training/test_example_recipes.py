@@ -1,0 +1,25 @@
+"""The recipes among the examples: each is read as it stands, and those of no model and no long text run for a step."""
+
+from pathlib import Path
+
+import pytest
+
+from kun.training.recipe import read_recipe
+from kun.training.stages import train
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_an_example_is_read_and_trains(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sample = tmp_path / "sample.txt"
+    sample.write_text("A fish of the northern sea became a bird.\n\n" * 40, encoding="utf-8")
+    recipe = read_recipe(path, {"out": str(tmp_path / "run")})
+    if recipe.model.source is not None:
+        return
+    changes = {"out": str(tmp_path / "run"), "train.steps": 1, "train.eval_every": 1}
+    if recipe.data.train == "installed-docs":
+        changes |= {"data.train": [str(sample), str(path)], "data.format": "text", "data.eval": 0.5}
+    assert "eval_loss" in train(read_recipe(path, changes), "run").metrics[-1]
