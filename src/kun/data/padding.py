@@ -13,7 +13,11 @@ from kun.data.packing import IGNORED, Ints, Pieces, cut_long
 from kun.data.store import TokenStore
 
 _POOL = 32
-"""Steps whose rows are sorted by length together: few enough that a step is a fair sample of lengths over time."""
+"""Steps whose rows are sorted by length together."""
+_LENGTHS, _BRICK = 8, 1024
+"""Of how many lengths a step is made, to be a fair sample, each of at least so many tokens."""
+_SLACK, _FEWEST = 0.1, 512
+"""The share of padding from which on rows are kept apart, unless fewer tokens would stand together."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,14 @@ class PaddedRows:
         order = random.permutation(len(pieces.lengths))
         widths = self.widths(pieces)
         pools = _numbered(widths[order], _POOL * self.step_tokens)
-        lengths = pieces.lengths[order]
-        order = order[np.lexsort((lengths, widths[order] - lengths, pools))]
-        steps = np.split(order, _starts(widths[order], self.step_tokens)[1:])
-        return PaddedPlan(self, pieces, [steps[index] for index in random.permutation(len(steps))])
+        order = order[_by_length(pieces.lengths[order], widths[order], pools)]
+        brick = min(self.step_tokens, max(_BRICK, self.step_tokens // _LENGTHS))
+        bricks = np.split(order, _starts(widths[order], brick)[1:])
+        shuffled = np.concatenate([bricks[index] for index in random.permutation(len(bricks))])
+        steps = np.split(shuffled, _starts(widths[shuffled], self.step_tokens)[1:])
+        return PaddedPlan(
+            self, pieces, [step[_by_length(pieces.lengths[step], widths[step])] for step in steps]
+        )
 
     def widths(self, pieces: Pieces) -> Ints:
         """Tokens of each row, a pair's source and target together."""
@@ -125,6 +133,12 @@ def _real(lengths: Ints) -> NDArray[np.bool_]:
     return np.arange(int(lengths.max(initial=0))) < lengths[:, None]
 
 
+def _by_length(lengths: Ints, widths: Ints, pools: Ints | None = None) -> Ints:
+    """The order of rows by their source's length, then by their own, within each pool."""
+    keys = (lengths, widths - lengths)
+    return np.lexsort(keys if pools is None else (*keys, pools))
+
+
 def _numbered(costs: Ints, budget: int) -> Ints:
     """Which of the stretches of `budget` tokens laid end to end each row begins in, [n]."""
     return (np.cumsum(costs) - costs) // budget
@@ -139,14 +153,16 @@ def _starts(widths: Ints, budget: int) -> Ints:
 
 
 def micro_batches(plan: PaddedPlan, rows: Ints, budget: int) -> list[Ints]:
-    """`rows`, of like lengths side by side, in parts that take up to `budget` tokens, padding counted, or one row."""
+    """`rows`, like lengths side by side, in parts of up to `budget` tokens with their padding, which is little."""
     parts: list[Ints] = []
-    start, widest = 0, 0
+    start, widest, real = 0, 0, 0
     for place, width in enumerate(plan.widths[rows].tolist()):
-        widest = max(widest, width)
-        if place > start and widest * (place + 1 - start) > budget:
+        padded = max(widest, width) * (place + 1 - start)
+        loose = real >= _FEWEST and padded - real - width > _SLACK * padded
+        if place > start and (padded > budget or loose):
             parts.append(rows[start:place])
-            start, widest = place, width
+            start, widest, real = place, 0, 0
+        widest, real = max(widest, width), real + width
     if len(rows):
         parts.append(rows[start:])
     return parts
