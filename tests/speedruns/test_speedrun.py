@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 import kun
 from kun.cli.app import run as command
@@ -18,6 +19,12 @@ from kun.training.loop import Loop
 from kun.training.recipe import read_recipe
 from kun.training.report.words import catalogue
 
+VALUES = {
+    "stage": "pretrain",
+    "model": {"family": "llama", "tied": True, "tokenizer": "bytes"},
+    "data": {"train": "unread"},
+    "train": {"minutes": 1.0, "context": 128},
+}
 EVIL = "</p><script>ran()</script><img src=x onerror=ran()>"
 
 
@@ -127,19 +134,27 @@ def test_what_cannot_be_a_speedrun_is_refused(minutes, options, names):
 
 
 def test_more_time_makes_a_larger_network_and_none_makes_the_smallest(monkeypatch):
-    monkeypatch.setattr(sizes, "_speed", lambda made, values: 3e11)
-    values = {
-        "stage": "pretrain",
-        "model": {"family": "llama", "tied": True, "tokenizer": "bytes"},
-        "data": {"train": "unread"},
-        "train": {"minutes": 1.0, "context": 128},
-    }
+    monkeypatch.setattr(sizes, "_speed", lambda net, operations, context: 3e11)
     times = (0.0, 60.0, 600.0, 6000.0, 1e6)
-    chosen = [sizes.choose_size(values, seconds) for seconds in times]
+    chosen = [sizes.choose_size(VALUES, seconds) for seconds in times]
     parameters = [size.parameters for size in chosen]
     assert parameters == sorted(set(parameters))
     for size, seconds in zip(chosen[1:], times[1:], strict=True):
         assert size.tokens_per_s * seconds >= 4 * size.parameters
+
+
+@pytest.mark.parametrize(("alone", "chosen"), [(2.0, 1), (1.1, 2), (0.6, 2)])
+def test_one_thread_is_taken_where_others_only_hinder_it(monkeypatch, alone, chosen):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(
+        sizes, "_speed", lambda net, operations, context: alone if torch.get_num_threads() == 1 else 1
+    )
+    torch.set_num_threads(2)
+    try:
+        assert sizes.choose_threads(VALUES) == chosen
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_what_a_model_said_cannot_act_in_the_report(tmp_path):

@@ -17,7 +17,7 @@ from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.speedruns.corpus import Files, write_corpus
 from kun.speedruns.recipes import Recipes, Values
-from kun.speedruns.sizes import Budget, Size, choose_size
+from kun.speedruns.sizes import Budget, Size, choose_size, choose_threads
 from kun.training.loop import Report
 from kun.training.recipe import parse_recipe, read_recipe
 
@@ -173,7 +173,21 @@ class _Work:
             with new_file(path) as fresh:
                 fresh.write_text(text, encoding="utf-8")
         begun = (self.path / name / "recipe.toml").is_file()
-        train(read_recipe(path), name, resume=begun, report=report)
+        with _threads(self.state.values.get("threads")):
+            train(read_recipe(path), name, resume=begun, report=report)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Within it tensors are computed with so many threads; None changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _data(work: _Work, report: Report) -> None:
@@ -192,8 +206,10 @@ def _pretrain(work: _Work, report: Report) -> None:
     def recipe() -> Values:
         seconds = max(_LEAST_TRAINING, _PRETRAINING * work.training - _STARTING)
         values = work.recipes.pretraining(seconds)
-        size = choose_size(values, seconds)
-        work.state.write(size=asdict(size))
+        threads = choose_threads(values)
+        with _threads(threads):
+            size = choose_size(values, seconds)
+        work.state.write(size=asdict(size), threads=threads)
         return work.recipes.sized(values, size, seconds)
 
     work.train("pretrain", recipe, report)

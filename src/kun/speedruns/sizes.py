@@ -19,6 +19,7 @@ _SHAPES = (
 )  # fmt: skip
 _HEAD = 64
 _MEASURED_TOKENS, _MEASUREMENTS = 4096, 3
+_BY_FAR = 1.2
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def choose_size(values: dict[str, Any], seconds: float) -> Size:
     Only the second smallest is measured: the others' operations for each token tell how much slower they are.
     """
     best: Size | None = None
-    measured = _speed(_network(values, *_SHAPES[1]), values)
+    measured = _speed(*_network(values, *_SHAPES[1]), values["train"]["context"])
     for n_layers, d_model in _SHAPES:
         with torch.device("meta"):
             net, operations = _network(values, n_layers, d_model)
@@ -78,6 +79,20 @@ def choose_size(values: dict[str, Any], seconds: float) -> Size:
         best = size
     assert best is not None
     return best
+
+
+def choose_threads(values: dict[str, Any]) -> int:
+    """All threads, or one where that is faster by far: small steps wait for a thread whose core others are using."""
+    every = torch.get_num_threads()
+    made = _network(values, *_SHAPES[1])
+    speeds = {}
+    try:
+        for count in dict.fromkeys((every, 1)):
+            torch.set_num_threads(count)
+            speeds[count] = _speed(*made, values["train"]["context"])
+    finally:
+        torch.set_num_threads(every)
+    return 1 if speeds[1] > _BY_FAR * speeds[every] else every
 
 
 def _network(values: dict[str, Any], n_layers: int, d_model: int) -> tuple[Any, float]:
@@ -91,16 +106,13 @@ def _network(values: dict[str, Any], n_layers: int, d_model: int) -> tuple[Any, 
     return net, flops_per_token(net, context)
 
 
-def _speed(made: tuple[Any, float], values: dict[str, Any]) -> float:
-    """Floating-point operations per second of a network's forward and backward pass in bfloat16, the best of some."""
-    net, operations = made
+def _speed(net: Any, operations: float, context: int) -> float:
+    """Floating-point operations per second of a network's steps in bfloat16, whatever else this machine does now."""
     net = net.to(torch.bfloat16)
-    context = values["train"]["context"]
     ids = torch.randint(0, 256, (_MEASURED_TOKENS // context, context))
     batch = {"input_ids": ids, "labels": ids}
-    best = float("inf")
+    NextToken().loss(net, batch).backward()
+    began = time.perf_counter()
     for _ in range(_MEASUREMENTS):
-        began = time.perf_counter()
         NextToken().loss(net, batch).backward()
-        best = min(best, time.perf_counter() - began)
-    return operations * ids.numel() / best
+    return operations * ids.numel() * _MEASUREMENTS / (time.perf_counter() - began)
