@@ -11,7 +11,7 @@ import torch
 
 import kun
 from kun.cli.app import run as command
-from kun.errors import BadInput, Busy
+from kun.errors import BadInput, Busy, NoSpace
 from kun.speedruns import sizes
 from kun.speedruns.page import write_page
 from kun.speedruns.run import LEAST_MINUTES
@@ -117,6 +117,18 @@ def test_a_speedrun_is_not_written_over(speedrun):
 
     with FileLock(done.path / ".lock"), pytest.raises(Busy):
         kun.speedrun(LEAST_MINUTES, out=done.path, resume=True)
+
+
+def test_a_speedrun_that_failed_says_why_on_its_page(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise NoSpace("The disk is full.")
+
+    monkeypatch.setattr("kun.speedruns.run.write_corpus", full)
+    with pytest.raises(NoSpace):
+        kun.speedrun(1, out=tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "speedrun.json").read_text(encoding="utf-8"))
+    assert (facts["state"], facts["why"], facts["done"]) == ("failed", "The disk is full.", [])
+    assert "The disk is full." in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from kun.hub.files import new_file
 from kun.speedruns.questions import KINDS
 from kun.training.report import parts
 from kun.training.report.curves import ACCENT, GLOW, WARM
-from kun.training.report.page import curves, read_facts, tokenizer
+from kun.training.report.page import curves, read_facts, stopped, tokenizer
 from kun.training.report.words import say
 from kun.training.run import read_lines
 
@@ -24,6 +24,7 @@ def write_page(run: Path, values: Values) -> Path:
     answers = read_facts(run / "answers.json")
     measures: Values = values.get("measures", {})
     body = [
+        stopped(values),
         f"<p>{_say('what')}</p>",
         parts.tiles(_figures(run, values)),
         parts.section(_say("time"), _timeline(values["seconds"])),

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,15 +11,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kun.errors import BadInput, Busy
+from kun.errors import BadInput, Busy, NoSpace, NotWritable
 from kun.hub.files import new_file, writing_to
 from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.speedruns.corpus import Files, write_corpus
+from kun.speedruns.page import write_page
 from kun.speedruns.recipes import Recipes, Values
 from kun.speedruns.sizes import Budget, Size, choose_size, choose_threads
 from kun.training.loop import Report
 from kun.training.recipe import parse_recipe, read_recipe
+from kun.training.report import ending
 
 STAGES = ("data", "tokenizer", "pretrain", "finetune", "evaluate")
 LEAST_MINUTES = 0.3
@@ -94,12 +96,13 @@ def run_speedrun(
                 if name not in state.values["done"]:
                     with state.stage(name):
                         _DO[name](_Work(path, state), _named(name, tell))
-            state.write(state="done")
-        except KeyboardInterrupt:
-            state.write(state="interrupted")
+        except BaseException as error:
+            with suppress(
+                NoSpace, NotWritable
+            ):  # what ended it is told, whatever keeps the page from being written
+                _end(state, ending(error))
             raise
-        finally:
-            _write_report(path, state.values)
+        _end(state, {"state": "done"})
     return Speedrun(path, path / "finetune" / "checkpoint", state.values)
 
 
@@ -134,7 +137,9 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
     """The state of a run that is resumed, whose minutes stay as they were; or a new one."""
     file = path / "speedrun.json"
     if resume and file.is_file():
-        return _State(file, read_json(file))
+        state = _State(file, read_json(file))
+        state.write(state="training", why=None)
+        return state
     state = _State.new(file, minutes, seed)
     state.write()
     return state
@@ -142,6 +147,11 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
 
 def _named(name: str, report: Report) -> Report:
     return lambda stage, done, total, detail: report(f"{name}: {stage}", done, total, detail)
+
+
+def _end(state: _State, values: Values) -> None:
+    state.write(**values)
+    write_page(state.path.parent, state.values)
 
 
 class _Work:
@@ -240,9 +250,3 @@ _DO: dict[str, Callable[[_Work, Report], None]] = {
     "finetune": _finetune,
     "evaluate": _evaluate,
 }
-
-
-def _write_report(path: Path, values: Values) -> None:
-    from kun.speedruns.page import write_page
-
-    write_page(path, values)

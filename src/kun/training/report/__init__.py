@@ -9,7 +9,7 @@ from kun.errors import NoSpace, NotWritable
 from kun.training.report.page import write_report
 from kun.training.run import RunFolder
 
-__all__ = ["Reporter", "reported", "write_report"]
+__all__ = ["Reporter", "ending", "reported", "write_report"]
 
 _SECONDS = 120.0
 """Between two reports of a training that goes on."""
@@ -19,20 +19,27 @@ _SECONDS = 120.0
 def reported(folder: RunFolder, stage: str) -> Iterator[None]:
     """Within it a run takes place; however it ends, facts.json says so and the report is written."""
     folder.record_facts({"stage": stage, "state": "training", "why": None})
-    ended: dict[str, Any] = {"state": "done"}
     try:
         yield
-    except KeyboardInterrupt:
-        ended = {"state": "interrupted"}
+    except BaseException as error:
+        with suppress(
+            NoSpace, NotWritable
+        ):  # what ended the run is told, whatever keeps the page from being written
+            _end(folder, ending(error))
         raise
-    except Exception as error:
-        ended = {"state": "failed", "why": str(error)}
-        raise
-    finally:
-        # what ended the run is told, whatever keeps the page from being written
-        with suppress(NoSpace, NotWritable):
-            folder.record_facts(ended)
-            write_report(folder.path)
+    _end(folder, {"state": "done"})
+
+
+def ending(error: BaseException) -> dict[str, Any]:
+    """What facts say of a run that ended so."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"state": "interrupted"}
+    return {"state": "failed", "why": str(error) or type(error).__name__}
+
+
+def _end(folder: RunFolder, facts: Mapping[str, Any]) -> None:
+    folder.record_facts(facts)
+    write_report(folder.path)
 
 
 class Reporter:
