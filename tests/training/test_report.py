@@ -220,6 +220,11 @@ def test_smoothed_values_stay_between_the_least_and_the_most(values, span):
     assert smooth(np.array(values), 1.0) == pytest.approx(values)
 
 
+def test_smoothing_does_not_lag_behind_a_steady_fall():
+    falling = np.linspace(9, 1, 400)
+    assert np.abs(smooth(falling, 10) - falling)[150:-150].max() < 1e-4
+
+
 def test_a_chart_leaves_out_what_is_no_number_and_few_far_points_do_not_flatten_it():
     values = [1.0 + 0.01 * (n % 7) for n in range(500)]
     values[3], values[100] = float("nan"), 1e6

@@ -9,6 +9,8 @@ from kun.speedruns.sizes import Budget, Size
 _STEP_TOKENS = 8192
 _EVALUATIONS = 12
 _SNAPSHOT_SECONDS = 30.0
+_WORTH_COMPILING = 600.0
+"""Seconds of training; a compiler takes up to one of its minutes."""
 
 Values = dict[str, Any]
 
@@ -110,4 +112,5 @@ def _pace(size: Size, seconds: float) -> Values:
         "sample_every": 3 * every,
         "snapshot_every": max(10, round(steps * _SNAPSHOT_SECONDS / seconds)),
         "keep_snapshots": 1,
+        "compile": seconds >= _WORTH_COMPILING,
     }

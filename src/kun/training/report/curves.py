@@ -45,7 +45,12 @@ class Curve:
 
 
 def smooth(values: NDArray[np.float64], span: float) -> NDArray[np.float64]:
-    """An exponential moving average over about `span` values, without the pull of its start (Kingma and Ba's)."""
+    """Exponential averages over about `span` values on either side, so that what is smoothed does not lag behind."""
+    return (_averaged(values, span) + _averaged(values[::-1], span)[::-1]) / 2
+
+
+def _averaged(values: NDArray[np.float64], span: float) -> NDArray[np.float64]:
+    """The exponential average up to each value, without the pull of its start."""
     decay, average, weight = 1 - 1 / max(1.0, span), 0.0, 0.0
     made = np.empty(len(values))
     for place, value in enumerate(values):
@@ -109,7 +114,7 @@ def _finite(curve: Curve) -> Curve:
 
 def _thinned(curve: Curve) -> _Thinned:
     x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
-    middle = smooth(y, len(y) / 40) if curve.is_noisy else y
+    middle = smooth(y, len(y) / 60) if curve.is_noisy else y
     starts = np.unique(np.linspace(0, len(x), min(len(x), _POINTS), endpoint=False).astype(int))
     ends = np.append(starts[1:], len(x)) - 1
     return _Thinned(x[ends], np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts), middle[ends])
