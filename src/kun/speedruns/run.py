@@ -236,7 +236,8 @@ def _finetune(work: _Work, report: Report) -> None:
 def _evaluate(work: _Work, report: Report) -> None:
     from kun.speedruns.measures import measure
 
-    found = measure(work.path, work.files, lambda done, total: report("asking", done, total, ""))
+    with _threads(1):  # steps this small wait longer for a second thread than it works
+        found = measure(work.path, work.files, lambda done, total: report("asking", done, total, ""))
     said = found.pop("said")
     with new_file(work.path / "answers.json") as fresh:
         fresh.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
