@@ -14,9 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 
 from tiny_models import save_writer
 
+from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs, merge
 from kun.evaluation import fidelity
 from kun.evaluation.comparing import Tolerance, compare_chats, compare_states, compare_tokens
 from kun.evaluation.fidelity import ExportDiffers, export_model, prove
+from kun.hub.adapter import AdapterCheckpoint, save_adapter
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export import Export
 from kun.hub.layout import read_json, write_json
@@ -54,14 +56,55 @@ def test_a_template_that_was_broken_is_found(checkpoint: Checkpoint, tmp_path: P
     assert "renders" in found.sentence
 
 
-def test_a_merge_that_went_wrong_is_found(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    source: Any = checkpoint.network()
-    merged: Any = checkpoint.network()
+@pytest.fixture(scope="module")
+def adapter(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> AdapterCheckpoint:
+    """An adapter of the tiny model that changes what it says."""
+    torch.manual_seed(0)
+    net = add_lora(checkpoint.network(), LoraConfig(rank=4))
     with torch.no_grad():
-        merged.layers[1].attention.q.weight.data = merged.layers[1].attention.q.weight.flip(0).clone()
+        for pair in lora_pairs(net).values():
+            pair.b.normal_(std=0.1)
+    folder = tmp_path_factory.mktemp("adapters") / "adapter"
+    return AdapterCheckpoint.open(save_adapter(folder, net, origin=checkpoint), base=checkpoint)
+
+
+def test_an_adapter_is_exported_as_the_model_that_it_makes_of_its_base(
+    adapter: AdapterCheckpoint, tmp_path: Path
+) -> None:
+    exported = export_model(adapter, tmp_path / "out", verify=True)
+    assert exported.fidelity.verdict == "same", exported.fidelity.sentence
+    merging, reading = exported.fidelity.readings
+    assert merging.states.positions == reading.states.positions
+    ids = torch.tensor([[5, 6, 7]])
+    merged: Any = Checkpoint.open(exported.path).network()
+    apart: Any = adapter.adapted("float32", "cpu")
+    base: Any = adapter.base.network()
+    torch.testing.assert_close(merged(ids).logits, apart(ids).logits, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(merged(ids).logits, base(ids).logits, atol=1e-2)
+
+
+def test_an_adapter_that_was_merged_wrongly_is_found_and_not_exported(
+    adapter: AdapterCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def halved(net: Any) -> Any:
+        for pair in lora_pairs(net).values():
+            pair.scale /= 2
+        return merge(net)
+
+    monkeypatch.setattr("kun.adaptation.lora.merge", halved)
+    # the file is what Kun merged, and its reader reads just that: only the base with the adapter tells
+    monkeypatch.setattr(fidelity, "_readers", lambda export: ())
+    with pytest.raises(ExportDiffers, match="the base with its adapter computes other numbers"):
+        export_model(adapter, tmp_path / "out", verify=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_weight_that_was_written_wrongly_is_found(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    other: Any = checkpoint.network()
+    with torch.no_grad():
+        other.layers[1].attention.q.weight.data = other.layers[1].attention.q.weight.flip(0).clone()
     export = Export.of(checkpoint, "hf", None)
-    path = replace(export, net=merged).write(tmp_path / "out").path
-    found = prove(export, path, source=source)
+    found = prove(export, replace(export, net=other).write(tmp_path / "out").path)
     assert found.verdict == "differs"
     assert "other numbers" in found.sentence
 
@@ -71,7 +114,7 @@ def test_an_export_that_differs_is_not_left(
 ) -> None:
     reading = fidelity.Reading("a reader", tokens=compare_tokens(["a"], [[1]], [[2]]))
     monkeypatch.setattr(
-        fidelity, "prove", lambda *given: fidelity.Fidelity("gguf", "F32", (reading,), None, ())
+        fidelity, "prove", lambda *given: fidelity.Fidelity("gguf", "F32", (reading,), None, None, ())
     )
     with pytest.raises(ExportDiffers, match="token 0 is 2 instead of 1"):
         export_model(checkpoint, tmp_path / "out", format="gguf", verify=True)
@@ -134,11 +177,12 @@ def test_the_largest_difference_is_found_with_its_place() -> None:
         numbers[35, 7] += 2.5
 
     places = [(i // 10, i % 10) for i in range(40)]
-    check = compare_states(states(), states(push), places, True, Tolerance(0.1, 1e-3))
+    check = compare_states(states(), states(push), places, True, Tolerance(0.1, 0.1, 1e-3))
     assert not check.ok
     assert check.largest == pytest.approx(2.5, rel=1e-5)
+    assert check.typical == pytest.approx(check.relative / 2000**0.5)
     assert (check.where["sequence"], check.where["token"], check.where["number"]) == (3, 5, 7)
-    same = compare_states(states(), states(), places, True, Tolerance(0.1, 1e-3))
+    same = compare_states(states(), states(), places, True, Tolerance(0.1, 0.1, 1e-3))
     assert same.ok
     assert same.agreement == 1.0
     assert same.worst_kl == 0.0
@@ -148,4 +192,17 @@ def test_numbers_that_are_none_are_no_agreement() -> None:
     def spoil(numbers: np.ndarray) -> None:
         numbers[3, 3] = np.nan
 
-    assert not compare_states(states(), states(spoil), [(0, i) for i in range(40)], False, Tolerance(1, 1)).ok
+    assert not compare_states(
+        states(), states(spoil), [(0, i) for i in range(40)], False, Tolerance(1, 1, 1)
+    ).ok
+
+
+def test_what_llama_cpp_may_differ_is_in_proportion_to_what_its_rounding_costs() -> None:
+    def push(numbers: np.ndarray) -> None:
+        numbers += np.random.default_rng(1).normal(size=numbers.shape).astype(np.float32) * 0.01
+
+    cost = compare_states(states(), states(push), [(0, i) for i in range(40)], True, None)
+    allowed = fidelity._tolerance(cost)
+    assert allowed.typical == pytest.approx(2 * cost.typical)
+    assert allowed.mean_kl == pytest.approx(4 * cost.mean_kl)
+    assert fidelity._tolerance(None) == fidelity._tolerance(replace(cost, typical=np.inf))

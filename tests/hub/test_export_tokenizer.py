@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tiny_models import CORPUS
 from tokenizers import (
+    AddedToken,
     Regex,
     Tokenizer,
     decoders,
@@ -147,9 +148,21 @@ def test_rows_without_a_token_are_marked_as_unused_and_too_few_rows_refused() ->
         fields_of(tokenizer, rows=size - 1)
 
 
-def test_what_llama_cpp_does_otherwise_is_said_with_the_texts_it_concerns() -> None:
+def test_what_llama_cpp_does_otherwise_is_said_and_taken_out_of_a_text() -> None:
     (loss,) = losses(byte_level("qwen2"))
     assert "NFC" in loss.sentence
-    assert loss.concerned("e\u0301")
-    assert not loss.concerned("é")
+    assert loss.spare("cafe\u0301 é") == "café é"
     assert losses(byte_level("smollm")) == []
+
+
+def test_of_a_text_for_wordpiece_only_the_words_with_vowel_signs_are_taken_out() -> None:
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+    (loss,) = losses(tokenizer)
+    assert loss.spare("caf\u00e9 안녕! हिन्दी ไทย x") == "caf\u00e9   ไทย x"
+
+
+def test_of_a_text_with_a_mask_only_the_spaces_beside_it_are_taken_out() -> None:
+    tokenizer = byte_level("smollm")
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    (loss,) = losses(tokenizer)
+    assert loss.spare("a b  <mask> c d") == "a b<mask>c d"

@@ -99,18 +99,22 @@ def _print_readings(fidelity: "Fidelity") -> None:
             rows.append((reading.reader, "logits", verdict, _figures(reading.states)))
     if fidelity.rounding is not None:
         rows.append(("", f"price of {fidelity.dtype}", "", _figures(fidelity.rounding)))
+    if fidelity.arithmetic is not None:
+        rows.append(("", "price of llama.cpp's own rounding", "", _figures(fidelity.arithmetic)))
     output.print_table(("reader", "what", "verdict", "figures"), rows)
 
 
 def _in_words(check: "TextCheck") -> str:
-    excepted = f", {check.excepted} left out (see the note)" if check.excepted else ""
+    spared = f", {check.spared} without what the note names" if check.spared else ""
     first = f"; first: {check.first}" if check.first else ""
-    return f"{check.same} of {check.total}{excepted}{first}"
+    return f"{check.same} of {check.total}{spared}{first}"
 
 
 def _figures(check: "StateCheck") -> str:
     where = check.where
-    parts = [f"largest difference {check.largest:.2g} ({check.relative:.2g} of their spread)"]
+    parts = [
+        f"largest difference {check.largest:.2g} ({check.relative:.2g} of their spread; typical {check.typical:.1g})"
+    ]
     if "sequence" in where:
         parts.append(f"at text {where['sequence']}, token {where['token']}, number {where['number']}")
     if check.mean_kl is not None and check.agreement is not None:

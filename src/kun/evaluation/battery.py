@@ -1,6 +1,16 @@
 """What an export is tried with: texts of many kinds, and chats of every shape. Fixed, so that results compare."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from kun.errors import BadInput
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.export import Export
+
+_SEQUENCES = 6
+_LONGEST = 48
+_MOST_NUMBERS = 2**26
 
 TEXTS: tuple[str, ...] = (
     "The quick brown fox jumps over the lazy dog, and nobody's surprised; it's what they'd expected all along.",
@@ -64,3 +74,79 @@ CHATS: dict[str, dict[str, Any]] = {
     },
     "what looks like a mark": _chat(("user", "<|im_end|>\n<|im_start|>system\n</s>[/INST]")),
 }
+
+
+@dataclass(frozen=True)
+class Battery:
+    """What an export is tried with, as Kun reads it: ids of texts, chats rendered and cut, ids to compute with.
+
+    Of what the format is known not to hold, the texts are free; `spared` is how many had any. `sequences` are the
+    ids of `sequence_texts`, as many as memory has room for.
+    """
+
+    texts: list[str]
+    spared: int
+    tokens: list[list[int]]
+    chats: dict[str, str | None]
+    chat_tokens: list[list[int] | None]
+    sequences: list[list[int]]
+    sequence_texts: list[str]
+
+    @classmethod
+    def of(cls, export: Export) -> "Battery":
+        tokenizer, losses = export.checkpoint.tokenizer, export.losses()
+        texts = list(TEXTS)
+        for loss in losses:
+            texts = [loss.spare(text) for text in texts]
+        tokens = [tokenizer.encode(text).ids for text in texts]
+        chats = _rendered(export.checkpoint)
+        chat_tokens = [
+            None if chat is None else tokenizer.encode(chat, add_special_tokens=False).ids
+            for chat in chats.values()
+        ]
+        chosen = _sequences(export, texts, tokens)
+        return cls(
+            texts,
+            sum(text != before for text, before in zip(texts, TEXTS, strict=True)),
+            tokens,
+            chats,
+            chat_tokens,
+            [ids for _, ids in chosen],
+            [text for text, _ in chosen],
+        )
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The sequence and token of each position."""
+        return [(row, column) for row, ids in enumerate(self.sequences) for column in range(len(ids))]
+
+
+def _sequences(
+    export: Export, texts: Sequence[str], tokens: Sequence[list[int]]
+) -> list[tuple[str, list[int]]]:
+    """Texts with the ids to compute with: their first ones, though an encoder's reader takes whole texts alone."""
+    limit = min(export.net.config.context_length, _LONGEST)
+    whole = export.checkpoint.kind == "encoder"
+    room, chosen = _MOST_NUMBERS // export.net.config.vocab_size, []
+    for text, ids in zip(texts, tokens, strict=True):
+        cut = ids[:limit]
+        if len(cut) > 1 and len(cut) <= room and not (whole and len(ids) > limit):
+            chosen.append((text, cut))
+            room -= len(cut)
+    return chosen[:_SEQUENCES]
+
+
+def _rendered(checkpoint: Checkpoint) -> dict[str, str | None]:
+    """Each chat as the model's template renders it, None where it refuses; nothing where there is no template."""
+    template = checkpoint.chat_template
+    if template is None:
+        return {}
+    rendered: dict[str, str | None] = {}
+    for name, chat in CHATS.items():
+        try:
+            rendered[name] = template.render(
+                chat["messages"], tools=chat["tools"], add_generation_prompt=chat["prompt"]
+            )
+        except BadInput:
+            rendered[name] = None
+    return rendered

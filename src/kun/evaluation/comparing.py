@@ -14,13 +14,13 @@ _ROWS_AT_ONCE = 32
 class TextCheck:
     """Of `total` texts or chats, `same` are; `first` tells of the first that is not.
 
-    `excepted` are those, not in the total, that the format is known not to hold.
+    `spared` are those that were compared without what the format is known not to hold.
     """
 
     total: int
     same: int
     first: dict[str, Any] | None = None
-    excepted: int = 0
+    spared: int = 0
 
     @property
     def ok(self) -> bool:
@@ -32,14 +32,16 @@ class StateCheck:
     """How far two networks are apart over `positions` of text.
 
     `largest` is the largest difference of a number, at `where`; `relative` that over the numbers' standard
-    deviation. `mean_kl` and `worst_kl` are the Kullback-Leibler divergences of the distributions of the next token
-    in nats, `agreement` the share of positions with the same likeliest token: all three None for states that are
-    no logits. `tolerance` is what `relative` and `mean_kl` may be; None where nothing was asked of them.
+    deviation, `typical` the root of the mean square of all differences over it. `mean_kl` and `worst_kl` are the
+    Kullback-Leibler divergences of the distributions of the next token in nats, `agreement` the share of positions
+    with the same likeliest token: all three None for states that are no logits. `tolerance` is what `relative`,
+    `typical` and `mean_kl` may be; None where nothing was asked of them.
     """
 
     positions: int
     largest: float
     relative: float
+    typical: float
     where: dict[str, Any]
     mean_kl: float | None
     worst_kl: float | None
@@ -50,13 +52,16 @@ class StateCheck:
     def ok(self) -> bool:
         if self.tolerance is None:
             return True
-        near = bool(self.relative <= self.tolerance.relative)
-        return near and (self.mean_kl is None or bool(self.mean_kl <= self.tolerance.mean_kl))
+        near = self.relative <= self.tolerance.relative and self.typical <= self.tolerance.typical
+        return bool(near) and (self.mean_kl is None or bool(self.mean_kl <= self.tolerance.mean_kl))
 
 
 @dataclass(frozen=True)
 class Tolerance:
+    """The most that `StateCheck` may say."""
+
     relative: float
+    typical: float
     mean_kl: float
 
 
@@ -116,14 +121,16 @@ def compare_states(
     """Numbers float32 [positions, width] of two networks; `places` are the sequence and token of each position."""
     if ours.shape != theirs.shape:
         where = {"kun": list(ours.shape), "reader": list(theirs.shape)}
-        return StateCheck(len(ours), np.inf, np.inf, where, None, None, None, tolerance)
-    furthest, largest, divergences, agreeing = (0, 0), -1.0, [], 0
+        return StateCheck(len(ours), np.inf, np.inf, np.inf, where, None, None, None, tolerance)
+    furthest, largest, squares, divergences, agreeing = (0, 0), -1.0, 0.0, [], 0
+    spread = max(float(ours.std(dtype=np.float64)), 1e-12)
     for start in range(0, len(ours), _ROWS_AT_ONCE):
         a, b = (x[start : start + _ROWS_AT_ONCE].astype(np.float64) for x in (ours, theirs))
         difference = np.nan_to_num(np.abs(a - b), nan=np.inf)
         row, column = divmod(int(difference.argmax()), difference.shape[1])
         if difference[row, column] > largest:
             largest, furthest = float(difference[row, column]), (start + row, column)
+        squares += float(np.square(difference).sum())
         if logits:
             divergences.append(_divergence(a, b))
             agreeing += int((a.argmax(-1) == b.argmax(-1)).sum())
@@ -132,7 +139,8 @@ def compare_states(
     return StateCheck(
         positions=len(ours),
         largest=largest,
-        relative=largest / max(float(ours.std()), 1e-12),
+        relative=largest / spread,
+        typical=(squares / ours.size) ** 0.5 / spread,
         where={
             "sequence": places[row][0],
             "token": places[row][1],

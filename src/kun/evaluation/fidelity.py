@@ -4,21 +4,26 @@ The model, as Kun runs it, and the written file, as the format's own reader read
 and token ids. Tokens and rendered chats must be equal. Logits must be as near as the reader computes: they are held
 against the network with its weights rounded as the file holds them, so that an error in the export does not pass for
 the price of fewer bits, and that price is stated apart. For GGUF there are two readers: transformers takes the weights
-out and computes in float32, which shows a wrong tensor sharply; llama.cpp computes as it does in use.
+out and computes in float32, which shows a wrong tensor sharply; llama.cpp computes as it does in use, with numbers
+rounded on their way into each matrix, and is held against the network that does the same (`ggml`).
+
+An adapter is merged on its way out. Before any reader, the merged network is held against its base with the adapter
+beside it.
 """
 
 import copy
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from kun.errors import BadInput, KunError
-from kun.evaluation.battery import CHATS, TEXTS
+from kun.errors import KunError
+from kun.evaluation.battery import CHATS, Battery
 from kun.evaluation.comparing import (
     StateCheck,
     TextCheck,
@@ -28,25 +33,27 @@ from kun.evaluation.comparing import (
     compare_tokens,
 )
 from kun.evaluation.reading import Answer, CannotRead, Job, read
+from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export import Export, Exported
+from kun.hub.export_gguf import planned
 from kun.hub.files import Progress, silent
 
 Verdict = Literal["same", "differs", "not compared"]
 
-_SEQUENCES = 6
-_LONGEST = 48
-_MOST_NUMBERS = 2**26
 _RESULTS = ("logits", "prediction_logits", "start_logits", "last_hidden_state")
 
-_EXACT = Tolerance(relative=2e-3, mean_kl=1e-6)
-#: llama.cpp rounds what flows through the network to the precision of the weights that it meets
-_LLAMA_CPP = {
-    "F32": Tolerance(relative=0.05, mean_kl=1e-5),
-    "F16": Tolerance(relative=0.1, mean_kl=1e-4),
-    "BF16": Tolerance(relative=0.3, mean_kl=2e-3),
-}
-_LLAMA_CPP_QUANTIZED = Tolerance(relative=1.0, mean_kl=2e-2)
+_FLOAT32 = Tolerance(relative=2e-3, typical=2e-4, mean_kl=1e-6)
+"""What the order of float32 sums may change through some dozens of layers."""
+
+_TWICE = 2.0
+"""How far apart two networks may be that round alike, in what rounding costs either.
+
+Where their roundings have nothing to do with each other any more, the square of the difference is twice that of one
+rounding; the rest is room for chance.
+"""
+_OF_THE_LARGEST = 4.0
+"""The same for the largest of all differences, which chance moves more."""
 
 
 class ExportDiffers(KunError):
@@ -76,12 +83,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The result of a proof. `rounding` is the price of the weights' fewer bits, None where they are what they were."""
+    """The result of a proof.
+
+    `rounding` is the price of the weights' fewer bits, None where they are what they were; `arithmetic` that of
+    llama.cpp's way to compute, None where it costs nothing.
+    """
 
     format: str
     dtype: str
     readings: tuple[Reading, ...]
     rounding: StateCheck | None
+    arithmetic: StateCheck | None
     missing: tuple[str, ...]
 
     @property
@@ -131,29 +143,53 @@ def _difference(reading: Reading) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class _Own:
+    """States as Kun computes them with the weights that the file holds, float32 [positions, width].
+
+    `like_ggml` are those of the network that rounds on its way as llama.cpp does. `merging` compares the network with
+    the one that it was merged of.
+    """
+
+    states: np.ndarray
+    like_ggml: np.ndarray
+    rounding: StateCheck | None
+    arithmetic: StateCheck | None
+    merging: StateCheck | None
+
+
 def prove(export: Export, path: Path, progress: Progress = silent, source: Any = None) -> Fidelity:
     """Compare the file or folder at `path`, written by `export`, with the model as Kun runs it.
 
     `source` is the network whose numbers count, where it isn't the one that was written: a base with its adapter,
     unmerged. A reader that is not here, or fails, is a `problem` of its reading.
     """
-    battery = _Battery.of(export)
+    battery = Battery.of(export)
     needed, free = _memory(export.net)
-    fits = needed <= free
-    ours, rounding = _own_states(export, battery, source, progress) if fits else (None, None)
+    own = _own_states(export, battery, source, progress) if needed <= free else None
     readings = []
+    if own is not None and own.merging is not None:
+        readings.append(Reading("the base with its adapter", states=own.merging))
+    shown = []
     for reader in _readers(export):
-        job = battery.job(export, path, text=reader != "transformers" or export.format == "hf", states=fits)
+        text = reader != "transformers" or export.format == "hf"
+        job = _job(export, battery, path, text=text, states=own is not None)
         try:
-            answer = read(reader, job, progress)
-            readings.append(_compared(answer, reader, export, battery, ours))
+            shown.append(_compared(read(reader, job, progress), reader, export, battery, own))
         except CannotRead as error:
-            readings.append(Reading(reader, problem=str(error)))
-    if not fits:
-        readings.append(
+            shown.append(Reading(reader, problem=str(error)))
+    if own is None:
+        shown.append(
             Reading("kun", problem=f"logits take {needed >> 20} MB of memory, {free >> 20} MB are free")
         )
-    return Fidelity(export.format, export.dtype, tuple(readings), rounding, _missing(readings, battery))
+    return Fidelity(
+        export.format,
+        export.dtype,
+        (*readings, *shown),
+        own.rounding if own else None,
+        own.arithmetic if own else None,
+        _missing(shown, battery),
+    )
 
 
 def _memory(net: Any) -> tuple[int, int]:
@@ -177,94 +213,49 @@ def _readers(export: Export) -> tuple[str, ...]:
     return ("llama.cpp", "transformers") if known else ("llama.cpp",)
 
 
-@dataclass(frozen=True)
-class _Battery:
-    """What is tried, as Kun reads it."""
-
-    texts: Sequence[str]
-    tokens: list[list[int]]
-    chats: dict[str, str | None]
-    chat_tokens: list[list[int] | None]
-    excepted: frozenset[str]
-    sequences: list[list[int]]
-    sequence_texts: list[str]
-
-    @classmethod
-    def of(cls, export: Export) -> "_Battery":
-        losses = export.losses()
-        tokenizer, limit = export.checkpoint.tokenizer, export.net.config.context_length
-        tokens = [tokenizer.encode(text).ids for text in TEXTS]
-        chats = _rendered(export.checkpoint)
-        chat_tokens = [
-            None if chat is None else tokenizer.encode(chat, add_special_tokens=False).ids
-            for chat in chats.values()
-        ]
-        width, positions, chosen = export.net.config.vocab_size, 0, []
-        for text, ids in zip(TEXTS, tokens, strict=True):
-            if any(loss.concerned(text) for loss in losses):
-                continue
-            short = ids if len(ids) <= min(limit, _LONGEST) else None
-            # an encoder's reader takes whole texts
-            cut = short if export.checkpoint.kind == "encoder" else ids[: min(limit, _LONGEST)]
-            if cut and len(cut) > 1 and (positions + len(cut)) * width <= _MOST_NUMBERS:
-                chosen.append((cut, text))
-                positions += len(cut)
-        chosen = list(islice(chosen, _SEQUENCES))
-        excepted = frozenset(text for text in TEXTS if any(loss.concerned(text) for loss in losses))
-        sequences, sequence_texts = [ids for ids, _ in chosen], [text for _, text in chosen]
-        return cls(TEXTS, tokens, chats, chat_tokens, excepted, sequences, sequence_texts)
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """The sequence and token of each position."""
-        return [(row, column) for row, ids in enumerate(self.sequences) for column in range(len(ids))]
-
-    def job(self, export: Export, path: Path, text: bool, states: bool) -> Job:
-        return Job(
-            model=str(path),
-            format=export.format,
-            kind=export.checkpoint.kind,
-            config=export.net.config.to_hf(),
-            texts=self.texts if text else (),
-            chats=[CHATS[name] for name in self.chats] if text else (),
-            sequences=self.sequences if states else (),
-            sequence_texts=self.sequence_texts if states else (),
-            threads=os.cpu_count() or 1,
-        )
+def _job(export: Export, battery: Battery, path: Path, text: bool, states: bool) -> Job:
+    return Job(
+        model=str(path),
+        format=export.format,
+        kind=export.checkpoint.kind,
+        config=export.net.config.to_hf(),
+        texts=battery.texts if text else (),
+        chats=[CHATS[name] for name in battery.chats] if text else (),
+        sequences=battery.sequences if states else (),
+        sequence_texts=battery.sequence_texts if states else (),
+        threads=os.cpu_count() or 1,
+    )
 
 
-def _rendered(checkpoint: Checkpoint) -> dict[str, str | None]:
-    """Each chat as the model's template renders it, None where it refuses; nothing where there is no template."""
-    template = checkpoint.chat_template
-    rendered: dict[str, str | None] = {}
-    for name, chat in CHATS.items() if template else ():
-        try:
-            assert template is not None
-            rendered[name] = template.render(
-                chat["messages"], tools=chat["tools"], add_generation_prompt=chat["prompt"]
-            )
-        except BadInput:
-            rendered[name] = None
-    return rendered
-
-
-def _own_states(
-    export: Export, battery: _Battery, source: Any, progress: Progress
-) -> tuple[np.ndarray, StateCheck | None]:
-    """The states of the network as the file holds it, and what the rounding of its weights costs."""
-    net = copy.deepcopy(source if source is not None else export.net).float().eval()
-    exact = _states(net, battery, export.checkpoint.kind)
-    if source is not None:
-        net = copy.deepcopy(export.net).float().eval()
+def _own_states(export: Export, battery: Battery, source: Any, progress: Progress) -> _Own:
+    kind = export.checkpoint.kind
+    compare = partial(compare_states, places=battery.places, logits=_gives_logits(export))
+    net = copy.deepcopy(export.net).float().eval()
+    exact = _states(net, battery, kind)
+    apart = None if source is None else _states(source.float().eval(), battery, kind)
+    progress("computing", 1, 2)
     export.round(net)
-    progress("computing", 1, 1)
-    rounded = _states(net, battery, export.checkpoint.kind)
-    if np.array_equal(exact, rounded):
-        return rounded, None
-    return rounded, compare_states(exact, rounded, battery.places, _gives_logits(export), None)
+    states = _states(net, battery, kind)
+    like_ggml = _states_like_ggml(net, export, battery) if export.format == "gguf" else states
+    progress("computing", 2, 2)
+    return _Own(
+        states,
+        like_ggml,
+        None if np.array_equal(exact, states) else compare(exact, states, tolerance=None),
+        None if np.array_equal(states, like_ggml) else compare(states, like_ggml, tolerance=None),
+        None if apart is None else compare(apart, exact, tolerance=_FLOAT32),
+    )
 
 
-def _states(net: Any, battery: _Battery, kind: str) -> np.ndarray:
+def _states_like_ggml(net: Any, export: Export, battery: Battery) -> np.ndarray:
+    from kun.evaluation.ggml import LikeGgml
+
+    kinds = {part: tensor.kind for tensor in planned(net, export.dtype) for part in tensor.parts}
+    with LikeGgml(net, kinds):
+        return _states(net, battery, export.checkpoint.kind)
+
+
+def _states(net: Any, battery: Battery, kind: str) -> np.ndarray:
     """float32 [positions, width]: logits, or an encoder's states."""
     import torch
 
@@ -285,17 +276,11 @@ def _gives_logits(export: Export) -> bool:
     return export.checkpoint.kind != "encoder"
 
 
-def _compared(
-    answer: Answer, reader: str, export: Export, battery: _Battery, ours: np.ndarray | None
-) -> Reading:
+def _compared(answer: Answer, reader: str, export: Export, battery: Battery, own: _Own | None) -> Reading:
     names = list(battery.chats)
     tokens = chats = chat_tokens = states = None
     if answer.tokens is not None:
-        rows = zip(battery.texts, battery.tokens, answer.tokens, strict=True)
-        kept = [row for row in rows if row[0] not in battery.excepted]
-        tokens = replace(
-            compare_tokens(*map(list, zip(*kept, strict=True))), excepted=len(battery.texts) - len(kept)
-        )
+        tokens = replace(compare_tokens(battery.texts, battery.tokens, answer.tokens), spared=battery.spared)
     if answer.chats is not None and answer.chat_tokens is not None and names:
         chats = compare_chats(names, list(battery.chats.values()), answer.chats)
         pairs = [
@@ -304,18 +289,33 @@ def _compared(
             if a and b
         ]
         chat_tokens = compare_tokens(*map(list, zip(*pairs, strict=True))) if pairs else None
-    if answer.states is not None and ours is not None:
+    if answer.states is not None and own is not None:
+        by_ggml = reader == "llama.cpp"
         states = compare_states(
-            ours, answer.states, battery.places, _gives_logits(export), _tolerance(reader, export.dtype)
+            own.like_ggml if by_ggml else own.states,
+            answer.states,
+            battery.places,
+            _gives_logits(export),
+            _tolerance(own.arithmetic if by_ggml else None),
         )
     return Reading(answer.reader, tokens, chats, chat_tokens, states)
 
 
-def _tolerance(reader: str, dtype: str) -> Tolerance:
-    return _EXACT if reader == "transformers" else _LLAMA_CPP.get(dtype, _LLAMA_CPP_QUANTIZED)
+def _tolerance(arithmetic: StateCheck | None) -> Tolerance:
+    """Float32's, or in proportion to what a reader's own `arithmetic` costs this very network where that is more.
+
+    Where that cost has no bound, since numbers overflow, nothing beyond float32's is forgiven.
+    """
+    if arithmetic is None or not math.isfinite(arithmetic.typical):
+        return _FLOAT32
+    return Tolerance(
+        max(_FLOAT32.relative, _OF_THE_LARGEST * arithmetic.relative),
+        max(_FLOAT32.typical, _TWICE * arithmetic.typical),
+        max(_FLOAT32.mean_kl, _TWICE**2 * (arithmetic.mean_kl or 0.0)),  # a divergence grows by the square
+    )
 
 
-def _missing(readings: Sequence[Reading], battery: _Battery) -> tuple[str, ...]:
+def _missing(readings: Sequence[Reading], battery: Battery) -> tuple[str, ...]:
     """What no reader has shown."""
 
     def not_shown() -> Iterator[str]:
@@ -340,13 +340,15 @@ def export_model(
 ) -> Exported:
     """Export a checkpoint, and with `verify` prove the export before it takes its name.
 
-    Raises `ExportDiffers`, and then nothing is left; `BadInput`, `UnsupportedFormat`, `NoSpace`, `NotWritable`.
+    A merged adapter is held against its base with the adapter beside it, too. Raises `ExportDiffers`, and then
+    nothing is left; `BadInput`, `UnsupportedFormat`, `NoSpace`, `NotWritable`.
     """
     export = Export.of(checkpoint, format, dtype)
     proofs: list[Fidelity] = []
 
     def check(path: Path) -> None:
-        proofs.append(prove(export, path, progress))
+        source = checkpoint.adapted("float32", "cpu") if isinstance(checkpoint, AdapterCheckpoint) else None
+        proofs.append(prove(export, path, progress, source))
         if proofs[0].verdict == "differs":
             raise ExportDiffers(
                 f"Nothing was exported, since it would not be the same: {proofs[0].sentence}", proofs[0]

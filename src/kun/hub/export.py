@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kun.errors import BadInput
+from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export_gguf import KINDS, as_stored, check_network, write_gguf
 from kun.hub.files import Progress, new_file, silent
+from kun.hub.layout import LINEAGE, read_json
 from kun.hub.saving import lineage_of, save_checkpoint
 
 if TYPE_CHECKING:
@@ -72,16 +74,16 @@ class Export:
     def write(
         self, folder: Path, progress: Progress = silent, check: Callable[[Path], None] = lambda path: None
     ) -> Exported:
-        """Write to `folder`, whole or not at all.
+        """Write to `folder`, whole or not at all; for GGUF it may also be the file, named *.gguf.
 
         `check` is shown the written folder or file before it takes its name; if that raises, nothing is left.
         Raises `BadInput`, `UnsupportedFormat`, `NoSpace`, `NotWritable`.
         """
         folder = folder.absolute()
-        if folder == self.checkpoint.path.absolute():
-            raise BadInput(f"{folder} is the model itself: name another folder for the export.")
         if self.format == "gguf":
             return self._write_gguf(folder, progress, check)
+        self._check_target(folder)
+        _check_earlier(folder, self.checkpoint)
         save_checkpoint(
             folder,
             self.net,
@@ -108,12 +110,22 @@ class Export:
             _end_ids(checkpoint),
             template.source if template else None,
         )
-        path = folder / f"{lineage['name']}-{self.dtype}.gguf"
+        path = folder if folder.suffix == ".gguf" else folder / f"{lineage['name']}-{self.dtype}.gguf"
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder: name another file for the export.")
+        self._check_target(path)
         with new_file(path) as fresh:
             write_gguf(fresh, self.net, self.dtype, fields, progress)
             check(fresh)
         size = path.stat().st_size
         return Exported(path, "gguf", self.dtype, size, tuple(loss.sentence for loss in self.losses()))
+
+    def _check_target(self, path: Path) -> None:
+        """Raise `BadInput` where the export would take the place of what it is made of."""
+        base = self.checkpoint.base.path if isinstance(self.checkpoint, AdapterCheckpoint) else None
+        for source in filter(None, (self.checkpoint.path, base)):
+            if path.resolve() == source.resolve():
+                raise BadInput(f"{path} is the model itself: name another place for the export.")
 
     def losses(self) -> "list[Loss]":
         """What of the tokenizer the format cannot say."""
@@ -138,8 +150,20 @@ class Export:
         return getattr(torch, _FLOATS[self.dtype])
 
 
+def _check_earlier(folder: Path, checkpoint: Checkpoint) -> None:
+    """Raise `BadInput` where `folder` holds a model that is no earlier export of this one."""
+    if not (folder / LINEAGE).is_file():
+        return
+    parents = read_json(folder / LINEAGE).get("parents") or [{}]
+    if parents[0].get("identity") != checkpoint.identity:
+        raise BadInput(f"{folder} holds another model: name a new or empty folder for the export.")
+
+
 def _name(checkpoint: Checkpoint) -> str:
-    return str(checkpoint.lineage.get("name") or checkpoint.path.stem).replace("/", "--")
+    """The model's name; a checkpoint of a run is called as the run."""
+    path = checkpoint.path.absolute()
+    name = str(checkpoint.lineage.get("name") or path.stem)
+    return (path.parent.name if name == path.name == "checkpoint" else name).replace("/", "--")
 
 
 def _end_ids(checkpoint: Checkpoint) -> list[int]:

@@ -6,9 +6,11 @@ one a tokenizer has is found by trying: the pattern that cuts a page of everythi
 
 import base64
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tokenizers import Tokenizer, pre_tokenizers
@@ -51,10 +53,10 @@ def tokenizer_fields(
 
 @dataclass(frozen=True)
 class Loss:
-    """Something of a tokenizer that llama.cpp does not do: in words, and whether a text is `concerned`."""
+    """Something of a tokenizer that llama.cpp does otherwise: in words, and how to `spare` a text of it."""
 
     sentence: str
-    concerned: Callable[[str], bool]
+    spare: Callable[[str], str]
 
 
 def losses(tokenizer: Tokenizer) -> list[Loss]:
@@ -65,14 +67,16 @@ def losses(tokenizer: Tokenizer) -> list[Loss]:
         lost.append(
             Loss(
                 "llama.cpp does not compose letters and accents (NFC): decomposed text gets other tokens there.",
-                lambda text: unicodedata.normalize("NFC", text) != text,
+                partial(unicodedata.normalize, "NFC"),
             )
         )
     if described["model"]["type"] == "WordPiece":
         lost.append(
             Loss(
                 "llama.cpp's WordPiece drops the vowel signs of Indic scripts and of Korean.",
-                lambda text: any(map(_is_vowel_sign, unicodedata.normalize("NFD", text))),
+                partial(
+                    re.sub, r"\S+", lambda word: "" if any(map(_is_dropped, _parts(word[0]))) else word[0]
+                ),
             )
         )
     greedy = [token["content"] for token in described["added_tokens"] if token["lstrip"] or token["rstrip"]]
@@ -80,14 +84,19 @@ def losses(tokenizer: Tokenizer) -> list[Loss]:
         lost.append(
             Loss(
                 f"llama.cpp keeps the spaces beside {', '.join(greedy)}, which the tokenizer takes away.",
-                lambda text: any(f" {token}" in text or f"{token} " in text for token in greedy),
+                partial(re.sub, rf"\s*({'|'.join(map(re.escape, greedy))})\s*", r"\1"),
             )
         )
     return lost
 
 
-def _is_vowel_sign(character: str) -> bool:
-    return unicodedata.category(character) == "Mc" or "\u1160" <= character <= "\u11ff"
+def _parts(word: str) -> str:
+    """A word with accents, vowel signs and Korean vowels as characters of their own."""
+    return unicodedata.normalize("NFD", word)
+
+
+def _is_dropped(character: str) -> bool:
+    return unicodedata.category(character) in ("Mc", "Me") or "\u1160" <= character <= "\u11ff"
 
 
 def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> tuple[list[str], list[int]]:

@@ -1,0 +1,97 @@
+"""What is trained here is what is served elsewhere: a run's checkpoint, exported, in the readers of both formats."""
+
+import importlib.util
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kun
+from kun.evaluation.fidelity import export_model, prove
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.export import Export
+from kun.settings import settings
+from kun.text.learn import learn_tokenizer
+
+WORDS = "the fish of the northern sea 北冥有鱼 其名为鲲 turns into a bird; def area(r): return 3.14 🙂 café".split()
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def trained(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The checkpoint of a short training with a tokenizer and a chat template that were made for it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    chance = random.Random(0)
+    lines = [" ".join(chance.choice(WORDS) for _ in range(chance.randint(3, 30))) for _ in range(200)]
+    (folder / "text.jsonl").write_text(
+        "".join(json.dumps({"text": line}) + "\n" for line in lines), encoding="utf-8"
+    )
+    learned = learn_tokenizer(lines, "bpe", 400)
+    (folder / "tokenizer").mkdir()
+    learned.tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    said = folder / "tokenizer" / "tokenizer_config.json"
+    said.write_text(json.dumps(learned.config), encoding="utf-8")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        f"""
+stage = "pretrain"
+out = "{folder / "run"}"
+[model]
+family = "{request.param}"
+n_layers = 2
+n_heads = 2
+d_model = 64
+tokenizer = "{folder / "tokenizer"}"
+[data]
+train = "{folder / "text.jsonl"}"
+eval = 0.1
+[train]
+steps = 8
+context = 64
+batch_tokens = 512
+[optimizer]
+lr = 3e-3
+warmup = 2
+""",
+        encoding="utf-8",
+    )
+    return Checkpoint.open(kun.train(recipe).checkpoint)
+
+
+def llama_cpp_is_here() -> bool:
+    return settings().reader_python is not None or importlib.util.find_spec("llama_cpp") is not None
+
+
+def test_transformers_reads_what_was_trained(trained: Checkpoint, tmp_path: Path) -> None:
+    fidelity = export_model(trained, tmp_path / "out", verify=True).fidelity
+    assert fidelity.verdict == "same", fidelity.sentence
+    (reading,) = fidelity.readings
+    assert reading.chats.total > 5
+    assert reading.states.positions > 50
+
+
+@pytest.mark.parametrize("dtype", ["F32", "Q8_0"])
+def test_llama_cpp_reads_what_was_trained(trained: Checkpoint, tmp_path: Path, dtype: str) -> None:
+    exported = export_model(trained, tmp_path, format="gguf", dtype=dtype, verify=True)
+    assert exported.path.name == f"run-{dtype}.gguf"
+    llama_cpp, transformers = exported.fidelity.readings
+    assert transformers.states.ok
+    assert transformers.problem is None
+    if not llama_cpp_is_here():
+        pytest.skip("llama-cpp-python is not installed")
+    assert exported.fidelity.verdict == "same", exported.fidelity.sentence
+    assert llama_cpp.chats.total > 5
+    # far nearer than what is forgiven: the network that rounds alike is the right measure
+    assert llama_cpp.states.typical < max(llama_cpp.states.tolerance.typical / 2, 1e-5)
+
+
+def test_llama_cpp_finds_another_template(trained: Checkpoint, tmp_path: Path) -> None:
+    if not llama_cpp_is_here():
+        pytest.skip("llama-cpp-python is not installed")
+    broken = Checkpoint.open(trained.path)
+    broken.tokenizer_config["chat_template"] = trained.chat_template.source.replace("<|im_end|>'", "'")
+    path = Export.of(broken, "gguf", None).write(tmp_path).path
+    found = prove(Export.of(trained, "gguf", None), path)
+    assert found.verdict == "differs"
+    assert "renders" in found.sentence
