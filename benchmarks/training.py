@@ -39,13 +39,13 @@ batch_tokens = 2048
 
 def measure(options: Options) -> Iterable[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        text = _text(Path(folder) / "text.jsonl")
+        text = training_text(Path(folder) / "text.jsonl")
         yield from _tokens_per_second(Path(folder), text, turns=1 if options.quick else 3)
         yield _peak_share(Path(folder), text)
         yield from _fine_tuning(Path(folder), text)
 
 
-def _text(path: Path) -> Path:
+def training_text(path: Path) -> Path:
     """Documents of some hundred words, so that rows hold several."""
     chance = random.Random(0)
     words = [

@@ -15,6 +15,8 @@ class KunError(Exception):
     http_status: ClassVar[int] = 500
     #: the `type` of OpenAI's error body
     http_type: ClassVar[str] = "server_error"
+    #: whether another process of the same training tells the user
+    is_told = False
 
 
 class BadInput(KunError):
@@ -110,6 +112,12 @@ class Diverged(KunError):
     """A training whose loss is no number any more, or has grown without end."""
 
     http_status = 422
+
+
+class ProcessLost(KunError):
+    """One of the processes of a training has ended before its time."""
+
+    http_status = 503
 
 
 class NoMemory(KunError):

@@ -1,5 +1,7 @@
 """The only reader of the environment. Every setting is `KUN_` and its name: `KUN_HOME`, `KUN_API_KEYS`, …"""
 
+import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -75,3 +77,20 @@ def settings() -> Settings:
         first = error.errors()[0]
         name = "KUN_" + "_".join(str(part) for part in first["loc"]).upper()
         raise BadInput(f"{name} in the environment cannot be used: {first['msg']}.") from error
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What torchrun tells a process: which of how many it is, and which on its machine."""
+
+    rank: int
+    world: int
+    local_rank: int
+
+
+def launch() -> Launch | None:
+    """How torchrun started this process; None where it did not."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if not all(name in os.environ for name in (*names, "MASTER_ADDR")):
+        return None
+    return Launch(*(int(os.environ[name]) for name in names))

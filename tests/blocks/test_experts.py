@@ -15,6 +15,7 @@ from transformers.models.switch_transformers import modeling_switch_transformers
 
 from kun.blocks.experts import (
     SECOND_EXPERTS,
+    Bank,
     Router,
     Routes,
     balance_loss,
@@ -33,14 +34,12 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_experts(count: int) -> nn.ModuleList:
+def make_experts(count: int) -> Bank:
     torch.manual_seed(count)
-    return nn.ModuleList(
-        nn.Sequential(nn.Linear(SIZE, 9), nn.ReLU(), nn.Linear(9, SIZE)) for _ in range(count)
-    )
+    return Bank(nn.Sequential(nn.Linear(SIZE, 9), nn.ReLU(), nn.Linear(9, SIZE)) for _ in range(count))
 
 
-def one_by_one(x: Tensor, routes: Routes, experts: nn.ModuleList) -> Tensor:
+def one_by_one(x: Tensor, routes: Routes, experts: Bank) -> Tensor:
     """What `mix` is, a token at a time."""
     rows = []
     for token, state in enumerate(x):

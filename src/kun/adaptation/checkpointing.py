@@ -12,17 +12,22 @@ from torch.utils.checkpoint import checkpoint
 
 def checkpoint_layers(net: nn.Module) -> int:
     """Make every layer of every stack in `net` keep only what goes into it; returns how many there are."""
-    layers = [
+    layers = layers_of(net)
+    for layer in layers:
+        kept: Any = layer
+        kept.forward = partial(_again, layer.forward, layer)
+    return len(layers)
+
+
+def layers_of(net: nn.Module) -> list[nn.Module]:
+    """The layers of every stack in `net`, and experts, which stand in a list too."""
+    return [
         layer
         for stack in net.modules()
         if isinstance(stack, nn.ModuleList) and len({type(child) for child in stack}) <= 2
         for layer in stack
         if any(True for _ in layer.children())
     ]
-    for layer in layers:
-        kept: Any = layer
-        kept.forward = partial(_again, layer.forward, layer)
-    return len(layers)
 
 
 def _again(forward: Any, layer: nn.Module, *inputs: Any, **named: Any) -> Any:

@@ -137,7 +137,17 @@ def _gumbel(like: Tensor) -> Tensor:
     return -torch.empty_like(like).exponential_().log()
 
 
-def mix(x: Tensor, routes: Routes, experts: nn.ModuleList) -> Tensor:
+class Bank(nn.ModuleList):
+    """The experts of a layer."""
+
+    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
+        """What the experts make of tokens x [m, d_model] that stand sorted, `counts[i]` of them for the i-th."""
+        parts = x.split(counts)
+        made = [expert(part) for expert, part in zip(self, parts, strict=True) if len(part)]
+        return torch.cat(made) if made else x
+
+
+def mix(x: Tensor, routes: Routes, experts: Bank) -> Tensor:
     """The sum of what its experts make of each token of x [n, d_model], weighed by their gates.
 
     Zero for a token that is kept nowhere. An expert without a token is not called.
@@ -147,11 +157,8 @@ def mix(x: Tensor, routes: Routes, experts: nn.ModuleList) -> Tensor:
     order = chosen.argsort(stable=True)
     counts = chosen.bincount(minlength=len(experts) + 1)[:-1].tolist()  # the one wait for the device
     order = order[: sum(counts)]
-    parts = x.index_select(0, order // k).split(counts)
-    made = [expert(part) for expert, part in zip(experts, parts, strict=True) if len(part)]
-    if not made:
-        return torch.zeros_like(x)
-    outputs = made[0].new_zeros(n * k, x.shape[-1]).index_copy_(0, order, torch.cat(made))
+    made = experts(x.index_select(0, order // k), counts)
+    outputs = made.new_zeros(n * k, x.shape[-1]).index_copy_(0, order, made)
     gates = (routes.gates * routes.kept).to(outputs.dtype)
     return (outputs.view(n, k, -1) * gates[..., None]).sum(dim=1)
 

@@ -24,7 +24,8 @@ from kun.cli import (
     talking,
     training,
 )
-from kun.errors import KunError
+from kun.errors import BadInput, KunError
+from kun.settings import launch
 
 _INTERRUPTED = 130
 _ctrl_c = threading.Event()
@@ -110,7 +111,8 @@ def _call(line: list[str], debug: bool) -> int:
     except KunError as error:
         if debug:
             raise
-        _complain(str(error))
+        if not _is_told(error):
+            _complain(str(error))
         return error.exit_code
     except TyperException as error:
         cast(Any, error).show()  # usage, the mend and the fault, on standard error
@@ -135,6 +137,12 @@ def _call(line: list[str], debug: bool) -> int:
         _complain(f"{type(error).__name__}: {error}. This is a fault in Kun: --debug shows where.")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _is_told(error: KunError) -> bool:
+    """Whether another process of the same training tells it: the first, of what all read."""
+    started = launch()
+    return error.is_told or (started is not None and started.rank > 0 and isinstance(error, BadInput))
 
 
 def _complain(sentence: str) -> None:

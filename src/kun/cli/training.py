@@ -31,11 +31,16 @@ def train(
       kun train recipe.toml --resume
     """
     import kun
+    from kun.settings import launch
     from kun.training.recipe import parse_override
 
     chosen = dict(parse_override(text) for text in override)
-    with progress(quiet=as_json) as report:
+    started = launch()
+    tells = not (started and started.rank)  # the first of several processes tells for all
+    with progress(quiet=as_json or not tells) as report:
         run = kun.train(recipe, chosen, resume=resume, progress=report)
+    if not tells:
+        return
     last = run.metrics[-1] if run.metrics else {}
     if as_json:
         print_json({"run": str(run.path), "checkpoint": str(run.checkpoint), "last": last})

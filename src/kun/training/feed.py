@@ -40,6 +40,9 @@ ALONE = Share()
 class Feed(Protocol):
     """Where the loop gets its batches."""
 
+    def divide(self, share: Share) -> None:
+        """From now on take `share` of each step's rows alone. Raises `BadRecipe` where they cannot be shared so."""
+
     def step(self, place: Place) -> tuple[list[Batch], Place]:
         """This process's batches of the step at `place`, each as much as goes through at once; and the next place."""
 
@@ -62,19 +65,23 @@ class PackedFeed:
         step_tokens: int,
         micro_tokens: int,
         eval_tokens: int,
-        share: Share = ALONE,
     ) -> None:
-        self.train, self.held_out, self.seed, self.share = train, evaluation, seed, share
+        self.train, self.held_out, self.seed, self.share = train, evaluation, seed, ALONE
         self.rows_per_step = max(1, round(step_tokens / train.context))
-        if self.rows_per_step % share.world:
-            fitting = max(share.world, self.rows_per_step // share.world * share.world) * train.context
-            raise BadRecipe(
-                f"train.batch_tokens = {step_tokens} makes {self.rows_per_step} rows of {train.context} tokens, which "
-                f"{share.world} processes cannot share evenly; {fitting} would do."
-            )
         self.micro_rows = max(1, micro_tokens // train.context)
         self.eval_rows = max(1, eval_tokens // train.context)
         self._epoch: tuple[int, Any, np.ndarray] | None = None
+
+    def divide(self, share: Share) -> None:
+        """See `Feed`: as many rows for each."""
+        rows, context = self.rows_per_step, self.train.context
+        if rows % share.world:
+            fitting = max(share.world, rows // share.world * share.world) * context
+            raise BadRecipe(
+                f"train.batch_tokens makes {rows} rows of {context} tokens, which {share.world} processes cannot "
+                f"share evenly; {fitting} would do."
+            )
+        self.share = share
 
     def step(self, place: Place) -> tuple[list[Batch], Place]:
         """See `Feed`; an epoch's last rows and the next one's first may share a step."""

@@ -17,10 +17,11 @@ from torch import nn
 
 from kun.errors import Diverged, NoMemory
 from kun.training.compiling import compile_network
-from kun.training.feed import ALONE, Batch, Feed, Place, Share
+from kun.training.feed import Batch, Feed, Place
 from kun.training.flops import peak_memory
+from kun.training.layout import Layout, filled
 from kun.training.objectives import Objective
-from kun.training.optimizers import Optimizer, parameters_of
+from kun.training.optimizers import Optimizer
 from kun.training.recipe import Recipe
 from kun.training.run import RunFolder, threads
 from kun.training.schedules import make_schedule
@@ -28,6 +29,12 @@ from kun.training.snapshot import Snapshot, newest, write_snapshot
 
 Report = Callable[[str, int, int | None, str], None]
 """(stage, done, total, detail) of work that people wait for."""
+
+
+def silent(stage: str, done: int, total: int | None, detail: str) -> None:
+    """A `Report` that tells nobody."""
+
+
 Sampler = Callable[[nn.Module], list[dict[str, str]]]
 """Texts that the network writes now: a `prompt` and its `text` each."""
 Watcher = Callable[[Mapping[str, Any]], None]
@@ -80,7 +87,7 @@ class Progress:
 
 
 class Loop:
-    """Trains `net` towards `objective` on what `feed` gives, and writes the run.
+    """Trains a network towards `objective` on what `feed` gives, and writes the run.
 
     A step is a function of the weights, the seed and its number alone, so that a run goes on from a snapshot as if it
     had never stopped (on the same number of threads and processes, and where its end is not set in minutes).
@@ -89,7 +96,7 @@ class Loop:
     def __init__(
         self,
         recipe: Recipe,
-        net: nn.Module,
+        layout: Layout,
         objective: Objective,
         feed: Feed,
         folder: RunFolder,
@@ -100,14 +107,15 @@ class Loop:
         peak_flops: float | None = None,
         sampler: Sampler | None = None,
         report: Report | None = None,
-        share: Share = ALONE,
     ) -> None:
-        self.recipe, self.net, self.objective, self.feed, self.folder = recipe, net, objective, feed, folder
-        self.device, self.sampler, self.share = device, sampler, share
+        self.recipe, self.objective, self.feed, self.folder = recipe, objective, feed, folder
+        layout.check(objective)
+        self.layout, self.net, self.processes = layout, layout.net, layout.processes
+        self.device, self.sampler, self.share = device, sampler, layout.processes.share
         self.facts = dict(facts or {})
         self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
-        self.report: Report = report or (lambda stage, done, total, detail: None)
-        self.optimizer = Optimizer(net, recipe.optimizer, ema=recipe.train.ema)
+        self.report: Report = report or silent
+        self.optimizer = Optimizer(self.net, recipe.optimizer, ema=recipe.train.ema)
         self.schedule = make_schedule(recipe.optimizer)
         self.progress = Progress()
         self.watchers: list[Watcher] = []
@@ -117,7 +125,7 @@ class Loop:
 
     def resume(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot. Raises `DamagedFile` where it is another network's."""
-        self.optimizer.load_state(snapshot.tensors(), snapshot.facts["updates"])
+        self.optimizer.load(snapshot, snapshot.facts["updates"], partly=self.layout.is_part)
         self.progress = Progress.of(snapshot)
         self._snapped = snapshot.step
 
@@ -146,7 +154,7 @@ class Loop:
         with _Interruptions() as interruptions:
             while self._done() < 1 and not self._tired():
                 self._step()
-                if interruptions.came:
+                if self._interrupted(interruptions):
                     self._snapshot()
                     raise KeyboardInterrupt
                 every = self.recipe.train.snapshot_every
@@ -156,13 +164,25 @@ class Loop:
         return self.progress
 
     @contextmanager
-    def final_weights(self) -> Iterator[None]:
-        """Within it the network has the weights that the recipe wants kept: the last, the averaged or the best."""
-        best = newest(self.folder.path / "best") if self.recipe.train.keep == "best" else None
+    def final_weights(self) -> Iterator[nn.Module]:
+        """Within it a whole network has the weights that the recipe wants kept: the last, the averaged or the best.
+
+        The first process alone has it, where the network lies on several.
+        """
+        is_best = self.recipe.train.keep == "best"
+        best = newest(self.folder.path / "best") if is_best else None
+        shell = self.layout.shell()
+        if shell is not None:
+            last = best or newest(self.folder.snapshots)
+            assert last is not None
+            prefix = "" if best else "average." if self.recipe.train.ema is not None else "master."
+            weights = {k.removeprefix(prefix): t for k, t in last.tensors().items() if k.startswith(prefix)}
+            yield filled(shell, weights)
+            return
         with self.optimizer.averaged():
             if best is not None:
                 self.optimizer.put(best.tensors())
-            yield
+            yield self.net
 
     def summary(self) -> dict[str, Any]:
         """What the lineage says of how it went."""
@@ -175,14 +195,14 @@ class Loop:
         """What is known of the training as a whole, beside its metrics."""
         now = self.progress
         return {
-            "parameters": sum(p.numel() for p in self.net.parameters()),
-            "trained": parameters_of(self.optimizer.slots),
+            "parameters": self.layout.parameters,
+            "trained": self.layout.trained,
             "flops_per_token": self.flops_per_token,
             "peak_flops": self.peak_flops,
             "overhead": now.idle / (now.busy + now.idle) if now.busy else None,
             "bytes": peak_memory(self.device),
             "threads": threads(),
-            "processes": self.share.world,
+            "processes": self.processes.world,
             "note": self.note or None,
             **self.summary(),
         }
@@ -198,6 +218,16 @@ class Loop:
         ]
         return max(shares)
 
+    def _interrupted(self, interruptions: "_Interruptions") -> bool:
+        """Whether to stop after this step: all processes agree on that, and on how long it has taken so far."""
+        now = self.progress
+        seconds, came = (
+            self.processes.first_says(now.seconds, 0.0)[0],
+            self.processes.most(interruptions.came),
+        )
+        now.seconds = seconds
+        return bool(came)
+
     def _tired(self) -> bool:
         patience = self.recipe.train.patience
         return patience is not None and self.progress.worse >= patience
@@ -208,10 +238,13 @@ class Loop:
         rate = self.schedule(now.step, self._done())
         batches, place = self.feed.step(now.place)
         with self._memory():
-            prepared, tokens = self._prepared(batches)
+            prepared, mine = self._prepared(batches)
+            told = self.processes.total(mine, sum(self.objective.targets(batch) for batch in prepared))
+            tokens, targets = int(told[0]), max(1.0, told[1])
             started = time.perf_counter()
-            loss = self._gradients(prepared)
-            norm = self.optimizer.norm()
+            loss = self._gradients(prepared, targets)
+            self.layout.reduce(self.optimizer.slots)
+            norm = self.layout.norm(self.optimizer.slots)
             self._guard(loss, float(norm))
             self.optimizer.step(rate, norm)
         computed = time.perf_counter()
@@ -229,7 +262,7 @@ class Loop:
             "tokens_per_s": round(tokens / seconds, 1),
         }
         if self.peak_flops:
-            line["peak_share"] = round(self.flops_per_token * tokens / seconds / self.peak_flops, 4)
+            line["peak_share"] = round(self._share_of_peak(tokens / seconds), 4)
         is_last = self._done() >= 1
         if train.eval_every and (now.step % train.eval_every == 0 or is_last):
             line |= self._evaluate()
@@ -242,6 +275,9 @@ class Loop:
             watch(line)
         self._tell(line)
 
+    def _share_of_peak(self, tokens_per_s: float) -> float:
+        return self.flops_per_token * tokens_per_s / (self.peak_flops or 1.0) / self.processes.world
+
     def _prepared(self, batches: list[Batch]) -> tuple[list[Batch], int]:
         """The batches as the network will see them, and how many tokens these are."""
         seed, step = self.recipe.seed, self.progress.step
@@ -251,36 +287,22 @@ class Loop:
             prepared.append(self._on_device(self.objective.prepare(batch, chance)))
         return prepared, sum(_tokens(batch) for batch in prepared)
 
-    def _gradients(self, prepared: list[Batch]) -> float:
+    def _gradients(self, prepared: list[Batch], targets: float) -> float:
         """Put the gradient of the mean loss of a step into the optimizer; that loss."""
         torch.manual_seed(_number(self.recipe.seed, self.progress.step, self.share.rank))
-        targets = max(1, sum(self.objective.targets(batch) for batch in prepared))
-        total = torch.zeros((), device=self.device)
         self.net.train()
-        for batch in prepared:
-            loss = self.objective.loss(self.net, batch) / targets
-            loss.backward()
-            total += loss.detach()
-        return float(total)
+        (loss,) = self.processes.total(float(self.layout.gradients(self.objective, prepared, targets)))
+        return loss
 
     def _on_device(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
     def _evaluate(self) -> dict[str, float]:
         """Means over the held-out data, as `eval_loss` and so on; and whether it went better than ever."""
-        sums: dict[str, float] = {}
-        targets = 0
         self.net.eval()
         # what is compiled for training would be compiled again for this
         with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
-            for number, batch in enumerate(self.feed.evaluation()):
-                chance = np.random.default_rng((self.recipe.seed, number))
-                ready = self._on_device(self.objective.prepare(batch, chance))
-                targets += self.objective.targets(ready)
-                for name, value in self.objective.measure(self.net, ready).items():
-                    sums[name] = sums.get(name, 0.0) + value
-            told = self.objective.summary(sums, targets) if sums else {}
-            means = {f"eval_{name}": value for name, value in told.items()}
+            means = self._measured()
             if means and means["eval_loss"] < self.progress.best:
                 self.progress.best, self.progress.worse = means["eval_loss"], 0
                 if self.recipe.train.keep == "best":
@@ -289,14 +311,40 @@ class Loop:
                 self.progress.worse += 1
         return means
 
+    def _measured(self) -> dict[str, float]:
+        """Means over the held-out data of all processes."""
+        sums: dict[str, float] = {}
+        targets = 0
+        mine = list(self.feed.evaluation())
+        # the processes take part in each other's batches: those with fewer repeat some, without counting them
+        spare = mine or self.feed.step(Place())[0]
+        most = self.processes.most(len(mine))
+        for number in range(most):
+            counts = number < len(mine)
+            chance = np.random.default_rng((self.recipe.seed, number))
+            batch = self.objective.prepare(mine[number] if counts else spare[0], chance)
+            ready = self._on_device(batch)
+            measured = self.layout.measure(self.objective, ready)
+            targets += self.objective.targets(ready) * counts
+            for name, value in measured.items():
+                sums[name] = sums.get(name, 0.0) + value * counts
+        whole = self.processes.total(targets, *sums.values())
+        if not sums:
+            return {}
+        told = self.objective.summary(dict(zip(sums, whole[1:], strict=True)), int(whole[0]))
+        return {f"eval_{name}": value for name, value in told.items()}
+
     def _keep_best(self) -> None:
         weights = {slot.name: slot.master.detach() for slot in self.optimizer.slots}
+        facts = {"eval_loss": self.progress.best}
         write_snapshot(
-            self.folder.path / "best", self.progress.step, weights, {"eval_loss": self.progress.best}, keep=1
+            self.folder.path / "best", self.progress.step, weights, facts, keep=1, processes=self.processes
         )
 
     def _sample(self) -> None:
         assert self.sampler is not None
+        if not self.processes.is_first:
+            return
         self.net.eval()
         with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
             for sample in self.sampler(self.net):
@@ -310,10 +358,16 @@ class Loop:
             **self.progress.facts(),
             "updates": self.optimizer.updates,
             "threads": threads(),
-            "processes": self.share.world,
+            "processes": self.processes.world,
         }
-        keep = self.recipe.train.keep_snapshots
-        write_snapshot(self.folder.snapshots, self.progress.step, self.optimizer.state(), facts, keep=keep)
+        write_snapshot(
+            self.folder.snapshots,
+            self.progress.step,
+            self.optimizer.state(),
+            facts,
+            keep=self.recipe.train.keep_snapshots,
+            processes=self.processes,
+        )
         self._snapped = self.progress.step
 
     def _guard(self, loss: float, norm: float) -> None:

@@ -4,15 +4,17 @@ A network that computes in bfloat16 has a float32 master of each parameter, and 
 of all parts of a step are summed in float32, too, each as soon as the backward pass has made it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kun.errors import DamagedFile
 from kun.training.recipe import Optimizer as Recipe
+from kun.training.sharded import spread_like
+from kun.training.snapshot import Snapshot
 
 
 @dataclass(eq=False)
@@ -51,17 +53,6 @@ class Optimizer:
         for slot in self.slots:
             slot.gradient = None
 
-    def gradients(self) -> list[Tensor]:
-        """Those of the parameters that the last backward passes reached."""
-        return [slot.gradient for slot in self.slots if slot.gradient is not None]
-
-    def norm(self) -> Tensor:
-        """The 2-norm of all gradients together: float32 []."""
-        gradients = self.gradients()
-        if not gradients:
-            return torch.zeros(())
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-
     @torch.no_grad()
     def step(self, share: float, norm: Tensor) -> None:
         """Change the weights at `share` of the peak rates, with gradients of this `norm` clipped, and forget these."""
@@ -84,10 +75,10 @@ class Optimizer:
             device = some[0].master.device
             count = torch.tensor(float(self.updates), device=device)
             torch._fused_adamw_(
-                [_local(slot.master) for slot in some],
-                [_local(slot.gradient) for slot in some if slot.gradient is not None],
-                [_local(slot.memory["first"]) for slot in some],
-                [_local(slot.memory["second"]) for slot in some],
+                [local(slot.master) for slot in some],
+                [local(slot.gradient) for slot in some if slot.gradient is not None],
+                [local(slot.memory["first"]) for slot in some],
+                [local(slot.memory["second"]) for slot in some],
                 [],
                 [count] * len(some),
                 lr=lr,
@@ -107,23 +98,32 @@ class Optimizer:
         for slot in slots:
             by_shape.setdefault(slot.master.shape, []).append(slot)
         for (rows, columns), alike in by_shape.items():
-            gradients = torch._foreach_div([g for slot in alike if (g := slot.gradient) is not None], divisor)
-            momenta = [slot.memory["momentum"] for slot in alike]
-            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-            ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)
-            masters = [slot.master for slot in alike]
+            gradients = [local(gradient) for slot in alike if (gradient := slot.gradient) is not None]
+            scaled = torch._foreach_div(gradients, divisor)
+            momenta = [local(slot.memory["momentum"]) for slot in alike]
+            torch._foreach_lerp_(momenta, scaled, 1 - MOMENTUM)
+            ahead = torch._foreach_lerp(scaled, momenta, MOMENTUM)
+            masters = [local(slot.master) for slot in alike]
             torch._foreach_mul_(masters, 1 - lr * self.recipe.weight_decay)
-            updates = orthogonal(torch.stack(list(ahead))).float().unbind()
+            whole = torch.stack(
+                [_gathered(mine, slot.master) for mine, slot in zip(ahead, alike, strict=True)]
+            )
+            updates = [
+                local(spread_like(slot.master, update))
+                for slot, update in zip(alike, orthogonal(whole).float(), strict=True)
+            ]
             torch._foreach_add_(masters, updates, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
     def _publish(self, slots: list[Slot]) -> None:
         """Bring the masters into the weights that compute, and into the averages."""
         apart = [slot for slot in slots if slot.master is not slot.weight]
         if apart:
-            torch._foreach_copy_([slot.weight for slot in apart], [slot.master for slot in apart])
+            torch._foreach_copy_(
+                [local(slot.weight) for slot in apart], [local(slot.master) for slot in apart]
+            )
         if self.ema is not None:
-            averages = [slot.average for slot in self.slots if slot.average is not None]
-            torch._foreach_lerp_(averages, [slot.master for slot in self.slots], 1 - self.ema)
+            averages = [local(slot.average) for slot in self.slots if slot.average is not None]
+            torch._foreach_lerp_(averages, [local(slot.master) for slot in self.slots], 1 - self.ema)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -164,19 +164,12 @@ class Optimizer:
         return state
 
     @torch.no_grad()
-    def load_state(self, state: dict[str, Tensor], updates: int) -> None:
-        """Take back what `state` gave after `updates` updates. Raises `DamagedFile` where it is another network's."""
-        mine = self.state()
-        for name in sorted(mine.keys() ^ state.keys()):
-            which = "lacks" if name in mine else "has, and this network has not,"
-            raise DamagedFile(f"The snapshot {which} {name}: it was written with another model or optimizer.")
-        for name, tensor in mine.items():
-            if tensor.shape != state[name].shape:
-                shapes = f"{list(state[name].shape)} where this network has {list(tensor.shape)}"
-                raise DamagedFile(
-                    f"The snapshot's {name} has shape {shapes}: it was written with other sizes."
-                )
-            tensor.copy_(state[name])
+    def load(self, snapshot: Snapshot, updates: int, *, partly: bool = False) -> None:
+        """Take back what `state` gave after `updates` updates. Raises `DamagedFile` where it is another network's.
+
+        `partly` where other processes hold some of the network's parameters.
+        """
+        snapshot.load_into(self.state(), partly=partly)
         self.updates = updates
         for slot in self.slots:
             if slot.master is not slot.weight:
@@ -202,8 +195,12 @@ def _collector(slot: Slot) -> Callable[[Tensor], None]:
     """Takes a gradient over as soon as it is whole, so that no second set of gradients is held."""
 
     def collect(weight: Tensor) -> None:
-        gradient, weight.grad = weight.grad, None
+        gradient: Any = weight.grad
+        weight.grad = None
         assert gradient is not None
+        spread: Any = slot.master
+        if hasattr(spread, "placements") and gradient.placements != spread.placements:  # sums yet to be made
+            gradient = gradient.redistribute(placements=spread.placements)
         if slot.gradient is None:
             slot.gradient = gradient.float()
         else:
@@ -212,10 +209,22 @@ def _collector(slot: Slot) -> Callable[[Tensor], None]:
     return collect
 
 
-def _local(tensor: Tensor) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor that is spread over several."""
     held: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return held.detach()
+
+
+def _gathered(mine: Tensor, like: Tensor) -> Tensor:
+    """The whole of a matrix of which this process holds `mine`, and which is spread as `like` is."""
+    if not hasattr(like, "to_local"):
+        return mine
+    from torch.distributed.tensor import DTensor
+
+    spread: Any = like
+    return DTensor.from_local(
+        mine, spread.device_mesh, spread.placements, run_check=False, shape=like.shape, stride=like.stride()
+    ).full_tensor()
 
 
 MOMENTUM = 0.95
@@ -237,8 +246,3 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
-
-
-def parameters_of(slots: Iterable[Slot]) -> int:
-    """How many numbers learn."""
-    return sum(slot.weight.numel() for slot in slots)

@@ -22,17 +22,20 @@ class PaddedFeed:
         *,
         micro_tokens: int,
         eval_tokens: int,
-        share: Share = ALONE,
     ) -> None:
-        self.train, self.held_out, self.share = train, evaluation, share
+        self.train, self.held_out, self.share = train, evaluation, ALONE
         self.micro_tokens, self.eval_tokens = micro_tokens, eval_tokens
         self._epoch: tuple[int, PaddedPlan] | None = None
+
+    def divide(self, share: Share) -> None:
+        """See `Feed`: every so-manieth row for each."""
         fewest = min(len(step) for step in self._of_epoch(0).steps)
         if fewest < share.world:
             raise BadRecipe(
-                f"train.batch_tokens = {train.step_tokens} makes a step of {fewest} rows, which {share.world} "
+                f"train.batch_tokens = {self.train.step_tokens} makes a step of {fewest} rows, which {share.world} "
                 f"processes cannot share: raise it."
             )
+        self.share = share
 
     def step(self, place: Place) -> tuple[list[Batch], Place]:
         """See `Feed`; no step goes beyond the end of an epoch."""

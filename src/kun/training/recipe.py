@@ -160,6 +160,8 @@ class Parallel(Table):
     tensor: int = Field(default=1, ge=1)
     pipeline: int = Field(default=1, ge=1)
     expert: int = Field(default=1, ge=1)
+    shard: bool = False
+    """Whether the processes along `data` keep a part of the weights each (FSDP2), to save memory, or all of them."""
 
 
 class Tokenizer(Table):

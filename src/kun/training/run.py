@@ -33,8 +33,13 @@ _MAY_CHANGE = {
     "train.prompts",
     "train.patience",
     "train.log",
+    "parallel.data",
+    "parallel.tensor",
+    "parallel.pipeline",
+    "parallel.expert",
+    "parallel.shard",
 }
-"""What of a recipe a resumed run may have otherwise: how long, and what is looked at on the way."""
+"""What of a recipe a resumed run may have otherwise: how long, on what, and what is looked at on the way."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 class RunFolder:
-    """The folder while it is written; one process at a time."""
+    """The folder while it is written; one process at a time.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Of several processes of one training the first writes; for the others `writes` is false and recording does nothing.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
         self.snapshots, self.checkpoint = path / "snapshots", path / "checkpoint"
         self.metrics, self.samples = path / "metrics.jsonl", path / "samples.jsonl"
         self.facts = path / "facts.json"
@@ -100,7 +108,10 @@ class RunFolder:
 
     @contextmanager
     def held(self, recipe: Recipe) -> Iterator[None]:
-        """Within it the folder is this process's. Raises `Busy` where another process trains in it."""
+        """Within it the folder is this training's. Raises `Busy` where another process trains in it."""
+        if not self.writes:
+            yield
+            return
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
@@ -117,6 +128,8 @@ class RunFolder:
 
     def begin_at(self, step: int) -> None:
         """Forget the lines of steps after `step`, which a stopped process wrote beyond its last snapshot."""
+        if not self.writes:
+            return
         for path in (self.metrics, self.samples):
             kept = lines_until(path, step)
             with new_file(path) as fresh:
@@ -132,6 +145,8 @@ class RunFolder:
 
     def record_facts(self, values: Mapping[str, Any]) -> None:
         """Add to facts.json what is known of the run as a whole, as its report tells it."""
+        if not self.writes:
+            return
         try:
             known = read_json(self.facts)
         except DamagedFile:  # or none yet
@@ -140,6 +155,8 @@ class RunFolder:
             write_json(fresh, {**known, **values})
 
     def _append(self, path: Path, values: Mapping[str, Any]) -> None:
+        if not self.writes:
+            return
         with writing_to(path.parent), path.open("a", encoding="utf-8") as file:
             file.write(_line(values))
 

@@ -8,43 +8,85 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kun.errors import DamagedFile, NoSpace
 from kun.hub.files import check_digest, new_folder, sha256
 from kun.hub.layout import read_json, write_json
+from kun.training import sharded
+from kun.training.processes import ALONE, Processes
+from kun.training.sharded import FACTS
 
 _STEP = re.compile(r"step-(\d+)")
-_TENSORS, _FACTS = "state.safetensors", "state.json"
+_TENSORS = "state.safetensors"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot whose digest was right: the step after which it was taken, `facts` (plain values), its folder."""
+    """A snapshot whose digests were right: the step after which it was taken, `facts` (plain values), its folder.
+
+    Of one process it is a file; of several, a file each, in which tensors may lie in parts.
+    """
 
     step: int
     facts: Mapping[str, Any]
     path: Path
 
+    @property
+    def is_sharded(self) -> bool:
+        return "files" in self.facts
+
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by name, mapped from the disk."""
+        """Its tensors by name: mapped from the disk, or put together of their parts."""
+        if self.is_sharded:
+            return sharded.read_whole(self.path)
         from safetensors.torch import load_file
 
         return load_file(self.path / _TENSORS)
 
+    @torch.no_grad()
+    def load_into(self, state: dict[str, Tensor], *, partly: bool = False) -> None:
+        """Copy its tensors into `state`, which may be spread over processes otherwise than when it was written.
+
+        Raises `DamagedFile` where names or sizes differ, but for names that only the snapshot has where `partly`.
+        """
+        if self.is_sharded:
+            _check_shapes(state, sharded.shapes(self.path), partly)
+            sharded.read(self.path, state)
+            return
+        held = self.tensors()
+        _check_shapes(state, {name: list(tensor.shape) for name, tensor in held.items()}, partly)
+        for name, tensor in state.items():
+            tensor.copy_(sharded.spread_like(tensor, held[name]))
+
+
+def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, list[int]], partly: bool) -> None:
+    for name in sorted(state.keys() - shapes.keys() if partly else state.keys() ^ shapes.keys()):
+        which = "lacks" if name in state else "has, and this network has not,"
+        raise DamagedFile(f"The snapshot {which} {name}: it was written with another model or optimizer.")
+    for name, tensor in state.items():
+        if list(tensor.shape) != shapes[name]:
+            told = f"{shapes[name]} where this network has {list(tensor.shape)}"
+            raise DamagedFile(f"The snapshot's {name} has shape {told}: it was written with other sizes.")
+
 
 def write_snapshot(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, keep: int
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    *,
+    keep: int,
+    processes: Processes = ALONE,
 ) -> Path:
     """Write `folder/step-N`, then remove all but the newest `keep`. Raises `NoSpace`; what was there stays."""
-    from safetensors.torch import save_file
-
     path = folder / f"step-{step}"
     try:
-        with new_folder(path) as fresh:
-            _save(save_file, {name: t.contiguous() for name, t in tensors.items()}, fresh / _TENSORS)
-            digest = sha256(fresh / _TENSORS)
-            write_json(fresh / _FACTS, {**facts, "step": step, "sha256": digest})
+        if processes.world > 1:
+            sharded.write(path, {**facts, "step": step}, dict(tensors), processes)
+        else:
+            _write(path, {**facts, "step": step}, tensors)
     except NoSpace as error:
         kept = steps(folder)
         told = f"the snapshot of step {kept[-1]} is whole" if kept else "there is no snapshot yet"
@@ -52,9 +94,18 @@ def write_snapshot(
             f"The disk of {folder} is full, so that step {step} has no snapshot; {told}. Free some space and go on "
             f"with --resume."
         ) from error
-    for old in steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+    if processes.is_first:
+        for old in steps(folder)[:-keep]:
+            shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
     return path
+
+
+def _write(path: Path, facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    with new_folder(path) as fresh:
+        _save(save_file, {name: t.contiguous() for name, t in tensors.items()}, fresh / _TENSORS)
+        write_json(fresh / FACTS, {**facts, "sha256": sha256(fresh / _TENSORS)})
 
 
 def _save(save_file: Any, tensors: dict[str, Tensor], path: Path) -> None:
@@ -86,14 +137,28 @@ def newest(folder: Path) -> Snapshot | None:
     for step in reversed(steps(folder)):
         path = folder / f"step-{step}"
         try:
-            facts = read_json(path / _FACTS)
-            check_digest(path / _TENSORS, str(facts.get("sha256")), str(path / _TENSORS))
-            return Snapshot(step, facts, path)
+            found = opened(folder, step)
+            digests = found.facts.get("files") or {_TENSORS: found.facts.get("sha256")}
+            for name, digest in digests.items():
+                check_digest(path / name, str(digest), str(path / name))
+            return found
         except (DamagedFile, OSError) as error:
             faults.append(str(error))
     if faults:
         raise DamagedFile(f"No snapshot in {folder} is whole: {faults[0]} Start anew in another folder.")
     return None
+
+
+def newest_step(folder: Path) -> int | None:
+    """That of the newest whole snapshot. Raises as `newest`."""
+    found = newest(folder)
+    return None if found is None else found.step
+
+
+def opened(folder: Path, step: int) -> Snapshot:
+    """The snapshot of a step, its digests unchecked. Raises `DamagedFile`."""
+    path = folder / f"step-{step}"
+    return Snapshot(step, read_json(path / FACTS), path)
 
 
 def remove_unfinished(folder: Path) -> None:

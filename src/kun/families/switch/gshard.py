@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.attention import positions_of
 from kun.blocks.cache import CacheStep, PagedCache
-from kun.blocks.experts import Router, Routes, mix, normalized, top2
+from kun.blocks.experts import Bank, Router, Routes, mix, normalized, top2
 from kun.families import Family
 from kun.families.decoder import Context, embed
 from kun.families.network import State, check_mask, check_positions, initialize
@@ -94,7 +94,7 @@ class Experts(nn.Module):
         super().__init__()
         self.config = config
         self.router = Router(config.d_model, config.n_experts, config.router_bias)
-        self.experts = nn.ModuleList(FeedForward(config, d_ff) for _ in range(config.n_experts))
+        self.experts = Bank(FeedForward(config, d_ff) for _ in range(config.n_experts))
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         logits = self.router(x)

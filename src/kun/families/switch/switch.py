@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep, PagedCache
-from kun.blocks.experts import Router, mix, top1
+from kun.blocks.experts import Bank, Router, mix, top1
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
 from kun.families import Family
@@ -89,7 +89,7 @@ class Experts(nn.Module):
         super().__init__()
         self.config = config
         self.router = Router(config.d_model, config.n_experts, config.router_bias, config.jitter)
-        self.experts = nn.ModuleList(FeedForward(config) for _ in range(config.n_experts))
+        self.experts = Bank(FeedForward(config) for _ in range(config.n_experts))
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         rows, length, _ = x.shape

@@ -18,6 +18,9 @@ _SECONDS = 120.0
 @contextmanager
 def reported(folder: RunFolder, stage: str) -> Iterator[None]:
     """Within it a run takes place; however it ends, facts.json says so and the report is written."""
+    if not folder.writes:
+        yield
+        return
     folder.record_facts({"stage": stage, "state": "training", "why": None})
     try:
         yield
@@ -50,7 +53,7 @@ class Reporter:
         self._written = time.monotonic()
 
     def __call__(self, line: Mapping[str, Any]) -> None:
-        if time.monotonic() - self._written >= _SECONDS:
+        if self._folder.writes and time.monotonic() - self._written >= _SECONDS:
             self._folder.record_facts(self._facts())
             write_report(self._folder.path)
             self._written = time.monotonic()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from kun.hub.saving import save_checkpoint
 from kun.settings import settings
 from kun.training.compiling import is_worth
 from kun.training.flops import flops_per_token, peak_flops
-from kun.training.loop import Loop, Report
+from kun.training.layout import lay_out
+from kun.training.loop import Loop, Report, silent
 from kun.training.model import family_named
+from kun.training.processes import Processes, joined
 from kun.training.recipe import Recipe
 from kun.training.report import Reporter, reported
 from kun.training.run import Run, RunFolder
-from kun.training.snapshot import Snapshot, newest
+from kun.training.snapshot import Snapshot, newest_step, opened
 from kun.training.stages import padded, text
 from kun.training.stages.choice import objective_of
 from kun.training.stages.prepared import Prepared
@@ -50,16 +53,25 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
     """
     if settings().threads:
         torch.set_num_threads(settings().threads)
-    tell: Report = report or (lambda stage, done, total, detail: None)
+    tell: Report = report or silent
     objective = "" if recipe.stage == "tokenizer" else objective_of(recipe, family_named(recipe))
     if "tensorboard" in recipe.train.log:
         check_installed()
-    folder = RunFolder.choose(recipe, name, resume=resume)
-    with _without_denormals(), folder.held(recipe), reported(folder, recipe.stage):
+    with _without_denormals(), joined(recipe.parallel) as (processes, device), ExitStack() as whole:
+        path = processes.by_first(
+            lambda: RunFolder.choose(recipe, name, resume=resume).path, read=Path, write=str
+        )
+        folder = RunFolder(path, writes=processes.is_first)
+        whole.enter_context(processes.leading(folder.held(recipe)))
+        whole.enter_context(reported(folder, recipe.stage))
         if recipe.stage == "tokenizer":
-            learn_tokenizer(recipe, folder, tell)
+            processes.by_first(lambda: learn_tokenizer(recipe, folder, tell))
         else:
-            _train(recipe, objective, folder, newest(folder.snapshots) if resume else None, tell)
+            step = processes.by_first(lambda: newest_step(folder.snapshots) if resume else None)
+            snapshot = None if step is None else opened(folder.snapshots, step)
+            _train(
+                recipe, objective, folder, snapshot, processes, device, tell if processes.is_first else silent
+            )
     return Run(folder.path, folder.checkpoint)
 
 
@@ -74,10 +86,17 @@ def _without_denormals() -> Iterator[None]:
 
 
 def _train(
-    recipe: Recipe, objective: str, folder: RunFolder, snapshot: Snapshot | None, report: Report
+    recipe: Recipe,
+    objective: str,
+    folder: RunFolder,
+    snapshot: Snapshot | None,
+    processes: Processes,
+    device: torch.device,
+    report: Report,
 ) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    made = _PREPARE[objective](recipe, folder, device, report)
+    # the first process reads the data and writes its tokens, which the others then find
+    made = processes.first(lambda: _PREPARE[objective](recipe, folder, device, report))
+    made.feed.divide(processes.share)
     if snapshot and snapshot.facts["data"] != made.store.digest:
         raise DamagedFile(
             f"The data of {folder.path} is not what its snapshot was trained on: start another run."
@@ -87,16 +106,17 @@ def _train(
     net = made.subject.net
     if recipe.train.activation_checkpointing:
         checkpoint_layers(net)
-    dtype = next(net.parameters()).dtype
+    dtype, operations = next(net.parameters()).dtype, flops_per_token(net, made.subject.context)
+    layout = lay_out(net, recipe, processes)
     loop = Loop(
         recipe,
-        net,
+        layout,
         made.objective,
         made.feed,
         folder,
         device=device,
         facts={"data": made.store.digest},
-        flops_per_token=flops_per_token(net, made.subject.context),
+        flops_per_token=operations,
         # of an encoder-decoder each token goes through one half only, and which is not counted
         peak_flops=None if made.subject.family.kind == "encoder-decoder" else peak_flops(dtype, device),
         sampler=made.sampler,
@@ -104,18 +124,18 @@ def _train(
     )
     if snapshot:
         loop.resume(snapshot)
-    if is_worth(recipe.train.compile, _operations(recipe, made), device, even=made.waste is not None):
+    amount = _operations(recipe, made, operations)
+    if layout.is_whole and is_worth(recipe.train.compile, amount, device, even=made.waste is not None):
         loop.compile()
     folder.record_facts(_facts(recipe, made))
     loop.watchers.append(Reporter(folder, loop.known))
     with ExitStack() as logs:
-        if "tensorboard" in recipe.train.log:
+        if "tensorboard" in recipe.train.log and processes.is_first:
             events = event_files(folder.path / "tensorboard", loop.progress.step)
             loop.watchers.append(logs.enter_context(events))
         logs.callback(lambda: folder.record_facts(loop.known()))
         loop.run()
-    with loop.final_weights():
-        _save(recipe, folder, made, loop)
+    processes.by_first(lambda: _save(recipe, folder, made, loop))
 
 
 def _facts(recipe: Recipe, made: Prepared) -> dict[str, Any]:
@@ -136,9 +156,9 @@ def _facts(recipe: Recipe, made: Prepared) -> dict[str, Any]:
     return told
 
 
-def _operations(recipe: Recipe, made: Prepared) -> float:
+def _operations(recipe: Recipe, made: Prepared, of_token: float) -> float:
     """Floating-point operations of the whole training, as far as the recipe tells before it begins."""
-    train, each = recipe.train, flops_per_token(made.subject.net, made.subject.context)
+    train, each = recipe.train, of_token
     limits = [
         train.steps * train.batch_tokens * each if train.steps else None,
         train.tokens * each if train.tokens else None,
@@ -157,24 +177,24 @@ def _save(recipe: Recipe, folder: RunFolder, made: Prepared, loop: Loop) -> None
     }
     if subject.fresh:
         lineage["fresh"] = list(subject.fresh)
-    if recipe.lora:
-        assert subject.origin is not None
-        template = subject.template
-        save_adapter(
+    with loop.final_weights() as net:
+        if recipe.lora:
+            assert subject.origin is not None
+            save_adapter(
+                folder.checkpoint,
+                net,
+                origin=subject.origin,
+                tokenizer=subject.tokenizer,
+                chat_template=subject.template,
+                lineage=lineage,
+            )
+            return
+        save_checkpoint(
             folder.checkpoint,
-            subject.net,
-            origin=subject.origin,
+            net,
             tokenizer=subject.tokenizer,
-            chat_template=template,
+            chat_template=subject.template,
+            generation_config=None if subject.origin else subject.generation_config,
             lineage=lineage,
+            origin=subject.origin,
         )
-        return
-    save_checkpoint(
-        folder.checkpoint,
-        subject.net,
-        tokenizer=subject.tokenizer,
-        chat_template=subject.template,
-        generation_config=None if subject.origin else subject.generation_config,
-        lineage=lineage,
-        origin=subject.origin,
-    )

@@ -1,0 +1,1 @@
+"""A network spread over several processes, from outside: its code stays that of one device."""
