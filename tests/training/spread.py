@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kun.text.learn import byte_tokenizer
 from kun.training.feed import Batch
-from kun.training.fresh import find_family, new_config, new_network
+from kun.training.fresh import find_family, new_config
 from kun.training.layout import Layout, lay_out
 from kun.training.objectives import NextToken
 from kun.training.objectives.objective import means
@@ -73,7 +73,7 @@ def make(family: str) -> torch.nn.Module:
     torch.manual_seed(0)
     model = Model(family=family.split(maxsplit=1)[0], **SIZES, **FAMILIES[family])
     config = new_config(model, byte_tokenizer(), LENGTH)
-    net = new_network(config, find_family(model.family))
+    net = find_family(model.family).network_type(config)
     with torch.no_grad():
         for parameter in net.parameters():  # norms and biases, too, somewhere else than where they start
             parameter.add_(torch.randn_like(parameter), alpha=0.02)

@@ -89,6 +89,7 @@ ON_FOUR = [
     "gpt,data=2,pipeline=2",
     "llama,tensor=2,pipeline=2",
     "switch,data=4,expert=2",
+    "switch,data=2,tensor=2,expert=2",
 ]
 
 
@@ -150,11 +151,8 @@ def test_a_run_leaves_the_checkpoint_that_one_process_leaves(even, tmp_path, pro
 def test_a_run_goes_on_bit_for_bit_on_as_many_processes_and_closely_on_others(even, tmp_path):
     two = {"parallel__data": 2, "parallel__shard": True}
     train(even, tmp_path / "whole", 2, **two)
-    train(even, tmp_path / "run", 2, train__steps=5, **two, optimizer__schedule="constant")
-    (tmp_path / "run").rename(tmp_path / "begun")
-    # the rate of a run depends on its length: begun again with the steps of the whole one, and stopped after 5
     train(even, tmp_path / "run", 2, **two)
-    for step in steps(tmp_path / "run" / "snapshots")[1:]:
+    for step in steps(tmp_path / "run" / "snapshots")[1:]:  # as if it had been stopped after the first
         (tmp_path / "run" / "snapshots" / f"step-{step}" / "state.json").unlink()
     train(even, tmp_path / "run", 2, "--resume", **two)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")

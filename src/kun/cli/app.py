@@ -86,7 +86,8 @@ def run(line: list[str]) -> int:
         line.remove("--debug")
     _listen()
     code = _call(line, debug)
-    if code == _INTERRUPTED:
+    started = launch()
+    if code == _INTERRUPTED and not (started and started.rank):
         _complain("Interrupted.")
     return code
 

@@ -424,10 +424,13 @@ def _tokens(batch: Batch) -> int:
 
 
 class _Interruptions:
-    """Remembers Ctrl-C and SIGTERM, so that the step ends well first; a second Ctrl-C acts at once."""
+    """Remembers Ctrl-C and SIGTERM, so that the step ends well first; a second Ctrl-C acts at once.
+
+    Within a second it is the same one: torchrun hands on what the terminal has told its processes already.
+    """
 
     def __init__(self) -> None:
-        self.came = False
+        self.came, self._since = False, 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_Interruptions":
@@ -441,6 +444,7 @@ class _Interruptions:
             signal.signal(number, handler)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self.came and number == signal.SIGINT:
+        if self.came and number == signal.SIGINT and time.monotonic() - self._since > 1:
             raise KeyboardInterrupt
-        self.came = True
+        if not self.came:
+            self.came, self._since = True, time.monotonic()

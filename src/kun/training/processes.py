@@ -36,6 +36,8 @@ _BEAT = 0.5
 """Seconds between two signs of life."""
 _SILENT = 4
 """Beats without a sign after which a process whose connection broke counts as gone."""
+_LONG_SILENT = 120
+"""The same where nothing broke: it may be too busy for a sign."""
 
 
 def _as_it_is(value: Any) -> Any:
@@ -321,7 +323,7 @@ class _Beats:
 
     def long_silent(self) -> list[int]:
         """The processes that have given no sign for long."""
-        return [rank for rank in self._gone() if self._missed[rank] > 4 * _SILENT]
+        return [rank for rank in self._gone() if self._missed[rank] >= _LONG_SILENT]
 
     def _gone(self) -> list[int]:
         return [rank for rank in range(self.world) if rank != self.rank and self._missed[rank] >= _SILENT]
