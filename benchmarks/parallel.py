@@ -23,9 +23,9 @@ d_model = 384
 vocab_size = 8192
 tokenizer = "bytes"
 [train]
-steps = 6
+steps = 4
 context = 256
-batch_tokens = 8192
+batch_tokens = 16384
 micro_batch_tokens = 2048
 """
 

@@ -15,8 +15,8 @@ from kun.training.optimizers import Slot, local
 from kun.training.processes import Processes
 from kun.training.recipe import Recipe
 
-_BUCKET = 2**22
-"""Numbers that are summed over processes at once: 16 MB."""
+_BUCKET = 2**18
+"""Numbers that are summed over processes at once: 1 MB. A tensor with more is summed where it lies."""
 
 
 class Layout:
@@ -264,8 +264,12 @@ def _reached_anywhere(group: dist.ProcessGroup, slots: list[Slot]) -> list[Slot]
 
 
 def _sum_over(group: dist.ProcessGroup, tensors: list[Tensor]) -> None:
-    """Sum tensors of one type over a group, in place, some at a time."""
-    for bucket in _buckets(tensors):
+    """Sum tensors of one type over a group, in place, small ones some at a time."""
+    large = [tensor for tensor in tensors if tensor.numel() >= _BUCKET and tensor.is_contiguous()]
+    for tensor in large:
+        dist.all_reduce(tensor, group=group)
+    apart = {id(tensor) for tensor in large}
+    for bucket in _buckets([tensor for tensor in tensors if id(tensor) not in apart]):
         flat = torch.cat([tensor.flatten() for tensor in bucket])
         dist.all_reduce(flat, group=group)
         parts = flat.split([tensor.numel() for tensor in bucket])
