@@ -152,7 +152,7 @@ def test_more_time_makes_a_larger_network_and_none_makes_the_smallest(monkeypatc
     parameters = [size.parameters for size in chosen]
     assert parameters == sorted(set(parameters))
     for size, seconds in zip(chosen[1:], times[1:], strict=True):
-        assert size.tokens_per_s * seconds >= 4 * size.parameters
+        assert size.tokens_per_s * seconds >= 1.5 * size.parameters
 
 
 @pytest.mark.parametrize(("alone", "chosen"), [(2.0, 1), (1.1, 2), (0.6, 2)])

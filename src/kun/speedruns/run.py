@@ -28,7 +28,7 @@ LEAST_MINUTES = 0.3
 
 _PRETRAINING = 0.6
 """Of the time that both trainings have."""
-_EVALUATION = 0.1
+_EVALUATION = 0.06
 _LEAST_EVALUATION, _STARTING = 4.0, 3.0
 """Seconds: of asking, and of a training that is not training itself (data made tokens, measuring, saving)."""
 _LEAST_TRAINING = 2.0
