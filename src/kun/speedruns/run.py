@@ -228,6 +228,8 @@ def _pretrain(work: _Work, report: Report) -> None:
 def _finetune(work: _Work, report: Report) -> None:
     def recipe() -> Values:
         seconds = max(_LEAST_TRAINING, work.training - _STARTING)
+        # whoever else uses this machine may have come or gone since
+        work.state.write(threads=choose_threads(work.recipes.pretraining(seconds)))
         return work.recipes.finetuning(work.size, seconds)
 
     work.train("finetune", recipe, report)
