@@ -2,13 +2,17 @@
 
 import importlib.util
 import json
+import os
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kun
+from kun.evaluation import fidelity
 from kun.evaluation.fidelity import export_model, prove
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export import Export
@@ -16,6 +20,9 @@ from kun.settings import settings
 from kun.text.learn import learn_tokenizer
 
 WORDS = "the fish of the northern sea 北冥有鱼 其名为鲲 turns into a bird; def area(r): return 3.14 🙂 café".split()
+
+PYTHON = os.environ.get("KUN_READER_PYTHON")
+"""Read before tests get an environment of their own."""
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -50,6 +57,7 @@ eval = 0.1
 steps = 8
 context = 64
 batch_tokens = 512
+compile = false
 [optimizer]
 lr = 3e-3
 warmup = 2
@@ -59,39 +67,50 @@ warmup = 2
     return Checkpoint.open(kun.train(recipe).checkpoint)
 
 
-def llama_cpp_is_here() -> bool:
-    return settings().reader_python is not None or importlib.util.find_spec("llama_cpp") is not None
+@pytest.fixture
+def llama_cpp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """llama.cpp as the only reader, where it is installed."""
+    if PYTHON is None and importlib.util.find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed")
+    if PYTHON is not None:
+        monkeypatch.setenv("KUN_READER_PYTHON", PYTHON)
+    settings.cache_clear()
+    monkeypatch.setattr(fidelity, "_readers", lambda export: ("llama.cpp",))
+    yield
+    settings.cache_clear()
 
 
-def test_transformers_reads_what_was_trained(trained: Checkpoint, tmp_path: Path) -> None:
-    fidelity = export_model(trained, tmp_path / "out", verify=True).fidelity
-    assert fidelity.verdict == "same", fidelity.sentence
-    (reading,) = fidelity.readings
-    assert reading.chats.total > 5
+@pytest.mark.parametrize("format", ["hf", "gguf"])
+def test_transformers_reads_what_was_trained(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.setattr(fidelity, "_readers", lambda export: ("transformers",))
+    found = export_model(trained, tmp_path / "out", format=format, verify=True).fidelity
+    (reading,) = found.readings
+    assert reading.ok, found.sentence
     assert reading.states.positions > 50
+    assert format == "gguf" or reading.chats.total > 5
 
 
+@pytest.mark.usefixtures("llama_cpp")
 @pytest.mark.parametrize("dtype", ["F32", "Q8_0"])
 def test_llama_cpp_reads_what_was_trained(trained: Checkpoint, tmp_path: Path, dtype: str) -> None:
     exported = export_model(trained, tmp_path, format="gguf", dtype=dtype, verify=True)
     assert exported.path.name == f"run-{dtype}.gguf"
-    llama_cpp, transformers = exported.fidelity.readings
-    assert transformers.states.ok
-    assert transformers.problem is None
-    if not llama_cpp_is_here():
-        pytest.skip("llama-cpp-python is not installed")
     assert exported.fidelity.verdict == "same", exported.fidelity.sentence
-    assert llama_cpp.chats.total > 5
+    (reading,) = exported.fidelity.readings
+    assert reading.chats.total > 5
     # far nearer than what is forgiven: the network that rounds alike is the right measure
-    assert llama_cpp.states.typical < max(llama_cpp.states.tolerance.typical / 2, 1e-5)
+    assert reading.states.typical < max(reading.states.tolerance.typical / 2, 1e-5)
 
 
+@pytest.mark.usefixtures("llama_cpp")
 def test_llama_cpp_finds_another_template(trained: Checkpoint, tmp_path: Path) -> None:
-    if not llama_cpp_is_here():
-        pytest.skip("llama-cpp-python is not installed")
-    broken = Checkpoint.open(trained.path)
-    broken.tokenizer_config["chat_template"] = trained.chat_template.source.replace("<|im_end|>'", "'")
-    path = Export.of(broken, "gguf", None).write(tmp_path).path
+    shutil.copytree(trained.path, tmp_path / "broken")
+    template = tmp_path / "broken" / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8").replace("<|im_end|>'", "'"), encoding="utf-8")
+    broken = Checkpoint.open(tmp_path / "broken")
+    path = Export.of(broken, "gguf", None).write(tmp_path / "out").path
     found = prove(Export.of(trained, "gguf", None), path)
     assert found.verdict == "differs"
     assert "renders" in found.sentence

@@ -168,3 +168,27 @@ def test_wrong_words_are_answered_with_the_right_ones(tmp_path: Path, tokenizer:
         Export.of(checkpoint, "gguf", "Q3_K")
     with pytest.raises(BadInput, match="the model itself"):
         Export.of(checkpoint, "hf", None).write(checkpoint.path)
+
+
+def test_only_an_earlier_export_of_the_same_model_is_replaced(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    mine, other = (
+        checkpoint_of(tmp_path, tokenizer, config, name)
+        for name, config in (("mine", LLAMA), ("other", LLAMA | {"hidden_size": 32}))
+    )
+    for _ in range(2):
+        Export.of(mine, "hf", None).write(tmp_path / "out")
+    before = Checkpoint.open(tmp_path / "out").identity
+    with pytest.raises(BadInput, match="holds another model"):
+        Export.of(other, "hf", None).write(tmp_path / "out")
+    assert Checkpoint.open(tmp_path / "out").identity == before
+
+
+def test_a_gguf_goes_to_the_file_that_was_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    checkpoint = checkpoint_of(tmp_path, tokenizer, LLAMA)
+    named = tmp_path / "odd 名 [x]" / "鲲.gguf"
+    assert Export.of(checkpoint, "gguf", "Q8_0").write(named).path == named
+    with pytest.raises(BadInput, match="the model itself"):
+        Export.of(Checkpoint.open(named), "gguf", "Q8_0").write(named)
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(BadInput, match=r"ends in \.gguf"):
+        Export.of(checkpoint, "gguf", None).write(tmp_path / "notes.txt")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def export(
     model: str = typer.Argument(..., help="Catalog name, folder, .gguf file or hub id."),
     folder: Path = typer.Argument(
-        ..., help="Where it goes: for hf a new folder, for gguf the file's folder."
+        ..., help="Where it goes: for hf a new folder, for gguf the file, or its folder."
     ),
     format: Literal["hf", "gguf"] = typer.Option("hf", help="The Hugging Face layout, or llama.cpp's GGUF."),
     dtype: str | None = typer.Option(

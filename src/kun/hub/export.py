@@ -111,6 +111,8 @@ class Export:
             template.source if template else None,
         )
         path = folder if folder.suffix == ".gguf" else folder / f"{lineage['name']}-{self.dtype}.gguf"
+        if folder != path and folder.is_file():
+            raise BadInput(f"{folder} is a file: name a folder, or a file that ends in .gguf.")
         if path.is_dir():
             raise BadInput(f"{path} is a folder: name another file for the export.")
         self._check_target(path)
