@@ -54,7 +54,9 @@ def test_little_is_padding_though_each_step_has_many_lengths(pairs):
 
 def test_a_feed_goes_on_from_any_place_and_is_shared_without_loss(pairs):
     def feed(share=ALONE):
-        return PaddedFeed(PaddedRows(pairs, 1000), None, micro_tokens=400, eval_tokens=10**6, share=share)
+        made = PaddedFeed(PaddedRows(pairs, 1000), None, micro_tokens=400, eval_tokens=10**6)
+        made.divide(share)
+        return made
 
     place, places = Place(), []
     while place.epoch == 0:
