@@ -49,7 +49,7 @@ def _check(net: nn.Module, size: int) -> None:
     config: Any = net.config
     if not plan_of(net):
         raise BadRecipe(f"parallel.tensor = {size} is not for a {config.model_type}: leave it at 1.")
-    widths = {name: getattr(config, name) for name in _WIDTHS if getattr(config, name, None)}
+    widths = {name: vars(config)[name] for name in _WIDTHS if vars(config).get(name)}
     uneven = {name: width for name, width in widths.items() if width % size}
     if uneven:
         common = math.gcd(*widths.values())
