@@ -144,7 +144,7 @@ class Bank(nn.ModuleList):
         """What the experts make of tokens x [m, d_model] that stand sorted, `counts[i]` of them for the i-th."""
         parts = x.split(counts)
         made = [expert(part) for expert, part in zip(self, parts, strict=True) if len(part)]
-        return torch.cat(made) if made else x
+        return torch.cat(made) if made else torch.zeros_like(x)
 
 
 def mix(x: Tensor, routes: Routes, experts: Bank) -> Tensor:
@@ -158,6 +158,8 @@ def mix(x: Tensor, routes: Routes, experts: Bank) -> Tensor:
     counts = chosen.bincount(minlength=len(experts) + 1)[:-1].tolist()  # the one wait for the device
     order = order[: sum(counts)]
     made = experts(x.index_select(0, order // k), counts)
+    if not len(made) and not made.requires_grad:  # nothing was computed, here or on other processes
+        return torch.zeros_like(x)
     outputs = made.new_zeros(n * k, x.shape[-1]).index_copy_(0, order, made)
     gates = (routes.gates * routes.kept).to(outputs.dtype)
     return (outputs.view(n, k, -1) * gates[..., None]).sum(dim=1)
