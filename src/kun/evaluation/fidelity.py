@@ -41,6 +41,7 @@ from kun.hub.files import Progress, silent
 
 Verdict = Literal["same", "differs", "not compared"]
 
+_UNMERGED = "the base with its adapter"
 _RESULTS = ("logits", "prediction_logits", "start_logits", "last_hidden_state")
 
 _FLOAT32 = Tolerance(relative=2e-3, typical=2e-4, mean_kl=1e-6)
@@ -107,11 +108,11 @@ class Fidelity:
         """The verdict in words."""
         match self.verdict:
             case "same":
-                names = " and ".join(reading.reader for reading in self.readings if reading.problem is None)
-                return f"{names} read the same tokens, chats and logits as Kun."
+                names = [reading.reader for reading in self.readings if reading.problem is None]
+                return f"{' and '.join(name for name in names if name != _UNMERGED)} read the same tokens, chats and logits as Kun."
             case "differs":
                 return " ".join(filter(None, map(_difference, self.readings)))
-        problems = [reading.problem for reading in self.readings if reading.problem]
+        problems = dict.fromkeys(reading.problem for reading in self.readings if reading.problem)
         return f"Not compared: {', '.join(self.missing)}. {'; '.join(problems)}."
 
     def as_dict(self) -> dict[str, Any]:
@@ -169,7 +170,7 @@ def prove(export: Export, path: Path, progress: Progress = silent, source: Any =
     own = _own_states(export, battery, source, progress) if needed <= free else None
     readings = []
     if own is not None and own.merging is not None:
-        readings.append(Reading("the base with its adapter", states=own.merging))
+        readings.append(Reading(_UNMERGED, states=own.merging))
     shown = []
     for reader in _readers(export):
         text = reader != "transformers" or export.format == "hf"
