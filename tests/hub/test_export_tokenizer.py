@@ -166,3 +166,12 @@ def test_of_a_text_with_a_mask_only_the_spaces_beside_it_are_taken_out() -> None
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
     (loss,) = losses(tokenizer)
     assert loss.spare("a b  <mask> c d") == "a b<mask>c d"
+
+
+def test_a_token_that_llama_cpp_makes_a_mark_of_by_its_name_is_said() -> None:
+    tokenizer = Tokenizer(models.BPE({"</s>": 0, "x": 1}, []))
+    (loss,) = losses(tokenizer)
+    assert "</s>" in loss.sentence
+    assert loss.spare("a</s>b") == "ab"
+    tokenizer.add_special_tokens(["</s>"])
+    assert losses(tokenizer) == []

@@ -108,8 +108,10 @@ class Fidelity:
         """The verdict in words."""
         match self.verdict:
             case "same":
-                names = [reading.reader for reading in self.readings if reading.problem is None]
-                return f"{' and '.join(name for name in names if name != _UNMERGED)} read the same tokens, chats and logits as Kun."
+                names = [
+                    each.reader for each in self.readings if not each.problem and each.reader != _UNMERGED
+                ]
+                return f"{' and '.join(names)} read the same tokens, chats and logits as Kun."
             case "differs":
                 return " ".join(filter(None, map(_difference, self.readings)))
         problems = dict.fromkeys(reading.problem for reading in self.readings if reading.problem)

@@ -51,6 +51,10 @@ def tokenizer_fields(
     return said | ({"tokenizer.chat_template": template} if template else {})
 
 
+_ENDS = ("</s>",)
+"""What llama.cpp makes a mark of by its name, though the file says that it is a token like any other."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """Something of a tokenizer that llama.cpp does otherwise: in words, and how to `spare` a text of it."""
@@ -85,6 +89,16 @@ def losses(tokenizer: Tokenizer) -> list[Loss]:
             Loss(
                 f"llama.cpp keeps the spaces beside {', '.join(greedy)}, which the tokenizer takes away.",
                 partial(re.sub, rf"\s*({'|'.join(map(re.escape, greedy))})\s*", r"\1"),
+            )
+        )
+    added = {token["content"] for token in described["added_tokens"]}
+    taken = [text for text in _ENDS if text not in added and tokenizer.token_to_id(text) is not None]
+    if taken:
+        lost.append(
+            Loss(
+                f"llama.cpp takes {', '.join(taken)} for the end of a text wherever it stands, since a token is "
+                f"called so.",
+                partial(re.sub, "|".join(map(re.escape, taken)), ""),
             )
         )
     return lost
