@@ -64,6 +64,8 @@ def test_a_run_says_how_it_went_and_where_it_lies(kun: Kun, recipe: Path) -> Non
         (["-o", "model.family=gpt5"], "did you mean gpt"),
         (["-o", "model.n_layer=3"], "did you mean model.n_layers"),
         (["-o", "model.n_heads=3"], "n_head"),
+        (["-o", "model.n_heads=0"], "model.n_heads"),
+        (["-o", "model.d_model=wide"], "model.d_model"),
         (["-o", "model.family=bert", "-o", "objective.name=next_token"], "does not fit"),
     ],
 )

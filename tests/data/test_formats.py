@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kun.data.formats import FORMATS, check_format, detect, to_row
 from kun.data.records import Record
-from kun.data.rows import Conversation, Labelled, Pair, Row, Text, digests, fields, from_fields
+from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text, digests, fields, from_fields
 from kun.errors import BadRow, UnsupportedFormat
 
 
@@ -65,6 +65,15 @@ KNOWN: list[tuple[str, Any, Row]] = [
     ("labelled", {"sentence1": "a", "sentence2": "b", "score": 3.5}, Labelled(("a", "b"), 3.5, W)),
     ("labelled", ["0", "bad"], Labelled(("bad",), "0", W)),
     ("labelled", ["bad", "0"], Labelled(("bad",), "0", W)),
+    (
+        "squad",
+        {
+            "context": "Ada lives in Oslo.",
+            "question": "Where?",
+            "answers": {"text": ["Oslo"], "answer_start": [13]},
+        },
+        Question("Ada lives in Oslo.", "Where?", "Oslo", 13, W),
+    ),
 ]
 
 
@@ -102,6 +111,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("pairs", ["only"], "needs two columns"),
     ("labelled", {"text": "a", "label": None}, "'label' holds no label"),
     ("labelled", {"text": "a"}, "'label'"),
+    ("squad", {"context": "a", "question": "b"}, "'answers'"),
 ]
 
 

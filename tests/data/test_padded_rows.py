@@ -82,6 +82,6 @@ def test_little_is_padding_and_epochs_differ(tmp_path: Path) -> None:
     plan = rows_of.plan(0)
     parts = [plan.batch(part) for step in plan.steps for part in micro_batches(plan, step, 1024)]
     tokens, cells = np.sum([(batch.real.sum(), batch.input_ids.size) for batch in parts], axis=0)
-    assert tokens / cells > 0.97
+    assert tokens / cells > 0.9
     assert [step.tolist() for step in plan.steps] == [step.tolist() for step in rows_of.plan(0).steps]
     assert [step.tolist() for step in plan.steps] != [step.tolist() for step in rows_of.plan(1).steps]

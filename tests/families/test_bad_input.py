@@ -29,7 +29,7 @@ SMALL = {
 SIZES = ("vocab_size", "hidden_size", "d_model", "n_embd", "num_hidden_layers", "num_layers", "n_layer",
          "num_attention_heads", "num_heads", "n_head", "intermediate_size", "d_ff", "n_inner", "d_inner", "num_experts",
          "encoder_layers", "decoder_layers", "encoder_ffn_dim", "decoder_ffn_dim", "max_position_embeddings",
-         "n_positions", "type_vocab_size")  # fmt: skip
+         "n_positions", "type_vocab_size", "n_layers")  # fmt: skip
 """What the reference's configs call their sizes."""
 
 

@@ -122,11 +122,21 @@ def test_a_folder_that_holds_a_run_is_not_written_over(recipe, tmp_path):
         kun.train(recipe, {"out": str(other)})
 
 
-def test_a_snapshot_of_other_data_is_refused(recipe, text):
+def test_a_run_goes_on_with_the_tokens_that_it_began_with(recipe, text, tmp_path):
+    whole = kun.train(recipe, {"out": str(tmp_path / "whole"), "optimizer.schedule": "constant"})
+    kun.train(recipe, {"train.steps": 8, "optimizer.schedule": "constant"})
+    text.unlink()
+    _same(whole, kun.train(recipe, {"optimizer.schedule": "constant"}, resume=True))
+
+
+def test_a_snapshot_of_other_data_is_refused(recipe, text, tmp_path):
     kun.train(recipe, {"train.steps": 6})
     text.write_text(
-        '{"text": "another text altogether"}\n' * 3 + '{"text": "and one more"}\n', encoding="utf-8"
+        '{"text": "another text altogether"}\n{"text": "and one more, not alike"}\n' * 3, encoding="utf-8"
     )
+    kun.train(recipe, {"train.steps": 6, "out": str(tmp_path / "other"), "data.eval": 0.5})
+    shutil.rmtree(tmp_path / "run" / "data")
+    shutil.copytree(tmp_path / "other" / "data", tmp_path / "run" / "data")
     with pytest.raises(DamagedFile, match="data"):
         kun.train(recipe, resume=True)
 

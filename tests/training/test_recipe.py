@@ -11,7 +11,7 @@ LEAST = {"stage": "pretrain", "model": {"family": "gpt2"}, "data": {"train": "a.
 
 
 def test_a_recipe_written_out_with_its_defaults_reads_back_to_itself():
-    recipe = parse_recipe(LEAST | {"model": {"family": "gpt2", "n_layers": 2}, "out": 'a "b"\\c'})
+    recipe = parse_recipe(LEAST | {"model": {"family": "gpt2", "n_layers": 2}, "out": 'a "b"\\c\r\n\t\x7f鲲'})
     assert parse_recipe(tomllib.loads(recipe.to_toml())) == recipe
 
 
@@ -31,6 +31,7 @@ def test_a_recipe_written_out_with_its_defaults_reads_back_to_itself():
         ({"data": {}}, "data.train is missing"),
         ({"stage": "pretraining"}, "stage"),
         ({"seed": -1}, "seed"),
+        ({"train": {"steps": 3, "patience": 2}}, "data.eval"),
         ({"tokenizer": {"kind": "bpe"}}, "tokenizer"),
     ],
 )

@@ -57,16 +57,16 @@ def evaluate(
     asked = {"limit": limit, "shots": shots}
     by_model = [_measured(name, read, _how(precision, quantize), asked, quiet=as_json) for name in names]
     found = [list(results) for results in zip(*by_model, strict=True)]
+    if as_json:
+        output.print_json([_as_dict(result, samples) for results in found for result in results])
+    else:
+        for results in found:
+            _print(results, samples)
     if report is not None:
         from kun.evaluation.page import page
 
-        report.write_text(page(found), encoding="utf-8")
+        report.expanduser().write_text(page(found), encoding="utf-8")
         typer.echo(f"Wrote {report}.", err=True)
-    if as_json:
-        output.print_json([_as_dict(result, samples) for results in found for result in results])
-        return
-    for results in found:
-        _print(results, samples)
 
 
 def _how(precision: str, quantize: str) -> dict[str, Any]:
@@ -96,7 +96,8 @@ def _print(results: "list[Result]", samples: int) -> None:
         from kun.evaluation.result import difference
 
         paired = difference(*results)
-        rows.append(["difference of rows", f"{paired.value:+.4f} ± {paired.error or 0:.4f}", ""])
+        sure = "" if paired.error is None else f" ± {paired.error:.4f}"
+        rows.append(["difference of rows", f"{paired.value:+.4f}{sure}", ""])
     output.print_table(headers, rows)
     told = ", ".join(f"{name} {value}" for name, value in first.notes.items())
     if told:

@@ -5,6 +5,7 @@ under the names of the reference's layers. https://huggingface.co/docs/peft/deve
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
@@ -50,6 +51,9 @@ _UNKNOWN = (
     "use_qalora", "alora_invocation_tokens",
 )  # fmt: skip
 """What PEFT's newer versions can do beside plain pairs, and Kun does not: each is off, empty or not named."""
+
+
+_LONGEST_PATTERN = 500
 
 
 class AdapterCheckpoint(Checkpoint):
@@ -128,6 +132,13 @@ class AdapterCheckpoint(Checkpoint):
     def _theirs(self) -> "dict[str, Pair]":
         from kun.adaptation.lora import Pair
 
+        other = next(
+            (n for n in self.tensors if ".lora_" in n and ".lora_A." not in n and ".lora_B." not in n), None
+        )
+        if other is not None:
+            raise UnsupportedFormat(
+                f"{self.path / WEIGHTS} holds {other}, which Kun does not read: adapt linear layers alone."
+            )
         ups = {_layer(name, "lora_B"): tensor for name, tensor in self.tensors.items() if ".lora_B." in name}
         downs = {
             _layer(name, "lora_A"): tensor for name, tensor in self.tensors.items() if ".lora_A." in name
@@ -146,7 +157,9 @@ class AdapterCheckpoint(Checkpoint):
         rooted = fields.flag("use_rslora", False)  # Kalajdzievski, arXiv:2312.03732
         pairs = {}
         for name, a in downs.items():
-            counts = next((v for key, v in alphas.items() if f".{name}".endswith(f".{key}")), alpha)
+            counts = next((v for key, v in alphas.items() if _names(key, name)), alpha)
+            if isinstance(counts, bool) or not isinstance(counts, int | float):
+                raise fields.wrong("alpha_pattern", "numbers by names of layers")
             pairs[name] = Pair(a, ups[name], counts / (len(a) ** 0.5 if rooted else len(a)))
         return pairs
 
@@ -336,6 +349,19 @@ def _name_of(origin: Checkpoint) -> str:
     source = origin.lineage.get("source")
     hub = source.get("repo") if isinstance(source, dict) and source.get("kind") == "hub" else None
     return str(hub or origin.path.absolute())
+
+
+def _names(pattern: str, layer: str) -> bool:
+    """Whether a pattern of peft's, a regular expression for the end of a name, is of this layer.
+
+    Raises `UnsupportedFormat` for one that is not sound, or so long that it could take for ever.
+    """
+    try:
+        if len(pattern) > _LONGEST_PATTERN:
+            raise re.error("it is too long")
+        return re.match(rf"(.*\.)?({pattern})$", layer) is not None
+    except re.error as error:
+        raise UnsupportedFormat(f"The pattern {pattern[:80]!r} of layers cannot be read: {error}.") from error
 
 
 def _check_kind(path: Path, said: Mapping[str, Any]) -> None:

@@ -92,7 +92,7 @@ def _chat_prompt(lm: LanguageModel) -> str:
 
 def _write_task(path: Path, said: dict[str, Any]) -> Path:
     with new_file(path) as fresh:
-        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items())
+        text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in said.items())
         fresh.write_text(text, encoding="utf-8")
     return path
 

@@ -43,6 +43,11 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean model.{near[0]}?" if near else f"it has {', '.join(sorted(known))}."
             raise BadRecipe(f"model.{key} is no size of {model.family}; {hint}")
+    for key, value in model.sizes.items():
+        usual = getattr(base, key)
+        counts = isinstance(usual, int) and not isinstance(usual, bool)
+        if counts and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise BadRecipe(f"model.{key} is {value!r}; it must be a whole number from 1.")
     sizes = {**_following(base, model.sizes, context), **model.sizes}
     sizes["vocab_size"] = _vocabulary(model.vocab_size, tokenizer)
     sizes |= {
@@ -54,7 +59,7 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
         sizes["max_positions"] += replace(base, pad_id=sizes["pad_id"]).first_position
     try:
         return type(base).from_hf(replace(base, **sizes).to_hf())
-    except (BadInput, TypeError, ValueError) as error:
+    except (BadInput, TypeError, ValueError, AttributeError) as error:
         raise BadRecipe(f"These sizes of {model.family} do not fit together: {error}") from error
 
 

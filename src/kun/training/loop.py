@@ -303,7 +303,9 @@ class Loop:
         # what is compiled for training would be compiled again for this
         with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
             means = self._measured()
-            if means and means["eval_loss"] < self.progress.best:
+            if not means:
+                return means
+            if means["eval_loss"] < self.progress.best:
                 self.progress.best, self.progress.worse = means["eval_loss"], 0
                 if self.recipe.train.keep == "best":
                     self._keep_best()

@@ -80,7 +80,7 @@ class Train(Table):
     precision: Literal["bf16", "fp32"] = "bf16"
     compile: bool | Literal["auto"] = "auto"
     activation_checkpointing: bool = False
-    snapshot_every: int | None = Field(default=None, ge=1)
+    snapshot_every: int | None = Field(default=250, ge=1)
     keep_snapshots: int = Field(default=2, ge=1)
     eval_every: int | None = Field(default=None, ge=1)
     eval_tokens: int = Field(default=2**20, ge=1)
@@ -199,6 +199,10 @@ class Recipe(Table):
             raise ValueError(
                 "no model is named: set model.from to a checkpoint, or model.family for a new one"
             )
+        if (t.patience or t.keep == "best") and not (t.eval_every and self.data.eval is not None):
+            raise ValueError(
+                'train.patience and keep = "best" need evaluations: set data.eval and train.eval_every'
+            )
         if self.lora is not None and not self.model.source:
             raise ValueError("[lora] adapts a checkpoint: name it in model.from")
         if self.tokenizer is not None:
@@ -219,11 +223,18 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-        return f'"{escaped}"'
+        return '"' + "".join(_escaped(letter) for letter in value) + '"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     return repr(value)
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return "\\" + letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x20 or ord(letter) == 0x7F else letter
 
 
 def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

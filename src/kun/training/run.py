@@ -18,7 +18,7 @@ from kun.hub.files import new_file, writing_to
 from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.training.recipe import Recipe, parse_recipe
-from kun.training.snapshot import lines_until, remove_unfinished
+from kun.training.snapshot import lines_until, remove_after, remove_unfinished
 
 _MAY_CHANGE = {
     "out",
@@ -33,13 +33,15 @@ _MAY_CHANGE = {
     "train.prompts",
     "train.patience",
     "train.log",
+    "train.micro_batch_tokens",
+    "train.activation_checkpointing",
     "parallel.data",
     "parallel.tensor",
     "parallel.pipeline",
     "parallel.expert",
     "parallel.shard",
 }
-"""What of a recipe a resumed run may have otherwise: how long, on what, and what is looked at on the way."""
+"""What of a recipe a resumed run may have otherwise: how long, on what, with how much memory, and what is looked at."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class RunFolder:
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path, self.writes = path, writes
+        self.goes_on = False
+        """Whether a run goes on in it, on the tokens that it began with."""
         self.snapshots, self.checkpoint = path / "snapshots", path / "checkpoint"
         self.metrics, self.samples = path / "metrics.jsonl", path / "samples.jsonl"
         self.facts = path / "facts.json"
@@ -127,9 +131,12 @@ class RunFolder:
             ) from error
 
     def begin_at(self, step: int) -> None:
-        """Forget the lines of steps after `step`, which a stopped process wrote beyond its last snapshot."""
+        """Forget what a stopped process wrote beyond `step`: lines, and snapshots, of which none was whole."""
         if not self.writes:
             return
+        for folder in (self.snapshots, self.path / "best"):
+            remove_unfinished(folder)
+            remove_after(folder, step)
         for path in (self.metrics, self.samples):
             kept = lines_until(path, step)
             with new_file(path) as fresh:

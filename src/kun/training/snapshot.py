@@ -167,11 +167,21 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_after(folder: Path, step: int) -> None:
+    """Remove the snapshots of steps after `step`, which could oust those that a run goes on from."""
+    for later in steps(folder):
+        if later > step:
+            shutil.rmtree(folder / f"step-{later}", ignore_errors=True)
+
+
 def lines_until(path: Path, step: int) -> list[dict[str, Any]]:
     """The objects of a metrics file up to a step; a last line that was cut short is left out."""
     kept = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        # str.splitlines would also cut at what ends a line within a text
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            if not line:
+                continue
             try:
                 value = json.loads(line)
             except ValueError:

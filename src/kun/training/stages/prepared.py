@@ -89,8 +89,11 @@ class Reading:
         return whole, self._store(self.rows(data.eval, limited=False), "eval", tokenizer)
 
     def _store(self, rows: RowsOfKind, name: str, tokenizer: RowTokenizer) -> TokenStore:
+        path = self.folder.path / "data" / name
+        if not self.folder.writes or (self.folder.goes_on and (path / "store.json").is_file()):
+            return TokenStore.open(path)
         return TokenStore.build(
-            self.folder.path / "data" / name,
+            path,
             rows,
             tokenizer,
             bad=rows.rows.bad,

@@ -100,7 +100,7 @@ def _tokenizer(recipe: Recipe, subject: Subject) -> RowTokenizer:
         begin=subject.begin,
         end=subject.end,
         template=subject.template,
-        longest=subject.context + 1,
+        longest=subject.context,
         long=recipe.data.too_long,
     )
 

@@ -69,6 +69,7 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
         else:
             step = processes.by_first(lambda: newest_step(folder.snapshots) if resume else None)
             snapshot = None if step is None else opened(folder.snapshots, step)
+            folder.goes_on = snapshot is not None
             _train(
                 recipe, objective, folder, snapshot, processes, device, tell if processes.is_first else silent
             )
