@@ -197,7 +197,7 @@ class E5File:
             "emb.pos": self.sizes.positions,
             "emb.type": self.sizes.token_types,
         }.get(name)
-        part = name.split(".")[-2]
+        part = name.rpartition(".")[0].rpartition(".")[2]
         if rows is None and name.endswith(".w") and not part.endswith("ln"):
             rows = self.sizes.feed_forward if part == "fi" else self.sizes.hidden
         if rows is None:

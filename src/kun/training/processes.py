@@ -313,13 +313,13 @@ class _Beats:
                 return
 
     def silent(self) -> list[int]:
-        """The processes that give no sign, once that is certain; none where they all do."""
+        """The processes that give no sign, once that is certain; of two, the other whose connection closed."""
         for _ in range(2 * _SILENT):
             time.sleep(_BEAT)
             gone = self._gone()
             if gone:
                 return gone
-        return []
+        return [1 - self.rank] if self.world == 2 else []
 
     def long_silent(self) -> list[int]:
         """The processes that have given no sign for long."""
