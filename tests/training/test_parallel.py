@@ -169,7 +169,6 @@ def test_a_run_goes_on_bit_for_bit_on_as_many_processes_and_closely_on_others(ev
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="torchrun's SIGTERM may end the survivor before it speaks", strict=False)
 def test_a_killed_process_ends_the_others_with_its_rank_and_the_run_goes_on(even, tmp_path):
     out = tmp_path / "run"
     line = [

@@ -161,13 +161,6 @@ class TokenStore:
         """Tokens of all documents, sources left out."""
         return int(self.lengths.sum())
 
-    @cached_property
-    def n_learned(self) -> int:
-        """Tokens that are to be predicted."""
-        if not self.is_masked:
-            return self.n_tokens
-        return sum(int(self.learned(index).sum()) for index in range(len(self)))
-
     @property
     def is_masked(self) -> bool:
         """Whether only some of the tokens are learned."""

@@ -42,11 +42,6 @@ def cross_entropy(head: Head, states: Tensor, labels: Tensor, *, smoothing: floa
     return loss
 
 
-def log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p(label) in float32 [n], of logits [n, vocabulary] in any precision."""
-    return -F.cross_entropy(logits.float(), labels, reduction="none")
-
-
 def _rows(head: Head, states: Tensor) -> int:
     """How many rows one part has."""
     with torch.no_grad():

@@ -151,7 +151,7 @@ class Loop:
         Raises `Diverged`, `NoMemory`, `NoSpace`; KeyboardInterrupt, after a last snapshot.
         """
         self.folder.begin_at(self.progress.step)
-        with _Interruptions() as interruptions:
+        with _Interruptions() as interruptions, self.processes.naming():
             while self._done() < 1 and not self._tired():
                 self._step()
                 if self._interrupted(interruptions):
@@ -421,8 +421,10 @@ def _tokens(batch: Batch) -> int:
     """Tokens of a batch that are no padding."""
     mask = batch.get("attention_mask")
     read = batch["input_ids"].numel() if mask is None else int((mask != 0).sum())
-    written = batch.get("decoder_input_ids")
-    return read + (0 if written is None else written.numel())
+    written, real = batch.get("decoder_input_ids"), batch.get("decoder_attention_mask")
+    if written is None:
+        return read
+    return read + (written.numel() if real is None else int(real.sum()))
 
 
 class _Interruptions:
@@ -443,7 +445,8 @@ class _Interruptions:
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._heard:  # and nobody has turned deaf meanwhile
+                signal.signal(number, handler)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.came and number == signal.SIGINT and time.monotonic() - self._since > 1:

@@ -196,6 +196,7 @@ def _fitting(tokenizer: Tokenizer, family: Family, needs: Needs, mask: str | Non
 
 def tokenizer_of(recipe: Recipe) -> tuple[Tokenizer, ChatTemplate | None]:
     """The tokenizer of a new network: "bytes", "characters" (of the training text), or a checkpoint's."""
+    from kun.data.corpus import texts_of
     from kun.data.sources import Rows
     from kun.text.learn import byte_tokenizer, learn_tokenizer
 
@@ -204,7 +205,8 @@ def tokenizer_of(recipe: Recipe) -> tuple[Tokenizer, ChatTemplate | None]:
         return byte_tokenizer(), None
     if name == "characters":
         rows = Rows(recipe.data.train, recipe.data.format, recipe.data.skip_bad)
-        return learn_tokenizer(texts_of(rows), "characters", 2**16, chat_template=None).tokenizer, None
+        texts = (text for row in rows for text in texts_of(row))
+        return learn_tokenizer(texts, "characters", 2**16, chat_template=None).tokenizer, None
     path = Path(name).expanduser()
     if (path / "tokenizer.json").is_file() and not (path / "config.json").is_file():
         from kun.hub.layout import read_json
@@ -218,21 +220,3 @@ def tokenizer_of(recipe: Recipe) -> tuple[Tokenizer, ChatTemplate | None]:
         return load_tokenizer(path), ChatTemplate(source, special) if isinstance(source, str) else None
     checkpoint = Checkpoint.open(locate(name))
     return checkpoint.tokenizer, checkpoint.chat_template
-
-
-def texts_of(rows: Any) -> Any:
-    """Every text of rows of any kind."""
-    from kun.data.rows import fields
-
-    for row in rows:
-        yield from _strings(fields(row)[1:])
-
-
-def _strings(value: Any) -> Any:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from _strings(value.get("content"))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _strings(one)

@@ -104,7 +104,12 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Within it a process that is gone is named: raises `ProcessLost`."""
+        """Within it each process tells the others that it lives, and one that is gone is named."""
+        yield
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Within it the failure that another process leaves behind becomes `ProcessLost`, which names that process."""
         yield
 
 
@@ -232,14 +237,20 @@ class Several(Processes):
     def together(self) -> Iterator[None]:
         self._beats.start()
         try:
+            with self.naming():
+                yield
+        finally:
+            self._beats.stop()
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        try:
             yield
         except RuntimeError as error:
             if not any(sign in str(error) for sign in _SIGNS):
                 raise
-            with _deaf():
-                raise self._lost(self._beats.silent()) from error
-        finally:
-            self._beats.stop()
+            _turn_deaf()
+            raise self._lost(self._beats.silent()) from error
 
     def _lost(self, gone: list[int]) -> ProcessLost:
         who = f"Process {', '.join(map(str, gone))}" if gone else "One"
@@ -270,12 +281,10 @@ def _told(error: KunError) -> KunError:
     return error
 
 
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Within it torchrun's wish that the others end, too, does not cut short what they have to say."""
+def _turn_deaf() -> None:
+    """From now on torchrun's wish that the others end, too, does not cut short what they say: they end anyway."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    yield
 
 
 class _Beats:
@@ -346,7 +355,7 @@ def check_parallel(parallel: Parallel, world: int) -> None:
             )
         raise BadRecipe(f"{wanted}: {mend}.")
     if parallel.data % parallel.expert:
-        fitting = [str(n) for n in range(1, parallel.data + 1) if parallel.data % n == 0]
+        fitting = [str(n) for n in divisors(parallel.data)]
         raise BadRecipe(
             f"parallel.expert = {parallel.expert} does not divide parallel.data = {parallel.data}: "
             f"{', '.join(fitting)} would do."
