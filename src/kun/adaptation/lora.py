@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.adaptation.quantize import QuantizedLinear
+from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -74,7 +75,7 @@ class LowRank(nn.Module):
         super().__init__()
         self.a, self.b = nn.Parameter(pair.a.float()), nn.Parameter(pair.b.float())
         self.scale = pair.scale
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def pair(self) -> Pair:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kun.blocks.dropout import dropout as drop
+
 MOST_SCORES = 2**26
 """Scores that a layer may hold at once: 128 MB in bfloat16."""
 
@@ -37,7 +39,7 @@ def attend(
         k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     learned = mask is not None and mask.requires_grad
-    if q.device.type == "cpu" and (learned or _trains_faster_in_steps(q, k)):
+    if q.device.type == "cpu" and (learned or dropout or _trains_faster_in_steps(q, k)):
         return attend_in_steps(q, k, v, mask, causal=causal, dropout=dropout, scale=scale).transpose(1, 2)
     mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale)
     return mixed.transpose(1, 2)
@@ -61,8 +63,8 @@ def attend_in_steps(
 ) -> Tensor:
     """Attention of q [b, heads, t, d] over k, v [b, heads, s, d] as it is written down, all scores in memory.
 
-    On the CPU it is the faster way to a gradient in bfloat16, and to that of a learned bias in `mask`, which
-    the fused kernel does not know. `mask`, `causal`, `scale` as in `attend`.
+    On the CPU it is the faster way to a gradient in bfloat16, and to dropout and the gradient of a learned bias in
+    `mask`, which the fused kernel does not know. `mask`, `causal`, `scale` as in `attend`.
     """
     if scale != 1.0:
         q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -74,7 +76,7 @@ def attend_in_steps(
             mask if mask.is_floating_point() else biased(torch.zeros_like(mask, dtype=q.dtype), mask, q.dtype)
         )
         scores = scores + added
-    weights = F.dropout(scores.softmax(dim=-1), dropout)
+    weights = drop(scores.softmax(dim=-1), dropout)
     return weights.to(v.dtype) @ v
 
 

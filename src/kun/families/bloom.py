@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep
+from kun.blocks.dropout import Dropout
 from kun.blocks.positions import Alibi
 from kun.families import Family
 from kun.families.decoder import Context, embed
@@ -137,7 +138,7 @@ class Layer(nn.Module):
         self.attention = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, distances: Alibi, context: Context) -> Tensor:
         mixed = self.attention(self.attention_norm(x), distances, context)

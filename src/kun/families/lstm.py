@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from kun.blocks.cache import CacheStep
+from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
 from kun.families import Family
 from kun.families.decoder import embed
@@ -72,7 +73,7 @@ class LSTM(nn.Module):
         self.layers = nn.ModuleList(
             nn.LSTM(config.d_model, config.d_model, batch_first=True) for _ in range(config.n_layers)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.lm_bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}

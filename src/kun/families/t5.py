@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep, PagedCache
+from kun.blocks.dropout import Dropout
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
 from kun.families import Family
@@ -172,7 +173,7 @@ class FeedForward(nn.Module):
         self.gate = nn.Linear(config.d_model, config.d_ff, bias=False) if config.gated else None
         self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
-        self.activation, self.dropout = ACTIVATIONS[config.activation], nn.Dropout(config.dropout)
+        self.activation, self.dropout = ACTIVATIONS[config.activation], Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         up = self.up(x)
@@ -188,7 +189,7 @@ class EncoderLayer(nn.Module):
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp, self.dropout = FeedForward(config), nn.Dropout(config.dropout)
+        self.mlp, self.dropout = FeedForward(config), Dropout(config.dropout)
 
     def forward(self, x: Tensor, sight: Sight, bias: RelativeBias) -> Tensor:
         x = x + self.dropout(self.attention.among(self.attention_norm(x), sight, bias))
@@ -206,7 +207,7 @@ class DecoderLayer(nn.Module):
         self.cross_norm = RMSNorm(config.d_model, config.norm_eps)
         self.cross = Attention(config, layer)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp, self.dropout = FeedForward(config), nn.Dropout(config.dropout)
+        self.mlp, self.dropout = FeedForward(config), Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: Context, bias: RelativeBias, source: Source) -> Tensor:
         x = x + self.dropout(self.attention.back(self.attention_norm(x), context, bias))
@@ -223,7 +224,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=True)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
-        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
+        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), Dropout(config.dropout)
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
         x = self.dropout(x)
@@ -239,7 +240,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=False)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.n_decoder_layers))
-        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
+        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: Context, source: Source) -> Tensor:
         x = self.dropout(x)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep, PagedCache
+from kun.blocks.dropout import Dropout
 from kun.blocks.positions import sinusoids
 from kun.families import Family
 from kun.families.decoder import Context, embed
@@ -160,7 +161,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: TransformerConfig, d_ff: int) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(config.d_model, d_ff), nn.Linear(d_ff, config.d_model)
-        self.activation, self.dropout = ACTIVATIONS[config.activation], nn.Dropout(config.activation_dropout)
+        self.activation, self.dropout = ACTIVATIONS[config.activation], Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.dropout(self.activation(self.up(x))))
@@ -175,7 +176,7 @@ class EncoderLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.d_model)
         self.mlp = FeedForward(config, config.d_ff)
         self.mlp_norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
         x = self.attention_norm(x + self.dropout(self.attention.among(x, sight)))
@@ -194,7 +195,7 @@ class DecoderLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(config.d_model)
         self.mlp = FeedForward(config, config.d_decoder_ff)
         self.mlp_norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: Context, source: Source) -> Tensor:
         x = self.attention_norm(x + self.dropout(self.attention.back(x, context)))
@@ -217,7 +218,7 @@ class Transformer(nn.Module):
         self.aliases = {"lm_head.weight": "embed.weight"}
         self.logits_bias: Tensor
         self.register_buffer("logits_bias", torch.zeros(config.vocab_size))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self._initialize()
 
     def _initialize(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.attention import attend, positions_of, same_document
+from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
 from kun.families import Family
 from kun.families.bert.config import BertConfig
@@ -58,7 +59,7 @@ class Embeddings(nn.Module):
         self.positions = nn.Embedding(config.max_positions, config.d_model)
         self.types = nn.Embedding(config.token_types, config.d_model)
         self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, words: Tensor, positions: Tensor, types: Tensor) -> Tensor:
         return self.dropout(self.norm(words + self.types(types) + self.positions(positions)))
@@ -99,7 +100,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
         x = self.attention_norm(self.dropout(self.attention(x, sight)) + x)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
+from kun.blocks.dropout import Dropout
 from kun.families.bert.config import BertConfig
 
 
@@ -126,7 +127,7 @@ class SequenceClassification(Head):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout_of(config))
+        self.dropout = Dropout(dropout_of(config))
         self.classifier = nn.Linear(config.d_model, len(config.labels))
 
     def forward(self, encoded: Encoded) -> Logits:
@@ -139,7 +140,7 @@ class TokenClassification(Head):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout_of(config))
+        self.dropout = Dropout(dropout_of(config))
         self.classifier = nn.Linear(config.d_model, len(config.labels))
 
     def forward(self, encoded: Encoded) -> Logits:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from kun.blocks.dropout import Dropout
 from kun.families import Family
 from kun.families.bert.bert import Bert, Embeddings
 from kun.families.bert.config import BertConfig
@@ -75,7 +76,7 @@ class RobertaClassification(Head):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout_of(config))
+        self.dropout = Dropout(dropout_of(config))
         self.dense = nn.Linear(config.d_model, config.d_model)
         self.out = nn.Linear(config.d_model, len(config.labels))
 

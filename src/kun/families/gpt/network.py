@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep
+from kun.blocks.dropout import Dropout
 from kun.families.decoder import Context, embed
 from kun.families.gpt.config import GPTConfig
 from kun.families.gpt.names import from_hf_names, to_hf_names
@@ -55,7 +56,7 @@ class Layer(nn.Module):
         self.attention = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
 
 class PostNormLayer(Layer):
@@ -88,7 +89,7 @@ class GPT(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = nn.Embedding(config.max_positions, config.d_model)
-        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = Dropout(config.embedding_dropout)
         layer = PreNormLayer if config.norm_first else PostNormLayer
         self.layers = nn.ModuleList(layer(config, i) for i in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model, config.norm_eps) if config.norm_first else nn.Identity()

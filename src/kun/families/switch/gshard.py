@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.attention import positions_of
 from kun.blocks.cache import CacheStep, PagedCache
+from kun.blocks.dropout import Dropout
 from kun.blocks.experts import Bank, Router, Routes, mix, normalized, top2
 from kun.families import Family
 from kun.families.decoder import Context, embed
@@ -81,7 +82,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: GShardConfig, d_ff: int) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(config.d_model, d_ff), nn.Linear(d_ff, config.d_model)
-        self.activation, self.dropout = ACTIVATIONS[config.activation], nn.Dropout(config.activation_dropout)
+        self.activation, self.dropout = ACTIVATIONS[config.activation], Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.dropout(self.activation(self.up(x))))
@@ -135,7 +136,7 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(config, config.n_heads)
         self.mlp_norm = nn.LayerNorm(config.d_model)
         self.mlp = (Experts if self.is_sparse else FeedForward)(config, config.d_ff)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, sight: Sight, routing: Routing) -> Tensor:
         x = x + self.dropout(self.attention.among(self.attention_norm(x), sight))
@@ -155,7 +156,7 @@ class DecoderLayer(nn.Module):
         self.cross = Attention(config, config.n_decoder_heads, layer)
         self.mlp_norm = nn.LayerNorm(config.d_model)
         self.mlp = (Experts if self.is_sparse else FeedForward)(config, config.d_decoder_ff)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: Context, source: Source, routing: Routing) -> Tensor:
         x = x + self.dropout(self.attention.back(self.attention_norm(x), context))
@@ -212,7 +213,7 @@ class GShard(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_token)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
         tables = (

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep, PagedCache
+from kun.blocks.dropout import Dropout
 from kun.blocks.experts import Bank, Router, mix, top1
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
@@ -74,7 +75,7 @@ class FeedForward(nn.Module):
         self.gate = nn.Linear(config.d_model, config.d_ff, bias=False) if config.gated else None
         self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
-        self.activation, self.dropout = ACTIVATIONS[config.activation], nn.Dropout(config.dropout)
+        self.activation, self.dropout = ACTIVATIONS[config.activation], Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         up = self.up(x)
@@ -112,7 +113,7 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = Experts(config) if self.is_sparse else FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, sight: Sight, bias: RelativeBias, routing: Routing) -> Tensor:
         x = x + self.dropout(self.attention.among(self.attention_norm(x), sight, bias))
@@ -132,7 +133,7 @@ class DecoderLayer(nn.Module):
         self.cross = Attention(config, layer)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = Experts(config) if self.is_sparse else FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Tensor, context: Context, bias: RelativeBias, source: Source, routing: Routing
@@ -150,7 +151,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=True)
         self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.n_layers))
-        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
+        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), Dropout(config.dropout)
 
     def forward(self, x: Tensor, sight: Sight, routing: Routing) -> Tensor:
         x = self.dropout(x)
@@ -166,7 +167,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.relative = RelativeBias(config.n_heads, config.buckets, config.max_distance, both_ways=False)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.n_decoder_layers))
-        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), nn.Dropout(config.dropout)
+        self.norm, self.dropout = RMSNorm(config.d_model, config.norm_eps), Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: Context, source: Source, routing: Routing) -> Tensor:
         x = self.dropout(x)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
+from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
 from kun.families import Family
 from kun.families.decoder import embed
@@ -45,7 +46,7 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(config.d_model, config.d_ff)
         self.down = nn.Linear(config.d_ff, config.d_model)
         self.activation = ACTIVATIONS[config.activation]
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.dropout(self.activation(self.up(x))))
@@ -60,7 +61,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, content: Tensor, queries: Tensor | None, memory: Tensor | None, sight: Sight
@@ -90,7 +91,7 @@ class XLNet(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.query = nn.Parameter(torch.empty(1, 1, config.d_model))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.lm_bias = nn.Parameter(torch.zeros(config.vocab_size))
