@@ -220,3 +220,8 @@ def test_minutes_end_a_training(recipe):
     run = kun.train(recipe, {"train.steps": 10**9, "train.minutes": 0.05})
     assert 3 <= run.metrics[-1]["seconds"] <= 30
     assert time.monotonic() - began < 60
+
+
+def test_the_last_step_is_evaluated_where_minutes_end_a_training(recipe):
+    run = kun.train(recipe, {"train.steps": 10**9, "train.minutes": 0.02, "train.eval_every": 10**6})
+    assert ["eval_loss" in line for line in run.metrics] == [False] * (len(run.metrics) - 1) + [True]

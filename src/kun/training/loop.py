@@ -219,14 +219,12 @@ class Loop:
         return max(shares)
 
     def _interrupted(self, interruptions: "_Interruptions") -> bool:
-        """Whether to stop after this step: all processes agree on that, and on how long it has taken so far."""
-        now = self.progress
-        seconds, came = (
-            self.processes.first_says(now.seconds, 0.0)[0],
-            self.processes.most(interruptions.came),
-        )
-        now.seconds = seconds
-        return bool(came)
+        """Whether to stop after this step: all processes agree on that."""
+        return bool(self.processes.most(interruptions.came))
+
+    def _pass(self, seconds: float) -> None:
+        """Add to the time that the training took, which is that of the first process on all."""
+        (self.progress.seconds,) = self.processes.first_says(self.progress.seconds + seconds)
 
     def _tired(self) -> bool:
         patience = self.recipe.train.patience
@@ -263,17 +261,27 @@ class Loop:
         }
         if self.peak_flops:
             line["peak_share"] = round(self._share_of_peak(tokens / seconds), 4)
-        is_last = self._done() >= 1
-        if train.eval_every and (now.step % train.eval_every == 0 or is_last):
-            line |= self._evaluate()
-        if self.sampler and train.sample_every and (now.step % train.sample_every == 0 or is_last):
-            self._sample()
-        now.seconds += time.perf_counter() - began
+        self._pass(seconds)
+        if self.sampler and self._is_due(train.sample_every):
+            self._timed(self._sample)
+        if self._is_due(train.eval_every):  # after all else that could bring the end
+            line |= self._timed(self._evaluate)
         line["seconds"] = round(now.seconds, 3)
         self.folder.record(line)
         for watch in self.watchers:
             watch(line)
         self._tell(line)
+
+    def _is_due(self, every: int | None) -> bool:
+        """Whether something that is done every so many steps, and after the last one, is to be done now."""
+        return every is not None and (self.progress.step % every == 0 or self._done() >= 1)
+
+    def _timed(self, look: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """What an evaluation or the like tells; its time belongs to the training."""
+        began = time.perf_counter()
+        told = look()
+        self._pass(time.perf_counter() - began)
+        return told
 
     def _share_of_peak(self, tokens_per_s: float) -> float:
         return self.flops_per_token * tokens_per_s / (self.peak_flops or 1.0) / self.processes.world
@@ -343,14 +351,16 @@ class Loop:
             self.folder.path / "best", self.progress.step, weights, facts, keep=1, processes=self.processes
         )
 
-    def _sample(self) -> None:
+    def _sample(self) -> dict[str, float]:
+        """Record what the network writes now; there is nothing of it to tell."""
         assert self.sampler is not None
         if not self.processes.is_first:
-            return
+            return {}
         self.net.eval()
         with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
             for sample in self.sampler(self.net):
                 self.folder.record_sample({"step": self.progress.step, **sample})
+        return {}
 
     def _snapshot(self) -> None:
         if self._snapped == self.progress.step:
