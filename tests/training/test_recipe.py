@@ -27,6 +27,7 @@ def test_a_recipe_written_out_with_its_defaults_reads_back_to_itself():
         ({"model": {}}, "model.from"),
         ({"model": {"family": "gpt2", "from": "x"}}, "both"),
         ({"model": {"from": "x", "n_layers": 3}}, "n_layers"),
+        ({"model": {"from": "x", "dropuot": 0.1}}, "did you mean model.dropout?"),
         ({"data": {"train": "a", "eval": 1.5}}, "share"),
         ({"data": {}}, "data.train is missing"),
         ({"stage": "pretraining"}, "stage"),
