@@ -8,7 +8,13 @@ import signal
 import pytest
 from safetensors.torch import load_file
 
+from kun.families.xlnet.config import XLNetConfig
+from kun.families.xlnet.xlnet import XLNet
+from kun.training.layout import Layout
 from kun.training.loop import Loop
+from kun.training.optimizers import Optimizer
+from kun.training.padded import PaddedFeed
+from kun.training.recipe import Optimizer as Recipe
 from kun.training.recipe import parse_recipe
 from kun.training.stages import train
 
@@ -156,3 +162,31 @@ def test_an_interrupted_run_ends_with_the_same_bits(recipe, monkeypatch, case):
     theirs = load_file(again.checkpoint / "model.safetensors")
     for name, tensor in load_file(whole.checkpoint / "model.safetensors").items():
         assert tensor.equal(theirs[name]), name
+
+
+def test_a_process_without_rows_goes_along_and_counts_for_naught(recipe, monkeypatch):
+    step, gradients, parts = PaddedFeed.step, Layout.gradients, []
+
+    def without_rows(self, place):
+        batches, after = step(self, place)
+        return ([] if place.row and not place.epoch else batches), after
+
+    def counted(self, objective, batches, targets):
+        parts.append(len(batches))
+        return gradients(self, objective, batches, targets)
+
+    monkeypatch.setattr(PaddedFeed, "step", without_rows)
+    monkeypatch.setattr(Layout, "gradients", counted)
+    run = train(recipe("classes, BERT", 2), "run")
+    assert min(parts) > 0
+    assert [line["grad_norm"] > 0 for line in run.metrics] == [True, False]
+    assert run.metrics[1]["loss"] == 0
+
+
+def test_biases_are_not_decayed_though_they_stand_in_a_table():
+    config = XLNetConfig(vocab_size=8, d_model=8, n_layers=1, n_heads=2, d_ff=8)
+    slots = Optimizer(XLNet(config), Recipe(name="muon")).slots
+    kept = {slot.name.rpartition(".")[2] for slot in slots if not slot.decays}
+    assert {"content_bias", "distance_bias", "segment_bias", "bias", "lm_bias"} <= kept
+    assert not any(slot.is_matrix for slot in slots if not slot.decays)
+    assert any(slot.is_matrix for slot in slots)

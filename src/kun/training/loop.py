@@ -242,6 +242,10 @@ class Loop:
             started = time.perf_counter()
             loss = self._gradients(prepared, targets)
             self.layout.reduce(self.optimizer.slots)
+            if (
+                not prepared
+            ):  # fewer rows than processes: this one goes along with the others, and counts for naught
+                prepared, targets = self._prepared(self._spare())[0], math.inf
             norm = self.layout.norm(self.optimizer.slots)
             self._guard(loss, float(norm))
             self.optimizer.step(rate, norm)
@@ -299,8 +303,11 @@ class Loop:
         """Put the gradient of the mean loss of a step into the optimizer; that loss."""
         torch.manual_seed(_number(self.recipe.seed, self.progress.step, self.share.rank))
         self.net.train()
-        (loss,) = self.processes.total(float(self.layout.gradients(self.objective, prepared, targets)))
-        return loss
+        return float(self.layout.gradients(self.objective, prepared, targets))
+
+    def _spare(self) -> list[Batch]:
+        """Batches for this process where it has none, and the others wait for it in their layers."""
+        return self.feed.step(Place())[0]
 
     def _on_device(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
@@ -327,7 +334,7 @@ class Loop:
         targets = 0
         mine = list(self.feed.evaluation())
         # the processes take part in each other's batches: those with fewer repeat some, without counting them
-        spare = mine or self.feed.step(Place())[0]
+        spare = mine or self._spare()
         most = self.processes.most(len(mine))
         for number in range(most):
             counts = number < len(mine)
