@@ -179,10 +179,12 @@ class Optimizer:
 def _slot(name: str, weight: nn.Parameter, net: nn.Module, recipe: Recipe) -> Slot:
     full = weight.dtype == torch.float32
     master = weight if full else weight.detach().float()
-    is_matrix = recipe.name == "muon" and weight.dim() == 2 and _in_a_layer(name, net)
+    # XLNet has a bias for each head, in a table
+    decays = weight.dim() >= 2 and not name.endswith("bias")
+    is_matrix = recipe.name == "muon" and decays and weight.dim() == 2 and _in_a_layer(name, net)
     kinds = ("momentum",) if is_matrix else ("first", "second")
     memory = {kind: torch.zeros_like(master, requires_grad=False) for kind in kinds}
-    return Slot(name, weight, master, weight.dim() >= 2, is_matrix, memory)
+    return Slot(name, weight, master, decays, is_matrix, memory)
 
 
 def _in_a_layer(name: str, net: nn.Module) -> bool:
