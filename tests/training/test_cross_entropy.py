@@ -14,25 +14,30 @@ def parts(request, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK_LOGITS", 48)
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.usefixtures("parts")
-def test_loss_and_gradients_are_those_of_the_whole(smoothing):
+def test_loss_and_gradients_are_those_of_the_whole(smoothing, weighed):
     torch.manual_seed(0)
     head = torch.nn.Linear(8, 17)
     states = torch.randn(3, 5, 8, requires_grad=True)
     labels = torch.randint(0, 17, (3, 5))
     labels[0, 2:] = IGNORED
-    wanted = F.cross_entropy(
-        head(states).flatten(0, 1), labels.flatten(), reduction="sum", label_smoothing=smoothing
+    weights = torch.rand(3, 5) if weighed else None
+    losses = F.cross_entropy(
+        head(states).flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
     )
+    wanted = (losses if weights is None else losses * weights.flatten()).sum()
     theirs = torch.autograd.grad(wanted * 0.5, [states, *head.parameters()])
-    loss = cross_entropy(head, states, labels, smoothing=smoothing)
+    loss = cross_entropy(head, states, labels, smoothing=smoothing, weights=weights)
     ours = torch.autograd.grad(loss * 0.5, [states, *head.parameters()])
     torch.testing.assert_close(loss, wanted)
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other)
     with torch.no_grad():
-        torch.testing.assert_close(cross_entropy(head, states, labels, smoothing=smoothing), wanted)
+        torch.testing.assert_close(
+            cross_entropy(head, states, labels, smoothing=smoothing, weights=weights), wanted
+        )
 
 
 def test_what_has_no_label_has_no_loss_and_no_gradient():

@@ -117,6 +117,29 @@ def test_a_judging_decoder_says_what_the_reference_says():
         torch.testing.assert_close(net(ids).logits, theirs(ids).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_the_gradient_of_a_judging_decoder_does_not_depend_on_how_a_step_is_divided():
+    from kun.families.classifier import Classifier, ClassifierConfig
+    from kun.families.gpt import GPT, GPTConfig
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 64, "max_positions": 32}
+    decoder = GPT(GPTConfig(**sizes))
+    net = Classifier(ClassifierConfig(decoder.config, ("a", "b", "c"), None, 0), decoder).eval()
+    objective = Classify(3, auxiliary=0.5)
+    mask = torch.arange(12) < torch.tensor([12, 3, 7])[:, None]
+    classes = torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)
+    whole = {"input_ids": torch.where(mask, _text(), 0), "attention_mask": mask, "classes": classes}
+    found = []
+    for parts in ([slice(0, 3)], [slice(0, 1), slice(1, 3)]):
+        net.zero_grad()
+        for part in parts:
+            batch = {name: tensor[part] for name, tensor in whole.items()}
+            objective.loss(net, objective.prepare(batch, CHANCE(0))).backward()
+        found.append({name: p.grad.clone() for name, p in net.named_parameters()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4)
+
+
 def _pairs():
     torch.manual_seed(1)
     sources = [torch.randint(5, 60, (n,)) for n in (9, 5, 7)]

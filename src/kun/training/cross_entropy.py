@@ -4,7 +4,7 @@ The states go through the head some rows at a time, and the gradient of those ro
 are there (Wijmans et al., arXiv:2411.09009, who call it cut cross-entropy; Hsu et al., arXiv:2410.10989).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,22 +23,27 @@ Head = Callable[[Tensor], Tensor]
 """From states [n, d_model] to logits [n, vocabulary]."""
 
 
-def cross_entropy(head: Head, states: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    head: Head, states: Tensor, labels: Tensor, *, smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
     """The sum over all labels of -log p(label), in nats: float32 [], with a gradient.
 
-    `states` [..., d_model], `labels` [...] of them, `IGNORED` where nothing is learned. With `smoothing` the label has
-    1 - smoothing of the weight and the whole vocabulary shares the rest (Szegedy et al., arXiv:1512.00567).
+    `states` [..., d_model], `labels` [...] of them, `IGNORED` where nothing is learned, `weights` float32 [...] what
+    each counts where that is not one. With `smoothing` the label has 1 - smoothing of the weight and the whole
+    vocabulary shares the rest (Szegedy et al., arXiv:1512.00567).
     """
     states, labels = states.flatten(0, -2), labels.flatten()
+    weights = None if weights is None else weights.flatten()
     learned = labels != IGNORED
     if not bool(learned.all()):
         states, labels = states[learned], labels[learned]
+        weights = None if weights is None else weights[learned]
     if not len(labels):
         return states.sum(dtype=torch.float32) * 0.0
     if not torch.is_grad_enabled():
-        return _evaluated(head, states, labels, smoothing)
+        return _evaluated(head, states, labels, smoothing, weights)
     parameters = _parameters(head, states)
-    loss: Tensor = _CrossEntropy.apply(states, labels, head, smoothing, *parameters)
+    loss: Tensor = _CrossEntropy.apply(states, labels, head, smoothing, weights, *parameters)
     return loss
 
 
@@ -66,12 +71,24 @@ def _parameters(head: Head, states: Tensor) -> list[Tensor]:
     return list(found.values())
 
 
-def _evaluated(head: Head, states: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+def _evaluated(
+    head: Head, states: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
+) -> Tensor:
     total = torch.zeros((), device=states.device)
     rows = _rows(head, states)
-    for some, right in zip(states.split(rows), labels.split(rows), strict=True):
-        total += F.cross_entropy(head(some).float(), right, reduction="sum", label_smoothing=smoothing)
+    for some, right, count in _parts(rows, states, labels, weights):
+        losses = F.cross_entropy(head(some).float(), right, reduction="none", label_smoothing=smoothing)
+        total += losses.sum() if count is None else (losses * count).sum()
     return total
+
+
+def _parts(
+    rows: int, states: Tensor, labels: Tensor, weights: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """`rows` states at a time, with their labels and what they count."""
+    for start in range(0, len(states), rows):
+        part = slice(start, start + rows)
+        yield states[part], labels[part], None if weights is None else weights[part]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -79,17 +96,23 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, labels: Tensor, head: Head, smoothing: float, *parameters: Tensor
+        ctx: Any,
+        states: Tensor,
+        labels: Tensor,
+        head: Head,
+        smoothing: float,
+        weights: Tensor | None,
+        *parameters: Tensor,
     ) -> Tensor:
         total = torch.zeros((), device=states.device)
         rows = _rows(head, states)
         to_states: list[Tensor] = []
         to_parameters: list[Tensor] = []
-        for some, right in zip(states.detach().split(rows), labels.split(rows), strict=True):
+        for some, right, count in _parts(rows, states.detach(), labels, weights):
             with torch.enable_grad():
                 leaf = some.requires_grad_()
                 logits = head(leaf)
-            loss, gradient = _loss_and_gradient(logits.detach(), right, smoothing)
+            loss, gradient = _loss_and_gradient(logits.detach(), right, smoothing, count)
             total += loss
             mine, *theirs = torch.autograd.grad(logits, [leaf, *parameters], gradient)
             to_states.append(mine)
@@ -107,22 +130,28 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:
         states, *parameters = ctx.saved_tensors
         (scale,) = outer
-        return (states * scale, None, None, None, *(gradient * scale for gradient in parameters))
+        return (states * scale, None, None, None, None, *(gradient * scale for gradient in parameters))
 
 
-def _loss_and_gradient(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(
+    logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The sum of the losses, float32, and its gradient by the logits, which it writes over them."""
     total = torch.zeros((), device=logits.device)
     wide = logits.shape[-1]
     rows = max(1, _BLOCK_LOGITS // wide) if logits.device.type == "cpu" else len(logits)
-    for block, right in zip(logits.split(rows), labels.split(rows), strict=True):
+    for block, right, count in _parts(rows, logits, labels, weights):
         log_p = F.log_softmax(block, dim=-1, dtype=torch.float32)
-        total -= log_p.gather(1, right[:, None]).sum() * (1 - smoothing)
+        total -= _weighed(log_p.gather(1, right[:, None]), count).sum() * (1 - smoothing)
         if smoothing:
-            total -= log_p.sum() * (smoothing / wide)
+            total -= _weighed(log_p, count).sum() * (smoothing / wide)
         gradient = log_p.exp_()
         if smoothing:
             gradient -= smoothing / wide
         gradient.scatter_add_(1, right[:, None], gradient.new_full((len(right), 1), smoothing - 1))
-        block.copy_(gradient)
+        block.copy_(_weighed(gradient, count))
     return total, logits
+
+
+def _weighed(rows: Tensor, weights: Tensor | None) -> Tensor:
+    return rows if weights is None else rows * weights[:, None]

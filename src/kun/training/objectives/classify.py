@@ -116,5 +116,7 @@ def _judged(net: Any, batch: Batch, auxiliary: float) -> tuple[Tensor, Tensor]:
     states = net.states(batch["input_ids"], batch.get("attention_mask"))
     scores = net.judge(states, batch["input_ids"], batch.get("attention_mask"))
     next_tokens = batch["next_tokens"]
-    each = len(next_tokens) / max(1, int((next_tokens != IGNORED).sum()))
-    return scores.float(), auxiliary * each * cross_entropy(net.word_scores, states, next_tokens)
+    # a row's mean, as in GPT-1's own code: it does not depend on what stands in the batch beside it
+    asked = next_tokens != IGNORED
+    each = (auxiliary / asked.sum(dim=1, keepdim=True).clamp(min=1)).expand_as(asked)
+    return scores.float(), cross_entropy(net.word_scores, states, next_tokens, weights=each)
