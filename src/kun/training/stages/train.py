@@ -22,7 +22,7 @@ from kun.training.model import family_named
 from kun.training.processes import Processes, joined
 from kun.training.recipe import Recipe
 from kun.training.report import Reporter, reported
-from kun.training.run import Run, RunFolder
+from kun.training.run import Run, RunFolder, threads
 from kun.training.snapshot import Snapshot, newest_step, opened
 from kun.training.stages import padded, text
 from kun.training.stages.choice import objective_of
@@ -70,9 +70,10 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
             step = processes.by_first(lambda: newest_step(folder.snapshots) if resume else None)
             snapshot = None if step is None else opened(folder.snapshots, step)
             folder.goes_on = snapshot is not None
-            _train(
-                recipe, objective, folder, snapshot, processes, device, tell if processes.is_first else silent
-            )
+            mine: Report = tell if processes.is_first else silent
+            if resume:
+                _tell_how_it_goes_on(folder, snapshot, processes, mine)
+            _train(recipe, objective, folder, snapshot, processes, device, mine)
     return Run(folder.path, folder.checkpoint)
 
 
@@ -84,6 +85,20 @@ def _without_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+def _tell_how_it_goes_on(
+    folder: RunFolder, snapshot: Snapshot | None, processes: Processes, report: Report
+) -> None:
+    """Say where a run that is to be resumed begins anew, or does not go on bit for bit."""
+    if snapshot is None:
+        report("starting from the beginning", 0, None, f"there is no snapshot in {folder.path}")
+        return
+    before = snapshot.facts["processes"], snapshot.facts["threads"]
+    now = processes.world, threads()
+    if before != now:
+        told = "the snapshot is of {} processes with {} threads each, this is {} with {}"
+        report("going on, but not bit for bit", 0, None, told.format(*before, *now))
 
 
 def _train(
