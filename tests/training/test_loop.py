@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import kun
 from kun.errors import BadInput, BadRecipe, Busy, DamagedFile, Diverged, NoSpace
 from kun.training.loop import Loop
+from kun.training.run import read_lines
 from kun.training.snapshot import steps
 
 
@@ -225,3 +226,53 @@ def test_minutes_end_a_training(recipe):
 def test_the_last_step_is_evaluated_where_minutes_end_a_training(recipe):
     run = kun.train(recipe, {"train.steps": 10**9, "train.minutes": 0.02, "train.eval_every": 10**6})
     assert ["eval_loss" in line for line in run.metrics] == [False] * (len(run.metrics) - 1) + [True]
+
+
+def _heard(recipe, changes=None, **given):
+    """What a training tells, by stage."""
+    heard = {}
+    kun.train(
+        recipe,
+        changes or {},
+        progress=lambda stage, done, total, detail: heard.update({stage: detail}),
+        **given,
+    )
+    return heard
+
+
+def test_a_run_that_resumes_where_nothing_began_says_so(recipe, tmp_path):
+    assert str(tmp_path / "run") in _heard(recipe, resume=True)["starting from the beginning"]
+
+
+def test_a_run_that_goes_on_with_other_threads_says_that_its_bits_will_differ(recipe):
+    before = torch.get_num_threads()
+    kun.train(recipe, {"train.steps": 5})
+    assert not any("bit" in stage for stage in _heard(recipe, {"train.steps": 8}, resume=True))
+    try:
+        torch.set_num_threads(before + 1)
+        heard = _heard(recipe, resume=True)
+    finally:
+        torch.set_num_threads(before)
+    assert f"with {before} threads" in heard["going on, but not bit for bit"]
+
+
+def test_a_form_of_batch_that_cannot_be_compiled_is_computed_uncompiled(recipe, tmp_path, monkeypatch):
+    from torch._inductor import config
+
+    changes = {"train.precision": "fp32", "model.dropout": 0.0, "train.steps": 3}
+    plain = kun.train(recipe, {**changes, "train.compile": False, "out": str(tmp_path / "plain")})
+    compile = Loop.compile
+
+    def then_break(self):
+        compile(self)
+        assert not self.note
+        monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+        self.feed.micro_rows = 2
+
+    monkeypatch.setattr(Loop, "compile", then_break)
+    heard = _heard(recipe, {**changes, "train.compile": True})
+    assert heard["not compiled"]
+    facts = json.loads((tmp_path / "run" / "facts.json").read_text(encoding="utf-8"))
+    assert facts["note"].startswith("The network is not compiled: ")
+    for ours, theirs in zip(read_lines(tmp_path / "run" / "metrics.jsonl"), plain.metrics, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)

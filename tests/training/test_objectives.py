@@ -190,3 +190,12 @@ def test_biases_are_not_decayed_though_they_stand_in_a_table():
     assert {"content_bias", "distance_bias", "segment_bias", "bias", "lm_bias"} <= kept
     assert not any(slot.is_matrix for slot in slots if not slot.decays)
     assert any(slot.is_matrix for slot in slots)
+
+
+@pytest.mark.parametrize(("case", "compiled"), [("next token, GPT", 1), ("permutations, XLNet", 0)])
+def test_batches_whose_shapes_vary_are_not_compiled_unasked(recipe, monkeypatch, case, compiled):
+    asked = []
+    monkeypatch.setattr("kun.training.compiling._WORTH", 0.0)
+    monkeypatch.setattr(Loop, "compile", lambda self: asked.append(self.objective))
+    train(recipe(case, 1), "run")
+    assert len(asked) == compiled

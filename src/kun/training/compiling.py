@@ -33,10 +33,25 @@ def compile_network(net: nn.Module, probe: Callable[[], None]) -> str | None:
     try:
         probe()
     except Exception as error:  # whatever a compiler may say
-        net._compiled_call_impl = None
-        torch._dynamo.reset()
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        undo(net)
+        return reason(error)
     return None
+
+
+def undo(net: nn.Module) -> None:
+    """Have the network run as it is written again."""
+    net._compiled_call_impl = None
+    torch._dynamo.reset()
+
+
+def is_compilers(error: Exception) -> bool:
+    """Whether an error came of compiling, not of what the network computes."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _compiler() -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from kun.errors import Diverged, NoMemory
-from kun.training.compiling import compile_network
+from kun.training.compiling import compile_network, is_compilers, reason, undo
 from kun.training.feed import Batch, Feed, Place
 from kun.training.flops import peak_memory
 from kun.training.layout import Layout, filled
@@ -142,8 +142,11 @@ class Loop:
         why = compile_network(self.net, probe)
         self.optimizer.forget()
         if why:
-            self.note = f"The network is not compiled: {why}."
-            self.report("not compiled", 0, None, why)
+            self._go_uncompiled(why)
+
+    def _go_uncompiled(self, why: str) -> None:
+        self.note = f"The network is not compiled: {why}."
+        self.report("not compiled", 0, None, why)
 
     def run(self) -> Progress:
         """Train until the recipe's end.
@@ -239,13 +242,13 @@ class Loop:
             prepared, mine = self._prepared(batches)
             told = self.processes.total(mine, sum(self.objective.targets(batch) for batch in prepared))
             tokens, targets = int(told[0]), max(1.0, told[1])
-            started = time.perf_counter()
-            loss = self._gradients(prepared, targets)
-            self.layout.reduce(self.optimizer.slots)
             if (
                 not prepared
             ):  # fewer rows than processes: this one goes along with the others, and counts for naught
                 prepared, targets = self._prepared(self._spare())[0], math.inf
+            started = time.perf_counter()
+            loss = self._gradients(prepared, targets)
+            self.layout.reduce(self.optimizer.slots)
             norm = self.layout.norm(self.optimizer.slots)
             self._guard(loss, float(norm))
             self.optimizer.step(rate, norm)
@@ -301,6 +304,21 @@ class Loop:
 
     def _gradients(self, prepared: list[Batch], targets: float) -> float:
         """Put the gradient of the mean loss of a step into the optimizer; that loss."""
+        try:
+            mine = self._computed(prepared, targets)
+        except Exception as error:
+            if not is_compilers(error):
+                raise
+            # a batch of another form, such as one without padding, is compiled when it comes
+            undo(self.net)
+            self._go_uncompiled(reason(error))
+            self.optimizer.forget()
+            mine = self._computed(prepared, targets)
+        (loss,) = self.processes.total(mine)
+        return loss
+
+    def _computed(self, prepared: list[Batch], targets: float) -> float:
+        """This process's part of it."""
         torch.manual_seed(_number(self.recipe.seed, self.progress.step, self.share.rank))
         self.net.train()
         return float(self.layout.gradients(self.objective, prepared, targets))

@@ -31,7 +31,7 @@ class Prepared:
     """All that the loop needs: what learns, towards what, from what.
 
     `store` is what it learns from, `held_out` what it is evaluated on; `waste` the share of padding where rows are
-    packed, None where they differ in length.
+    packed, None where they differ in length; `even` whether all batches have one shape.
     """
 
     subject: Subject
@@ -41,6 +41,7 @@ class Prepared:
     held_out: TokenStore | None = None
     waste: float | None = None
     sampler: Sampler | None = None
+    even: bool = False
 
 
 class RowsOfKind:

@@ -36,7 +36,8 @@ def next_token(recipe: Recipe, folder: RunFolder, device: torch.device, report: 
     learned, held_out = reading.stores(_tokenizer(recipe, subject))
     feed = _packed(recipe, subject, learned, held_out)
     write = sampler(subject, recipe, held_out or learned)
-    return Prepared(subject, NextToken(), feed, learned, held_out, feed.train.plan(0).waste, write)
+    waste = feed.train.plan(0).waste
+    return Prepared(subject, NextToken(), feed, learned, held_out, waste, write, even=True)
 
 
 def masked(recipe: Recipe, folder: RunFolder, device: torch.device, report: Report) -> Prepared:
@@ -86,7 +87,9 @@ def _of_text(
 ) -> Prepared:
     learned, held_out = _reading(recipe, folder, report).stores(_tokenizer(recipe, subject))
     feed = _packed(recipe, subject, learned, held_out)
-    return Prepared(subject, objective, feed, learned, held_out, feed.train.plan(0).waste)
+    # how many tokens a permutation predicts differs from batch to batch
+    even = not isinstance(objective, Permutation)
+    return Prepared(subject, objective, feed, learned, held_out, feed.train.plan(0).waste, even=even)
 
 
 def _reading(recipe: Recipe, folder: RunFolder, report: Report) -> Reading:

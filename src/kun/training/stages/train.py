@@ -141,7 +141,7 @@ def _train(
     if snapshot:
         loop.resume(snapshot)
     amount = _operations(recipe, made, operations)
-    if layout.is_whole and is_worth(recipe.train.compile, amount, device, even=made.waste is not None):
+    if layout.is_whole and is_worth(recipe.train.compile, amount, device, even=made.even):
         loop.compile()
     folder.record_facts(_facts(recipe, made))
     loop.watchers.append(Reporter(folder, loop.known))
