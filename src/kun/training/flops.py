@@ -2,27 +2,48 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from kun.adaptation.lora import LowRank
+from kun.adaptation.quantize import QuantizedLinear
+from kun.blocks.experts import Bank, Router
+
 
 def flops_per_token(net: nn.Module, context: int) -> float:
     """Floating-point operations of one token's forward and backward pass.
 
-    6 for each parameter in matrix products (the head is counted, tables that are looked up are not), and
-    6 × layers × context × width for causal attention (Kaplan et al., arXiv:2001.08361, with the causal half), which an
-    LSTM has not.
+    6 for each parameter in matrix products, 4 for a frozen one, which needs no gradient (the head is counted, tables
+    that are looked up are not; of a layer's experts, as many as a token goes to), and 6 × layers × context × width for
+    causal attention (Kaplan et al., arXiv:2001.08361, with the causal half), which an LSTM has not.
     """
     config: Any = net.config
-    linear = sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Linear))
-    tied = getattr(net, "lm_head", None) is None and hasattr(net, "embed")
-    head = config.vocab_size * config.d_model if tied else 0
-    recurrent = [m for m in net.modules() if isinstance(m, nn.LSTM)]
-    linear += sum(p.numel() for m in recurrent for p in m.parameters() if p.dim() == 2)
+    products = sum(_products(part) for part in net.modules())
+    for bank in (part for part in net.modules() if isinstance(part, Bank)):
+        idle = 1 - config.experts_per_token / len(bank)
+        products -= idle * sum(_products(part) for part in bank.modules())
+    if getattr(net, "lm_head", None) is None and hasattr(net, "embed"):
+        products += _of_parameters([net.embed.weight])  # type: ignore[union-attr, list-item]
+    recurrent = any(isinstance(part, nn.LSTM) for part in net.modules())
     layers = 0 if recurrent else config.n_layers + getattr(config, "n_decoder_layers", 0)
-    return 6.0 * (linear + head) + 6.0 * layers * context * config.d_model
+    return products + 6.0 * layers * context * config.d_model
+
+
+def _products(part: nn.Module) -> float:
+    """Operations of a part's own matrix products."""
+    if isinstance(part, QuantizedLinear):
+        return 4.0 * part.in_features * part.out_features
+    return _of_parameters(part.parameters(recurse=False)) if isinstance(part, _MULTIPLIES) else 0.0
+
+
+_MULTIPLIES = (nn.Linear, nn.LSTM, LowRank, Router)
+
+
+def _of_parameters(parameters: Iterable[nn.Parameter]) -> float:
+    return sum((6.0 if p.requires_grad else 4.0) * p.numel() for p in parameters if p.dim() == 2)
 
 
 def peak_flops(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:

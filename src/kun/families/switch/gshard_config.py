@@ -67,6 +67,11 @@ class GShardConfig:
     def head_size(self, n_heads: int) -> int:
         return self.d_head or self.d_model // n_heads
 
+    @property
+    def experts_per_token(self) -> int:
+        """To how many experts of a layer a token goes, where they have room."""
+        return 2
+
     def capacity(self, n_tokens: int) -> int:
         """How many of a batch's tokens an expert takes in training."""
         if self.capacity_factor is None:

@@ -63,6 +63,11 @@ class SwitchConfig:
         step = n_layers // n_sparse if n_sparse else n_layers
         return step == 1 or layer % step == 1
 
+    @property
+    def experts_per_token(self) -> int:
+        """To how many experts of a layer a token goes, where they have room."""
+        return 1
+
     def capacity(self, length: int) -> int:
         """How many of a row's `length` tokens an expert takes in training."""
         if self.capacity_factor is None:
