@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kun.data.packing import IGNORED, PackedRows, PackingPlan, best_fit
+from kun.data.packing import IGNORED, PackedBatch, PackedRows, best_fit
 from kun.data.rows import Conversation, Text
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
@@ -26,18 +26,13 @@ def store_of(folder: Path, lengths: list[int], shard: int = 2**27) -> TokenStore
     return TokenStore.build(folder, rows, RowTokenizer(byte_tokenizer()), processes=1, shard=shard)
 
 
-def token_places(store: TokenStore, plan: PackingPlan) -> dict[tuple[int, int], tuple[int, int]]:
-    """For each cell (row, column) that is no padding, the document and the place in it, from the plan's pieces."""
+def token_places(store: TokenStore, batch: PackedBatch) -> dict[tuple[int, int], tuple[int, int]]:
+    """For each cell (row, column) that is no padding, the document and the place in it."""
     places = {}
-    for row in range(len(plan)):
-        column = 0
-        for piece in range(*plan.pieces_of(row).indices(len(plan.pieces.lengths))):
-            for along in range(plan.pieces.lengths[piece]):
-                places[row, column] = (
-                    int(plan.pieces.documents[piece]),
-                    int(plan.pieces.offsets[piece] + along),
-                )
-                column += 1
+    for row, column in zip(*np.nonzero(batch.documents), strict=True):
+        place = batch.places[row, column]
+        document = int(np.searchsorted(store.starts, place, side="right")) - 1
+        places[int(row), int(column)] = document, int(place - store.starts[document])
     return places
 
 
@@ -49,7 +44,7 @@ def test_every_token_stands_in_exactly_one_cell_with_its_own_successor_as_label(
     store = store_of(tmp_path_factory.mktemp("store"), lengths, shard)
     plan = PackedRows(store, context, seed=1).plan(epoch)
     batch = plan.batch(range(len(plan)))
-    places = token_places(store, plan)
+    places = token_places(store, batch)
     assert sorted(places.values()) == [(d, t) for d in range(len(store)) for t in range(store.lengths[d])]
     for row, column in np.ndindex(batch.input_ids.shape):
         if (row, column) not in places:
@@ -70,7 +65,7 @@ def test_two_tokens_have_one_number_only_where_they_are_of_one_piece_of_one_docu
     store = store_of(tmp_path_factory.mktemp("store"), lengths)
     plan = PackedRows(store, context).plan(epoch)
     batch = plan.batch(range(len(plan)))
-    places = token_places(store, plan)
+    places = token_places(store, batch)
     for row in range(len(plan)):
         owners: dict[int, set[int]] = {}
         for column in range(context):

@@ -2,10 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import kun
+from kun.data.packing import IGNORED, PackedRows
+from kun.data.rows import Text
+from kun.data.store import TokenStore
+from kun.data.tokenized import RowTokenizer
 from kun.errors import BadInput, BadRecipe, BadRow
+from kun.text.learn import byte_tokenizer
+from kun.training.feed import tensors
+from kun.training.objectives import Masked
 from kun.training.recipe import parse_recipe
 from kun.training.stages import train
 
@@ -162,3 +170,20 @@ def test_questions_are_read_from_squads_own_form_and_wrong_places_are_named(tmp_
     path.write_text(json.dumps({"data": [article]}), encoding="utf-8")
     with pytest.raises(BadRow, match="does not stand at 3"):
         list(Rows(str(path)))
+
+
+def test_a_static_mask_is_the_same_in_each_epoch_though_documents_are_cut_elsewhere(tmp_path):
+    rows = [Text("".join(chr(65 + (n * n + i * i) % 57) for i in range(50 + 30 * n))) for n in range(8)]
+    store = TokenStore.build(tmp_path, rows, RowTokenizer(byte_tokenizer()), processes=1)
+    objective = Masked(mask=4, vocabulary=64, special=frozenset(), share=0.4, dynamic=False)
+    epochs = []
+    for epoch in range(2):
+        plan = PackedRows(store, 32).plan(epoch)
+        batch = objective.prepare(tensors(plan.batch(range(len(plan)))), np.random.default_rng(epoch))
+        real = batch["attention_mask"] > 0
+        columns = [batch[name][real].tolist() for name in ("places", "input_ids", "labels")]
+        epochs.append({place: (seen, label) for place, seen, label in zip(*columns, strict=True)})
+    assert len(epochs[0]) == store.n_tokens
+    assert epochs[0] == epochs[1]
+    chosen = [label != IGNORED for _, label in epochs[0].values()]
+    assert 0.3 < sum(chosen) / len(chosen) < 0.5

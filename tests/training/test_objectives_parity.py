@@ -266,12 +266,18 @@ DOCUMENTS = [torch.arange(5, 5 + n) % 50 + 5 for n in (6, 9, 4)]
 
 def _rows(documents, apart):
     """The same documents packed in one row, or padded in rows of their own."""
+    ends = np.cumsum([len(d) for d in documents])
+    places = [torch.arange(end - len(d), end) for d, end in zip(documents, ends, strict=True)]
     if not apart:
         numbers = torch.cat([torch.full((len(d),), n + 1) for n, d in enumerate(documents)])
-        return {"input_ids": torch.cat(documents)[None], "attention_mask": numbers[None].int()}
+        return {
+            "input_ids": torch.cat(documents)[None],
+            "attention_mask": numbers[None].int(),
+            "places": torch.cat(places)[None],
+        }
     ids = pad_sequence(documents, batch_first=True)
     real = pad_sequence([torch.ones(len(d)) for d in documents], batch_first=True).int()
-    return {"input_ids": ids, "attention_mask": real}
+    return {"input_ids": ids, "attention_mask": real, "places": pad_sequence(places, batch_first=True)}
 
 
 def _nets():

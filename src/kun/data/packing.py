@@ -31,12 +31,14 @@ class PackedBatch:
     """Rows of packed documents.
 
     `input_ids` int64 [b, t]; `documents` int32 [b, t], 0 at padding, else 1, 2, … for each row's documents; `labels`
-    int64 [b, t], already shifted: the next token's id where that is of the same document and learned, else -100.
+    int64 [b, t], already shifted: the next token's id where that is of the same document and learned, else -100;
+    `places` int64 [b, t]: where the token stands among all tokens of the data, 0 at padding.
     """
 
     input_ids: NDArray[np.int64]
     documents: NDArray[np.int32]
     labels: NDArray[np.int64]
+    places: NDArray[np.int64]
 
 
 class PackedRows:
@@ -90,10 +92,6 @@ class PackingPlan:
         """The share of padding."""
         return 1 - float(self.pieces.lengths.sum()) / (len(self) * self.context)
 
-    def pieces_of(self, row: int) -> slice:
-        """Which of `pieces` stand in a row, in their order."""
-        return slice(int(self._bounds[row]), int(self._bounds[row + 1]))
-
     def batch(self, indices: NDArray[np.integer] | list[int]) -> PackedBatch:
         """The rows `indices`."""
         chosen = np.asarray(indices, np.int64)
@@ -119,14 +117,16 @@ class PackingPlan:
         input_ids = np.zeros(shape, np.int64)
         documents = np.zeros(shape, np.int32)
         labels = np.full(shape, IGNORED, np.int64)
+        places = np.zeros(shape, np.int64)
         input_ids.ravel()[cells] = self._store.take("ids", tokens)
         documents.ravel()[cells] = numbers
+        places.ravel()[cells] = tokens
         following = tokens[goes_on] + 1
         targets = self._store.take("ids", following).astype(np.int64)
         if self._store.is_masked:
             targets = np.where(self._store.take("learned", following), targets, IGNORED)
         labels.ravel()[cells[goes_on]] = targets
-        return PackedBatch(input_ids, documents, labels)
+        return PackedBatch(input_ids, documents, labels, places)
 
 
 def cut_long(lengths: Ints, context: int, random: np.random.Generator) -> Pieces:

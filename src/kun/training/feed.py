@@ -4,7 +4,7 @@ Nothing is remembered but the place, so that a run can be taken up anywhere.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,12 +134,16 @@ class PackedFeed:
 def _joined(parts: list[PackedBatch]) -> PackedBatch:
     if len(parts) == 1:
         return parts[0]
-    columns = ((part.input_ids, part.documents, part.labels) for part in parts)
-    return PackedBatch(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    columns = zip(*(_columns(part) for part in parts), strict=True)
+    return PackedBatch(*(np.concatenate(column) for column in columns))
 
 
 def _rows(batch: PackedBatch, start: int, end: int) -> PackedBatch:
-    return PackedBatch(batch.input_ids[start:end], batch.documents[start:end], batch.labels[start:end])
+    return PackedBatch(*(column[start:end] for column in _columns(batch)))
+
+
+def _columns(batch: PackedBatch) -> list[Any]:
+    return [getattr(batch, column.name) for column in fields(batch)]
 
 
 def tensors(batch: PackedBatch) -> Batch:
@@ -147,6 +151,7 @@ def tensors(batch: PackedBatch) -> Batch:
     made = {
         "input_ids": torch.from_numpy(batch.input_ids),
         "labels": torch.from_numpy(batch.labels),
+        "places": torch.from_numpy(batch.places),
     }
     if batch.documents.min() != 1 or batch.documents.max() != 1:
         made["attention_mask"] = torch.from_numpy(batch.documents)
