@@ -1,5 +1,6 @@
 """How much arithmetic a training does and how much this machine could do, and the memory that it took."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -21,12 +22,12 @@ def flops_per_token(net: nn.Module, context: int) -> float:
     causal attention (Kaplan et al., arXiv:2001.08361, with the causal half), which an LSTM has not.
     """
     config: Any = net.config
-    products = sum(_products(part) for part in net.modules())
+    products = math.fsum(_products(part) for part in net.modules())
     for bank in (part for part in net.modules() if isinstance(part, Bank)):
         idle = 1 - config.experts_per_token / len(bank)
-        products -= idle * sum(_products(part) for part in bank.modules())
+        products -= idle * math.fsum(_products(part) for part in bank.modules())
     if getattr(net, "lm_head", None) is None and hasattr(net, "embed"):
-        products += _of_parameters([net.embed.weight])  # type: ignore[union-attr, list-item]
+        products += _of_parameters(net.embed.parameters())  # type: ignore[union-attr, operator]
     recurrent = any(isinstance(part, nn.LSTM) for part in net.modules())
     layers = 0 if recurrent else config.n_layers + getattr(config, "n_decoder_layers", 0)
     return products + 6.0 * layers * context * config.d_model
@@ -43,7 +44,7 @@ _MULTIPLIES = (nn.Linear, nn.LSTM, LowRank, Router)
 
 
 def _of_parameters(parameters: Iterable[nn.Parameter]) -> float:
-    return sum((6.0 if p.requires_grad else 4.0) * p.numel() for p in parameters if p.dim() == 2)
+    return math.fsum((6.0 if p.requires_grad else 4.0) * p.numel() for p in parameters if p.dim() == 2)
 
 
 def peak_flops(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
