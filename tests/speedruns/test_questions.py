@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kun.data.documented import Documented
 from kun.speedruns import corpus
@@ -87,10 +85,14 @@ def test_arguments_are_named_as_the_signature_has_them(signature, names):
     assert arguments_of(signature) == names
 
 
-@given(st.text(max_size=30))
-def test_a_name_decides_its_side_by_itself(name):
-    assert 0 <= share_of(name) < 1
-    assert share_of(name) == share_of(name)
+def test_a_name_decides_its_side_by_itself_on_every_machine():
+    assert share_of("json.loads") == 0.3379081709852372
+    shares = [share_of(f"module.verb{n}") for n in range(2000)]
+    assert all(0 <= share < 1 for share in shares)
+    assert len(set(shares)) == len(shares)
+    for tenth in range(10):
+        within = sum(tenth <= 10 * share < tenth + 1 for share in shares)
+        assert 150 < within < 250
 
 
 def test_what_is_held_out_is_learned_from_nowhere(tmp_path, monkeypatch):
