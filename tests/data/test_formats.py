@@ -1,5 +1,7 @@
 """What records mean: each format detected and read, and what is missing named."""
 
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -161,3 +163,21 @@ def test_one_source_with_two_translations_stays_on_one_side_of_a_split() -> None
 
 def test_every_format_is_tested_here() -> None:
     assert {format for format, _, _ in KNOWN} == {format for format, _, _ in WRONG} == set(FORMATS)
+
+
+def test_what_json_has_no_word_for_becomes_text() -> None:
+    said = {
+        **user("Hi"),
+        "at": datetime(2026, 1, 2, 3, 4),
+        "by": {"day": date(2026, 1, 2), "cost": Decimal("1.5")},
+    }
+    value = {"messages": [said, assistant("Hello")], "tools": [{"since": date(2025, 1, 1)}]}
+    row = to_row(Record(W, value), "messages")
+    assert isinstance(row, Conversation)
+    assert row.messages[0] == {
+        **user("Hi"),
+        "at": "2026-01-02 03:04:00",
+        "by": {"day": "2026-01-02", "cost": "1.5"},
+    }
+    assert from_fields(fields(row), W) == row
+    assert len(digests(row)[0]) == 16

@@ -11,6 +11,7 @@
 | squad | context, question, answers: {text: [...], answer_start: [...]}; or SQuAD's own articles and paragraphs |
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, get_args
 
@@ -232,7 +233,7 @@ def _to_messages(record: Record) -> Row:
     tools = names.get("tools")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise BadRow(f"{record.where}: 'tools' is no list of objects: mend or skip the row.")
-    return _checked(Conversation(messages, record.where, tuple(tools) if tools else None))
+    return _checked(Conversation(messages, record.where, tuple(_as_json(tools)) if tools else None))
 
 
 def _message(record: Record, number: int, message: Any) -> dict[str, Any]:
@@ -249,7 +250,12 @@ def _message(record: Record, number: int, message: Any) -> dict[str, Any]:
     text = _string(record, "content", content, empty=bool(calls))
     # Parquet gives every message every field, with None where it has none
     others = {name: value for name, value in message.items() if value is not None}
-    return others | {"role": role, "content": text}
+    return {**_as_json(others), "role": role, "content": text}
+
+
+def _as_json(value: Any) -> Any:
+    """With what JSON has no word for, such as Parquet's dates, as text."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def _parts(record: Record, parts: list[Any]) -> str:
