@@ -7,6 +7,8 @@ import pytest
 import kun
 from kun.errors import BadInput
 from kun.text.tokenizer import load_tokenizer
+from kun.training.model import tokenizer_of
+from kun.training.recipe import parse_recipe
 
 
 @pytest.fixture
@@ -52,3 +54,30 @@ def test_a_tokenizer_of_no_text_is_refused(tokenizer_recipe, tmp_path):
     (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
     with pytest.raises(BadInput):
         kun.train(tokenizer_recipe, {"data.train": str(tmp_path / "empty.txt")})
+
+
+def test_a_tokenizer_is_learned_from_as_many_rows_as_the_limit_says(tokenizer_recipe, text, tmp_path):
+    first = tmp_path / "first.jsonl"
+    first.write_text(
+        "".join(text.read_text(encoding="utf-8").splitlines(keepends=True)[:9]), encoding="utf-8"
+    )
+    limited = kun.train(tokenizer_recipe, {"data.limit": 9, "tokenizer.vocab_size": 300})
+    short = kun.train(
+        tokenizer_recipe,
+        {"data.train": str(first), "tokenizer.vocab_size": 300, "out": str(tmp_path / "short")},
+    )
+    ours, theirs = (load_tokenizer(run.checkpoint).to_str() for run in (limited, short))
+    assert ours == theirs
+
+
+def test_characters_are_those_of_as_many_rows_as_the_limit_says(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "aba"}\n{"text": "xyz"}\n', encoding="utf-8")
+    values = {
+        "stage": "pretrain",
+        "model": {"family": "gpt2", "tokenizer": "characters"},
+        "train": {"steps": 1},
+    }
+    tokenizer, _ = tokenizer_of(parse_recipe({**values, "data": {"train": str(path), "limit": 1}}))
+    assert tokenizer.token_to_id("b") is not None
+    assert tokenizer.token_to_id("x") is None

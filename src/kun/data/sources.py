@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 from kun.data.formats import Format, detect, flattened, to_row
@@ -40,18 +41,28 @@ class Rows:
     """The rows of a source, read anew, in the same order, each time they are asked for.
 
     `format` is detected for each file where it is not told. With `skip_bad`, rows that cannot be used are counted in
-    `bad` instead of being errors.
+    `bad` instead of being errors. Of more than `limit` rows the first are given.
 
     Iterating raises `NotFound` for what is not there, `BadInput` for what was named twice or holds nothing,
     `UnsupportedFormat`, and `BadRow`.
     """
 
-    def __init__(self, source: Source, format: Format | None = None, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        format: Format | None = None,
+        skip_bad: bool = False,
+        limit: int | None = None,
+    ) -> None:
         self.source = source
         self.format = format
+        self.limit = limit
         self.bad = BadRows(skip_bad)
 
     def __iter__(self) -> Iterator[Row]:
+        return islice(self._all(), self.limit)
+
+    def _all(self) -> Iterator[Row]:
         self.bad.reset()
         found = False
         for records in _parts(self.source, self.bad):
@@ -80,7 +91,7 @@ class Rows:
         listed = _listed(self.source)
         if any(_is_virtual(one) for one in listed):
             return ""
-        told = sha256(f"{self.format} {self.bad.skip}".encode())
+        told = sha256(f"{self.format} {self.bad.skip} {self.limit}".encode())
         for path in (path for one in listed for path in _files(Path(one))):
             state = path.stat()
             told.update(f"\n{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())

@@ -204,7 +204,7 @@ def tokenizer_of(recipe: Recipe) -> tuple[Tokenizer, ChatTemplate | None]:
     if name == "bytes":
         return byte_tokenizer(), None
     if name == "characters":
-        rows = Rows(recipe.data.train, recipe.data.format, recipe.data.skip_bad)
+        rows = Rows(recipe.data.train, recipe.data.format, recipe.data.skip_bad, recipe.data.limit)
         texts = (text for row in rows for text in texts_of(row))
         return learn_tokenizer(texts, "characters", 2**16, chat_template=None).tokenizer, None
     path = Path(name).expanduser()

@@ -28,7 +28,7 @@ def learn_tokenizer(recipe: Recipe, folder: RunFolder, report: Report) -> None:
     Raises `BadInput` for text that nothing can be learned from, and what reading data raises.
     """
     asked = recipe.tokenizer or Tokenizer()
-    rows = Rows(recipe.data.train, recipe.data.format, recipe.data.skip_bad)
+    rows = Rows(recipe.data.train, recipe.data.format, recipe.data.skip_bad, recipe.data.limit)
     corpus = Corpus(rows)
     report("learning a tokenizer", 0, None, "")
     texts = _counted(corpus.training(), report)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
@@ -45,23 +44,22 @@ class Prepared:
 
 
 class RowsOfKind:
-    """The first `limit` rows of a source, which must be of some kinds; `advice` says what to do about others.
+    """The rows of a source, which must be of some kinds; `advice` says what to do about others.
 
     Iterating raises `BadInput` for a row of another kind, which it names, and what `Rows` raises.
     """
 
-    def __init__(self, rows: Rows, kinds: tuple[type, ...], advice: str, limit: int | None) -> None:
-        self.rows, self.kinds, self.advice, self.limit = rows, kinds, advice, limit
+    def __init__(self, rows: Rows, kinds: tuple[type, ...], advice: str) -> None:
+        self.rows, self.kinds, self.advice = rows, kinds, advice
 
     def __iter__(self) -> Iterator[Row]:
-        for row in islice(self.rows, self.limit):
+        for row in self.rows:
             if not isinstance(row, self.kinds):
                 raise BadInput(f"{row.where} is {_NAMES[type(row)]}: {self.advice}")
             yield row
 
     def fingerprint(self) -> str:
-        source = self.rows.fingerprint()
-        return f"{source} {self.limit}" if source and self.limit else source
+        return self.rows.fingerprint()
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ class Reading:
 
     def rows(self, source: Any, *, limited: bool = True) -> RowsOfKind:
         data = self.recipe.data
-        rows = Rows(source, data.format, data.skip_bad)
-        return RowsOfKind(rows, self.kinds, self.advice, data.limit if limited else None)
+        rows = Rows(source, data.format, data.skip_bad, data.limit if limited else None)
+        return RowsOfKind(rows, self.kinds, self.advice)
 
     def stores(self, tokenizer: RowTokenizer) -> tuple[TokenStore, TokenStore | None]:
         """The tokens to learn from and the held-out ones, which lie in the run and are made once."""
