@@ -27,7 +27,7 @@ def flops_per_token(net: nn.Module, context: int) -> float:
         idle = 1 - config.experts_per_token / len(bank)
         products -= idle * math.fsum(_products(part) for part in bank.modules())
     if getattr(net, "lm_head", None) is None and hasattr(net, "embed"):
-        products += _of_parameters(net.embed.parameters())  # type: ignore[union-attr, operator]
+        products += _of_parameters(net.embed.parameters())  # type: ignore[union-attr]
     recurrent = any(isinstance(part, nn.LSTM) for part in net.modules())
     layers = 0 if recurrent else config.n_layers + getattr(config, "n_decoder_layers", 0)
     return products + 6.0 * layers * context * config.d_model
