@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import kun
-from kun.errors import BadInput, BadRecipe, Busy, DamagedFile, Diverged, NoSpace
+from kun.errors import BadInput, BadRecipe, Busy, DamagedFile, Diverged, NoMemory, NoSpace
 from kun.training.loop import Loop
 from kun.training.run import read_lines
 from kun.training.snapshot import steps
@@ -276,3 +276,22 @@ def test_a_form_of_batch_that_cannot_be_compiled_is_computed_uncompiled(recipe, 
     assert facts["note"].startswith("The network is not compiled: ")
     for ours, theirs in zip(read_lines(tmp_path / "run" / "metrics.jsonl"), plain.metrics, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+
+
+def _out_of_memory(*_, **__):
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("kun.training.stages.text.open_subject", r"the network.*\[lora\]"),
+        ("kun.training.loop.Optimizer", r"the network and its optimizer.*\[lora\]"),
+        ("kun.training.objectives.NextToken.loss", "a batch.*micro_batch_tokens"),
+        ("kun.training.objectives.NextToken.measure", "an evaluation.*micro_batch_tokens"),
+    ],
+)
+def test_memory_that_is_too_small_is_told_with_what_to_lower(recipe, monkeypatch, where, told):
+    monkeypatch.setattr(where, _out_of_memory)
+    with pytest.raises(NoMemory, match=told):
+        kun.train(recipe)

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from kun.errors import Diverged, NoMemory
+from kun.errors import Diverged
 from kun.training.compiling import compile_network, is_compilers, reason, undo
 from kun.training.feed import Batch, Feed, Place
 from kun.training.flops import peak_memory
 from kun.training.layout import Layout, filled
+from kun.training.memory import enough_memory
 from kun.training.objectives import Objective
 from kun.training.optimizers import Optimizer
 from kun.training.recipe import Recipe
@@ -39,6 +40,13 @@ Sampler = Callable[[nn.Module], list[dict[str, str]]]
 """Texts that the network writes now: a `prompt` and its `text` each."""
 Watcher = Callable[[Mapping[str, Any]], None]
 """Is told the metrics of each step."""
+
+_A_STEP = (
+    "a batch",
+    "lower train.micro_batch_tokens or train.context, or set train.activation_checkpointing = true",
+)
+_AN_EVALUATION = "an evaluation", "lower train.micro_batch_tokens or train.context"
+"""What memory may be too small for, and what then helps."""
 
 _WINDOW = 50
 """Losses that the guard against divergence remembers."""
@@ -238,7 +246,7 @@ class Loop:
         now, train = self.progress, self.recipe.train
         rate = self.schedule(now.step, self._done())
         batches, place = self.feed.step(now.place)
-        with self._memory():
+        with enough_memory(*_A_STEP):
             prepared, mine = self._prepared(batches)
             told = self.processes.total(mine, sum(self.objective.targets(batch) for batch in prepared))
             tokens, targets = int(told[0]), max(1.0, told[1])
@@ -334,7 +342,11 @@ class Loop:
         """Means over the held-out data, as `eval_loss` and so on; and whether it went better than ever."""
         self.net.eval()
         # what is compiled for training would be compiled again for this
-        with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
+        with (
+            torch.compiler.set_stance("force_eager"),
+            self.optimizer.averaged(),
+            enough_memory(*_AN_EVALUATION),
+        ):
             means = self._measured()
             if not means:
                 return means
@@ -420,19 +432,6 @@ class Loop:
             usual, spread = ordered[_WINDOW // 2], ordered[-_WINDOW // 4] - ordered[_WINDOW // 4]
             if loss > 3 * usual + 10 * spread + 3:
                 raise Diverged(f"The loss of {where} is {loss:.3g} where {usual:.3g} was usual: {mend}.")
-
-    @contextmanager
-    def _memory(self) -> Iterator[None]:
-        try:
-            yield
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-            short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-            if not short:
-                raise
-            raise NoMemory(
-                "There is too little memory for a batch: lower train.micro_batch_tokens or train.context, or set "
-                "train.activation_checkpointing = true."
-            ) from error
 
     def _tell(self, line: dict[str, Any]) -> None:
         train, now = self.recipe.train, self.progress

@@ -18,6 +18,7 @@ from kun.training.compiling import is_worth
 from kun.training.flops import flops_per_token, peak_flops
 from kun.training.layout import lay_out
 from kun.training.loop import Loop, Report, silent
+from kun.training.memory import enough_memory
 from kun.training.model import family_named
 from kun.training.processes import Processes, joined
 from kun.training.recipe import Recipe
@@ -111,7 +112,7 @@ def _train(
     report: Report,
 ) -> None:
     # the first process reads the data and writes its tokens, which the others then find
-    made = processes.first(lambda: _PREPARE[objective](recipe, folder, device, report))
+    made = processes.first(lambda: _prepared(recipe, objective, folder, device, report))
     made.feed.divide(processes.share)
     if snapshot and snapshot.facts["data"] != made.store.digest:
         raise DamagedFile(
@@ -119,14 +120,55 @@ def _train(
         )
     if made.subject.fresh:
         report("new weights", 0, None, f"{', '.join(made.subject.fresh)}: the checkpoint has none")
+    with enough_memory(*_A_NETWORK):
+        loop = _loop(recipe, made, folder, processes, device, report)
+        if snapshot:
+            loop.resume(snapshot)
+    amount = _operations(recipe, made, loop.flops_per_token)
+    if loop.layout.is_whole and is_worth(recipe.train.compile, amount, device, even=made.even):
+        loop.compile()
+    folder.record_facts(_facts(recipe, made))
+    loop.watchers.append(Reporter(folder, loop.known))
+    with ExitStack() as logs:
+        if "tensorboard" in recipe.train.log and processes.is_first:
+            events = event_files(folder.path / "tensorboard", loop.progress.step)
+            loop.watchers.append(logs.enter_context(events))
+        logs.callback(lambda: folder.record_facts(loop.known()))
+        loop.run()
+    processes.by_first(lambda: _save(recipe, folder, made, loop))
+
+
+_A_NETWORK = (
+    "the network and its optimizer",
+    "name a smaller model, train an adapter instead ([lora], with lora.quantize for a smaller base), or divide it over "
+    "processes (parallel.shard)",
+)
+"""What memory may be too small for, and what then helps."""
+
+
+def _prepared(
+    recipe: Recipe, objective: str, folder: RunFolder, device: torch.device, report: Report
+) -> Prepared:
+    with enough_memory(*_A_NETWORK):
+        return _PREPARE[objective](recipe, folder, device, report)
+
+
+def _loop(
+    recipe: Recipe,
+    made: Prepared,
+    folder: RunFolder,
+    processes: Processes,
+    device: torch.device,
+    report: Report,
+) -> Loop:
+    """The loop over what was prepared, with the network laid out on the processes."""
     net = made.subject.net
     if recipe.train.activation_checkpointing:
         checkpoint_layers(net)
     dtype, operations = next(net.parameters()).dtype, flops_per_token(net, made.subject.context)
-    layout = lay_out(net, recipe, processes)
-    loop = Loop(
+    return Loop(
         recipe,
-        layout,
+        lay_out(net, recipe, processes),
         made.objective,
         made.feed,
         folder,
@@ -138,20 +180,6 @@ def _train(
         sampler=made.sampler,
         report=report,
     )
-    if snapshot:
-        loop.resume(snapshot)
-    amount = _operations(recipe, made, operations)
-    if layout.is_whole and is_worth(recipe.train.compile, amount, device, even=made.even):
-        loop.compile()
-    folder.record_facts(_facts(recipe, made))
-    loop.watchers.append(Reporter(folder, loop.known))
-    with ExitStack() as logs:
-        if "tensorboard" in recipe.train.log and processes.is_first:
-            events = event_files(folder.path / "tensorboard", loop.progress.step)
-            loop.watchers.append(logs.enter_context(events))
-        logs.callback(lambda: folder.record_facts(loop.known()))
-        loop.run()
-    processes.by_first(lambda: _save(recipe, folder, made, loop))
 
 
 def _facts(recipe: Recipe, made: Prepared) -> dict[str, Any]:
