@@ -6,7 +6,7 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from tiny_models import CORPUS, LLAMA, TEMPLATE, network
+from tiny_models import CORPUS, LLAMA, TEMPLATE, GgufMaker, network
 from tokenizers import Tokenizer
 
 from kun.errors import BadInput, UnsupportedFormat
@@ -181,6 +181,25 @@ def test_only_an_earlier_export_of_the_same_model_is_replaced(tmp_path: Path, to
     with pytest.raises(BadInput, match="holds another model"):
         Export.of(other, "hf", None).write(tmp_path / "out")
     assert Checkpoint.open(tmp_path / "out").identity == before
+
+
+def test_a_gguf_takes_the_place_of_an_earlier_export_of_the_same_model_alone(
+    tmp_path: Path, tokenizer: Tokenizer, make_gguf: GgufMaker
+) -> None:
+    mine, other = (
+        checkpoint_of(tmp_path / name, tokenizer, config)  # both are called tiny
+        for name, config in (("mine", LLAMA), ("other", LLAMA | {"hidden_size": 32}))
+    )
+    for _ in range(2):
+        path = Export.of(mine, "gguf", "F16").write(tmp_path / "out").path
+    notes = tmp_path / "notes.gguf"
+    notes.write_text("notes")
+    for checkpoint, target in ((other, tmp_path / "out"), (mine, make_gguf("downloaded")), (mine, notes)):
+        file = path if target.is_dir() else target
+        before = file.read_bytes()
+        with pytest.raises(BadInput, match="is another model"):
+            Export.of(checkpoint, "gguf", "F16").write(target)
+        assert file.read_bytes() == before
 
 
 def test_a_gguf_goes_to_the_file_that_was_named(tmp_path: Path, tokenizer: Tokenizer) -> None:

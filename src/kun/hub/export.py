@@ -4,16 +4,19 @@ Whatever the form, the weights, the tokenizer, the chat template and the lineage
 when all of it is written and, where that was asked for, proved.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from kun.errors import BadInput
+from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.export_fields import LINEAGE_KEY, network_fields
 from kun.hub.export_gguf import KINDS, as_stored, check_network, write_gguf
 from kun.hub.files import Progress, new_file, silent
+from kun.hub.gguf_file import GgufFile
 from kun.hub.layout import LINEAGE, read_json
 from kun.hub.saving import lineage_of, save_checkpoint
 
@@ -97,7 +100,6 @@ class Export:
         return Exported(folder, "hf", self.dtype, size)
 
     def _write_gguf(self, folder: Path, progress: Progress, check: Callable[[Path], None]) -> Exported:
-        from kun.hub.export_fields import network_fields
         from kun.hub.export_tokenizer import tokenizer_fields
 
         checkpoint, template = self.checkpoint, self.checkpoint.chat_template
@@ -116,6 +118,7 @@ class Export:
         if path.is_dir():
             raise BadInput(f"{path} is a folder: name another file for the export.")
         self._check_target(path)
+        _check_earlier_file(path, checkpoint)
         with new_file(path) as fresh:
             write_gguf(fresh, self.net, self.dtype, fields, progress)
             check(fresh)
@@ -154,11 +157,28 @@ class Export:
 
 def _check_earlier(folder: Path, checkpoint: Checkpoint) -> None:
     """Raise `BadInput` where `folder` holds a model that is no earlier export of this one."""
-    if not (folder / LINEAGE).is_file():
-        return
-    parents = read_json(folder / LINEAGE).get("parents") or [{}]
-    if parents[0].get("identity") != checkpoint.identity:
+    if (folder / LINEAGE).is_file() and not _is_parent(checkpoint, read_json(folder / LINEAGE)):
         raise BadInput(f"{folder} holds another model: name a new or empty folder for the export.")
+
+
+def _check_earlier_file(path: Path, checkpoint: Checkpoint) -> None:
+    """Raise `BadInput` where a file is at `path` that is no earlier export of this model."""
+    if not path.exists():
+        return
+    try:
+        lineage = json.loads(GgufFile.open(path).field(LINEAGE_KEY, "{}"))
+    except (DamagedFile, UnsupportedFormat, ValueError):
+        lineage = {}
+    if not _is_parent(checkpoint, lineage):
+        raise BadInput(
+            f"{path} is another model, or none: name a new file, or another folder, for the export."
+        )
+
+
+def _is_parent(checkpoint: Checkpoint, lineage: Any) -> bool:
+    """Whether what has this lineage was made of `checkpoint`."""
+    parents = lineage.get("parents") if isinstance(lineage, dict) else None
+    return bool(parents) and parents[0].get("identity") == checkpoint.identity
 
 
 def _name(checkpoint: Checkpoint) -> str:
