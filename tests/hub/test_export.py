@@ -6,13 +6,18 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from tiny_models import CORPUS, LLAMA, TEMPLATE, GgufMaker, network
+from tiny_models import CORPUS, LLAMA, TEMPLATE, GgufMaker, network, save_encoder
 from tokenizers import Tokenizer
 
+import kun
+from kun.adaptation import LoraConfig, add_lora
 from kun.errors import BadInput, UnsupportedFormat
+from kun.hub.adapter import AdapterCheckpoint, save_adapter
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.convert import convert
 from kun.hub.export import Export
 from kun.hub.export_gguf import planned
+from kun.hub.layout import write_sentence_layout
 from kun.hub.saving import save_checkpoint
 
 GPT2 = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
@@ -158,6 +163,34 @@ def test_what_gguf_cannot_hold_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(UnsupportedFormat, match=why):
         Export.of(checkpoint_of(tmp_path, tokenizer, config), "gguf", None)
+
+
+def encoder_pooled_by(folder: Path, way: str) -> Checkpoint:
+    path = save_encoder(folder)
+    write_sentence_layout(path, 32, 256, way, {})
+    return Checkpoint.open(path)
+
+
+@pytest.mark.parametrize("way", ["mean", "cls"])
+def test_an_encoder_pools_in_every_form_as_it_did(tmp_path: Path, way: str) -> None:
+    base = encoder_pooled_by(tmp_path / "base", way)
+    net = add_lora(base.network("float32"), LoraConfig(rank=2))
+    adapter = AdapterCheckpoint.open(save_adapter(tmp_path / "adapter", net, origin=base), base=base)
+    for number, origin in enumerate((base, adapter)):
+        file = Checkpoint.open(Export.of(origin, "gguf", None).write(tmp_path / f"{number}.gguf").path)
+        back = Checkpoint.open(Export.of(file, "hf", None).write(tmp_path / f"back-{number}").path)
+        pulled = tmp_path / f"pulled-{number}"
+        pulled.mkdir()
+        convert(file.path, pulled, {})
+        assert [each.pooling for each in (file, back, Checkpoint.open(pulled))] == [way] * 3
+        encoder: Any = kun.load(file.path)
+        assert encoder.recipe.pooling == way
+
+
+def test_pooling_by_the_maximum_is_refused_by_a_gguf(tmp_path: Path) -> None:
+    export = Export.of(encoder_pooled_by(tmp_path / "base", "max"), "gguf", None)
+    with pytest.raises(UnsupportedFormat, match="pools by max, and GGUF has mean and cls"):
+        export.write(tmp_path / "out")
 
 
 def test_wrong_words_are_answered_with_the_right_ones(tmp_path: Path, tokenizer: Tokenizer) -> None:

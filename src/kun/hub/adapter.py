@@ -201,6 +201,10 @@ class AdapterCheckpoint(Checkpoint):
         said = read_json(self.path / LINEAGE) if (self.path / LINEAGE).is_file() else {}
         return {key: self.base.lineage[key] for key in ("licence",) if key in self.base.lineage} | said
 
+    @property
+    def pooling(self) -> str:
+        return self.base.pooling
+
     @cached_property
     def generation_config(self) -> dict[str, Any]:
         return self.base.generation_config

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families import Family, Kind, family_of
 from kun.hub.files import Progress, check_digest, inside, silent
-from kun.hub.layout import LINEAGE, is_adapter, read_json
+from kun.hub.layout import LINEAGE, is_adapter, read_json, read_pooling
 from kun.hub.weights import Weights
 from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import load_tokenizer
@@ -109,6 +109,18 @@ class Checkpoint:
             return gguf_generation_config(self._gguf, self._gguf_tokenizer)
         path = self.path / "generation_config.json"
         return read_json(path) if path.is_file() else {}
+
+    @property
+    def pooling(self) -> str:
+        """How an encoder's states become one vector: "mean", as where nothing is said, "cls", "max", or another way.
+
+        Raises `UnsupportedFormat` for a way of a GGUF file's that Kun does not know.
+        """
+        if self._gguf is None:
+            return read_pooling(self.path)
+        from kun.hub.gguf_model import pooling
+
+        return pooling(self._gguf)
 
     @cached_property
     def tokenizer_config(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from kun.errors import DamagedFile, UnsupportedFormat
 from kun.hub.e5 import E5File
 from kun.hub.files import Progress, sha256, silent
 from kun.hub.gguf_file import GgufFile
-from kun.hub.gguf_model import hf_config, hf_tensors
+from kun.hub.gguf_model import hf_config, hf_tensors, pooling
 from kun.hub.gguf_tokenizer import GgufTokenizer
 from kun.hub.layout import (
     read_json,
@@ -69,8 +69,8 @@ def _from_gguf(
             folder / "generation_config.json", gguf_generation_config(file, tokenizer) | (generation or {})
         )
     else:
-        pooling = {2: "cls"}.get(file.setting("pooling_type", 1), "mean")
-        write_sentence_layout(folder, config["hidden_size"], config["max_position_embeddings"], pooling, {})
+        limit = config["max_position_embeddings"]
+        write_sentence_layout(folder, config["hidden_size"], limit, pooling(file), {})
     records = write_weights(folder, hf_tensors(file), progress)
     licence = {"licence": file.field("general.license")} if file.field("general.license") else {}
     _finish(folder, config, licence | lineage, records)

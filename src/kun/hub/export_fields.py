@@ -6,9 +6,9 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and `gguf-py/ggu
 import json
 from typing import Any
 
+from kun.errors import UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export_gguf import check_network
-from kun.hub.layout import read_json
 
 LINEAGE_KEY = "kun.lineage"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "BF16": 32}
@@ -92,7 +92,10 @@ def _encoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _pooling(checkpoint: Checkpoint) -> int:
-    """How the tokens' states become one vector; by the mean where nothing is said."""
-    path = checkpoint.path / "1_Pooling" / "config.json"
-    said = read_json(path) if path.is_file() else {}
-    return _POOLING["cls" if said.get("pooling_mode_cls_token") else "mean"]
+    """How the tokens' states become one vector. Raises `UnsupportedFormat` for what llama.cpp has no number for."""
+    said = checkpoint.pooling
+    if said not in _POOLING:
+        raise UnsupportedFormat(
+            f"{checkpoint.path} pools by {said}, and GGUF has {' and '.join(_POOLING)}: export it with --format hf."
+        )
+    return _POOLING[said]

@@ -84,6 +84,8 @@ _CLASSES = {
     "ernie4_5": "Ernie4_5ForCausalLM",
 }
 _ROPE_FACTORS = "rope_freqs.weight"
+_POOLINGS = {0: "mean", 1: "mean", 2: "cls"}
+"""Of `pooling_type`; 0 leaves it open."""
 
 
 def architecture_of(file: GgufFile) -> str:
@@ -110,6 +112,16 @@ def hf_config(file: GgufFile) -> dict[str, Any]:
         config[f"{name}_token_id"] = file.field(f"tokenizer.ggml.{name}_token_id")
     config["pad_token_id"] = file.field("tokenizer.ggml.padding_token_id")
     return config
+
+
+def pooling(file: GgufFile) -> str:
+    """How an encoder's states become one vector: "mean" or "cls". Raises `UnsupportedFormat` for another way."""
+    said = file.setting("pooling_type", 0)
+    if said not in _POOLINGS:
+        raise UnsupportedFormat(
+            f"{file.path} pools by llama.cpp's type {said}: Kun pools by mean (1) and cls (2)."
+        )
+    return _POOLINGS[said]
 
 
 def _vocabulary(file: GgufFile) -> int:

@@ -19,6 +19,7 @@ _PIPELINES = {
     "TokenClassification": "token-classification",
     "QuestionAnswering": "question-answering",
 }
+_MODE = "pooling_mode_"
 _LONGEST_JSON = 64 * 2**20
 
 
@@ -84,6 +85,14 @@ def write_sentence_layout(
         folder / "config_sentence_transformers.json",
         {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
     )
+
+
+def read_pooling(folder: Path) -> str:
+    """What a folder says of how a text becomes one vector: "mean" where it says nothing, "cls", "max", or another."""
+    path = folder / "1_Pooling" / "config.json"
+    said = read_json(path) if path.is_file() else {}
+    modes = [name.removeprefix(_MODE) for name, on in said.items() if on is True and name.startswith(_MODE)]
+    return " and ".join(mode.removesuffix("s").removesuffix("_token") for mode in modes) or "mean"
 
 
 def write_lineage(folder: Path, lineage: dict[str, Any], weights: dict[str, dict[str, Any]]) -> None:

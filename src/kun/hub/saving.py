@@ -142,7 +142,8 @@ def _write_sentence_files(fresh: Path, config: Any, origin: Checkpoint | None) -
     source = origin.files_path if origin and origin.files_path.is_dir() else None
     if source is None or not (source / "modules.json").is_file():
         if config.head is None:
-            write_sentence_layout(fresh, config.d_model, config.context_length, "mean", {})
+            pooling = origin.pooling if origin else "mean"
+            write_sentence_layout(fresh, config.d_model, config.context_length, pooling, {})
         return
     for name in _SENTENCE_FILES:
         if (source / name).is_file():

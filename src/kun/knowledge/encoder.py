@@ -112,7 +112,7 @@ class Encoder:
         return cls(
             net if quantize or dtype or device else fit_encoder(net),
             checkpoint.tokenizer,
-            recipe=EncoderRecipe.read(checkpoint.files_path),
+            recipe=_recipe(checkpoint),
             identity=checkpoint.identity,
             name=Path(name_or_path).name,
             checkpoint=checkpoint,
@@ -257,6 +257,13 @@ def _identity(weights: str, recipe: EncoderRecipe, max_tokens: int) -> str:
     """A digest that differs wherever two encoders would give different vectors."""
     parts = [weights, recipe.pooling, sorted(recipe.prefixes.items()), max_tokens]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
+
+
+def _recipe(checkpoint: "Checkpoint") -> EncoderRecipe:
+    """What a checkpoint's folder says; a .gguf file says the pooling alone."""
+    if checkpoint.files_path.is_dir():
+        return EncoderRecipe.read(checkpoint.files_path)
+    return EncoderRecipe("cls" if checkpoint.pooling == "cls" else "mean")
 
 
 def _pooling(folder: Path) -> Pooling:
