@@ -157,6 +157,14 @@ def test_the_base_is_found_again_by_its_digest(
         Checkpoint.open(folder)
 
 
+def test_a_base_that_is_named_is_the_one_or_none(base: Checkpoint, folder: Path, tmp_path: Path) -> None:
+    assert AdapterCheckpoint.open(folder, base.path).base.path == base.path
+    with pytest.raises(ModelNotFound, match="elsewhere"):
+        AdapterCheckpoint.open(folder, tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match="is an adapter itself"):
+        AdapterCheckpoint.open(folder, folder)
+
+
 def test_it_is_listed_with_the_models(base: Checkpoint, folder: Path, tiny_home: Path) -> None:
     (tiny_home / "models").mkdir()
     shutil.move(folder, tiny_home / "models" / "poet")

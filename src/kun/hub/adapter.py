@@ -72,15 +72,16 @@ class AdapterCheckpoint(Checkpoint):
     def open(cls, path: str | Path, base: str | Path | Checkpoint | None = None) -> "AdapterCheckpoint":
         """Open the adapter in a folder; its base is found by its name, or by the digest that kun.json has of it.
 
-        Raises `UnsupportedFormat` for another kind of adapter, `ModelNotFound` where the base is not here,
-        `BaseMismatch` where it is not the one that the adapter was trained on, and `DamagedFile`.
+        A `base` that is named is taken or refused. Raises `UnsupportedFormat` for another kind of adapter,
+        `ModelNotFound` where the base is not here, `BadInput` where it is an adapter itself, `BaseMismatch` where it
+        is not the one that the adapter was trained on, and `DamagedFile`.
         """
         path = Path(path)
         said = read_json(path / CONFIG)
         _check_kind(path, said)
         lineage = read_json(path / LINEAGE) if (path / LINEAGE).is_file() else {}
         check_sizes(path, lineage)
-        parent = _parent(lineage)
+        parent = parent_of(lineage)
         found = base if isinstance(base, Checkpoint) else _find_base(path, said, parent, base)
         if "identity" in parent and found.identity != parent["identity"]:
             raise BaseMismatch(
@@ -380,7 +381,8 @@ def _check_kind(path: Path, said: Mapping[str, Any]) -> None:
         raise UnsupportedFormat(f"{path / CONFIG} trained biases ({said['bias']}), which Kun does not read.")
 
 
-def _parent(lineage: Mapping[str, Any]) -> dict[str, Any]:
+def parent_of(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """What a lineage says of the model that this one was made of first; nothing where it names none."""
     parents = lineage.get("parents")
     return parents[0] if isinstance(parents, list) and parents and isinstance(parents[0], dict) else {}
 
@@ -390,10 +392,14 @@ def _find_base(
 ) -> Checkpoint:
     from kun.hub.store import installed, resolve
 
+    if base is not None:
+        place = resolve(base)
+        if is_adapter(place):
+            raise BadInput(f"{place} is an adapter itself: name the model that {path} was trained on.")
+        return Checkpoint.open(place)
     named = said.get("base_model_name_or_path")
     known = [name for name, entry in catalog().items() if entry.hub is not None and entry.hub.repo == named]
-    wanted = [base] if base is not None else [*known, named, parent.get("name")]
-    for name in filter(None, wanted):
+    for name in filter(None, [*known, named, parent.get("name")]):
         try:
             place = resolve(name)
         except (ModelNotFound, BadInput):

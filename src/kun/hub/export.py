@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.hub.adapter import AdapterCheckpoint
+from kun.hub.adapter import AdapterCheckpoint, parent_of
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export_fields import LINEAGE_KEY, network_fields
 from kun.hub.export_gguf import KINDS, as_stored, check_network, write_gguf
@@ -177,8 +177,7 @@ def _check_earlier_file(path: Path, checkpoint: Checkpoint) -> None:
 
 def _is_parent(checkpoint: Checkpoint, lineage: Any) -> bool:
     """Whether what has this lineage was made of `checkpoint`."""
-    parents = lineage.get("parents") if isinstance(lineage, dict) else None
-    return bool(parents) and parents[0].get("identity") == checkpoint.identity
+    return isinstance(lineage, dict) and parent_of(lineage).get("identity") == checkpoint.identity
 
 
 def _name(checkpoint: Checkpoint) -> str:
