@@ -86,12 +86,16 @@ def new_folder(target: Path) -> Iterator[Path]:
             for path in sorted(fresh.rglob("*"), reverse=True):
                 sync(path)
             sync(fresh)
-            _replace_folder(fresh, target)
+            replace_folder(fresh, target)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _replace_folder(fresh: Path, target: Path) -> None:
+def replace_folder(fresh: Path, target: Path) -> None:
+    """Give the whole folder `fresh` the name `target`.
+
+    What had that name stands aside meanwhile: after a kill `restore_replaced` finds it.
+    """
     if target.exists() or target.is_symlink():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
         target.rename(old / "folder")
@@ -101,6 +105,15 @@ def _replace_folder(fresh: Path, target: Path) -> None:
     else:
         fresh.rename(target)
         sync(target.parent)
+
+
+def restore_replaced(parent: Path) -> None:
+    """Give folders in `parent` that a killed process was replacing their names back, where nothing has them."""
+    for aside in parent.glob(".*.old"):
+        target = parent / aside.name[1:].rsplit(".", 2)[0]
+        if (aside / "folder").is_dir() and not target.exists():
+            (aside / "folder").rename(target)
+            sync(parent)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Written and read by torch.distributed.checkpoint, which knows which part of a te
 """
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from kun.errors import NoSpace
-from kun.hub.files import sha256, sync, writing_to
+from kun.hub.files import replace_folder, sha256, sync, writing_to
 from kun.hub.layout import read_json, write_json
 from kun.training.processes import Processes
 
@@ -72,10 +71,7 @@ def _complete(fresh: Path, path: Path, facts: dict[str, Any]) -> None:
         write_json(fresh / FACTS, {**facts, "files": files})
         sync(fresh / FACTS)
         sync(fresh)
-        if path.exists():
-            shutil.rmtree(path)
-        os.rename(fresh, path)  # noqa: PTH104
-        sync(path.parent)
+        replace_folder(fresh, path)
 
 
 def shapes(path: Path) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kun.errors import DamagedFile, NoSpace
-from kun.hub.files import check_digest, new_folder, sha256
+from kun.hub.files import check_digest, new_folder, restore_replaced, sha256
 from kun.hub.layout import read_json, write_json
 from kun.training import sharded
 from kun.training.processes import ALONE, Processes
@@ -162,7 +162,8 @@ def opened(folder: Path, step: int) -> Snapshot:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """What a killed process left half written."""
+    """What a killed process left half written; a snapshot that it was replacing gets its name back first."""
+    restore_replaced(folder)
     for path in folder.glob(".step-*"):
         shutil.rmtree(path, ignore_errors=True)
 
