@@ -1,5 +1,6 @@
 """The proof of an export: it passes what is the same, and finds a wrong template, tokenizer or weight."""
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +13,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 
+from tiny_masked import write as write_masked
 from tiny_models import save_writer
 
 from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs, merge
-from kun.evaluation import fidelity
+from kun.evaluation import fidelity, reading
 from kun.evaluation.comparing import Tolerance, compare_chats, compare_states, compare_tokens
 from kun.evaluation.fidelity import ExportDiffers, export_model, prove
 from kun.hub.adapter import AdapterCheckpoint, save_adapter
@@ -38,11 +40,11 @@ def test_transformers_reads_an_export_as_the_model_it_was_made_of(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     found = export_model(checkpoint, tmp_path / "out", verify=True).fidelity
-    (reading,) = found.readings
+    (shown,) = found.readings
     assert found.verdict == "same", found.sentence
-    assert reading.tokens.total > 10
-    assert reading.chats.total > 5
-    assert reading.states.positions > 50
+    assert shown.tokens.total > 10
+    assert shown.chats.total > 5
+    assert shown.states.positions > 50
 
 
 def test_a_template_that_was_broken_is_found(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -73,8 +75,8 @@ def test_an_adapter_is_exported_as_the_model_that_it_makes_of_its_base(
 ) -> None:
     exported = export_model(adapter, tmp_path / "out", verify=True)
     assert exported.fidelity.verdict == "same", exported.fidelity.sentence
-    merging, reading = exported.fidelity.readings
-    assert merging.states.positions == reading.states.positions
+    merging, shown = exported.fidelity.readings
+    assert merging.states.positions == shown.states.positions
     ids = torch.tensor([[5, 6, 7]])
     merged: Any = Checkpoint.open(exported.path).network()
     apart: Any = adapter.adapted("float32", "cpu")
@@ -109,12 +111,45 @@ def test_a_weight_that_was_written_wrongly_is_found(checkpoint: Checkpoint, tmp_
     assert "other numbers" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [
+        ("BertForQuestionAnswering", "head.span.weight"),
+        ("BertForPreTraining", "head.next.bias"),
+        ("BertModel", "pooler.weight"),
+    ],
+)
+def test_all_that_an_encoder_says_is_compared(name: str, weight: str, tmp_path: Path) -> None:
+    export = Export.of(Checkpoint.open(write_masked(tmp_path / "model", name)), "hf", None)
+    right = prove(export, export.write(tmp_path / "right").path)
+    assert right.verdict == "same", right.sentence
+    other: Any = copy.deepcopy(export.net)
+    with torch.no_grad():
+        last = other.get_parameter(weight)[-1]  # of an answer's span the end
+        last += torch.rand_like(last)
+    wrong = prove(export, replace(export, net=other).write(tmp_path / "wrong").path)
+    assert wrong.verdict == "differs"
+
+
+def test_a_reader_that_says_nothing_is_ended(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, path = exported(checkpoint, tmp_path / "out")
+    script = tmp_path / "mute.py"
+    script.write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    monkeypatch.setitem(reading.READERS, "transformers", str(script))
+    monkeypatch.setattr(reading, "_PATIENCE", 0.2)
+    found = prove(export, path)
+    assert found.verdict == "not compared"
+    assert "transformers was ended: it had said nothing" in found.sentence
+
+
 def test_an_export_that_differs_is_not_left(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = fidelity.Reading("a reader", tokens=compare_tokens(["a"], [[1]], [[2]]))
+    shown = fidelity.Reading("a reader", tokens=compare_tokens(["a"], [[1]], [[2]]))
     monkeypatch.setattr(
-        fidelity, "prove", lambda *given: fidelity.Fidelity("gguf", "F32", (reading,), None, None, ())
+        fidelity, "prove", lambda *given: fidelity.Fidelity("gguf", "F32", (shown,), None, None, ())
     )
     with pytest.raises(ExportDiffers, match="token 0 is 2 instead of 1"):
         export_model(checkpoint, tmp_path / "out", format="gguf", verify=True)

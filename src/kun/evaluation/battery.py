@@ -115,11 +115,6 @@ class Battery:
             [text for text, _ in chosen],
         )
 
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """The sequence and token of each position."""
-        return [(row, column) for row, ids in enumerate(self.sequences) for column in range(len(ids))]
-
 
 def _sequences(
     export: Export, texts: Sequence[str], tokens: Sequence[list[int]]

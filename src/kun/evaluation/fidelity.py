@@ -42,7 +42,14 @@ from kun.hub.files import Progress, silent
 Verdict = Literal["same", "differs", "not compared"]
 
 _UNMERGED = "the base with its adapter"
-_RESULTS = ("logits", "prediction_logits", "start_logits", "last_hidden_state")
+_SPAN = ("start_logits", "end_logits")
+_RESULTS = (
+    ("logits",),
+    ("prediction_logits", "seq_relationship_logits"),
+    _SPAN,
+    ("last_hidden_state", "pooler_output"),
+)
+"""What networks return: all of the first of these that one has is compared."""
 
 _FLOAT32 = Tolerance(relative=2e-3, typical=2e-4, mean_kl=1e-6)
 """What the order of float32 sums may change through some dozens of layers."""
@@ -150,10 +157,13 @@ def _difference(reading: Reading) -> str:
 class _Own:
     """States as Kun computes them with the weights that the file holds, float32 [positions, width].
 
-    `like_ggml` are those of the network that rounds on its way as llama.cpp does. `merging` compares the network with
-    the one that it was merged of.
+    They are what the network returns under the names `results`, and belong to the tokens of `places`. `like_ggml` are
+    those of the network that rounds on its way as llama.cpp does. `merging` compares the network with the one that it
+    was merged of.
     """
 
+    results: tuple[str, ...]
+    places: list[tuple[int, int]]
     states: np.ndarray
     like_ggml: np.ndarray
     rounding: StateCheck | None
@@ -176,7 +186,7 @@ def prove(export: Export, path: Path, progress: Progress = silent, source: Any =
     shown = []
     for reader in _readers(export):
         text = reader != "transformers" or export.format == "hf"
-        job = _job(export, battery, path, text=text, states=own is not None)
+        job = _job(export, battery, path, text=text, results=own.results if own else ())
         try:
             shown.append(_compared(read(reader, job, progress), reader, export, battery, own))
         except CannotRead as error:
@@ -216,7 +226,7 @@ def _readers(export: Export) -> tuple[str, ...]:
     return ("llama.cpp", "transformers") if known else ("llama.cpp",)
 
 
-def _job(export: Export, battery: Battery, path: Path, text: bool, states: bool) -> Job:
+def _job(export: Export, battery: Battery, path: Path, text: bool, results: tuple[str, ...]) -> Job:
     return Job(
         model=str(path),
         format=export.format,
@@ -224,24 +234,28 @@ def _job(export: Export, battery: Battery, path: Path, text: bool, states: bool)
         config=export.net.config.to_hf(),
         texts=battery.texts if text else (),
         chats=[CHATS[name] for name in battery.chats] if text else (),
-        sequences=battery.sequences if states else (),
-        sequence_texts=battery.sequence_texts if states else (),
+        sequences=battery.sequences if results else (),
+        sequence_texts=battery.sequence_texts if results else (),
+        results=results,
         threads=os.cpu_count() or 1,
     )
 
 
 def _own_states(export: Export, battery: Battery, source: Any, progress: Progress) -> _Own:
     kind = export.checkpoint.kind
-    compare = partial(compare_states, places=battery.places, logits=_gives_logits(export))
     net = copy.deepcopy(export.net).float().eval()
-    exact = _states(net, battery, kind)
-    apart = None if source is None else _states(source.float().eval(), battery, kind)
+    results = _results(net, export, battery)
+    exact, places = _states(net, battery, kind, results)
+    compare = partial(compare_states, places=places, logits=_gives_logits(export))
+    apart = None if source is None else _states(source.float().eval(), battery, kind, results)[0]
     progress("computing", 1, 2)
     export.round(net)
-    states = _states(net, battery, kind)
-    like_ggml = _states_like_ggml(net, export, battery) if export.format == "gguf" else states
+    states, _ = _states(net, battery, kind, results)
+    like_ggml = _states_like_ggml(net, export, battery, results) if export.format == "gguf" else states
     progress("computing", 2, 2)
     return _Own(
+        results,
+        places,
         states,
         like_ggml,
         None if np.array_equal(exact, states) else compare(exact, states, tolerance=None),
@@ -250,29 +264,56 @@ def _own_states(export: Export, battery: Battery, source: Any, progress: Progres
     )
 
 
-def _states_like_ggml(net: Any, export: Export, battery: Battery) -> np.ndarray:
+def _states_like_ggml(net: Any, export: Export, battery: Battery, results: tuple[str, ...]) -> np.ndarray:
     from kun.evaluation.ggml import LikeGgml
 
     kinds = {part: tensor.kind for tensor in planned(net, export.dtype) for part in tensor.parts}
     with LikeGgml(net, kinds):
-        return _states(net, battery, export.checkpoint.kind)
+        return _states(net, battery, export.checkpoint.kind, results)[0]
 
 
-def _states(net: Any, battery: Battery, kind: str) -> np.ndarray:
-    """float32 [positions, width]: logits, or an encoder's states."""
+def _results(net: Any, export: Export, battery: Battery) -> tuple[str, ...]:
+    """The names of what `net` returns and the file holds: a GGUF file has no pooler."""
+    given = _run(net, battery.sequences[0], export.checkpoint.kind)
+    there = next(
+        [name for name in names if getattr(given, name, None) is not None]
+        for names in _RESULTS
+        if hasattr(given, names[0])
+    )
+    return tuple(there[:1] if export.format == "gguf" else there)
+
+
+def _states(
+    net: Any, battery: Battery, kind: str, results: tuple[str, ...]
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """float32 [positions, width], and the sequence and token of each position.
+
+    For each sequence the `results` one below the other, each filled up with zeros to the width of the widest; what is
+    said of a whole text counts as its first token's. A reader does the same.
+    """
+    rows, places = [], []
+    for number, sequence in enumerate(battery.sequences):
+        given = _run(net, sequence, kind)
+        parts = [_by_token(name, getattr(given, name)) for name in results]
+        width = max(part.shape[-1] for part in parts)
+        rows += [np.pad(part, ((0, 0), (0, width - part.shape[-1]))) for part in parts]
+        places += [(number, token) for part in parts for token in range(len(part))]
+    return np.concatenate(rows), places
+
+
+def _run(net: Any, sequence: Sequence[int], kind: str) -> Any:
     import torch
 
-    rows = []
+    ids = torch.tensor([sequence])
+    given = {"decoder_input_ids": ids} if kind == "encoder-decoder" else {}
     with torch.inference_mode():
-        for sequence in battery.sequences:
-            ids = torch.tensor([sequence])
-            given = {"decoder_input_ids": ids} if kind == "encoder-decoder" else {}
-            result = net(input_ids=ids, **given)
-            states = next(
-                getattr(result, name) for name in _RESULTS if getattr(result, name, None) is not None
-            )
-            rows.append(states.reshape(-1, states.shape[-1]).float().numpy())
-    return np.concatenate(rows)
+        return net(input_ids=ids, **given)
+
+
+def _by_token(name: str, result: Any) -> np.ndarray:
+    """A result [1, t, width] or [1, width], or [1, t] where an answer starts or ends, as float32 rows."""
+    rows: np.ndarray = result.reshape(-1, 1 if name in _SPAN else result.shape[-1]).float().numpy()
+    return rows
 
 
 def _gives_logits(export: Export) -> bool:
@@ -297,7 +338,7 @@ def _compared(answer: Answer, reader: str, export: Export, battery: Battery, own
         states = compare_states(
             own.like_ggml if by_ggml else own.states,
             answer.states,
-            battery.places,
+            own.places,
             _gives_logits(export),
             _tolerance(own.arithmetic if by_ggml else None),
         )

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ READERS = {"transformers": "transformers_reader.py", "llama.cpp": "llama_cpp_rea
 _PACKAGES = {"transformers": "transformers", "llama.cpp": "llama-cpp-python"}
 _MISSING = 3
 _LAST_WORDS = 600
+_PATIENCE = 900.0
+"""Seconds that a reader may be silent: it speaks after every text, and first of all it loads the model."""
+_T = TypeVar("_T")
 
 
 class CannotRead(Exception):
@@ -31,7 +35,7 @@ class Job:
     """What a reader is asked for: tokens of `texts`, rendered `chats`, and the states of `sequences` of ids.
 
     `config` is what config.json says. `sequence_texts` are the texts that the sequences were made of, for a
-    reader that takes no ids.
+    reader that takes no ids; `results` are the names of what the model returns for them and is compared.
     """
 
     model: str
@@ -42,6 +46,7 @@ class Job:
     chats: Sequence[dict[str, Any]]
     sequences: Sequence[Sequence[int]]
     sequence_texts: Sequence[str]
+    results: Sequence[str]
     threads: int
 
 
@@ -89,13 +94,33 @@ def _run(python: str, reader: str, folder: Path, progress: Progress) -> tuple[in
     log = folder / "log.txt"
     with log.open("wb") as errors, _process([python, str(script), str(folder)], errors) as process:
         assert process.stdout is not None
-        for line in process.stdout:
+        while line := _within_patience(process, reader, process.stdout.readline):
             done, _, total = line.partition(" ")
-            if done.isdigit() and total.strip().isdigit():
+            if done.isdecimal() and total.strip().isdecimal():
                 progress(f"reading with {reader}", int(done), int(total))
-        code = process.wait()
+        code = _within_patience(process, reader, process.wait)
     said = log.read_text(encoding="utf-8", errors="replace").strip()
     return code, said[-_LAST_WORDS:] or f"it ended with {code}"
+
+
+def _within_patience(process: "subprocess.Popen[str]", reader: str, wait: Callable[[], _T]) -> _T:
+    """What `wait` waits for; where that takes too long, the process is ended. Raises `CannotRead`."""
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        process.kill()
+
+    timer = threading.Timer(_PATIENCE, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        found = wait()
+    finally:
+        timer.cancel()
+    if ended.is_set():
+        raise CannotRead(f"{reader} was ended: it had said nothing for {_PATIENCE:.0f} seconds")
+    return found
 
 
 @contextmanager

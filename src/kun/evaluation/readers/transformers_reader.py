@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 MISSING = 3
-#: of what a model returns, what is compared: the first that is there
-_RESULTS = ("logits", "prediction_logits", "start_logits", "last_hidden_state")
+_SPAN = ("start_logits", "end_logits")
 
 
 def main(folder: Path) -> None:
@@ -71,12 +70,16 @@ def _read_states(model_class: Any, place: dict[str, Any], job: dict[str, Any], p
             ids = torch.tensor([sequence])
             given = {"decoder_input_ids": ids} if job["kind"] == "encoder-decoder" else {}
             result = model(input_ids=ids, **given)
-            states = next(
-                getattr(result, name) for name in _RESULTS if getattr(result, name, None) is not None
-            )
-            rows.append(states.reshape(-1, states.shape[-1]).float().numpy())
+            parts = [_by_token(name, getattr(result, name)) for name in job["results"]]
+            width = max(part.shape[-1] for part in parts)
+            rows += [np.pad(part, ((0, 0), (0, width - part.shape[-1]))) for part in parts]
             print(done, len(job["sequences"]), flush=True)
     np.save(path, np.concatenate(rows))
+
+
+def _by_token(name: str, result: Any) -> Any:
+    """A result [1, t, width] or [1, width], or [1, t] where an answer starts or ends, as float32 rows."""
+    return result.reshape(-1, 1 if name in _SPAN else result.shape[-1]).float().numpy()
 
 
 if __name__ == "__main__":
