@@ -58,8 +58,9 @@ class Subject:
 
     @property
     def end(self) -> int | None:
-        """The token that ends a document."""
-        return self._first(_ENDS, "eos_token")
+        """The token that ends a document: the checkpoint's own, else one that is usually called so."""
+        own = self.origin.special_tokens.get("eos_token") if self.origin else None
+        return first_token(self.tokenizer, ((own,) if own else ()) + _ENDS)
 
     @property
     def begin(self) -> int | None:
