@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from kun.cli.app import run as command
 from kun.errors import BadInput, Busy, NoSpace
 from kun.speedruns import sizes
 from kun.speedruns.page import write_page
-from kun.speedruns.run import LEAST_MINUTES
+from kun.speedruns.questions import is_right
+from kun.speedruns.run import _DO, LEAST_MINUTES
 from kun.training.loop import Loop
 from kun.training.recipe import read_recipe
 from kun.training.report.words import catalogue
@@ -129,6 +131,41 @@ def test_a_speedrun_that_failed_says_why_on_its_page(tmp_path, monkeypatch):
     facts = json.loads((tmp_path / "run" / "speedrun.json").read_text(encoding="utf-8"))
     assert (facts["state"], facts["why"], facts["done"]) == ("failed", "The disk is full.", [])
     assert "The disk is full." in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_time_of_a_stage_that_was_killed_is_spent(tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    def working(work, report):
+        for _ in range(3):
+            time.sleep(0.02)
+            report("working", 0, None, "")
+        monkeypatch.setattr(
+            "kun.speedruns.run._State.write", killed
+        )  # what a killed process writes: nothing more
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kun.speedruns.run._BETWEEN_WRITES", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setitem(_DO, "data", working)
+        with pytest.raises(KeyboardInterrupt):
+            kun.speedrun(1, out=tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "speedrun.json").read_text(encoding="utf-8"))
+    assert 0.05 < facts["seconds"]["data"] < 30
+    assert facts["done"] == []
+
+
+@pytest.mark.parametrize("said", ["Compute a checksum", " compute a  checksum. "])
+def test_what_the_table_counts_as_right_the_page_marks_as_right(tmp_path, said):
+    assert is_right(said, "Compute a checksum.")
+    one = {"kind": "purpose", "question": "What?", "wanted": "Compute a checksum.", "said": said}
+    (tmp_path / "answers.json").write_text(json.dumps({"seen": [one]}), encoding="utf-8")
+    page = write_page(tmp_path, {"seconds": {"data": 1.0}, "state": "interrupted"}).read_text(
+        encoding="utf-8"
+    )
+    assert '<span class="right">' in page
+    assert '<span class="wrong">' not in page
 
 
 @pytest.mark.parametrize(

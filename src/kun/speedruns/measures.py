@@ -12,7 +12,7 @@ from kun.evaluation import Result, Sample, evaluate
 from kun.generation import LanguageModel
 from kun.hub.files import new_file
 from kun.speedruns.corpus import Files
-from kun.speedruns.questions import KINDS
+from kun.speedruns.questions import KINDS, is_right
 
 _ANSWER_TOKENS = 48
 _CONTEXT = 256
@@ -112,18 +112,13 @@ def _by_kind(kinds: Iterable[str], result: Result) -> dict[str, dict[str, float]
         by_kind[kind].append(sample)
     return {
         kind: {
-            "exact": sum(_plain(one.said) == _plain(one.wanted) for one in some) / len(some),
+            "exact": sum(is_right(one.said, one.wanted) for one in some) / len(some),
             "rougeL": sum(one.score for one in some) / len(some) / 100,
             "n": len(some),
         }
         for kind, some in by_kind.items()
         if some
     }
-
-
-def _plain(text: str) -> str:
-    """Without what does not make an answer another one."""
-    return " ".join(text.split()).rstrip(".").casefold()
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kun.hub.files import new_file
-from kun.speedruns.questions import KINDS
+from kun.speedruns.questions import KINDS, is_right
 from kun.training.report import parts
 from kun.training.report.curves import ACCENT, GLOW, WARM
 from kun.training.report.page import curves, read_facts, stopped, tokenizer
@@ -103,11 +103,9 @@ def _samples(answers: Values) -> str:
 
 
 def _sample(one: Values) -> str:
-    is_right = " ".join(one["said"].split()) == " ".join(one["wanted"].split())
-    mark = "right" if is_right else "wrong"
-    wanted = (
-        "" if is_right else f'<br><span class="dim small">{_say("wanted")} {escape(one["wanted"])}</span>'
-    )
+    right = is_right(one["said"], one["wanted"])
+    mark = "right" if right else "wrong"
+    wanted = "" if right else f'<br><span class="dim small">{_say("wanted")} {escape(one["wanted"])}</span>'
     return (
         f'<p class="text"><span class="prompt">{escape(one["question"])}</span>\n'
         f'<span class="{mark}">{escape(one["said"])}</span>{wanted}</p>'

@@ -84,3 +84,12 @@ def _leaf(name: str) -> str:
 
 def _is_private(name: str) -> bool:
     return any(part.startswith("_") for part in name.split("."))
+
+
+def is_right(said: str, wanted: str) -> bool:
+    """Whether an answer is the wanted one, but for what does not make it another."""
+    return _plain(said) == _plain(wanted)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).rstrip(".").casefold()

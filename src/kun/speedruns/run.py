@@ -1,6 +1,7 @@
 """The stages one after the other, the time divided among them, and what is known so far."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ _EVALUATION = 0.06
 _LEAST_EVALUATION, _STARTING = 4.0, 3.0
 """Seconds: of asking, and of a training that is not training itself (data made tokens, measuring, saving)."""
 _LEAST_TRAINING = 2.0
+_BETWEEN_WRITES = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class Speedrun:
 
 
 class _State:
-    """speedrun.json: what is known so far, written whenever a stage ends."""
+    """speedrun.json: what is known so far, written whenever a stage ends, and every few seconds of it."""
 
     def __init__(self, path: Path, values: Values) -> None:
         self.path, self.values = path, values
+        self._written = -math.inf
 
     @classmethod
     def new(cls, path: Path, minutes: float, seed: int) -> "_State":
@@ -59,6 +62,7 @@ class _State:
 
     def write(self, **values: Any) -> None:
         self.values |= values
+        self._written = time.monotonic()
         with new_file(self.path) as fresh:
             write_json(fresh, self.values)
 
@@ -68,14 +72,25 @@ class _State:
         return 60 * self.values["minutes"] - sum(self.values["seconds"].values())
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Its time counts, however it ends."""
+    def stage(self, name: str, report: Report) -> Iterator[Report]:
+        """Gives the stage what it tells of itself with. Its time counts, however it ends: by a kill, to what it told
+        a few seconds before."""
         began, before = time.monotonic(), self.values["seconds"].get(name, 0.0)
+
+        def count() -> None:
+            self.values["seconds"][name] = round(before + time.monotonic() - began, 2)
+
+        def tell(stage: str, done: int, total: int | None, detail: str) -> None:
+            if time.monotonic() - self._written > _BETWEEN_WRITES:
+                count()
+                self.write()
+            report(f"{name}: {stage}", done, total, detail)
+
         try:
-            yield
+            yield tell
             self.values["done"].append(name)
         finally:
-            self.values["seconds"][name] = round(before + time.monotonic() - began, 2)
+            count()
             self.write()
 
 
@@ -94,8 +109,8 @@ def run_speedrun(
         try:
             for name in STAGES:
                 if name not in state.values["done"]:
-                    with state.stage(name):
-                        _DO[name](_Work(path, state), _named(name, tell))
+                    with state.stage(name, tell) as told:
+                        _DO[name](_Work(path, state), told)
         except BaseException as error:
             with suppress(
                 NoSpace, NotWritable
@@ -143,10 +158,6 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
     state = _State.new(file, minutes, seed)
     state.write()
     return state
-
-
-def _named(name: str, report: Report) -> Report:
-    return lambda stage, done, total, detail: report(f"{name}: {stage}", done, total, detail)
 
 
 def _end(state: _State, values: Values) -> None:
