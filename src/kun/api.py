@@ -368,11 +368,16 @@ def speedrun(
     return run_speedrun(minutes, out, seed, resume=resume, report=progress)
 
 
-def read_task(task: "str | Path | Mapping[str, Any] | AnyTask") -> "AnyTask":
-    """A task from its TOML file, checked. Raises `NotFound`, `BadRecipe`."""
-    from kun.evaluation import read_task as read
+def read_task(
+    task: "str | Path | Mapping[str, Any] | AnyTask", *, limit: int | None = None, shots: int | None = None
+) -> "AnyTask":
+    """A task from its TOML file, which shows `shots` examples where they are given; its data is checked, too.
 
-    return read(task)
+    Raises `NotFound`, `BadRecipe`, `DamagedFile`, `BadInput`.
+    """
+    from kun.evaluation.prepare import prepared
+
+    return prepared(task, limit, shots)[0]
 
 
 def evaluate(
@@ -390,14 +395,14 @@ def evaluate(
     """
     from kun.evaluation import evaluate as run
 
-    checked = read_task(task)  # before a model is loaded
+    checked = read_task(task, limit=limit, shots=shots)  # before a model is loaded
     lm: Any = load(model, progress=progress) if isinstance(model, str | Path) else model
 
     def tell(done: int, total: int) -> None:
         if progress is not None:
             progress(f"{checked.name or checked.kind}, {lm.name}", done, total)
 
-    return run(lm, checked, limit=limit, shots=shots, tell=tell)
+    return run(lm, checked, limit=limit, tell=tell)
 
 
 def models() -> list[dict[str, Any]]:

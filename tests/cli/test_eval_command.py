@@ -1,10 +1,14 @@
 """`kun eval` on the command line."""
 
+import errno
 import json
+import re
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 from command_line import ENGLISH_ONLY, Kun
+from tiny_models import save_writer
 
 TASKS = Path(__file__).parents[2] / "examples" / "tasks"
 
@@ -19,14 +23,68 @@ def test_each_example_is_measured(path: Path, kun: Kun) -> None:
     assert result["samples"]
 
 
-def test_two_models_stand_side_by_side(kun: Kun, tmp_path: Path) -> None:
-    page = tmp_path / "facts.html"
-    line = ("eval", ENGLISH_ONLY, "-t", TASKS / "facts.toml", "--against", "qwen2.5-coder-0.5b-instruct")
-    ran = kun(*line, "--shots", "1", "--report", page)
+def test_two_models_stand_side_by_side(kun: Kun, home: Path, tmp_path: Path) -> None:
+    other = home / "models" / "other"
+    save_writer(other, positions=256, seed=1)  # it takes less text at once, too
+    page = tmp_path / "prose.html"
+    line = ("eval", ENGLISH_ONLY, "-t", TASKS / "prose.toml", "--against", other)
+    ran = kun(*line, "--report", page)
     assert ran.code == 0, ran.err
-    assert "difference of rows" in ran.out
-    assert "+0.0000 ± 0.0000" in ran.out  # the two tiny models are the same
-    assert page.read_text(encoding="utf-8").count("facts.jsonl:1<") == 2
+    one, another = json.loads(kun(*line, "--json", "--samples", "100").out)
+    scores = [{sample["where"]: sample["score"] for sample in found["samples"]} for found in (one, another)]
+    apart = [scores[0][where] - scores[1][where] for where in scores[0]]
+    assert abs(mean(apart)) > 0.001
+    paired = f"{mean(apart):+.4f} ± {stdev(apart) / len(apart) ** 0.5:.4f}"
+    assert re.search(rf"difference of rows +{re.escape(paired)}", ran.out)
+    shown = page.read_text(encoding="utf-8")
+    assert shown.count(f"{one['samples'][0]['where']}<") == 2
+    for found in (one, another):
+        told = f"{found['model']}: context {found['notes']['context']}, stride {found['notes']['stride']}"
+        assert told in ran.out
+        assert told in shown
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before_it(
+    kun: Kun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "facts.html"
+    page.write_text("before", encoding="utf-8")
+
+    def full(path: Path, *given: object, **named: object) -> int:
+        path.write_bytes(b"<!doctype")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    ran = kun("eval", ENGLISH_ONLY, "-t", TASKS / "facts.toml", "--report", page)
+    assert ran.code == 1
+    assert "is full" in ran.err
+    assert page.read_bytes() == b"before"
+    assert list(tmp_path.glob("*.html")) == [page]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (None, (), "rows.jsonl does not exist"),
+        ("{\n", (), "rows.jsonl:1 is no JSON"),
+        ('{"q": "?", "a": 0}\n', ("--shots", "1"), "1 shots need rows to show"),
+    ],
+)
+def test_a_task_is_checked_with_its_data_before_a_model_is_loaded(
+    content: str | None, options: tuple[str, ...], words: str, kun: Kun, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if content is not None:
+        (tmp_path / "rows.jsonl").write_text(content, encoding="utf-8")
+    task = tmp_path / "task.toml"
+    task.write_text(
+        'kind = "multiple-choice"\ndata = "rows.jsonl"\nprompt = "{{ q }}"\nchoices = ["x", "y"]\nanswer = "a"\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setattr("kun.api.load", lambda *given, **how: pytest.fail("a model was loaded"))
+    ran = kun("eval", ENGLISH_ONLY, "-t", task, *options)
+    assert ran.code in (1, 2)
+    assert words in ran.err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Every token is counted once, with as much before it as was promised."""
 
 import math
+import sys
+from copy import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from task_files import Write
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
+
+from tiny_models import save_writer
 
 from kun.errors import BadInput
 from kun.evaluation import evaluate
@@ -45,6 +52,33 @@ def test_a_text_of_one_window_has_the_perplexity_of_its_cross_entropy(
     assert found.measures["bits_per_byte"].value == pytest.approx(bits, rel=1e-4)
     assert found.measures["bits_per_byte"].error is None  # one window tells nothing of its spread
     assert found.notes["tokens"] == str(len(ids))
+
+
+def test_of_a_model_without_a_token_to_begin_with_the_first_token_and_its_bytes_are_not_counted(
+    llama: LanguageModel, write: Write
+) -> None:
+    bare = copy(llama)
+    bare.generation_config = {}
+    data = write("text.txt", "北冥有鱼, its name is Kun.")
+    found = evaluate(bare, {"kind": "perplexity", "data": data, "context": 128})
+    tokens = int(found.notes["tokens"])
+    ids = llama.tokenizer.encode(data.read_text(encoding="utf-8"), add_special_tokens=False)
+    assert tokens == len(ids.ids) - 1
+    left = data.read_text(encoding="utf-8")[ids.offsets[0][1] :]
+    bits = math.log2(found.measures["perplexity"].value) * tokens / len(left.encode())
+    assert found.measures["bits_per_byte"].value == pytest.approx(bits)
+    assert found.notes["the first token"] == "not counted, nor its bytes"
+
+
+def test_a_text_begins_with_the_tokenizers_own_token_where_generation_names_none(
+    tmp_path: Path,
+) -> None:
+    path = save_writer(tmp_path / "model")
+    said = path / "generation_config.json"
+    said.write_text("{}", encoding="utf-8")
+    lm = LanguageModel.open(path)
+    special = lm.checkpoint.special_tokens
+    assert Scorer(lm).begin == lm.tokenizer.token_to_id(special["bos_token"])
 
 
 def test_texts_are_weighed_by_their_size_and_shown_one_by_one(llama: LanguageModel, write: Write) -> None:

@@ -98,11 +98,21 @@ def test_cells_are_read_with_their_place(write: Write) -> None:
     assert bare[0].values == {"q": 'say "hi"', "a": "2"}
 
 
+def test_a_cell_may_hold_a_long_text_and_one_beyond_all_measure_is_named(write: Write) -> None:
+    long = "x" * 200_000
+    assert read_rows(write("a.csv", f"q\n{long}\n"))[0].values == {"q": long}
+    with pytest.raises(DamagedFile, match=r"a\.csv:2 cannot be read .*field limit"):
+        read_rows(write("a.csv", f"q\n{'x' * (2**24 + 1)}\n"))
+
+
 def _faults() -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
     yield {"prompt": "{{ qq }}"}, {"q": "?", "a": 0}, "rows.jsonl:1: prompt asks for what the row lacks.*qq"
     yield {"answer": "b"}, {"q": "?", "a": 0}, "rows.jsonl:1 has no column 'b'"
     yield {}, {"q": "?", "a": 2}, "rows.jsonl:1: a is '2', which is none of its 2 answers"
     yield {}, {"q": "?", "a": "z"}, "none of its 2 answers"
+    yield {}, {"q": "?", "a": "²"}, "a is '²', which is none of its 2 answers"
+    yield {}, {"q": "?", "a": "1" * 5000}, "none of its 2 answers"
+    yield {"prompt": "{{ '{2}'.format(q) }}"}, {"q": "?", "a": 0}, "rows.jsonl:1: prompt cannot be filled in"
     yield {"choices": "list"}, {"q": "?", "a": 0, "list": ["one"]}, "list must be a list of at least two"
     yield {"prompt": "{{ q"}, {"q": "?", "a": 0}, "prompt is no template"
     yield {"shots": 1}, {"q": "?", "a": 0}, "1 shots need rows to show"

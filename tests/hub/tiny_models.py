@@ -108,7 +108,7 @@ def llama_cpp_order(name: str, tensor: torch.Tensor, architecture: str) -> torch
     return tensor.reshape(heads, 2, -1, tensor.shape[-1]).transpose(1, 2).reshape(tensor.shape).contiguous()
 
 
-def save_writer(folder: Path, positions: int = 4096) -> Path:
+def save_writer(folder: Path, positions: int = 4096, seed: int = 0) -> Path:
     """A checkpoint of a tiny chat model with random weights; what it writes means nothing, the same each time."""
     tokenizer = byte_level_tokenizer()
     # an output head of its own: with the embedding's, a random model repeats its last token
@@ -117,7 +117,7 @@ def save_writer(folder: Path, positions: int = 4096) -> Path:
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     return save_checkpoint(
         folder,
-        network(config),
+        network(config, seed),
         tokenizer=tokenizer,
         chat_template=TEMPLATE,
         generation_config=ends,

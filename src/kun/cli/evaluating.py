@@ -52,10 +52,9 @@ def evaluate(
         raise BadInput(
             "Weights of few bits are computed with in float32: leave --precision or --quantize out."
         )
-    read = [api.read_task(task) for task in tasks]  # before a model is loaded
+    read = [api.read_task(task, limit=limit, shots=shots) for task in tasks]  # before a model is loaded
     names = [model] if against is None else [model, against]
-    asked = {"limit": limit, "shots": shots}
-    by_model = [_measured(name, read, _how(precision, quantize), asked, quiet=as_json) for name in names]
+    by_model = [_measured(name, read, _how(precision, quantize), limit, quiet=as_json) for name in names]
     found = [list(results) for results in zip(*by_model, strict=True)]
     if as_json:
         output.print_json([_as_dict(result, samples) for results in found for result in results])
@@ -64,8 +63,10 @@ def evaluate(
             _print(results, samples)
     if report is not None:
         from kun.evaluation.page import page
+        from kun.hub.files import new_file
 
-        report.expanduser().write_text(page(found), encoding="utf-8")
+        with new_file(report.expanduser().absolute()) as fresh:
+            fresh.write_text(page(found), encoding="utf-8")
         typer.echo(f"Wrote {report}.", err=True)
 
 
@@ -77,31 +78,30 @@ def _how(precision: str, quantize: str) -> dict[str, Any]:
 
 
 def _measured(
-    name: str, tasks: "list[AnyTask]", how: dict[str, Any], asked: dict[str, Any], quiet: bool
+    name: str, tasks: "list[AnyTask]", how: dict[str, Any], limit: int | None, quiet: bool
 ) -> "list[Result]":
     """One model on all tasks."""
     with output.progress(quiet=quiet, in_bytes=True) as tell:
         model = api.load(name, progress=tell, **how)
     with output.progress(quiet=quiet) as tell:
-        return [api.evaluate(model, task, progress=tell, **asked) for task in tasks]
+        return [api.evaluate(model, task, limit=limit, progress=tell) for task in tasks]
 
 
 def _print(results: "list[Result]", samples: int) -> None:
+    from kun.evaluation.result import difference, measured_with
+
     first = results[0]
     typer.secho(f"{first.task}: {first.kind}, {first.n} rows", bold=True)
     headers = ["measure", *(result.model for result in results)]
     rows: list[list[object]] = [[name, *(_number(r, name) for r in results)] for name in first.measures]
     rows.append(["seconds", *(f"{result.seconds:.1f}" for result in results)])
     if len(results) == 2:
-        from kun.evaluation.result import difference
-
         paired = difference(*results)
         sure = "" if paired.error is None else f" ± {paired.error:.4f}"
         rows.append(["difference of rows", f"{paired.value:+.4f}{sure}", ""])
     output.print_table(headers, rows)
-    told = ", ".join(f"{name} {value}" for name, value in first.notes.items())
-    if told:
-        typer.echo(f"Measured with {told}.")
+    for told, models in measured_with(results).items():
+        typer.echo(f"Measured with {told}." if len(models) == len(results) else f"{models[0]}: {told}.")
     for result in results:
         if result.cut:
             typer.echo(f"{result.cut} of {result.n} texts were too long for {result.model} and lost a part.")

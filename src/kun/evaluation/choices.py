@@ -61,7 +61,7 @@ def _number(row: Row, name: str, answers: Sequence[str]) -> int:
         return answers.index(text)
     if len(text) == 1 and text.upper() in ascii_uppercase[: len(answers)]:
         return ascii_uppercase.index(text.upper())
-    if text.isdigit() and int(text) < len(answers):
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(answers):
         return int(text)
     raise BadInput(
         f"{row.where}: {name} is {text[:40]!r}, which is none of its {len(answers)} answers: give the number from 0, "

@@ -94,13 +94,20 @@ class Scorer:
     @property
     def begin(self) -> int | None:
         """The token that a text begins with where nothing else stands before it: bos, or eos as in GPT-2."""
-        said = self._lm.generation_config
-        for name in ("bos_token_id", "eos_token_id"):
-            token = said.get(name)
+        lm = self._lm
+        for name in ("bos_token", "eos_token"):
+            token = lm.generation_config.get(f"{name}_id")
             token = token[0] if isinstance(token, list) and token else token
             if isinstance(token, int):
                 return token
-        return None
+        named = lm.checkpoint.special_tokens if lm.checkpoint else {}
+        tokens = (lm.tokenizer.token_to_id(named.get(name, "")) for name in ("bos_token", "eos_token"))
+        return next((token for token in tokens if token is not None), None)
+
+    def opening(self, text: str) -> str:
+        """What of a text its first token stands for."""
+        end: int = self._lm.tokenizer.encode(text, add_special_tokens=False).offsets[0][1]
+        return text[:end]
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """The token ids of a text; `special` with what the tokenizer puts before it (around it, for a source)."""

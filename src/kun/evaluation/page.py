@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from kun.errors import BadInput
-from kun.evaluation.result import Measure, Result, Sample
+from kun.evaluation.result import Measure, Result, Sample, measured_with
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#0c2836;max-width:64rem;margin:2rem auto;padding:0 1rem}
@@ -46,10 +46,13 @@ def page(found: Sequence[Sequence[Result]]) -> str:
 
 def _task(results: Sequence[Result]) -> list[str]:
     first = results[0]
-    notes = ", ".join(f"{name} {value}" for name, value in first.notes.items())
+    notes = "".join(
+        f"; {escape(told if len(models) == len(results) else f'{models[0]}: {told}')}"
+        for told, models in measured_with(results).items()
+    )
     parts = [
         f"<h2>{escape(first.task)}</h2>",
-        f"<p class='dim'>{escape(first.kind)}, {first.n} rows{'; ' if notes else ''}{escape(notes)}</p>",
+        f"<p class='dim'>{escape(first.kind)}, {first.n} rows{notes}</p>",
         _measures(results),
     ]
     for result in results:

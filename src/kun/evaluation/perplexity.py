@@ -14,17 +14,10 @@ from kun.evaluation.likelihood import Likelihood, Question, Scorer
 from kun.evaluation.progress import Tell
 from kun.evaluation.prompts import text_of
 from kun.evaluation.result import Measure, Sample, ratio
-from kun.evaluation.rows import Row, read_rows, read_text
+from kun.evaluation.rows import Row
 from kun.evaluation.task import Perplexity
 
 _SHOWN = 200
-
-
-def texts(task: Perplexity) -> list[Row]:
-    """The texts to foresee: a column of a table's rows, or another file as one text."""
-    if task.data.suffix in (".jsonl", ".csv", ".tsv"):
-        return read_rows(task.data, task.columns)
-    return [Row({task.text: read_text(task.data)}, task.data.name)]
 
 
 def windows(ids: Sequence[int], begin: int, context: int, stride: int) -> Iterator[Question]:
@@ -51,10 +44,11 @@ def perplexity(
     context = min(task.context, scorer.longest)
     stride = min(task.stride or context // 2, context)
     read = [text_of(row, task.text) for row in rows]
-    asked = [list(_windows(scorer, text, row, context, stride)) for row, text in zip(rows, read, strict=True)]
+    cut = [_cut(scorer, text, row) for row, text in zip(rows, read, strict=True)]
+    asked = [list(windows(ids, begin, context, stride)) for begin, ids, _ in cut]
     found = iter(scorer.weigh(list(chain.from_iterable(asked)), tell))
     by_text = [[next(found)[0] for _ in questions] for questions in asked]
-    sizes = [len(text.encode()) for text in read]
+    sizes = [size for _, _, size in cut]
     samples = [
         Sample(row.where, text[:_SHOWN], "", "", _bits(weighed) / size)
         for row, text, weighed, size in zip(rows, read, by_text, sizes, strict=True)
@@ -64,18 +58,25 @@ def perplexity(
         "stride": str(stride),
         "tokens": str(sum(w.tokens for t in by_text for w in t)),
     }
+    if scorer.begin is None:
+        notes["the first token"] = "not counted, nor its bytes"
     return _measures(by_text, sizes), samples, notes
 
 
-def _windows(scorer: Scorer, text: str, row: Row, context: int, stride: int) -> Iterator[Question]:
+def _cut(scorer: Scorer, text: str, row: Row) -> tuple[int, list[int], int]:
+    """The token that a text begins after, the tokens to be foreseen, and their bytes.
+
+    All of the text is foreseen; of a model that has no token to begin with, all but the first token.
+    """
     if not text:
         raise BadInput(f"{row.where} is empty, so there is nothing to foresee: take it out.")
-    ids, begin = scorer.encode(text, special=False), scorer.begin
+    ids, begin, foreseen = scorer.encode(text, special=False), scorer.begin, text
     if begin is None:
+        foreseen = text[len(scorer.opening(text)) :]
         begin, ids = ids[0], ids[1:]
-    if not ids:
+    if not ids or not foreseen:
         raise BadInput(f"{row.where} has too few tokens to foresee one: take it out.")
-    return windows(ids, begin, context, stride)
+    return begin, ids, len(foreseen.encode())
 
 
 def _bits(weighed: Sequence[Likelihood]) -> float:

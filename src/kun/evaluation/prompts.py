@@ -35,7 +35,7 @@ class Template:
                 f"{row.where}: {self._key} asks for what the row lacks ({error.message}); it has the columns "
                 f"{', '.join(row.values)}."
             ) from error
-        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
             raise BadInput(f"{row.where}: {self._key} cannot be filled in: {error}.") from error
 
 
@@ -56,12 +56,21 @@ def text_of(row: Row, name: str) -> str:
     return str(value)
 
 
+def example_rows(task: Prompted) -> list[Row]:
+    """The rows that a task shows solved. Raises `BadRecipe` where there are fewer than asked for."""
+    if not task.shots:
+        return []
+    if task.examples is None:
+        raise BadRecipe(f"{task.name}: {task.shots} shots need rows to show: name a file in examples.")
+    rows = read_rows(task.examples, task.columns)
+    if len(rows) < task.shots:
+        raise BadRecipe(f"{task.examples} has {len(rows)} rows, fewer than the {task.shots} shots.")
+    return rows[: task.shots]
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Solved rows, shown before each question.
-
-    `question` and `answer` make the two sides of a row. Raises `BadRecipe` where there are fewer than asked for.
-    """
+    """Solved rows, shown before each question: `question` and `answer` make the two sides of a row."""
 
     task: Prompted
     question: Callable[[Row], str]
@@ -69,15 +78,7 @@ class Examples:
 
     @cached_property
     def rows(self) -> list[Row]:
-        task = self.task
-        if not task.shots:
-            return []
-        if task.examples is None:
-            raise BadRecipe(f"{task.name}: {task.shots} shots need rows to show: name a file in examples.")
-        rows = read_rows(task.examples, task.columns)
-        if len(rows) < task.shots:
-            raise BadRecipe(f"{task.examples} has {len(rows)} rows, fewer than the {task.shots} shots.")
-        return rows[: task.shots]
+        return example_rows(self.task)
 
     @cached_property
     def before(self) -> str:

@@ -69,6 +69,16 @@ def ratio(above: Sequence[float], below: Sequence[float], goal: str = "lower") -
     return Measure(quotient, math.sqrt(n * squares / (n - 1)) / total, goal)
 
 
+def measured_with(results: Sequence[Result]) -> dict[str, list[str]]:
+    """The notes of results in words, each with the names of the models that it is of."""
+    models: dict[str, list[str]] = {}
+    for result in results:
+        if result.notes:
+            told = ", ".join(f"{name} {value}" for name, value in result.notes.items())
+            models.setdefault(told, []).append(result.model)
+    return models
+
+
 def difference(one: Result, other: Result) -> Measure:
     """How much the mean score of `one`'s rows is above `other`'s on the same rows, with its paired standard error."""
     pairs = zip(one.samples, other.samples, strict=True)

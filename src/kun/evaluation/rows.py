@@ -13,6 +13,8 @@ from kun.errors import BadInput, DamagedFile, NotFound, UnsupportedFormat
 TABLES = {".csv": ",", ".tsv": "\t"}
 """What stands between the cells of a table, by the ending of its name."""
 
+_LONGEST_CELL = 2**24
+
 
 @dataclass(frozen=True)
 class Row:
@@ -67,6 +69,7 @@ def _json_lines(name: str, text: str) -> Iterator[Row]:
 
 
 def _table(name: str, text: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
+    csv.field_size_limit(_LONGEST_CELL)
     lines = io.StringIO(text, newline="")
     if delimiter == ",":
         reader = csv.reader(lines, strict=True)

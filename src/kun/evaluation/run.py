@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from kun.errors import BadInput
 from kun.evaluation import labels, writing
+from kun.evaluation.prepare import prepared
 from kun.evaluation.progress import Tell, silent
 from kun.evaluation.result import Result
-from kun.evaluation.rows import Row, read_rows
+from kun.evaluation.rows import Row
 from kun.evaluation.task import (
     AnyTask,
     Classification,
@@ -17,7 +18,6 @@ from kun.evaluation.task import (
     Perplexity,
     Summary,
     Translation,
-    read_task,
 )
 from kun.tasks import TaskModel
 
@@ -40,12 +40,7 @@ def evaluate(
     Raises `BadRecipe` for a task that cannot be, `DamagedFile` and `BadInput` for a row that cannot be used, by file
     and line, and `BadInput` for a model that does not do such a task.
     """
-    read = read_task(task)
-    if shots is not None:
-        read = _with_shots(read, shots)
-    if limit is not None and limit < 1:
-        raise BadInput(f"limit is {limit}; it is how many rows are asked, at least 1.")
-    rows = _rows(read)[:limit]
+    read, rows = prepared(task, limit, shots)
     started = time.monotonic()
     found = _run(model, read, rows, tell)
     seconds = time.monotonic() - started
@@ -54,22 +49,6 @@ def evaluate(
     return Result(
         read.name or read.kind, read.kind, model.name, n=len(rows), seconds=seconds, notes=notes, **found
     )
-
-
-def _with_shots(task: AnyTask, shots: int) -> AnyTask:
-    if isinstance(task, Perplexity):
-        raise BadInput("Perplexity shows no examples: leave shots out.")
-    if not 0 <= shots <= 1000:
-        raise BadInput(f"shots is {shots}; it is a number from 0 to 1000.")
-    return task.model_copy(update={"shots": shots})
-
-
-def _rows(task: AnyTask) -> list[Row]:
-    if isinstance(task, Perplexity):
-        from kun.evaluation.perplexity import texts
-
-        return texts(task)
-    return read_rows(task.data, task.columns)
 
 
 def _run(

@@ -187,7 +187,7 @@ class E5File:
             return _NAMES[name]
         layer, _, rest = name.partition(".")
         part, _, end = rest.partition(".")
-        if part not in _LAYER_NAMES or end not in ("w", "b") or not layer[1:].isdigit():
+        if part not in _LAYER_NAMES or end not in ("w", "b") or not layer[1:].isdecimal():
             raise ValueError(f"it holds the tensor {name!r}, which the model does not have")
         return f"encoder.layer.{layer[1:]}.{_LAYER_NAMES[part]}.{'weight' if end == 'w' else 'bias'}"
 
