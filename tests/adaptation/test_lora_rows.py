@@ -121,6 +121,24 @@ def test_a_fused_row_is_the_same_bits_whatever_adapters_are_with_it() -> None:
 
 
 @pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("rank", [1, 8, 16, 21])
+def test_compiled_pairs_add_what_float_ones_add_up_to_the_rounding_of_bfloat16(rank: int) -> None:
+    """On the head, after which nothing bends what is added."""
+    net, ids, counts = quantized_net(), prompt(23), [3, 1, 19]
+    adapter = {"one": pairs(4, rank, targets=("lm_head",))}
+    added = []
+    for each in (beside(fuse(net), adapter), beside(net, adapter)):
+        with_it, without = (
+            run(each, ids, new_cache().step(tables(counts), [0] * 3, counts), who)
+            for who in (["one", None, "one"], [None] * 3)
+        )
+        assert torch.equal(with_it[3], without[3])
+        added.append(with_it - without)
+    assert added[1].norm() > 0.1
+    assert (added[0] - added[1]).norm() < 2**-7 * added[1].norm()
+
+
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("places", [[32], [0, 31, 5], [], list(range(39)), list(range(38, -1, -1))])
 def test_wanted_logits_are_those_of_all(fused: bool, places: list[int]) -> None:

@@ -39,6 +39,8 @@ class Adapted(nn.Module):
         super().__init__()
         self.net = net
         self._layers = dict(matrices(_inner(net)))
+        # what the states will be in, most likely: then no step converts the pairs
+        self._dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
         self._adapters: dict[str, dict[str, Low]] = {}
         self._hooked: set[str] = set()
         # of the pass that runs in this thread
@@ -68,7 +70,7 @@ class Adapted(nn.Module):
     def _low(self, layer: str, pair: Pair) -> Low:
         device = next((t.device for t in self._layers[layer].state_dict().values()), torch.device("cpu"))
         a, b = pair.a.detach().float(), pair.b.detach().float() * pair.scale
-        return a.to(device).contiguous(), b.to(device).contiguous()
+        return a.to(device, self._dtype).contiguous(), b.to(device, self._dtype).contiguous()
 
     def forward(
         self,

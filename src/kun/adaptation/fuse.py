@@ -91,7 +91,7 @@ class _Pair(ctypes.Structure):
 
 
 class _Adapter:
-    """An adapter's pairs as the kernels read them, in the order of the layers; those that it lacks have rank 0."""
+    """An adapter's pairs as the kernels read them: in bfloat16, by layer; those that it lacks have rank 0."""
 
     def __init__(self, net: Llama, low: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self._kept: list[Tensor] = []
@@ -110,8 +110,8 @@ class _Adapter:
             parent = cast(Layer, net.get_submodule(layer.rpartition(".")[0]))
             a = a * (parent.attention_norm if part in "qkv" else parent.mlp_norm).weight
         panels = F.pad(b, (0, 0, 0, -len(b) % PANEL)).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
-        self._kept += [a.contiguous(), panels]
-        return _Pair(self._kept[-2].data_ptr(), panels.data_ptr(), len(a), 0)
+        self._kept += [a.bfloat16().contiguous(), panels.bfloat16()]
+        return _Pair(self._kept[-2].data_ptr(), self._kept[-1].data_ptr(), len(a), 0)
 
 
 class FusedLlama(nn.Module):

@@ -6,6 +6,8 @@
 // The places of a layer's pairs in an adapter; behind those of all layers is the head's.
 enum { QKV, O = 3, GATE_UP, DOWN = 6, PAIRS };
 
+enum { LOW_TOKENS = 8 };
+
 typedef struct {
     Matrix qkv[3], o, gate_up[2], down;
     const float *attention_norm, *mlp_norm;  // [d_model]
@@ -36,12 +38,19 @@ typedef struct {
     int32_t most_rank, unused;    // of any pair of these
 } Step;
 
+// The adapters of the tokens of a product, and which tokens have one at all.
+typedef struct {
+    const Pair *const *of;  // [n], or NULL where no token has one
+    const int32_t *tokens;
+    int count;
+} Adapters;
+
 // What the threads of one step share besides it.
 typedef struct {
     const Step *step;
     float *turns, *qkv, *mixed, *hidden;  // [total, d_head], [total, (n_heads + 2 n_kv_heads) · d_head], …
     float *low;               // [total, 3, most_rank]: A x
-    const Pair **narrowed;    // [wanted_count]: the adapters of the wanted tokens
+    Adapters adapters, of_wanted;
     char *bytes, *rooms, *panels;
     size_t room, panel_room;  // of one thread
     int tasks;
@@ -63,39 +72,47 @@ static void rotate(float *x, const float *turn, int half) {
     }
 }
 
-// Rows of x [n, width] in 8 bits, their norm taken first where there are weights for it.
-static Rows rows_phase(Member *me, const Work *w, const float *x, int width, const float *norm, int n) {
-    Rows rows = rows_in(w->bytes, n, (width + GROUP - 1) / GROUP);
+// What a product has as its input: its rows in 8 bits, and A x of those that have an adapter.
+typedef struct {
+    Rows rows;
+    Lows lows;
+} Input;
+
+// A x of some of the tokens that have an adapter, for one block of ranks of one pair.
+static void low_task(const Work *w, const Lows *lows, const Adapters *adapters, int task, int blocks, const Source *from) {
+    int which = task / blocks % lows->count, rank = task % blocks * LOW_BLOCK, at = task / blocks / lows->count * LOW_TOKENS;
+    int end = at + LOW_TOKENS < adapters->count ? at + LOW_TOKENS : adapters->count;
+    for (; at < end; at++) {
+        size_t token = (size_t)adapters->tokens[at];
+        const Pair *pair = adapters->of[token] + lows->first + which;
+        if (rank >= pair->rank) continue;
+        const float *x = from->x + token * (size_t)from->width;
+        float share = from->norm ? norm_scale(x, from->width, from->eps) : 1;
+        size_t place = (token * (size_t)lows->count + (size_t)which) * (size_t)lows->most_rank;
+        low_block(pair, rank, x, from->width, share, w->low + place);
+    }
+}
+
+// Rows of x [n, width] in 8 bits, their norm taken first where there are weights for it; and A x for `count` pairs from
+// the place `first` on. Each A has the norm's weights in it.
+static Input input_phase(
+    Member *me, const Work *w, const Adapters *adapters, int first, int count, const float *x, int width, const float *norm, int n
+) {
+    Input in = {rows_in(w->bytes, n, (width + GROUP - 1) / GROUP), {adapters->of, w->low, first, count, w->step->most_rank}};
     Source from = {x, width, norm, w->step->net->norm_eps};
-    for (int t, tasks = quantizing_tasks(&rows); (t = take(me, tasks)) >= 0;) quantize_task(&rows, t, &from);
-    return rows;
+    int quantizing = quantizing_tasks(&in.rows), blocks = (in.lows.most_rank + LOW_BLOCK - 1) / LOW_BLOCK;
+    int lows = (adapters->count + LOW_TOKENS - 1) / LOW_TOKENS * count * blocks;
+    for (int task; (task = take(me, lows + quantizing)) >= 0;)
+        if (task < lows) low_task(w, &in.lows, adapters, task, blocks, &from);
+        else quantize_task(&in.rows, task - lows, &from);
+    return in;
 }
 
 static void product_phase(
-    Member *me, const Work *w, const Matrix *m, int count, enum Then then, const Rows *rows, float *out, int stride,
-    const Lows *lows
+    Member *me, const Work *w, const Matrix *m, int count, enum Then then, const Input *in, float *out, int stride
 ) {
-    Product product = {m, count, then, rows, out, (size_t)stride, lows->adapters ? lows : NULL};
+    Product product = {m, count, then, &in->rows, out, (size_t)stride, in->lows.adapters ? &in->lows : NULL};
     multiply(me, &product, w->panels + w->panel_room * (size_t)me->thread);
-}
-
-// A x of each token that has an adapter, for `count` pairs from the place `first` on; each A has the norm's weights in it.
-static Lows low_phase(
-    Member *me, const Work *w, const Pair *const *adapters, int first, int count, const float *x, int width, int normed, int n
-) {
-    Lows lows = {adapters, w->low, first, count, w->step->most_rank};
-    if (!adapters) return lows;
-    int blocks = (lows.most_rank + LOW_BLOCK - 1) / LOW_BLOCK;
-    for (int task; (task = take(me, n * count * blocks)) >= 0;) {
-        int token = task / (count * blocks), which = task / blocks % count, rank = task % blocks * LOW_BLOCK;
-        if (!adapters[token]) continue;
-        const Pair *pair = adapters[token] + first + which;
-        if (rank >= pair->rank) continue;
-        const float *row = x + (size_t)token * (size_t)width;
-        float share = normed ? norm_scale(row, width, w->step->net->norm_eps) : 1;
-        low_block(pair, rank, row, width, share, w->low + ((size_t)token * (size_t)count + (size_t)which) * (size_t)lows.most_rank);
-    }
-    return lows;
 }
 
 // Turns queries and keys, and puts keys and values where they belong in the cache.
@@ -166,7 +183,6 @@ static void narrow(const Work *w) {
         memcpy(w->qkv + (size_t)i * wide, w->mixed + (size_t)s->wanted[i] * wide, wide * sizeof(float));
         memcpy(w->hidden + (size_t)i * d, s->x + (size_t)s->wanted[i] * d, d * sizeof(float));
     }
-    for (int i = 0; s->adapters && i < s->wanted_count; i++) w->narrowed[i] = s->adapters[s->wanted[i]];
     memcpy(w->mixed, w->qkv, (size_t)s->wanted_count * wide * sizeof(float));
     memcpy(s->x, w->hidden, (size_t)s->wanted_count * d * sizeof(float));
 }
@@ -176,37 +192,40 @@ static void step_region(Member *me, void *argument) {
     const Step *s = w->step;
     const Decoder *net = s->net;
     int total = s->total, wide = net->n_heads * net->d_head, qkv = wide + 2 * net->n_kv_heads * net->d_head;
-    const Pair *const *adapters = s->adapters;
-    Rows rows;
-    Lows lows;
+    Adapters adapters = w->adapters;
+    Input in;
     for (int t; (t = take(me, total)) >= 0;) turn_of(net, s->positions[t], w->turns + (size_t)t * net->d_head);
     for (int i = 0; i < net->n_layers; i++) {
         const Layer *layer = net->layers + i;
         size_t at = (size_t)i * s->layer_bytes;
         Pages pages = {(char *)s->keys + at, (char *)s->values + at, s->is_bfloat16, s->page_size, net->n_kv_heads, net->d_head};
-        rows = rows_phase(me, w, s->x, net->d_model, layer->attention_norm, total);
-        lows = low_phase(me, w, adapters, i * PAIRS + QKV, 3, s->x, net->d_model, 1, total);
-        product_phase(me, w, layer->qkv, 3, KEEP, &rows, w->qkv, qkv, &lows);
+        in = input_phase(me, w, &adapters, i * PAIRS + QKV, 3, s->x, net->d_model, layer->attention_norm, total);
+        product_phase(me, w, layer->qkv, 3, KEEP, &in, w->qkv, qkv);
         place_phase(me, w, &pages);
         attention_phase(me, w, &pages, layer->window);
         if (i == net->n_layers - 1) {
             for (int task; (task = take(me, 1)) >= 0;) narrow(w);
             total = s->wanted_count;
-            if (adapters) adapters = w->narrowed;
+            adapters = w->of_wanted;
         }
-        rows = rows_phase(me, w, w->mixed, wide, NULL, total);
-        lows = low_phase(me, w, adapters, i * PAIRS + O, 1, w->mixed, wide, 0, total);
-        product_phase(me, w, &layer->o, 1, ADD, &rows, s->x, net->d_model, &lows);
-        rows = rows_phase(me, w, s->x, net->d_model, layer->mlp_norm, total);
-        lows = low_phase(me, w, adapters, i * PAIRS + GATE_UP, 2, s->x, net->d_model, 1, total);
-        product_phase(me, w, layer->gate_up, 2, GATE, &rows, w->hidden, net->d_ff, &lows);
-        rows = rows_phase(me, w, w->hidden, net->d_ff, NULL, total);
-        lows = low_phase(me, w, adapters, i * PAIRS + DOWN, 1, w->hidden, net->d_ff, 0, total);
-        product_phase(me, w, &layer->down, 1, ADD, &rows, s->x, net->d_model, &lows);
+        in = input_phase(me, w, &adapters, i * PAIRS + O, 1, w->mixed, wide, NULL, total);
+        product_phase(me, w, &layer->o, 1, ADD, &in, s->x, net->d_model);
+        in = input_phase(me, w, &adapters, i * PAIRS + GATE_UP, 2, s->x, net->d_model, layer->mlp_norm, total);
+        product_phase(me, w, layer->gate_up, 2, GATE, &in, w->hidden, net->d_ff);
+        in = input_phase(me, w, &adapters, i * PAIRS + DOWN, 1, w->hidden, net->d_ff, NULL, total);
+        product_phase(me, w, &layer->down, 1, ADD, &in, s->x, net->d_model);
     }
-    rows = rows_phase(me, w, s->x, net->d_model, net->norm, total);
-    lows = low_phase(me, w, adapters, net->n_layers * PAIRS, 1, s->x, net->d_model, 1, total);
-    product_phase(me, w, &net->head, 1, KEEP, &rows, s->logits, net->head.outputs, &lows);
+    in = input_phase(me, w, &adapters, net->n_layers * PAIRS, 1, s->x, net->d_model, net->norm, total);
+    product_phase(me, w, &net->head, 1, KEEP, &in, s->logits, net->head.outputs);
+}
+
+// Those of `n` tokens that have an adapter, listed in `tokens`.
+static Adapters listed(const Pair *const *of, int n, int32_t *tokens) {
+    Adapters found = {of, tokens, 0};
+    for (int i = 0; of && i < n; i++)
+        if (of[i]) tokens[found.count++] = i;
+    if (!found.count) found.of = NULL;
+    return found;
 }
 
 // Runs one step; not zero where memory ran out.
@@ -222,14 +241,19 @@ EXPORT int kun_step(const Step *s) {
     size_t groups = (size_t)(widest + GROUP - 1) / GROUP, bytes = padded(rows_bytes(total, groups));
     size_t threads = MAX_THREADS, panels = padded(pair_bytes(s->total, groups));
     size_t low = s->adapters ? padded(total * 3 * (size_t)s->most_rank * 4) : 0;
-    size_t narrowed = s->adapters ? padded(total * sizeof(Pair *)) : 0;
-    char *memory = borrow(turns + qkv + mixed + hidden + bytes + (room + panels) * threads + low + narrowed);
+    size_t wanted = s->adapters ? padded(total * sizeof(Pair *)) : 0, tokens = s->adapters ? padded(total * 4) : 0;
+    char *memory = borrow(turns + qkv + mixed + hidden + bytes + (room + panels) * threads + low + wanted + 2 * tokens);
     if (!memory) return 1;
     Work work = {.step = s, .room = room, .panel_room = panels};
     work.turns = (float *)memory, work.qkv = (float *)(memory + turns), work.mixed = (float *)(memory + turns + qkv);
     work.hidden = (float *)(memory + turns + qkv + mixed), work.bytes = memory + turns + qkv + mixed + hidden;
     work.rooms = work.bytes + bytes, work.panels = work.rooms + room * threads;
-    work.low = (float *)(work.panels + panels * threads), work.narrowed = (const Pair **)((char *)work.low + low);
+    work.low = (float *)(work.panels + panels * threads);
+    const Pair **of_wanted = (const Pair **)((char *)work.low + low);
+    int32_t *lists = (int32_t *)((char *)of_wanted + wanted);
+    for (int i = 0; s->adapters && i < s->wanted_count; i++) of_wanted[i] = s->adapters[s->wanted[i]];
+    work.adapters = listed(s->adapters, s->total, lists);
+    work.of_wanted = listed(s->adapters ? of_wanted : NULL, s->wanted_count, lists + tokens / 4);
     for (int r = 0; r < s->rows; r++)
         work.tasks += (s->row_starts[r + 1] - s->row_starts[r] + QUERIES - 1) / QUERIES * net->n_kv_heads;
     run(step_region, &work);

@@ -171,10 +171,10 @@ static void outputs_of(const Matrix *m, int panel, const Rows *rows, int first, 
 
 enum Then { KEEP, ADD, GATE };  // out = y; out += y; out = silu(y of the first matrix) · (y of the second)
 
-// A low-rank pair beside a matrix, y += B (A x): Hu et al., "LoRA", arXiv:2106.09685.
+// A low-rank pair beside a matrix, y += B (A x), in bfloat16: Hu et al., "LoRA", arXiv:2106.09685.
 typedef struct {
-    const float *a;  // [rank, inputs]
-    const float *b;  // [panels, rank, 16], zero beyond the outputs
+    const uint16_t *a;  // [rank, inputs]
+    const uint16_t *b;  // [panels, rank, 16], zero beyond the outputs
     int32_t rank, unused;
 } Pair;
 
@@ -224,36 +224,65 @@ typedef struct {
     size_t column;
 } Panel;
 
-enum { LOW_BLOCK = 8 };
+enum { LOW_BLOCK = 8, LOW_ROWS = 4 };
 
 // Eight sums of A x, times `share`, from row `rank` of A on.
 static void low_block(const Pair *pair, int rank, const float *x, int width, float share, float *out) {
     int n = pair->rank - rank < LOW_BLOCK ? pair->rank - rank : LOW_BLOCK, whole = width / 16 * 16;
-    const float *a = pair->a + (size_t)rank * (size_t)width;
+    const uint16_t *a = pair->a + (size_t)rank * (size_t)width;
     Floats sums[LOW_BLOCK];
     for (int k = 0; k < LOW_BLOCK; k++) sums[k] = splat(0);
     for (int i = 0; i < whole; i += 16) {
         Floats part = load(x + i);
-        for (int k = 0; k < n; k++) sums[k] = fma16(part, load(a + (size_t)k * (size_t)width + i), sums[k]);
+        if (n == LOW_BLOCK)
+#pragma GCC unroll 8
+            for (int k = 0; k < LOW_BLOCK; k++) sums[k] = fma16(part, brain_floats(a + (size_t)k * (size_t)width + i), sums[k]);
+        else
+            for (int k = 0; k < n; k++) sums[k] = fma16(part, brain_floats(a + (size_t)k * (size_t)width + i), sums[k]);
     }
     for (int k = 0; k < n; k++) {
         float total = sum(sums[k]);
-        for (int i = whole; i < width; i++) total += x[i] * a[(size_t)k * (size_t)width + (size_t)i];
+        for (int i = whole; i < width; i++) total += x[i] * from_brain_float(a[(size_t)k * (size_t)width + (size_t)i]);
         out[rank + k] = total * share;
+    }
+}
+
+// Sixteen outputs of B, for `n` rows that share an adapter: even and odd ranks apart, so that no sum waits for the last.
+INLINE void high_block(const Pair *pair, const uint16_t *b, int n, const float *const *values, Floats *y) {
+    Floats even[LOW_ROWS], odd[LOW_ROWS];
+#pragma GCC unroll 4
+    for (int r = 0; r < n; r++) even[r] = odd[r] = splat(0);
+    int k = 0;
+    for (; k + 2 <= pair->rank; k += 2, b += 2 * PANEL) {
+        Floats first = brain_floats(b), second = brain_floats(b + PANEL);
+#pragma GCC unroll 4
+        for (int r = 0; r < n; r++) {
+            even[r] = fma16(splat(values[r][k]), first, even[r]);
+            odd[r] = fma16(splat(values[r][k + 1]), second, odd[r]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < n; r++) {
+        if (k < pair->rank) even[r] = fma16(splat(values[r][k]), brain_floats(b), even[r]);
+        y[r] += even[r] + odd[r];
     }
 }
 
 // Adds what the adapters of n rows have to say to a panel's outputs.
 static void add_lows(const Product *p, const Panel *panel, int first, int n, Floats *y) {
     const Lows *lows = p->lows;
-    size_t which = (size_t)(panel->matrix - p->matrices);
-    for (int r = 0; r < n; r++) {
-        size_t row = (size_t)(first + r);
-        if (!lows->adapters[row]) continue;
-        const Pair *pair = lows->adapters[row] + lows->first + which;
-        const float *value = lows->values + (row * (size_t)lows->count + which) * (size_t)lows->most_rank;
-        const float *b = pair->b + (size_t)panel->panel * (size_t)pair->rank * PANEL;
-        for (int k = 0; k < pair->rank; k++, b += PANEL) y[r] = fma16(splat(value[k]), load(b), y[r]);
+    size_t which = (size_t)(panel->matrix - p->matrices), wide = (size_t)lows->count * (size_t)lows->most_rank;
+    for (int r = 0, alike; r < n; r += alike) {
+        const Pair *adapter = lows->adapters[first + r];
+        for (alike = 1; alike < LOW_ROWS && r + alike < n && lows->adapters[first + r + alike] == adapter;) alike++;
+        if (!adapter) continue;
+        const Pair *pair = adapter + lows->first + which;
+        const uint16_t *b = pair->b + (size_t)panel->panel * (size_t)pair->rank * PANEL;
+        const float *values[LOW_ROWS];
+        for (int i = 0; i < alike; i++)
+            values[i] = lows->values + (size_t)(first + r + i) * wide + which * (size_t)lows->most_rank;
+        if (alike == LOW_ROWS) high_block(pair, b, LOW_ROWS, values, y + r);
+        else for (int i = 0; i < alike; i++) high_block(pair, b, 1, values + i, y + r + i);
     }
 }
 

@@ -106,6 +106,13 @@ INLINE Floats brain_floats(const uint16_t *p) {
     return (Floats)(__builtin_convertvector(x, Ints) << 16);
 }
 
+INLINE float from_brain_float(uint16_t x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float wide;
+    memcpy(&wide, &bits, 4);
+    return wide;
+}
+
 INLINE uint16_t to_brain_float(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
