@@ -1,5 +1,6 @@
 """A new network: the family's own config, with the sizes that a recipe sets."""
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -50,9 +51,7 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
             raise BadRecipe(f"model.{key} is {value!r}; it must be a whole number from 1.")
     sizes = {**_following(base, model.sizes, context), **model.sizes}
     sizes["vocab_size"] = _vocabulary(model.vocab_size, tokenizer)
-    sizes |= {
-        name: model.dropout or 0.0 for name in known if name.endswith("dropout") and name not in model.sizes
-    }
+    sizes |= {name: share for name, share in _dropouts(base, model.dropout or 0.0) if name not in model.sizes}
     sizes |= _special(known, tokenizer)
     if "max_positions" not in model.sizes and hasattr(base, "first_position"):
         # the table of positions has rows before the first, as many as the id of padding says
@@ -69,6 +68,21 @@ def _published(family: Family, model_type: str) -> Any:
     if presets is None:
         presets = import_module(family.network_type.__module__).PRESETS
     return next(config for config in presets.values() if config.model_type == model_type)
+
+
+def _dropouts(base: Any, dropout: float) -> Iterator[tuple[str, float]]:
+    """Every dropout of a config: as asked for where the published network has some, or has none anywhere; else 0.
+
+    The Transformer of the paper, say, has none on its attention's weights. What follows another (None) goes on to.
+    """
+    usual = {
+        field.name: getattr(base, field.name) for field in fields(base) if field.name.endswith("dropout")
+    }
+    somewhere = any(usual.values())
+    for name, published in usual.items():
+        if published is not None:
+            skips_layers = name.endswith("layer_dropout")
+            yield name, dropout if (published or not somewhere) and not skips_layers else 0.0
 
 
 def _following(base: Any, given: dict[str, Any], context: int) -> dict[str, Any]:
