@@ -10,6 +10,8 @@ import kun
 from kun.errors import BadRecipe
 from kun.hub.checkpoint import Checkpoint
 from kun.text.chat import ChatTemplate
+from kun.training.model import open_subject
+from kun.training.recipe import read_recipe
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -132,3 +134,8 @@ def test_an_adapter_needs_a_checkpoint_to_stand_beside(tmp_path, text):
     path.write_text(f"{said}[train]\nsteps = 1\n[lora]\nrank = 2\n", encoding="utf-8")
     with pytest.raises(BadRecipe, match=r"model\.from"):
         kun.train(path)
+
+
+def test_a_document_ends_with_the_checkpoints_own_end_token(recipe, base):
+    subject = open_subject(read_recipe(recipe), torch.device("cpu"))
+    assert subject.tokenizer.id_to_token(subject.end) == "<|im_end|>"  # it has <|endoftext|>, too
