@@ -13,6 +13,8 @@ from tiny_masked import write
 
 import kun
 from kun.cli import main
+from kun.cli.filling import _print
+from kun.tasks import Filling
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,11 @@ def test_words_are_printed_with_their_probabilities(model: str, capsys: pytest.C
     lines = capsys.readouterr().out.splitlines()
     wanted = kun.load(model).fill(text, k=3)
     assert lines == [text, *(f"{word.probability:8.4f}  {word.text.strip()}" for word in wanted)]
+
+
+def test_a_space_is_seen_where_it_is_what_stands_there(capsys: pytest.CaptureFixture[str]) -> None:
+    _print("a[MASK]b", [[Filling(32, " ", 0.5), Filling(99, "c", 0.25)]])
+    assert capsys.readouterr().out.splitlines() == ["a[MASK]b", "  0.5000  ' '", "  0.2500  c"]
 
 
 def test_each_of_several_masks_is_told_apart(model: str, capsys: pytest.CaptureFixture[str]) -> None:

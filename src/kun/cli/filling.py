@@ -56,4 +56,4 @@ def _print(text: str, masks: "list[list[Filling]]") -> None:
         if len(masks) > 1:
             typer.echo(f"mask {place}")
         for word in words:
-            typer.echo(f"{word.probability:8.4f}  {word.text.strip()}")
+            typer.echo(f"{word.probability:8.4f}  {word.text.strip() or repr(word.text)}")
