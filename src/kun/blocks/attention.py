@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kun.blocks.dropout import dropout as drop
+from kun.blocks.tiled import attend_in_tiles
 
 MOST_SCORES = 2**26
 """Scores that a layer may hold at once: 128 MB in bfloat16."""
@@ -34,6 +35,9 @@ def attend(
     [b, heads, t, s]; `causal` stands for the lower triangle and needs no mask. Every query must see at least
     one key. Scores are multiplied by `scale`, 1/√d where it is None.
     """
+    if not dropout and _trains_in_tiles(q, k, mask):
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        return attend_in_tiles(q, k, v, mask, causal=causal, scale=scale)
     group = q.shape[2] // k.shape[2]
     if group > 1:
         k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
@@ -43,6 +47,14 @@ def attend(
         return attend_in_steps(q, k, v, mask, causal=causal, dropout=dropout, scale=scale).transpose(1, 2)
     mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal, scale=scale)
     return mixed.transpose(1, 2)
+
+
+def _trains_in_tiles(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+    """Whether a gradient in bfloat16 is asked for on a processor; a compiler makes more of what is written down."""
+    trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    plain = mask is None or (mask.dtype == torch.bool and mask.dim() == 4 and mask.shape[1] == 1)
+    on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16 and type(q) is Tensor
+    return trains and plain and on_cpu and not torch.compiler.is_compiling()
 
 
 def _trains_faster_in_steps(q: Tensor, k: Tensor) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kun.blocks.activations import swiglu
 from kun.blocks.cache import CacheStep
 from kun.blocks.norm import RMSNorm
 from kun.blocks.positions import Rotary, RotaryConfig, Scaling, rotate
@@ -224,7 +225,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        return self.down(swiglu(self.gate(x), self.up(x)))
 
 
 class Layer(nn.Module):

@@ -19,6 +19,9 @@ _MOST_LOGITS = 2**25
 _BLOCK_LOGITS = 2**20
 """Logits whose softmax, in float32, stays in the cache of a processor."""
 
+_SLAB = 1024
+"""Rows of a gradient that are converted at once."""
+
 Head = Callable[[Tensor], Tensor]
 """From states [n, d_model] to logits [n, vocabulary]."""
 
@@ -120,7 +123,8 @@ class _CrossEntropy(torch.autograd.Function):
                 several = len(states) > rows  # sums of many parts would lose bits in bfloat16
                 to_parameters = [g.float() if several else g for g in theirs]
             else:
-                torch._foreach_add_(to_parameters, [g.float() for g in theirs])
+                for sums, g in zip(to_parameters, theirs, strict=True):
+                    _add(sums, g)
         dtypes = [parameter.dtype for parameter in parameters]
         gradients = [g.to(dtype) for g, dtype in zip(to_parameters, dtypes, strict=True)]
         ctx.save_for_backward(torch.cat(to_states) if len(to_states) > 1 else to_states[0], *gradients)
@@ -130,7 +134,14 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:
         states, *parameters = ctx.saved_tensors
         (scale,) = outer
-        return (states * scale, None, None, None, None, *(gradient * scale for gradient in parameters))
+        # nobody else has them: a copy of the head's would be large
+        return (states.mul_(scale), None, None, None, None, *(gradient.mul_(scale) for gradient in parameters))
+
+
+def _add(sums: Tensor, more: Tensor) -> None:
+    """Add to float32 sums what may be bfloat16, a slab at a time: as a whole it would be copied to float32 first."""
+    for slab, part in zip(sums.split(_SLAB), more.split(_SLAB), strict=True):
+        slab.add_(part)
 
 
 def _loss_and_gradient(
