@@ -9,7 +9,7 @@ from benchmarks.table import Row, add_options, as_text, print_table, skipped
 
 ALL = (
     "startup", "parity", "families", "speed", "generate", "perplexity", "retrieval", "answers", "scale", "training",
-    "parallel", "shakespeare", "labels", "finetuned", "translation",
+    "parallel", "shakespeare", "labels", "finetuned", "translation", "lora", "domain",
 )  # fmt: skip
 
 

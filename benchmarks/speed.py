@@ -43,34 +43,34 @@ def measure(options: Options) -> Iterable[Row]:
 
 
 def _alone(name: str, lm: Any, options: Options) -> Iterable[Row]:
-    for what, ours in (("decode", _decode), ("prefill", _prefill), ("at once", _at_once)):
+    for what, ours in (("decode", decode), ("prefill", _prefill), ("at once", at_once)):
         yield Row(
-            f"{what}: {name}", _rate([ours(lm) for _ in range(_repeats(options))]), note="without the peer"
+            f"{what}: {name}", _rate([ours(lm) for _ in range(repeats(options))]), note="without the peer"
         )
 
 
 def _beside(name: str, lm: Any, peer: "Peer", options: Options) -> Iterable[Row]:
-    decode, prefill, at_once = ([], []), ([], []), ([], [])
+    writing, reading, together = ([], []), ([], []), ([], [])
     ids = lm.encode(PROMPT)
-    for _ in range(_repeats(options)):
+    for _ in range(repeats(options)):
         written = WRITTEN / peer.seconds(do="decode", ids=ids, count=WRITTEN)
         for pair, ours, theirs in (
-            (decode, _decode(lm), written),
-            (prefill, _prefill(lm), READ / peer.seconds(do="prefill", ids=_unread(lm, READ))),
-            (at_once, _at_once(lm), written),
+            (writing, decode(lm), written),
+            (reading, _prefill(lm), READ / peer.seconds(do="prefill", ids=_unread(lm, READ))),
+            (together, at_once(lm), written),
         ):
             pair[0].append(ours)
             pair[1].append(theirs)
-    yield _compared(f"decode, batch 1, int4: {name}", decode, 1.0, 1.5)
-    yield _compared(f"prefill of {READ} tokens, int4: {name}", prefill, 4, 8)
-    yield _compared(f"{AT_ONCE} requests at once, int4, against batch 1: {name}", at_once, 4, 8)
+    yield _compared(f"decode, batch 1, int4: {name}", writing, 1.0, 1.5)
+    yield _compared(f"prefill of {READ} tokens, int4: {name}", reading, 4, 8)
+    yield _compared(f"{AT_ONCE} requests at once, int4, against batch 1: {name}", together, 4, 8)
 
 
-def _repeats(options: Options) -> int:
+def repeats(options: Options) -> int:
     return 3 if options.quick else 7
 
 
-def _decode(lm: Any) -> float:
+def decode(lm: Any) -> float:
     """Tokens a second of one answer, from its first token on."""
     generation = lm.submit(PROMPT, SamplingOptions(max_tokens=WRITTEN + 1, temperature=0, ignore_eos=True))
     start, written = 0.0, 0
@@ -90,7 +90,7 @@ def _prefill(lm: Any) -> float:
     return READ / (time.perf_counter() - start)
 
 
-def _at_once(lm: Any, **sampling: Any) -> float:
+def at_once(lm: Any, **sampling: Any) -> float:
     """Tokens a second of many answers together, reading their prompts included."""
     options = SamplingOptions(max_tokens=WRITTEN, ignore_eos=True, **(sampling or {"temperature": 0}))
     first = next(_fresh)
@@ -103,7 +103,7 @@ def _at_once(lm: Any, **sampling: Any) -> float:
 def _sampled(name: str, lm: Any) -> Row:
     """What drawing tokens costs: the same work with and without it, in turns."""
     sampled = {"temperature": 0.8, "top_p": 0.95, "seed": 0}
-    pairs = [(_at_once(lm), _at_once(lm, **sampled)) for _ in range(3)]
+    pairs = [(at_once(lm), at_once(lm, **sampled)) for _ in range(3)]
     greedy, drawn = (statistics.median(each) for each in zip(*pairs, strict=True))
     milliseconds = (AT_ONCE / drawn - AT_ONCE / greedy) * 1000
     note = f"{milliseconds:.1f} ms more for a step of {AT_ONCE} rows than choosing the likeliest"

@@ -26,7 +26,7 @@ steps = 12
 context = 256
 batch_tokens = 2048
 """
-_TUNING = f"""
+TUNING = f"""
 stage = "finetune"
 [model]
 from = "{MODEL}"
@@ -61,10 +61,9 @@ def training_text(path: Path) -> Path:
 def _tokens_per_second(folder: Path, text: Path, turns: int) -> Iterable[Row]:
     ours, compiled, eager = [], [], []
     for turn in range(turns):
-        run = _train(folder / f"gpt-{turn}", _GPT, text, "train.compile=true")
-        ours.append(_best(run))
-        compiled.append(_peer("gpt", "--precision=bf16", "--compile")["tokens_per_s"])
-        eager.append(_peer("gpt", "--precision=fp32")["tokens_per_s"])
+        ours.append(best(run(folder / f"gpt-{turn}", _GPT, text, "train.compile=true")))
+        compiled.append(peer("gpt", "--precision=bf16", "--compile")["tokens_per_s"])
+        eager.append(peer("gpt", "--precision=fp32")["tokens_per_s"])
     mine = max(ours)
     for what, theirs, least, aim in (
         ("compiled under bfloat16 autocast", max(compiled), 1.0, 1.15),
@@ -79,11 +78,11 @@ def _tokens_per_second(folder: Path, text: Path, turns: int) -> Iterable[Row]:
             aim=f"{aim}×",
             holds=ratio >= least,
         )
-    waste = _facts(folder / "gpt-0")["waste"]
+    waste = facts(folder / "gpt-0")["waste"]
     yield Row(
         "packing waste, documents of 20 to 400 words", f"{waste:.2%}", "2 %", "1 %", holds=waste <= 0.02
     )
-    overhead = _facts(folder / "gpt-0")["overhead"]
+    overhead = facts(folder / "gpt-0")["overhead"]
     what = "time outside forward, backward and optimizer"
     yield Row(what, f"{overhead:.2%}", "3 %", "1 %", holds=overhead <= 0.03)
 
@@ -96,8 +95,8 @@ def _peak_share(folder: Path, text: Path) -> Row:
         "train.compile=true",
         "train.steps=6",
     )
-    run = _train(folder / "large", _GPT, text, *sizes)
-    share = max(line["peak_share"] for line in run[2:])
+    metrics = run(folder / "large", _GPT, text, *sizes)
+    share = max(line["peak_share"] for line in metrics[2:])
     return Row(
         what="share of the bfloat16 matrix-product peak, 12 × 768",
         figure=f"{share:.0%}",
@@ -111,9 +110,9 @@ def _peak_share(folder: Path, text: Path) -> Row:
 def _fine_tuning(folder: Path, text: Path) -> Iterable[Row]:
     from kun.hub.pull import locate
 
-    run = _train(folder / "tuned", _TUNING, text)
-    mine, memory = _best(run), _facts(folder / "tuned")["bytes"]
-    theirs = _peer("trainer", f"--model={locate(MODEL)}")
+    mine = best(run(folder / "tuned", TUNING, text))
+    memory = facts(folder / "tuned")["bytes"]
+    theirs = peer("trainer", f"--model={locate(MODEL)}")
     ratio = mine / theirs["tokens_per_s"]
     yield Row(
         what="full fine-tuning of SmolLM2 at 4 × 512 against the Hugging Face Trainer, bfloat16",
@@ -133,7 +132,7 @@ def _fine_tuning(folder: Path, text: Path) -> Iterable[Row]:
     )
 
 
-def _train(out: Path, recipe: str, text: Path, *overrides: str) -> list[dict[str, Any]]:
+def run(out: Path, recipe: str, text: Path, *overrides: str) -> list[dict[str, Any]]:
     """The metrics of a training in a process of its own."""
     file = out.with_suffix(".toml")
     file.write_text(f'{recipe}\n[data]\ntrain = "{text}"\n', encoding="utf-8")
@@ -145,16 +144,16 @@ def _train(out: Path, recipe: str, text: Path, *overrides: str) -> list[dict[str
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def _facts(out: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((out / "facts.json").read_text(encoding="utf-8"))
-    return facts
+def facts(out: Path) -> dict[str, Any]:
+    known: dict[str, Any] = json.loads((out / "facts.json").read_text(encoding="utf-8"))
+    return known
 
 
-def _best(metrics: list[dict[str, Any]]) -> float:
+def best(metrics: list[dict[str, Any]]) -> float:
     return max(line["tokens_per_s"] for line in metrics[2:])
 
 
-def _peer(*arguments: str) -> dict[str, float]:
+def peer(*arguments: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.training_peer", *arguments]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     told: dict[str, float] = json.loads(said.splitlines()[-1])

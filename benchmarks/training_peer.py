@@ -2,6 +2,7 @@
 
 python -m benchmarks.training_peer gpt --layers 6 --width 384 --precision bf16 --compile
 python -m benchmarks.training_peer trainer --model FOLDER
+python -m benchmarks.training_peer trainer --model FOLDER --rank 16
 """
 
 import argparse
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="fp32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--model")
+    parser.add_argument("--rank", type=int, help="train an adapter by PEFT, on all matrices of the layers")
     parser.add_argument("--steps", type=int, default=8)
     given = parser.parse_args()
     speed = _gpt(given) if given.kind == "gpt" else _trainer(given)
@@ -59,12 +61,18 @@ def _gpt(given: argparse.Namespace) -> float:
 
 
 def _trainer(given: argparse.Namespace) -> float:
-    """Full fine-tuning of a checkpoint at 4 × 512 by the Hugging Face Trainer in bfloat16."""
+    """Fine-tuning of a checkpoint, full or by an adapter, at 4 × 512 by the Hugging Face Trainer in bfloat16."""
     import tempfile
 
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     net = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32)
+    if given.rank:
+        from peft import LoraConfig, get_peft_model
+
+        net = get_peft_model(
+            net, LoraConfig(r=given.rank, lora_alpha=2 * given.rank, target_modules="all-linear")
+        )
     rows = [
         {"input_ids": (row := torch.randint(0, net.config.vocab_size, (512,))), "labels": row}
         for _ in range(64)
