@@ -15,6 +15,9 @@ from kun.blocks.tiled import attend_in_tiles
 MOST_SCORES = 2**26
 """Scores that a layer may hold at once: 128 MB in bfloat16."""
 
+TILED_FROM = 512
+"""Tokens of a row from which attention in tiles is no slower: shorter rows are many small tiles."""
+
 Bias = Callable[[Tensor, Tensor], Tensor]
 """From the places of queries [b, t] and keys [b, s] to what is added to their scores, [b, heads, t, s]."""
 
@@ -50,11 +53,12 @@ def attend(
 
 
 def _trains_in_tiles(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
-    """Whether a gradient in bfloat16 is asked for on a processor; a compiler makes more of what is written down."""
+    """Whether long rows ask for a gradient in bfloat16 on the CPU; a compiler makes more of what is written down."""
     trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     plain = mask is None or (mask.dtype == torch.bool and mask.dim() == 4 and mask.shape[1] == 1)
     on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16 and type(q) is Tensor
-    return trains and plain and on_cpu and not torch.compiler.is_compiling()
+    long = q.shape[1] >= TILED_FROM
+    return trains and plain and long and on_cpu and not torch.compiler.is_compiling()
 
 
 def _trains_faster_in_steps(q: Tensor, k: Tensor) -> bool:

@@ -135,7 +135,14 @@ class _CrossEntropy(torch.autograd.Function):
         states, *parameters = ctx.saved_tensors
         (scale,) = outer
         # nobody else has them: a copy of the head's would be large
-        return (states.mul_(scale), None, None, None, None, *(gradient.mul_(scale) for gradient in parameters))
+        return (
+            states.mul_(scale),
+            None,
+            None,
+            None,
+            None,
+            *(gradient.mul_(scale) for gradient in parameters),
+        )
 
 
 def _add(sums: Tensor, more: Tensor) -> None:
