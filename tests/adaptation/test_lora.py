@@ -10,7 +10,7 @@ from nets import CONFIG, float_net, prompt, quantized_net
 from torch import Tensor, nn
 
 from kun.adaptation import LoraConfig, add_lora, fuse, lora_pairs, merge
-from kun.adaptation.lora import attach, base_state, remove_lora
+from kun.adaptation.lora import attach, base_state
 from kun.errors import BadInput
 
 
@@ -89,12 +89,6 @@ def test_a_copy_is_adapted_and_merged_by_itself() -> None:
     merge(copied)
     torch.testing.assert_close(logits(copied), adapted, rtol=1e-4, atol=1e-5)
     assert torch.equal(logits(net), adapted)
-
-
-def test_taken_away_it_leaves_the_network_as_it_was() -> None:
-    net = add_lora(float_net(), LoraConfig())
-    trained(net)
-    assert torch.equal(logits(remove_lora(net)), logits(float_net()))
 
 
 @given(

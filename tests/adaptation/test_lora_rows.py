@@ -161,11 +161,10 @@ def test_the_base_itself_stays_as_it_is() -> None:
 
 def test_what_is_not_there_or_does_not_fit_is_named() -> None:
     adapted = beside(float_net())
-    adapted.remove("few")
-    assert "few" not in adapted
+    assert "none" not in adapted
     assert "one" in adapted
-    with pytest.raises(BadInput, match="'few'"):
-        run(adapted, prompt(3), new_cache().step(tables([3]), [0], [3]), ["few"])
+    with pytest.raises(BadInput, match="'none'"):
+        run(adapted, prompt(3), new_cache().step(tables([3]), [0], [3]), ["none"])
     with pytest.raises(BadInput, match="no layer"):
         adapted.add("odd", {"layers.9.attention.q": next(iter(ADAPTERS["one"].values()))})
     wrong = ADAPTERS["one"]["layers.0.mlp.down"]

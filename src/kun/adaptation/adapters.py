@@ -61,12 +61,6 @@ class Adapted(nn.Module):
             self.net.add_adapter(name, low)
         self._adapters[name] = low
 
-    def remove(self, name: str) -> None:
-        """Forget an adapter; no row may want it any more."""
-        self._adapters.pop(name, None)
-        if isinstance(self.net, FusedLlama):
-            self.net.remove_adapter(name)
-
     def _low(self, layer: str, pair: Pair) -> Low:
         device = next((t.device for t in self._layers[layer].state_dict().values()), torch.device("cpu"))
         a, b = pair.a.detach().float(), pair.b.detach().float() * pair.scale

@@ -144,9 +144,6 @@ class FusedLlama(nn.Module):
         with torch.no_grad():
             self._adapters[name] = _Adapter(self.net, low)
 
-    def remove_adapter(self, name: str) -> None:
-        self._adapters.pop(name, None)
-
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)

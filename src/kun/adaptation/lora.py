@@ -151,13 +151,6 @@ def merge(net: nn.Module) -> nn.Module:
     return net
 
 
-def remove_lora(net: nn.Module) -> nn.Module:
-    """Take the pairs away; returns `net`, which is as it was."""
-    for name in lora_pairs(net):
-        _take_away(net.get_submodule(name))
-    return net
-
-
 def base_state(net: nn.Module) -> dict[str, Tensor]:
     """The state of `net` without its pairs, in the names that it has without them."""
     inside = tuple(f"{name}.lora." for name in lora_pairs(net))
