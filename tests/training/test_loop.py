@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 import kun
+import kun.data.overlap as module
+from kun.data.packing import PackedRows
 from kun.errors import BadInput, BadRecipe, Busy, DamagedFile, Diverged, NoMemory, NoSpace
 from kun.training.loop import Loop
 from kun.training.run import read_lines
@@ -295,3 +297,25 @@ def test_memory_that_is_too_small_is_told_with_what_to_lower(recipe, monkeypatch
     monkeypatch.setattr(where, _out_of_memory)
     with pytest.raises(NoMemory, match=told):
         kun.train(recipe)
+
+
+def test_held_out_data_are_packed_and_compared_with_the_training_data_once(recipe, monkeypatch):
+    seen = {"planned": 0, "compared": 0}
+    plan, compare = PackedRows.plan, module._all_grams
+
+    def planned(self, epoch=0):
+        seen["planned"] += self.seed == 0 and epoch == 0
+        return plan(self, epoch)
+
+    def compared(*given):
+        seen["compared"] += 1
+        return compare(*given)
+
+    monkeypatch.setattr(PackedRows, "plan", planned)
+    monkeypatch.setattr(module, "_all_grams", compared)
+    changes = {"train.eval_every": 1, "seed": 5}
+    kun.train(recipe, {**changes, "train.steps": 6})
+    assert seen == {"planned": 1, "compared": 1}
+    run = kun.train(recipe, changes, resume=True)
+    assert seen == {"planned": 2, "compared": 1}
+    assert "overlap" in json.loads((run.path / "facts.json").read_text(encoding="utf-8"))

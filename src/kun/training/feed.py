@@ -5,13 +5,14 @@ Nothing is remembered but the place, so that a run can be taken up anywhere.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kun.data.packing import PackedBatch, PackedRows
+from kun.data.packing import PackedBatch, PackedRows, PackingPlan
 from kun.errors import BadRecipe
 
 Batch = dict[str, Tensor]
@@ -121,11 +122,16 @@ class PackedFeed:
         """See `Feed`: the first rows of the held-out data, which are packed once for all."""
         if self.held_out is None:
             return
-        plan = self.held_out.plan(0)
+        plan = self._evaluated
         chosen = np.random.default_rng(0).permutation(len(plan))[: self.eval_rows]
         mine = chosen[self.share.rank :: self.share.world]
         for start in range(0, len(mine), self.micro_rows):
             yield tensors(plan.batch(mine[start : start + self.micro_rows]))
+
+    @cached_property
+    def _evaluated(self) -> PackingPlan:
+        assert self.held_out is not None
+        return self.held_out.plan(0)
 
     def epochs(self, place: Place) -> float:
         return place.epoch + place.row / max(1, len(self._of_epoch(place.epoch)[1]))

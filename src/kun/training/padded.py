@@ -1,6 +1,7 @@
 """A feed of rows that stand by themselves, padded: pairs, labelled texts, text that is to be corrupted."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,16 @@ class PaddedFeed:
         """See `Feed`: rows of the held-out data up to so many tokens, drawn once for all, the shortest first."""
         if self.held_out is None:
             return
-        plan = self.held_out.plan(0)
+        plan = self._evaluated
         chosen = np.random.default_rng(0).permutation(len(plan))
         chosen = chosen[np.cumsum(plan.widths[chosen]) - plan.widths[chosen] < self.eval_tokens]
         ordered = chosen[np.argsort(plan.widths[chosen], kind="stable")]
         yield from self._batches(plan, ordered[self.share.rank :: self.share.world])
+
+    @cached_property
+    def _evaluated(self) -> PaddedPlan:
+        assert self.held_out is not None
+        return self.held_out.plan(0)
 
     def epochs(self, place: Place) -> float:
         return place.epoch + place.row / max(1, len(self._of_epoch(place.epoch)))

@@ -154,12 +154,16 @@ class RunFolder:
         """Add to facts.json what is known of the run as a whole, as its report tells it."""
         if not self.writes:
             return
-        try:
-            known = read_json(self.facts)
-        except DamagedFile:  # or none yet
-            known = {}
+        known = self.known()
         with new_file(self.facts) as fresh:
             write_json(fresh, {**known, **values})
+
+    def known(self) -> dict[str, Any]:
+        """What facts.json says so far."""
+        try:
+            return read_json(self.facts)
+        except DamagedFile:  # or none yet
+            return {}
 
     def _append(self, path: Path, values: Mapping[str, Any]) -> None:
         if not self.writes:

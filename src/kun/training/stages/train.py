@@ -127,7 +127,7 @@ def _train(
     amount = _operations(recipe, made, loop.flops_per_token)
     if loop.layout.is_whole and is_worth(recipe.train.compile, amount, device, even=made.even):
         loop.compile()
-    folder.record_facts(_facts(recipe, made))
+    processes.by_first(lambda: folder.record_facts(_facts(recipe, made, folder)))
     loop.watchers.append(Reporter(folder, loop.known))
     with ExitStack() as logs:
         if "tensorboard" in recipe.train.log and processes.is_first:
@@ -182,14 +182,15 @@ def _loop(
     )
 
 
-def _facts(recipe: Recipe, made: Prepared) -> dict[str, Any]:
-    """What is known of a run before it begins."""
+def _facts(recipe: Recipe, made: Prepared, folder: RunFolder) -> dict[str, Any]:
+    """What is known of a run before it begins, and was not known when it was begun that goes on."""
     learned, held_out = made.store, made.held_out
     data = {**asdict(learned.counts), "source": recipe.data.train}
     data |= {"documents": len(learned), "tokens": learned.n_tokens}
     told: dict[str, Any] = {"config": made.subject.net.config.to_hf(), "waste": made.waste, "data": data}
     if held_out is not None:
         data |= {"eval_documents": len(held_out), "eval_tokens": held_out.n_tokens}
+    if held_out is not None and not (folder.goes_on and "overlap" in folder.known()):
         met = overlap(learned, held_out)
         told["overlap"] = {
             "documents": met.documents,
