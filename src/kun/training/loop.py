@@ -1,14 +1,9 @@
 """The loop: batches, gradients, updates; and beside them evaluation, samples, snapshots, and knowing when to stop."""
 
 import math
-import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,10 +14,12 @@ from kun.errors import Diverged
 from kun.training.compiling import compile_network, is_compilers, reason, undo
 from kun.training.feed import Batch, Feed, Place
 from kun.training.flops import peak_memory
+from kun.training.interruptions import Interruptions
 from kun.training.layout import Layout, filled
 from kun.training.memory import enough_memory
 from kun.training.objectives import Objective
 from kun.training.optimizers import Optimizer
+from kun.training.progress import WINDOW, Progress
 from kun.training.recipe import Recipe
 from kun.training.run import RunFolder, threads
 from kun.training.schedules import make_schedule
@@ -47,51 +44,6 @@ _A_STEP = (
 )
 _AN_EVALUATION = "an evaluation", "lower train.micro_batch_tokens or train.context"
 """What memory may be too small for, and what then helps."""
-
-_WINDOW = 50
-"""Losses that the guard against divergence remembers."""
-
-
-@dataclass
-class Progress:
-    """Where a training stands: all of it goes into snapshots."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    busy: float = 0.0
-    """Of the seconds of all steps, those in the network and the optimizer."""
-    idle: float = 0.0
-    """Those in all else that belongs to a step."""
-    place: Place = field(default_factory=Place)
-    best: float = math.inf
-    worse: int = 0
-    """Evaluations since the best one."""
-    losses: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
-
-    def facts(self) -> dict[str, Any]:
-        best = self.best if math.isfinite(self.best) else None
-        return {
-            "tokens": self.tokens,
-            "seconds": self.seconds,
-            "busy": self.busy,
-            "idle": self.idle,
-            "epoch": self.place.epoch,
-            "row": self.place.row,
-            "best": best,
-            "worse": self.worse,
-            "losses": list(self.losses),
-        }
-
-    @classmethod
-    def of(cls, snapshot: Snapshot) -> "Progress":
-        f = snapshot.facts
-        losses: deque[float] = deque(f["losses"], maxlen=_WINDOW)
-        best = math.inf if f["best"] is None else f["best"]
-        place = Place(f["epoch"], f["row"])
-        return cls(
-            snapshot.step, f["tokens"], f["seconds"], f["busy"], f["idle"], place, best, f["worse"], losses
-        )
 
 
 class Loop:
@@ -162,7 +114,7 @@ class Loop:
         Raises `Diverged`, `NoMemory`, `NoSpace`; KeyboardInterrupt, after a last snapshot.
         """
         self.folder.begin_at(self.progress.step)
-        with _Interruptions() as interruptions, self.processes.naming():
+        with Interruptions() as interruptions, self.processes.naming():
             while self._done() < 1 and not self._tired():
                 self._step()
                 if self._interrupted(interruptions):
@@ -229,7 +181,7 @@ class Loop:
         ]
         return max(shares)
 
-    def _interrupted(self, interruptions: "_Interruptions") -> bool:
+    def _interrupted(self, interruptions: Interruptions) -> bool:
         """Whether to stop after this step: all processes agree on that."""
         return bool(self.processes.most(interruptions.came))
 
@@ -427,9 +379,9 @@ class Loop:
         if not math.isfinite(loss) or not math.isfinite(norm):
             what = "loss" if not math.isfinite(loss) else "gradient"
             raise Diverged(f"The {what} of {where} is no number: {mend}.")
-        if len(now.losses) == _WINDOW:
+        if len(now.losses) == WINDOW:
             ordered = sorted(now.losses)
-            usual, spread = ordered[_WINDOW // 2], ordered[-_WINDOW // 4] - ordered[_WINDOW // 4]
+            usual, spread = ordered[WINDOW // 2], ordered[-WINDOW // 4] - ordered[WINDOW // 4]
             if loss > 3 * usual + 10 * spread + 3:
                 raise Diverged(f"The loss of {where} is {loss:.3g} where {usual:.3g} was usual: {mend}.")
 
@@ -459,31 +411,3 @@ def _tokens(batch: Batch) -> int:
     if written is None:
         return read
     return read + (written.numel() if real is None else int(real.sum()))
-
-
-class _Interruptions:
-    """Remembers Ctrl-C and SIGTERM, so that the step ends well first; a second Ctrl-C acts at once.
-
-    Within a second it is the same one: torchrun hands on what the terminal has told its processes already.
-    """
-
-    def __init__(self) -> None:
-        self.came, self._since = False, 0.0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Interruptions":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._heard)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            if signal.getsignal(number) == self._heard:  # and nobody has turned deaf meanwhile
-                signal.signal(number, handler)
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self.came and number == signal.SIGINT and time.monotonic() - self._since > 1:
-            raise KeyboardInterrupt
-        if not self.came:
-            self.came, self._since = True, time.monotonic()
