@@ -99,6 +99,7 @@ class TaskModel:
         """
         from kun.hub.checkpoint import Checkpoint
         from kun.hub.pull import locate
+        from kun.hub.store import called
 
         path = locate(name_or_path)
         checkpoint = Checkpoint.open(path)
@@ -107,7 +108,7 @@ class TaskModel:
         return cls(
             checkpoint.network(dtype=dtype, device=device, quantize=quantize),
             checkpoint.tokenizer,
-            name=Path(name_or_path).name,
+            name=called(path),
             mask_token=checkpoint.special_tokens.get("mask_token"),
             family=checkpoint.family,
             checkpoint=checkpoint,

@@ -88,6 +88,13 @@ def test_a_model_from_a_path_goes_by_its_last_part(loads: list[str], tmp_path: P
     assert loads == [str(file)]
 
 
+def test_a_checkpoint_goes_by_the_run_that_left_it(loads: list[str], tmp_path: Path) -> None:
+    folders = [tmp_path / run / "checkpoint" for run in ("rhymes", "letters")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert [Service(model=str(folder)).models()[0].name for folder in folders] == ["rhymes", "letters"]
+
+
 def test_a_model_that_arrives_after_the_end_is_closed(
     loads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

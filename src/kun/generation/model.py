@@ -123,20 +123,21 @@ class LanguageModel:
         if isinstance(checkpoint, AdapterCheckpoint) and quantize is not None:
             base = cls._of(checkpoint.base, dtype, device, quantize)
             if base.shares_with(checkpoint):
-                return base.with_adapter(checkpoint, path.name)
+                return base.with_adapter(checkpoint)
         return cls._of(checkpoint, dtype, device, quantize)
 
     @classmethod
     def _of(cls, checkpoint: "Checkpoint", dtype: Any, device: Any, quantize: str | None) -> "LanguageModel":
+        from kun.hub.store import called
+
         net: Any = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
-        path = checkpoint.path
         return cls(
             net,
             checkpoint.tokenizer,
             net.config,
             template=checkpoint.chat_template,
             generation_config=checkpoint.generation_config,
-            name=path.stem if path.is_file() else path.name,
+            name=called(checkpoint.path),
             family=checkpoint.family,
             checkpoint=checkpoint,
         )
@@ -154,6 +155,7 @@ class LanguageModel:
         by row, and `DamagedFile`.
         """
         from kun.hub.adapter import AdapterCheckpoint
+        from kun.hub.store import called
 
         if not isinstance(adapter, AdapterCheckpoint):
             adapter = AdapterCheckpoint.open(adapter, self._base_checkpoint)
@@ -165,7 +167,7 @@ class LanguageModel:
         self.host.add(adapter.identity, adapter.pairs(self.net))
         adapted = copy.copy(self)
         adapted.checkpoint, adapted._adapter = adapter, adapter.identity
-        adapted._speak(name or adapter.path.name, adapter.tokenizer, adapter.chat_template)
+        adapted._speak(name or called(adapter.path), adapter.tokenizer, adapter.chat_template)
         return adapted
 
     @property

@@ -78,6 +78,14 @@ def resolve(name: str | Path) -> Path:
     raise not_found(text)
 
 
+def called(path: Path) -> str:
+    """What the model at `path` is called: as its folder or file, and a run's checkpoint as the run."""
+    path = path.absolute()
+    if path.is_file():
+        return path.stem
+    return path.parent.name if path.name == "checkpoint" else path.name
+
+
 def not_found(name: str) -> ModelNotFound:
     """The error for a model that is not here."""
     shown = name if len(name) <= 100 else name[:100] + "…"

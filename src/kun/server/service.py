@@ -16,7 +16,7 @@ from kun.errors import (
     ModelNotFound,
     Unavailable,
 )
-from kun.hub.store import installed
+from kun.hub.store import called, installed
 from kun.knowledge.base import KnowledgeBase, check_name
 from kun.knowledge.manifest import Manifest
 from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL, settings
@@ -282,12 +282,12 @@ class _Loaded(Generic[Thing]):
 
 
 def _named(model: str) -> tuple[str, str]:
-    """What a model is called, and where it is found: a path goes by its last part."""
+    """What a model is called, and where it is found: a path goes by its last part, a run's checkpoint by the run."""
     is_path = model.endswith(".gguf") or os.sep in model or (os.altsep or os.sep) in model
     if not is_path or not Path(model).expanduser().exists():
         return model, model
     place = Path(model).expanduser().resolve()
-    return (place.stem if place.is_file() else place.name), str(place)
+    return called(place), str(place)
 
 
 def _not_served(name: str) -> ModelNotFound:
