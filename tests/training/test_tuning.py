@@ -89,6 +89,7 @@ def test_tuning_all_of_a_checkpoint_keeps_its_template_and_names_it_as_the_paren
     assert tuned.chat_template.source == CHATML
     assert tuned.generation_config == Checkpoint.open(base).generation_config
     assert tuned.lineage["parents"][0]["identity"] == Checkpoint.open(base).identity
+    assert tuned.lineage["name"] == "run"  # as its folder is called, not "checkpoint" as each run's is
     assert (
         kun.load(run.checkpoint).generate([{"role": "user", "content": "Say fish."}], max_tokens=4)
         is not None

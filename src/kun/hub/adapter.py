@@ -28,6 +28,7 @@ from kun.hub.layout import (
     write_lineage,
     write_tokenizer,
 )
+from kun.hub.store import called
 from kun.hub.weights import PICKLES, Weights, read_header
 from kun.text.chat import ChatTemplate
 
@@ -273,8 +274,8 @@ def save_adapter(
     tensors = {f"{_PREFIX}{name}": tensor for name, tensor in whole.items()}
     for name, pair in pairs.items():
         tensors[f"{_PREFIX}{name}.lora_A.weight"], tensors[f"{_PREFIX}{name}.lora_B.weight"] = pair.a, pair.b
-    parent = {"name": origin.lineage.get("name", origin.path.name), "identity": origin.identity}
-    record = {"name": folder.name, "parents": [parent], **dict(lineage or {})}
+    parent = {"name": origin.lineage.get("name", called(origin.path)), "identity": origin.identity}
+    record = {"name": called(folder), "parents": [parent], **dict(lineage or {})}
     given = chat_template or origin.chat_template
     source = given.source if isinstance(given, ChatTemplate) else given
     about = {name: value for name, value in origin.tokenizer_config.items() if name != "chat_template"}
