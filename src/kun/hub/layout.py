@@ -49,6 +49,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: dict[str, Any]) -> None:
     """tokenizer.json, tokenizer_config.json, and chat_template.jinja where the config holds a template."""
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(folder / "tokenizer_config.json", config)
     template = config.get("chat_template")
