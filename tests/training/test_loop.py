@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ import kun.data.overlap as module
 from kun.data.packing import PackedRows
 from kun.errors import BadInput, BadRecipe, Busy, DamagedFile, Diverged, NoMemory, NoSpace
 from kun.training.loop import Loop
-from kun.training.run import read_lines
+from kun.training.run import Run, read_lines
 from kun.training.snapshot import steps
 
 
@@ -246,7 +247,7 @@ def test_a_run_that_resumes_where_nothing_began_says_so(recipe, tmp_path):
     assert str(tmp_path / "run") in _heard(recipe, resume=True)["starting from the beginning"]
 
 
-def test_a_run_that_goes_on_with_other_threads_says_that_its_bits_will_differ(recipe):
+def test_a_run_that_goes_on_with_other_threads_says_that_its_bits_may_differ(recipe, tmp_path):
     before = torch.get_num_threads()
     kun.train(recipe, {"train.steps": 5})
     assert not any("bit" in stage for stage in _heard(recipe, {"train.steps": 8}, resume=True))
@@ -255,7 +256,17 @@ def test_a_run_that_goes_on_with_other_threads_says_that_its_bits_will_differ(re
         heard = _heard(recipe, resume=True)
     finally:
         torch.set_num_threads(before)
-    assert f"with {before} threads" in heard["going on, but not bit for bit"]
+    assert heard["going on, but bits may differ"] == f"threads = {before} before, {before + 1} now"
+    facts = json.loads((tmp_path / "run" / "facts.json").read_text(encoding="utf-8"))
+    assert facts["note"] == f"Going on, but bits may differ: threads = {before} before, {before + 1} now."
+
+
+def test_a_run_that_goes_on_with_other_sums_says_which(recipe):
+    kun.train(recipe, {"train.steps": 5})
+    changes = {"train.steps": 6, "train.micro_batch_tokens": 64, "train.activation_checkpointing": True}
+    assert _heard(recipe, changes, resume=True)["going on, but bits may differ"] == (
+        "train.micro_batch_tokens = 128 before, 64 now; train.activation_checkpointing = False before, True now"
+    )
 
 
 def test_a_form_of_batch_that_cannot_be_compiled_is_computed_uncompiled(recipe, tmp_path, monkeypatch):
@@ -263,21 +274,54 @@ def test_a_form_of_batch_that_cannot_be_compiled_is_computed_uncompiled(recipe, 
 
     changes = {"train.precision": "fp32", "model.dropout": 0.0, "train.steps": 3}
     plain = kun.train(recipe, {**changes, "train.compile": False, "out": str(tmp_path / "plain")})
-    compile = Loop.compile
+    compile, broken = Loop.compile, ExitStack()
 
     def then_break(self):
         compile(self)
-        assert not self.note
-        monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+        assert self.compiled
+        # monkeypatch would leave this config without its compiler
+        broken.enter_context(config.patch("cpp.cxx", ("no-such-compiler",)))
         self.feed.micro_rows = 2
 
     monkeypatch.setattr(Loop, "compile", then_break)
-    heard = _heard(recipe, {**changes, "train.compile": True})
+    with broken:
+        heard = _heard(recipe, {**changes, "train.compile": True})
     assert heard["not compiled"]
     facts = json.loads((tmp_path / "run" / "facts.json").read_text(encoding="utf-8"))
-    assert facts["note"].startswith("The network is not compiled: ")
+    assert facts["note"].startswith("Not compiled: ")
     for ours, theirs in zip(read_lines(tmp_path / "run" / "metrics.jsonl"), plain.metrics, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+
+
+def test_a_run_that_could_not_compile_a_batch_goes_on_uncompiled_with_the_same_bits(
+    recipe, tmp_path, monkeypatch
+):
+    changes = {"train.compile": True, "train.precision": "fp32", "train.snapshot_every": 1, "train.steps": 6}
+    computed, step = Loop._computed, Loop._step
+    failed = type("Failed", (Exception,), {"__module__": "torch._inductor.exc"})
+    broken = True
+
+    def breaking(self, prepared, targets):
+        if broken and self.progress.step == 2 and self.compiled:
+            raise failed("no compiler knows this form")
+        return computed(self, prepared, targets)
+
+    def killed(self):
+        if self.progress.step == 4:
+            raise RuntimeError("killed")
+        step(self)
+
+    monkeypatch.setattr(Loop, "_computed", breaking)
+    whole = kun.train(recipe, {**changes, "out": str(tmp_path / "whole")})
+    monkeypatch.setattr(Loop, "_step", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        kun.train(recipe, changes)
+    monkeypatch.setattr(Loop, "_step", step)
+    broken = False  # the snapshot alone tells that it was so
+    heard = _heard(recipe, changes, resume=True)
+    assert "no compiler knows" in heard["not compiled"]
+    assert not any("bits" in stage for stage in heard)
+    _same(whole, Run(tmp_path / "run", tmp_path / "run" / "checkpoint"))
 
 
 def _out_of_memory(*_, **__):

@@ -141,6 +141,11 @@ def _bar(in_bytes: bool) -> "Progress":
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
+def _is_notice(done: int, total: int | None, detail: str) -> bool:
+    """Whether nothing advances: then it is what people ought to know, which is to stay and be whole."""
+    return total is None and not done and bool(detail)
+
+
 class _Bars:
     def __init__(self, bar: "Progress") -> None:
         self._bar = bar
@@ -149,6 +154,9 @@ class _Bars:
     def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None:
         from rich.markup import escape
 
+        if _is_notice(done, total, detail):
+            self._bar.console.print(f"{stage}: {detail}", markup=False, highlight=False, soft_wrap=True)
+            return
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(escape(stage), detail="")
         self._bar.update(self._tasks[stage], completed=done, total=total, detail=escape(detail[:60]))
@@ -164,6 +172,9 @@ class _Lines:
         self._said = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None:
+        if _is_notice(done, total, detail):
+            typer.echo(f"{stage}: {detail}", err=True)
+            return
         now = time.monotonic()
         is_new = stage not in self._began
         began, before = self._began.setdefault(stage, (now, done))

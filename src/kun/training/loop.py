@@ -21,7 +21,7 @@ from kun.training.objectives import Objective
 from kun.training.optimizers import Optimizer
 from kun.training.progress import WINDOW, Progress
 from kun.training.recipe import Recipe
-from kun.training.run import RunFolder, threads
+from kun.training.run import RunFolder, conditions, threads
 from kun.training.schedules import make_schedule
 from kun.training.snapshot import Snapshot, newest, write_snapshot
 
@@ -79,18 +79,36 @@ class Loop:
         self.schedule = make_schedule(recipe.optimizer)
         self.progress = Progress()
         self.watchers: list[Watcher] = []
-        self.note = ""
-        """What the network could not be adapted to, in a sentence."""
+        self.notes: list[str] = []
+        """What is to be known of how it went, in sentences."""
+        self.compiled, self.not_compiled = False, ""
+        """Whether the network is compiled, and why it could not be where that was tried."""
         self._snapped = -1
 
     def resume(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot. Raises `DamagedFile` where it is another network's."""
         self.optimizer.load(snapshot, snapshot.facts["updates"], partly=self.layout.is_part)
         self.progress = Progress.of(snapshot)
+        self.notes = list(snapshot.facts.get("notes", []))
+        self.not_compiled = snapshot.facts.get("not_compiled", "")
         self._snapped = snapshot.step
 
+    def say(self, what: str, detail: str) -> None:
+        """Report what people ought to know of this training, and note it."""
+        self.report(what, 0, None, detail)
+        note = f"{what.capitalize()}: {detail}."
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def conditions(self) -> dict[str, Any]:
+        """What the last bits of the results depend on beside recipe, data and machine."""
+        return {**conditions(self.recipe, self.processes.world), "compiled": self.compiled}
+
     def compile(self) -> None:
-        """Compile the network for the batches of the first step; where that fails, `note` says why."""
+        """Compile the network for the batches of the first step; where that fails, or did before, say so."""
+        if self.not_compiled:  # in a run that goes on, whose bits would differ
+            self._go_uncompiled(self.not_compiled)
+            return
         batches, _ = self.feed.step(Place())
         self.report("compiling", 0, None, "")
 
@@ -101,12 +119,13 @@ class Loop:
 
         why = compile_network(self.net, probe)
         self.optimizer.forget()
+        self.compiled = not why
         if why:
             self._go_uncompiled(why)
 
     def _go_uncompiled(self, why: str) -> None:
-        self.note = f"The network is not compiled: {why}."
-        self.report("not compiled", 0, None, why)
+        self.compiled, self.not_compiled = False, why
+        self.say("not compiled", why)
 
     def run(self) -> Progress:
         """Train until the recipe's end.
@@ -166,7 +185,7 @@ class Loop:
             "bytes": peak_memory(self.device),
             "threads": threads(),
             "processes": self.processes.world,
-            "note": self.note or None,
+            "note": " ".join(self.notes) or None,
             **self.summary(),
         }
 
@@ -274,7 +293,10 @@ class Loop:
             self._go_uncompiled(reason(error))
             self.optimizer.forget()
             mine = self._computed(prepared, targets)
-        (loss,) = self.processes.total(mine)
+        loss, uncompiled = self.processes.total(mine, float(bool(self.not_compiled)))
+        if uncompiled and not self.not_compiled:  # all compute alike, so that a snapshot can tell how
+            undo(self.net)
+            self._go_uncompiled("another process could not compile it")
         return loss
 
     def _computed(self, prepared: list[Batch], targets: float) -> float:
@@ -358,8 +380,9 @@ class Loop:
             **self.facts,
             **self.progress.facts(),
             "updates": self.optimizer.updates,
-            "threads": threads(),
-            "processes": self.processes.world,
+            "conditions": self.conditions(),
+            "notes": self.notes,
+            "not_compiled": self.not_compiled,
         }
         write_snapshot(
             self.folder.snapshots,

@@ -43,6 +43,17 @@ _MAY_CHANGE = {
 }
 """What of a recipe a resumed run may have otherwise: how long, on what, with how much memory, and what is looked at."""
 
+_CHANGES_BITS = (
+    "train.micro_batch_tokens",
+    "train.activation_checkpointing",
+    "parallel.data",
+    "parallel.tensor",
+    "parallel.pipeline",
+    "parallel.expert",
+    "parallel.shard",
+)
+"""Those of them that change the order of sums, or what dropout draws."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -208,6 +219,12 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     keys = [*old, *(key for key in new if key not in old)]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def conditions(recipe: Recipe, processes: int) -> dict[str, Any]:
+    """What the last bits of a run depend on, of all that may be otherwise when it goes on."""
+    flat = _flat(recipe)
+    return {"processes": processes, "threads": threads(), **{key: flat[key] for key in _CHANGES_BITS}}
 
 
 def threads() -> int:

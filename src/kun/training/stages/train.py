@@ -23,7 +23,7 @@ from kun.training.model import family_named
 from kun.training.processes import Processes, joined
 from kun.training.recipe import Recipe
 from kun.training.report import Reporter, reported
-from kun.training.run import Run, RunFolder, threads
+from kun.training.run import Run, RunFolder
 from kun.training.snapshot import Snapshot, newest_step, opened
 from kun.training.stages import padded, text
 from kun.training.stages.choice import objective_of
@@ -72,9 +72,7 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
             snapshot = None if step is None else opened(folder.snapshots, step)
             folder.goes_on = snapshot is not None
             mine: Report = tell if processes.is_first else silent
-            if resume:
-                _tell_how_it_goes_on(folder, snapshot, processes, mine)
-            _train(recipe, objective, folder, snapshot, processes, device, mine)
+            _train(recipe, objective, folder, snapshot, processes, device, mine, resume=resume)
     return Run(folder.path, folder.checkpoint)
 
 
@@ -88,18 +86,15 @@ def _without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _tell_how_it_goes_on(
-    folder: RunFolder, snapshot: Snapshot | None, processes: Processes, report: Report
-) -> None:
-    """Say where a run that is to be resumed begins anew, or does not go on bit for bit."""
+def _say_how_it_goes_on(loop: Loop, snapshot: Snapshot | None) -> None:
+    """Say where a run that is to be resumed begins anew, or may not go on bit for bit."""
     if snapshot is None:
-        report("starting from the beginning", 0, None, f"there is no snapshot in {folder.path}")
+        loop.say("starting from the beginning", f"there is no snapshot in {loop.folder.path}")
         return
-    before = snapshot.facts["processes"], snapshot.facts["threads"]
-    now = processes.world, threads()
-    if before != now:
-        told = "the snapshot is of {} processes with {} threads each, this is {} with {}"
-        report("going on, but not bit for bit", 0, None, told.format(*before, *now))
+    now, before = loop.conditions(), snapshot.facts.get("conditions", {})
+    told = [f"{key} = {old} before, {now[key]} now" for key, old in before.items() if now.get(key) != old]
+    if told:
+        loop.say("going on, but bits may differ", "; ".join(told))
 
 
 def _train(
@@ -110,6 +105,8 @@ def _train(
     processes: Processes,
     device: torch.device,
     report: Report,
+    *,
+    resume: bool,
 ) -> None:
     # the first process reads the data and writes its tokens, which the others then find
     made = processes.first(lambda: _prepared(recipe, objective, folder, device, report))
@@ -127,6 +124,8 @@ def _train(
     amount = _operations(recipe, made, loop.flops_per_token)
     if loop.layout.is_whole and is_worth(recipe.train.compile, amount, device, even=made.even):
         loop.compile()
+    if resume:
+        _say_how_it_goes_on(loop, snapshot)
     processes.by_first(lambda: folder.record_facts(_facts(recipe, made, folder)))
     loop.watchers.append(Reporter(folder, loop.known))
     with ExitStack() as logs:
