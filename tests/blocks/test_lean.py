@@ -81,6 +81,20 @@ def test_attention_of_long_rows_keeps_no_scores_in_training() -> None:
     assert kept_bytes(lambda q, k, v: attend(q, k, v, mask), q, k, v) <= scores // 6
 
 
+def test_attention_of_long_rows_in_training_is_attention() -> None:
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        q, k, v = drawn((1, 600, 4, 16), (1, 600, 2, 16), (1, 600, 2, 16), dtype=torch.float32)
+        numbers = torch.ones(1, 600, dtype=torch.int32)
+        numbers[:, 350:] = 2
+        mask = causal_mask(numbers, 600, None, q.device)
+        out = attend(q.to(dtype), k.to(dtype), v.to(dtype), mask)
+        out.float().square().sum().backward()
+        results.append([out, q.grad, k.grad, v.grad])
+    for got, wanted in zip(*results, strict=True):
+        assert (got - wanted).norm() < 0.02 * wanted.norm()
+
+
 def test_a_norm_keeps_its_input_and_a_number_a_row() -> None:
     (x,) = drawn((64, 32), dtype=torch.bfloat16)
     norm = RMSNorm(32, 1e-5).bfloat16()
@@ -102,6 +116,16 @@ def test_a_norms_gradients_are_those_of_its_formula() -> None:
     again = x.detach().clone().requires_grad_()
     (frozen(again) * given).sum().backward()
     assert torch.equal(again.grad, x.grad)
+
+
+def test_a_norm_in_float64_has_gradients() -> None:
+    (x,) = drawn((7, 32))
+    norm = RMSNorm(32, 1e-5).double()
+    given = torch.randn(7, 32, dtype=torch.float64)
+    (norm(x) * given).sum().backward()
+    again = x.detach().clone().requires_grad_()
+    (again * torch.rsqrt(again.square().mean(-1, keepdim=True) + 1e-5) * given).sum().backward()
+    torch.testing.assert_close(x.grad, again.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -16,7 +16,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         trains = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        if trains and x.dtype != torch.float32 and not torch.compiler.is_compiling():
+        if trains and x.dtype in (torch.bfloat16, torch.float16) and not torch.compiler.is_compiling():
             normed: Tensor = _Normed.apply(x, self.weight, self.eps)
             return normed
         return self.weight * _normed(x, _scale(x, self.eps))
