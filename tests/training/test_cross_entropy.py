@@ -40,6 +40,21 @@ def test_loss_and_gradients_are_those_of_the_whole(smoothing, weighed):
         )
 
 
+@pytest.mark.usefixtures("parts")
+def test_two_parameters_that_a_head_adds_up_have_their_gradients_each():
+    torch.manual_seed(0)
+    one, two = (torch.randn(17, 8, requires_grad=True) for _ in range(2))
+    states, labels = torch.randn(15, 8, requires_grad=True), torch.randint(0, 17, (15,))
+
+    def head(x):
+        return F.linear(x, one + two)
+
+    theirs = torch.autograd.grad(F.cross_entropy(head(states), labels, reduction="sum") * 0.5, [one, two])
+    ours = torch.autograd.grad(cross_entropy(head, states, labels) * 0.5, [one, two])
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
 def test_what_has_no_label_has_no_loss_and_no_gradient():
     head = torch.nn.Linear(4, 5)
     states = torch.randn(2, 4, requires_grad=True)

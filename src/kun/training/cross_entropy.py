@@ -121,7 +121,7 @@ class _CrossEntropy(torch.autograd.Function):
             to_states.append(mine)
             if not to_parameters:
                 several = len(states) > rows  # sums of many parts would lose bits in bfloat16
-                to_parameters = [g.float() if several else g for g in theirs]
+                to_parameters = _apart([g.float() if several else g for g in theirs])
             else:
                 for sums, g in zip(to_parameters, theirs, strict=True):
                     _add(sums, g)
@@ -134,7 +134,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:
         states, *parameters = ctx.saved_tensors
         (scale,) = outer
-        # nobody else has them: a copy of the head's would be large
+        # each has memory of its own, and nobody else has them: a copy of the head's would be large
         return (
             states.mul_(scale),
             None,
@@ -143,6 +143,16 @@ class _CrossEntropy(torch.autograd.Function):
             None,
             *(gradient.mul_(scale) for gradient in parameters),
         )
+
+
+def _apart(gradients: list[Tensor]) -> list[Tensor]:
+    """Each in memory of its own: parameters that a head adds up have one gradient between them."""
+    seen: set[int] = set()
+    made = []
+    for gradient in gradients:
+        made.append(gradient.clone() if gradient.data_ptr() in seen else gradient)
+        seen.add(gradient.data_ptr())
+    return made
 
 
 def _add(sums: Tensor, more: Tensor) -> None:
