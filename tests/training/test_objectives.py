@@ -138,6 +138,9 @@ def test_every_objective_is_learned_from_nothing_and_goes_on_from_what_was_saved
     first = train(recipe(case, 100), "run")
     assert _late(first) < reached < first.metrics[0]["loss"]
     assert "eval_loss" in first.metrics[-1]
+    facts = json.loads((first.path / "facts.json").read_text(encoding="utf-8"))
+    assert facts["data"]["eval_documents"]
+    assert "overlap" in facts
     more = train(recipe(case, 10, "more", model={"from": str(first.checkpoint)}), "more")
     assert _late(more) < reached * 1.1
     assert "fresh" not in json.loads((more.checkpoint / "kun.json").read_text(encoding="utf-8"))

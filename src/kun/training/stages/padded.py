@@ -58,7 +58,8 @@ def answer_span(recipe: Recipe, folder: RunFolder, device: torch.device, report:
     advice = 'this objective learns from questions on texts (format = "squad"): name such data.'
     turn = RowTokenizer(subject.tokenizer, longest=subject.context)
     learned, held_out = Reading(recipe, folder, report, (Question,), advice).stores(turn)
-    return Prepared(subject, AnswerSpan(), padded_feed(recipe, subject, learned, held_out), learned)
+    feed = padded_feed(recipe, subject, learned, held_out)
+    return Prepared(subject, AnswerSpan(), feed, learned, held_out)
 
 
 def _labelled(recipe: Recipe, folder: RunFolder, report: Report) -> Reading:

@@ -37,7 +37,7 @@ class Prepared:
     objective: Objective
     feed: Feed
     store: TokenStore
-    held_out: TokenStore | None = None
+    held_out: TokenStore | None
     waste: float | None = None
     sampler: Sampler | None = None
     even: bool = False
