@@ -29,17 +29,22 @@ def test_a_frozen_weight_takes_four(precision):
 
 @pytest.mark.parametrize("kind", ["switch", "gshard"])
 def test_only_the_experts_that_a_token_goes_to_are_counted(kind):
-    def of(n_experts):
+    def of(n_experts, d_ff=64):
         torch.manual_seed(0)
         sizes = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2, "n_decoder_layers": 2}
+        widths = {"d_ff": d_ff, "d_decoder_ff": d_ff}
         if kind == "switch":
             sparse = {"n_sparse_layers": 1, "n_sparse_decoder_layers": 1}
-            config = switch_config.SwitchConfig(**sizes, **sparse, d_ff=64, d_head=16, n_experts=n_experts)
+            config = switch_config.SwitchConfig(**sizes, **sparse, d_ff=d_ff, d_head=16, n_experts=n_experts)
             net = switch.Switch(config)
         else:
-            net = gshard.GShard(gshard_config.GShardConfig(**sizes, sparse_step=2, n_experts=n_experts))
+            net = gshard.GShard(
+                gshard_config.GShardConfig(**sizes, **widths, sparse_step=2, n_experts=n_experts)
+            )
         routers = sum(isinstance(part, switch.Router) for part in net.modules())
         assert routers
         return flops_per_token(net, 16) - routers * 6 * 32 * n_experts
 
     assert of(4) == of(8)
+    each, dense, sparse = 6 * 2 * 32 * 64, 2, 2
+    assert of(4, 128) - of(4, 64) == each * (dense + sparse * {"switch": 1, "gshard": 2}[kind])
