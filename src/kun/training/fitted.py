@@ -1,6 +1,6 @@
 """A network fitted to what it is to learn: with another head, more tokens, other dropout than its checkpoint has."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from kun.errors import BadRecipe
 from kun.families import JUDGES, Family, load_state
 from kun.families.classifier import Classifier, ClassifierConfig, judging
 from kun.hub.checkpoint import Checkpoint
+from kun.training.fresh import dropouts, find_family, published
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,6 @@ class Fitted:
     net: nn.Module
     family: Family
     fresh: tuple[str, ...] = ()
-
-
-def with_dropout(config: Any, share: float) -> Any:
-    """The config with every dropout set to `share`."""
-    named = {field.name for field in fields(config) if field.name.endswith("dropout")}
-    return replace(config, **dict.fromkeys(named, share))
 
 
 def with_head(config: Any, head: Head) -> Any:
@@ -66,7 +61,8 @@ def continued(
     judge = isinstance(config, ClassifierConfig)
     decoder = config.decoder if judge else config
     if dropout is not None:
-        decoder = with_dropout(decoder, dropout)
+        usual = published(find_family(decoder.model_type), decoder.model_type)
+        decoder = replace(decoder, **dropouts(decoder, usual, dropout))
     grows = vocabulary > decoder.vocab_size
     if grows:
         decoder = replace(decoder, vocab_size=vocabulary)

@@ -1,6 +1,5 @@
 """A new network: the family's own config, with the sizes that a recipe sets."""
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -37,7 +36,7 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
     """
     assert model.family is not None
     family = find_family(model.family)
-    base = _published(family, _ALIASES.get(model.family, model.family))
+    base = published(family, _ALIASES.get(model.family, model.family))
     known = {field.name for field in fields(base)} - {"model_type", "vocab_size"}
     for key in model.sizes:
         if key not in known:
@@ -51,7 +50,8 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
             raise BadRecipe(f"model.{key} is {value!r}; it must be a whole number from 1.")
     sizes = {**_following(base, model.sizes, context), **model.sizes}
     sizes["vocab_size"] = _vocabulary(model.vocab_size, tokenizer)
-    sizes |= {name: share for name, share in _dropouts(base, model.dropout or 0.0) if name not in model.sizes}
+    shares = {**dropouts(base, base, 0.0), **dropouts(base, base, model.dropout or 0.0)}
+    sizes |= {name: share for name, share in shares.items() if name not in model.sizes}
     sizes |= _special(known, tokenizer)
     if "max_positions" not in model.sizes and hasattr(base, "first_position"):
         # the table of positions has rows before the first, as many as the id of padding says
@@ -62,7 +62,7 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
         raise BadRecipe(f"These sizes of {model.family} do not fit together: {error}") from error
 
 
-def _published(family: Family, model_type: str) -> Any:
+def published(family: Family, model_type: str) -> Any:
     """The first published config of a model_type."""
     presets = getattr(import_module(family.config_type.__module__), "PRESETS", None)
     if presets is None:
@@ -70,19 +70,28 @@ def _published(family: Family, model_type: str) -> Any:
     return next(config for config in presets.values() if config.model_type == model_type)
 
 
-def _dropouts(base: Any, dropout: float) -> Iterator[tuple[str, float]]:
-    """Every dropout of a config: as asked for where the published network has some, or has none anywhere; else 0.
+def dropouts(config: Any, published: Any, share: float) -> dict[str, float]:
+    """What `model.dropout` makes of the dropouts of a config.
 
-    The Transformer of the paper, say, has none on its attention's weights. What follows another (None) goes on to.
+    They become `share` where the network has some, else where the published one has some (the Transformer has none on
+    its attention's weights), else everywhere; how often whole layers are left out has a key of its own. Zero ends them
+    all. Raises `BadRecipe` for a family without dropout.
     """
-    usual = {
-        field.name: getattr(base, field.name) for field in fields(base) if field.name.endswith("dropout")
-    }
-    somewhere = any(usual.values())
-    for name, published in usual.items():
-        if published is not None:
-            skips_layers = name.endswith("layer_dropout")
-            yield name, dropout if (published or not somewhere) and not skips_layers else 0.0
+    # what follows another (None) goes on to
+    every = [
+        field.name
+        for field in fields(config)
+        if field.name.endswith("dropout") and getattr(config, field.name) is not None
+    ]
+    if not share:
+        return dict.fromkeys(every, 0.0)
+    if not every:
+        raise BadRecipe(f"model.dropout = {share}, but {config.model_type} has no dropout: leave it out.")
+    within = [name for name in every if not name.endswith("layer_dropout")]
+    for usual in (config, published):
+        if places := [name for name in within if getattr(usual, name)]:
+            return dict.fromkeys(places, share)
+    return dict.fromkeys(within, share)
 
 
 def _following(base: Any, given: dict[str, Any], context: int) -> dict[str, Any]:
