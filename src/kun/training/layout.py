@@ -192,7 +192,7 @@ def lay_out(net: nn.Module, recipe: Recipe, processes: Processes) -> Layout:
     if parallel.expert > 1 and (parallel.shard or parallel.pipeline > 1):
         raise BadRecipe("parallel.expert goes with data and tensor, not with shard or pipeline.")
     if parallel.shard or parallel.expert > 1:
-        _check_even(net, parallel.shard)
+        _check_even(net, parallel.shard, is_new=recipe.model.source is None)
     if parallel.expert > 1:
         return Routed(net, processes, parallel.expert)
     if parallel.pipeline > 1:
@@ -209,13 +209,13 @@ def lay_out(net: nn.Module, recipe: Recipe, processes: Processes) -> Layout:
     return Layout(net, processes)
 
 
-def _check_even(net: nn.Module, is_sharded: bool) -> None:
+def _check_even(net: nn.Module, is_sharded: bool, *, is_new: bool) -> None:
     """Raise `BadRecipe` where processes that wait for each other in a layer might not all come to it."""
     config: Any = net.config
-    if any(vars(config).get(name) for name in ("layer_dropout", "decoder_layer_dropout")):
-        raise BadRecipe(
-            "Layers that are left out at random cannot lie on several processes: set model.dropout = 0."
-        )
+    on = [name for name in ("layer_dropout", "decoder_layer_dropout") if vars(config).get(name)]
+    if on:
+        mend = " and ".join(f"model.{name} = 0" for name in on) if is_new else "model.dropout = 0"
+        raise BadRecipe(f"Layers that are left out at random cannot lie on several processes: set {mend}.")
     if is_sharded and vars(config).get("n_experts"):
         raise BadRecipe("parallel.shard is not for networks with experts: use parallel.expert.")
 
