@@ -32,7 +32,7 @@ class Group(NamedTuple):
 class Adapted(nn.Module):
     """A network of any family, or a fused one, as `net`, with adapters by name; a step's `adapters` choose.
 
-    Adding and removing may happen in any thread, while another runs steps.
+    Adding may happen in any thread, while another runs steps.
     """
 
     def __init__(self, net: nn.Module) -> None:
