@@ -269,9 +269,14 @@ def _kind(value: Any) -> str:
     return {list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")
 
 
+def allow_long_cells() -> None:
+    """Let tables have cells of up to 16 MB: the limit is the process's, so that all readers set the same one."""
+    csv.field_size_limit(_LONGEST_CELL)
+
+
 def _table(path: Path, bad: BadRows) -> Iterator[Record]:
     """CSV as RFC 4180 has it; TSV without quoting, as GLUE's and Tatoeba's files are."""
-    csv.field_size_limit(_LONGEST_CELL)
+    allow_long_cells()
     tabs = kind_of(path) == ".tsv"
     lines = (line for _, line in _whole_lines(path))
     rows = csv.reader(

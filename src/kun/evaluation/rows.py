@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kun.data.records import allow_long_cells
 from kun.errors import BadInput, DamagedFile, NotFound, UnsupportedFormat
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """What stands between the cells of a table, by the ending of its name."""
-
-_LONGEST_CELL = 2**24
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def _json_lines(name: str, text: str) -> Iterator[Row]:
 
 
 def _table(name: str, text: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)
+    allow_long_cells()
     lines = io.StringIO(text, newline="")
     if delimiter == ",":
         reader = csv.reader(lines, strict=True)

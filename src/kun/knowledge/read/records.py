@@ -6,16 +6,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from kun.data.records import allow_long_cells
 from kun.knowledge.read.extracted import Extracted
 
 _SNIFFED = 16_384
-_MAX_CELL = 1_000_000
 _MAX_DEPTH = 64
 
 
 def from_separated(text: str, separator: str | None = None) -> Extracted:
     """CSV or TSV: one line a row, `name: value; name: value`. Without a row of names, `value; value`."""
-    csv.field_size_limit(_MAX_CELL)
+    allow_long_cells()
     rows = csv.reader(io.StringIO(text), delimiter=separator or _separator(text))
     try:
         lines = list(row_lines(rows))
