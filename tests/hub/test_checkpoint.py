@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from kun.errors import BadInput, DamagedFile, KunError, NoSpace, UnsupportedFormat
 from kun.hub import files, saving
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.layout import write_sentence_layout
 from kun.hub.lazy import LazyTensor
 from kun.hub.saving import save_checkpoint
 from kun.hub.weights import INDEX, SINGLE, Weights, read_header, write_weights
@@ -313,3 +314,8 @@ def test_a_dtype_of_choice(llama_folder: Path) -> None:
     assert {p.dtype for p in Checkpoint.open(llama_folder).network(dtype="bfloat16").parameters()} == {
         torch.bfloat16
     }
+
+
+def test_a_pooling_that_its_layout_has_no_word_for_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="lasttoken"):
+        write_sentence_layout(tmp_path, 8, 32, "lasttoken", {})

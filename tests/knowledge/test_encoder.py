@@ -179,6 +179,11 @@ def test_a_folder_of_sentence_transformers_says_how_to_pool_and_what_to_prefix(t
         ("1_Pooling/config.json", {"pooling_mode_lasttoken": True}, UnsupportedFormat),
         (
             "1_Pooling/config.json",
+            {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
+            UnsupportedFormat,
+        ),
+        (
+            "1_Pooling/config.json",
             dict.fromkeys(["pooling_mode_cls_token", "pooling_mode_mean_tokens"], True),
             None,
         ),

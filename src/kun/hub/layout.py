@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from kun import __version__
-from kun.errors import DamagedFile
+from kun.errors import BadInput, DamagedFile
 from kun.families import kind_of
 
 LINEAGE = "kun.json"
@@ -19,6 +19,8 @@ _PIPELINES = {
     "TokenClassification": "token-classification",
     "QuestionAnswering": "question-answering",
 }
+POOLINGS = ("mean", "cls", "max")
+"""Ways from the states of a text to one vector."""
 _MODE = "pooling_mode_"
 _LONGEST_JSON = 64 * 2**20
 
@@ -60,7 +62,12 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: dict[str, Any]) 
 def write_sentence_layout(
     folder: Path, dimensions: int, max_tokens: int, pooling: str, prompts: dict[str, str]
 ) -> None:
-    """The files by which sentence-transformers knows how a text becomes one vector of unit length."""
+    """The files by which sentence-transformers knows how a text becomes one vector of unit length.
+
+    Raises `BadInput` for a pooling other than "mean", "cls" and "max", which these files could not tell.
+    """
+    if pooling not in POOLINGS:
+        raise BadInput(f"Kun does not pool by {pooling}: it knows {', '.join(POOLINGS)}.")
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     for path, _ in modules[1:]:
         (folder / path).mkdir(exist_ok=True)

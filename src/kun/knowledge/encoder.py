@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 Kind = Literal["query", "passage"]
 Pooling = Literal["mean", "cls", "max"]
 
-POOLINGS: dict[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-}
 BATCH_TOKENS = 4096
 LONGEST_TOKEN = 64
 """Characters: no text averages more a token, so what lies beyond the limit times this is never tokenized."""
@@ -273,13 +268,13 @@ def _pooling(folder: Path) -> Pooling:
     for kind in listed:
         if kind.rsplit(".", 1)[-1] not in ("Transformer", "Pooling", "Normalize"):
             raise UnsupportedFormat(f"{folder}: Kun does not know the sentence-transformers module {kind}.")
-    chosen = [name for name, on in _read_json(folder / "1_Pooling" / "config.json").items() if on is True]
-    chosen = [name for name in chosen if name.startswith("pooling_mode_")]
-    if not chosen:
-        return "mean"
-    if len(chosen) > 1 or chosen[0] not in POOLINGS:
-        raise UnsupportedFormat(f"{folder}: Kun does not pool by {', '.join(chosen)}.")
-    return POOLINGS[chosen[0]]
+    from kun.hub.layout import POOLINGS, read_pooling
+
+    pooling: Any = read_pooling(folder)
+    if pooling not in POOLINGS:
+        raise UnsupportedFormat(f"{folder}: Kun does not pool by {pooling}.")
+    checked: Pooling = pooling
+    return checked
 
 
 def _read_json(path: Path) -> dict[str, Any]:
