@@ -13,7 +13,7 @@ from kun.blocks.dropout import dropout as drop
 from kun.blocks.tiled import attend_in_tiles
 
 MOST_SCORES = 2**26
-"""Scores that a layer may hold at once: 128 MB in bfloat16."""
+"""Scores that a layer may hold at once where it has the choice, without dropout: 128 MB in bfloat16."""
 
 TILED_FROM = 512
 """Tokens of a row from which attention in tiles is no slower: shorter rows are many small tiles."""
