@@ -249,7 +249,7 @@ def _message(record: Record, number: int, message: Any) -> dict[str, Any]:
         content = _parts(record, content)
     text = _string(record, "content", content, empty=bool(calls))
     # Parquet gives every message every field, with None where it has none
-    others = {name: value for name, value in message.items() if value is not None}
+    others = {name: value for name, value in message.items() if value is not None and name != "content"}
     return {**_as_json(others), "role": role, "content": text}
 
 
