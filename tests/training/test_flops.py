@@ -39,7 +39,9 @@ def test_only_the_experts_that_a_token_goes_to_are_counted(kind):
             net = switch.Switch(config)
         else:
             net = gshard.GShard(
-                gshard_config.GShardConfig(**sizes, **widths, sparse_step=2, n_experts=n_experts)
+                gshard_config.GShardConfig(
+                    **sizes, **widths, sparse_step=2, decoder_sparse_step=2, n_experts=n_experts
+                )
             )
         routers = sum(isinstance(part, switch.Router) for part in net.modules())
         assert routers
