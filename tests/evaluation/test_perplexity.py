@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from task_files import Write
+from tokenizers import Tokenizer, normalizers
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
@@ -97,6 +98,16 @@ def test_an_empty_text_is_named(llama: LanguageModel, write: Write) -> None:
     data = write("texts.jsonl", '{"text": "a"}\n{"text": ""}\n')
     with pytest.raises(BadInput, match=r"texts\.jsonl:2 is empty"):
         evaluate(llama, {"kind": "perplexity", "data": data})
+
+
+def test_a_text_of_no_tokens_is_named(llama: LanguageModel, write: Write) -> None:
+    bare = copy(llama)
+    bare.generation_config = {}
+    bare.tokenizer = Tokenizer.from_str(llama.tokenizer.to_str())
+    bare.tokenizer.normalizer = normalizers.Strip()
+    data = write("texts.jsonl", '{"text": "   "}\n')
+    with pytest.raises(BadInput, match=r"texts\.jsonl:1 has too few tokens"):
+        evaluate(bare, {"kind": "perplexity", "data": data})
 
 
 def test_a_translator_has_no_perplexity(translator: LanguageModel, write: Write) -> None:

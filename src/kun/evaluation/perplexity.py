@@ -71,10 +71,10 @@ def _cut(scorer: Scorer, text: str, row: Row) -> tuple[int, list[int], int]:
     if not text:
         raise BadInput(f"{row.where} is empty, so there is nothing to foresee: take it out.")
     ids, begin, foreseen = scorer.encode(text, special=False), scorer.begin, text
-    if begin is None:
+    if begin is None and ids:
         foreseen = text[len(scorer.opening(text)) :]
         begin, ids = ids[0], ids[1:]
-    if not ids or not foreseen:
+    if begin is None or not ids or not foreseen:
         raise BadInput(f"{row.where} has too few tokens to foresee one: take it out.")
     return begin, ids, len(foreseen.encode())
 
