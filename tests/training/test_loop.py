@@ -1,6 +1,7 @@
 """The loop: that it learns, that it goes on bit for bit, and what stops it."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -48,7 +49,11 @@ def test_a_run_learns_and_leaves_what_the_design_says(recipe):
     assert [line["step"] for line in run.metrics if "eval_loss" in line] == list(range(4, 61, 4))
     assert steps(run.path / "snapshots") == [55, 60]
     model = kun.load(run.checkpoint)
-    assert all(token.logprob > -9 for token in model.prompt_logprobs("the fish")[1:])
+    sentence = "the fish turns into a bird"
+    likely = [token.logprob for token in model.prompt_logprobs(sentence)[1:]]
+    assert sum(likely) / len(likely) > -0.75 * math.log(
+        320
+    )  # one that learned nothing gives each of 320 as much
     lineage = json.loads((run.checkpoint / "kun.json").read_text(encoding="utf-8"))
     assert lineage["recipe"]["stage"] == "pretrain"
     assert lineage["metrics"]["steps"] == 60
@@ -145,6 +150,17 @@ def test_a_snapshot_of_other_data_is_refused(recipe, text, tmp_path):
         kun.train(recipe, resume=True)
 
 
+def test_a_snapshot_that_was_evaluated_on_other_data_is_refused(recipe, text, tmp_path):
+    held_out = tmp_path / "eval.jsonl"
+    held_out.write_text('{"text": "the fish"}\n', encoding="utf-8")
+    changes = {"data.eval": str(held_out)}
+    kun.train(recipe, {**changes, "train.steps": 6})
+    held_out.write_text('{"text": "the bird"}\n', encoding="utf-8")
+    shutil.rmtree(tmp_path / "run" / "data" / "eval")
+    with pytest.raises(DamagedFile, match="evaluated on"):
+        kun.train(recipe, changes, resume=True)
+
+
 def test_a_snapshot_of_other_sizes_is_refused(recipe, tmp_path):
     kun.train(recipe, {"train.steps": 6})
     written = (tmp_path / "run" / "recipe.toml").read_text(encoding="utf-8")
@@ -229,6 +245,13 @@ def test_minutes_end_a_training(recipe):
 def test_the_last_step_is_evaluated_where_minutes_end_a_training(recipe):
     run = kun.train(recipe, {"train.steps": 10**9, "train.minutes": 0.02, "train.eval_every": 10**6})
     assert ["eval_loss" in line for line in run.metrics] == [False] * (len(run.metrics) - 1) + [True]
+
+
+def test_a_sample_is_written_at_the_end_where_an_evaluation_brings_it(recipe, tmp_path):
+    changes = {"train.patience": 1, "train.eval_every": 1, "optimizer.lr": 1e-12, "train.sample_every": 1000}
+    last = kun.train(recipe, {**changes, "train.steps": 400}).metrics[-1]["step"]
+    assert last < 400
+    assert {line["step"] for line in read_lines(tmp_path / "run" / "samples.jsonl")} == {last}
 
 
 def _heard(recipe, changes=None, **given):
@@ -331,7 +354,10 @@ def _out_of_memory(*_, **__):
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ("kun.training.stages.text.open_subject", r"the network.*\[lora\]"),
+        ("kun.training.model._new", r"the network.*\[lora\]"),
+        ("kun.training.stages.text.PackedRows", r"reading the data.*data\.limit"),
+        ("kun.data.overlap._all_grams", r"comparing held-out data.*data\.eval"),
+        ("kun.hub.saving.write_weights", r"writing the checkpoint.*--resume"),
         ("kun.training.loop.Optimizer", r"the network and its optimizer.*\[lora\]"),
         ("kun.training.objectives.NextToken.loss", "a batch.*micro_batch_tokens"),
         ("kun.training.objectives.NextToken.measure", "an evaluation.*micro_batch_tokens"),

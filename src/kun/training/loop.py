@@ -4,22 +4,22 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from kun.errors import Diverged
 from kun.training.compiling import compile_network, is_compilers, reason, undo
 from kun.training.feed import Batch, Feed, Place
 from kun.training.flops import peak_memory
 from kun.training.interruptions import Interruptions
 from kun.training.layout import Layout, filled
-from kun.training.memory import enough_memory
+from kun.training.memory import A_SAMPLE, A_STEP, AN_EVALUATION, enough_memory
 from kun.training.objectives import Objective
 from kun.training.optimizers import Optimizer
-from kun.training.progress import WINDOW, Progress
+from kun.training.progress import Progress
 from kun.training.recipe import Recipe
 from kun.training.run import RunFolder, conditions, threads
 from kun.training.schedules import make_schedule
@@ -37,13 +37,6 @@ Sampler = Callable[[nn.Module], list[dict[str, str]]]
 """Texts that the network writes now: a `prompt` and its `text` each."""
 Watcher = Callable[[Mapping[str, Any]], None]
 """Is told the metrics of each step."""
-
-_A_STEP = (
-    "a batch",
-    "lower train.micro_batch_tokens or train.context, or set train.activation_checkpointing = true",
-)
-_AN_EVALUATION = "an evaluation", "lower train.micro_batch_tokens or train.context"
-"""What memory may be too small for, and what then helps."""
 
 
 class Loop:
@@ -217,19 +210,18 @@ class Loop:
         now, train = self.progress, self.recipe.train
         rate = self.schedule(now.step, self._done())
         batches, place = self.feed.step(now.place)
-        with enough_memory(*_A_STEP):
+        with enough_memory(*A_STEP):
             prepared, mine = self._prepared(batches)
             told = self.processes.total(mine, sum(self.objective.targets(batch) for batch in prepared))
             tokens, targets = int(told[0]), max(1.0, told[1])
-            if (
-                not prepared
-            ):  # fewer rows than processes: this one goes along with the others, and counts for naught
-                prepared, targets = self._prepared(self._spare())[0], math.inf
+            # of fewer rows than processes this one has none: it goes along with the others, and counts for naught
+            if not prepared:
+                prepared, targets = self._prepared(self._spare)[0], math.inf
             started = time.perf_counter()
             loss = self._gradients(prepared, targets)
             self.layout.reduce(self.optimizer.slots)
             norm = self.layout.norm(self.optimizer.slots)
-            self._guard(loss, float(norm))
+            now.check(loss, float(norm))
             self.optimizer.step(rate, norm)
         computed = time.perf_counter()
         now.step, now.tokens, now.place = now.step + 1, now.tokens + tokens, place
@@ -248,10 +240,13 @@ class Loop:
         if self.peak_flops:
             line["peak_share"] = round(self._share_of_peak(tokens / seconds), 4)
         self._pass(seconds)
-        if self.sampler and self._is_due(train.sample_every):
+        samples = self._is_due(train.sample_every)
+        if samples:
             self._timed(self._sample)
-        if self._is_due(train.eval_every):  # after all else that could bring the end
+        if self._is_due(train.eval_every):  # after a sample, whose time could bring the end
             line |= self._timed(self._evaluate)
+        if train.sample_every and not samples and (self._done() >= 1 or self._tired()):  # which that brought
+            self._timed(self._sample)
         line["seconds"] = round(now.seconds, 3)
         self.folder.record(line)
         for watch in self.watchers:
@@ -305,8 +300,12 @@ class Loop:
         self.net.train()
         return float(self.layout.gradients(self.objective, prepared, targets))
 
+    @cached_property
     def _spare(self) -> list[Batch]:
-        """Batches for this process where it has none, and the others wait for it in their layers."""
+        """Batches for this process where it has none, and the others wait for it in their layers.
+
+        Made once: for others of another epoch the feed would lay out all of that.
+        """
         return self.feed.step(Place())[0]
 
     def _on_device(self, batch: Batch) -> Batch:
@@ -319,7 +318,7 @@ class Loop:
         with (
             torch.compiler.set_stance("force_eager"),
             self.optimizer.averaged(),
-            enough_memory(*_AN_EVALUATION),
+            enough_memory(*AN_EVALUATION),
         ):
             means = self._measured()
             if not means:
@@ -338,7 +337,7 @@ class Loop:
         targets = 0
         mine = list(self.feed.evaluation())
         # the processes take part in each other's batches: those with fewer repeat some, without counting them
-        spare = mine or self._spare()
+        spare = mine or self._spare
         most = self.processes.most(len(mine))
         for number in range(most):
             counts = number < len(mine)
@@ -364,11 +363,14 @@ class Loop:
 
     def _sample(self) -> dict[str, float]:
         """Record what the network writes now; there is nothing of it to tell."""
-        assert self.sampler is not None
-        if not self.processes.is_first:
+        if self.sampler is None or not self.processes.is_first:
             return {}
         self.net.eval()
-        with torch.compiler.set_stance("force_eager"), self.optimizer.averaged():
+        with (
+            torch.compiler.set_stance("force_eager"),
+            self.optimizer.averaged(),
+            enough_memory(*A_SAMPLE),
+        ):
             for sample in self.sampler(self.net):
                 self.folder.record_sample({"step": self.progress.step, **sample})
         return {}
@@ -393,20 +395,6 @@ class Loop:
             processes=self.processes,
         )
         self._snapped = self.progress.step
-
-    def _guard(self, loss: float, norm: float) -> None:
-        """Raise `Diverged` before a broken gradient reaches the weights."""
-        now = self.progress
-        where = f"step {now.step + 1} (epoch {now.place.epoch}, rows from {now.place.row})"
-        mend = "lower optimizer.lr, lengthen optimizer.warmup, or set optimizer.clip; the last snapshot is as it was"
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            what = "loss" if not math.isfinite(loss) else "gradient"
-            raise Diverged(f"The {what} of {where} is no number: {mend}.")
-        if len(now.losses) == WINDOW:
-            ordered = sorted(now.losses)
-            usual, spread = ordered[WINDOW // 2], ordered[-WINDOW // 4] - ordered[WINDOW // 4]
-            if loss > 3 * usual + 10 * spread + 3:
-                raise Diverged(f"The loss of {where} is {loss:.3g} where {usual:.3g} was usual: {mend}.")
 
     def _tell(self, line: dict[str, Any]) -> None:
         train, now = self.recipe.train, self.progress

@@ -16,6 +16,7 @@ from kun.hub.pull import locate
 from kun.text.chat import ChatTemplate
 from kun.training.fitted import Head, continued, new
 from kun.training.fresh import find_family, new_config
+from kun.training.memory import A_NETWORK, enough_memory
 from kun.training.recipe import Lora, Recipe
 from kun.training.vocabulary import PAD, judging_tokenizer, sentinel, with_tokens
 
@@ -59,8 +60,7 @@ class Subject:
     @property
     def end(self) -> int | None:
         """The token that ends a document: the checkpoint's own, else one that is usually called so."""
-        own = self.origin.special_tokens.get("eos_token") if self.origin else None
-        return first_token(self.tokenizer, ((own,) if own else ()) + _ENDS)
+        return self._first(_ENDS, "eos_token")
 
     @property
     def begin(self) -> int | None:
@@ -72,12 +72,12 @@ class Subject:
     @property
     def pad(self) -> int:
         """The token that fills rows; what it is does not matter where nothing looks at it."""
-        found = self._first(_PADS, "pad_token")
-        return 0 if found is None else found
+        found = first_token(self.tokenizer, _PADS)
+        return (self._first((), "pad_token") or 0) if found is None else found
 
     @property
     def mask(self) -> int | None:
-        """The token that stands for a masked word."""
+        """The token that stands for a masked word: the checkpoint's own, else one that is usually called so."""
         return self._first(_MASKS, "mask_token")
 
     @property
@@ -87,8 +87,8 @@ class Subject:
         return frozenset(index for index, token in added.items() if token.special)
 
     def _first(self, usual: tuple[str, ...], named: str) -> int | None:
-        special = self.origin.special_tokens if self.origin else {}
-        return first_token(self.tokenizer, (*usual, *([special[named]] if named in special else [])))
+        own = self.origin.special_tokens.get(named) if self.origin else None
+        return first_token(self.tokenizer, ((own,) if own else ()) + usual)
 
 
 def first_token(tokenizer: Tokenizer, texts: tuple[str, ...]) -> int | None:
@@ -100,9 +100,14 @@ def first_token(tokenizer: Tokenizer, texts: tuple[str, ...]) -> int | None:
 def open_subject(recipe: Recipe, device: torch.device, needs: Needs = Needs()) -> Subject:
     """The network that a recipe names, with what is needed of it, in the precision that it computes in, on `device`.
 
-    Raises `BadRecipe`, and what opening a checkpoint raises.
+    Raises `BadRecipe`, `NoMemory`, and what opening a checkpoint raises.
     """
     torch.manual_seed(recipe.seed)
+    with enough_memory(*A_NETWORK):
+        return _opened(recipe, device, needs)
+
+
+def _opened(recipe: Recipe, device: torch.device, needs: Needs) -> Subject:
     made = _continued(recipe, needs) if recipe.model.source else _new(recipe, needs)
     dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
     if recipe.lora and recipe.lora.quantize:

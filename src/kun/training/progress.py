@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from kun.errors import Diverged
 from kun.training.feed import Place
 from kun.training.snapshot import Snapshot
 
@@ -42,6 +43,19 @@ class Progress:
             "worse": self.worse,
             "losses": list(self.losses),
         }
+
+    def check(self, loss: float, norm: float) -> None:
+        """Raise `Diverged` where the next step's loss or gradient must not reach the weights."""
+        where = f"step {self.step + 1} (epoch {self.place.epoch}, rows from {self.place.row})"
+        mend = "lower optimizer.lr, lengthen optimizer.warmup, or set optimizer.clip; the last snapshot is as it was"
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            what = "loss" if not math.isfinite(loss) else "gradient"
+            raise Diverged(f"The {what} of {where} is no number: {mend}.")
+        if len(self.losses) == WINDOW:
+            ordered = sorted(self.losses)
+            usual, spread = ordered[WINDOW // 2], ordered[-WINDOW // 4] - ordered[WINDOW // 4]
+            if loss > 3 * usual + 10 * spread + 3:
+                raise Diverged(f"The loss of {where} is {loss:.3g} where {usual:.3g} was usual: {mend}.")
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Progress":

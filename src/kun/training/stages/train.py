@@ -18,7 +18,7 @@ from kun.training.compiling import is_worth
 from kun.training.flops import flops_per_token, peak_flops
 from kun.training.layout import lay_out
 from kun.training.loop import Loop, Report, silent
-from kun.training.memory import enough_memory
+from kun.training.memory import A_CHECKPOINT, A_NETWORK, DATA, OVERLAP, enough_memory
 from kun.training.model import family_named
 from kun.training.processes import Processes, joined
 from kun.training.recipe import Recipe
@@ -78,7 +78,11 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
 
 @contextmanager
 def _without_denormals() -> Iterator[None]:
-    """Within it numbers too small for full precision, which processors are slow at, are zero."""
+    """Within it numbers too small for full precision, which processors are slow at, are zero.
+
+    Threads that were made before keep computing with them: each has a setting of its own, which OpenMP's workers take
+    over from the thread that makes them, once.
+    """
     torch.set_flush_denormal(True)
     try:
         yield
@@ -111,13 +115,11 @@ def _train(
     # the first process reads the data and writes its tokens, which the others then find
     made = processes.first(lambda: _prepared(recipe, objective, folder, device, report))
     made.feed.divide(processes.share)
-    if snapshot and snapshot.facts["data"] != made.store.digest:
-        raise DamagedFile(
-            f"The data of {folder.path} is not what its snapshot was trained on: start another run."
-        )
+    if snapshot:
+        _check_data(folder, snapshot, made)
     if made.subject.fresh:
         report("new weights", 0, None, f"{', '.join(made.subject.fresh)}: the checkpoint has none")
-    with enough_memory(*_A_NETWORK):
+    with enough_memory(*A_NETWORK):
         loop = _loop(recipe, made, folder, processes, device, report)
         if snapshot:
             loop.resume(snapshot)
@@ -137,18 +139,10 @@ def _train(
     processes.by_first(lambda: _save(recipe, folder, made, loop))
 
 
-_A_NETWORK = (
-    "the network and its optimizer",
-    "name a smaller model, train an adapter instead ([lora], with lora.quantize for a smaller base), or divide it over "
-    "processes (parallel.shard)",
-)
-"""What memory may be too small for, and what then helps."""
-
-
 def _prepared(
     recipe: Recipe, objective: str, folder: RunFolder, device: torch.device, report: Report
 ) -> Prepared:
-    with enough_memory(*_A_NETWORK):
+    with enough_memory(*DATA):
         return _PREPARE[objective](recipe, folder, device, report)
 
 
@@ -172,7 +166,7 @@ def _loop(
         made.feed,
         folder,
         device=device,
-        facts={"data": made.store.digest},
+        facts=_digests(made),
         flops_per_token=operations,
         # of an encoder-decoder each token goes through one half only, and which is not counted
         peak_flops=None if made.subject.family.kind == "encoder-decoder" else peak_flops(dtype, device),
@@ -190,7 +184,8 @@ def _facts(recipe: Recipe, made: Prepared, folder: RunFolder) -> dict[str, Any]:
     if held_out is not None:
         data |= {"eval_documents": len(held_out), "eval_tokens": held_out.n_tokens}
     if held_out is not None and not (folder.goes_on and "overlap" in folder.known()):
-        met = overlap(learned, held_out)
+        with enough_memory(*OVERLAP):
+            met = overlap(learned, held_out)
         told["overlap"] = {
             "documents": met.documents,
             "identical": met.identical,
@@ -198,6 +193,21 @@ def _facts(recipe: Recipe, made: Prepared, folder: RunFolder) -> dict[str, Any]:
             "grams": met.grams,
         }
     return told
+
+
+def _digests(made: Prepared) -> dict[str, str | None]:
+    """Those of the tokens to learn from and of the held-out ones."""
+    return {"data": made.store.digest, "eval_data": made.held_out.digest if made.held_out else None}
+
+
+def _check_data(folder: RunFolder, snapshot: Snapshot, made: Prepared) -> None:
+    """Raise `DamagedFile` where the data are not those of the snapshot, whose losses those of others do not go on."""
+    for key, digest in _digests(made).items():
+        if snapshot.facts.get(key, digest) != digest:
+            what = "trained" if key == "data" else "evaluated"
+            raise DamagedFile(
+                f"The data of {folder.path} is not what its snapshot was {what} on: start another run."
+            )
 
 
 def _operations(recipe: Recipe, made: Prepared, of_token: float) -> float:
@@ -221,7 +231,7 @@ def _save(recipe: Recipe, folder: RunFolder, made: Prepared, loop: Loop) -> None
     }
     if subject.fresh:
         lineage["fresh"] = list(subject.fresh)
-    with loop.final_weights() as net:
+    with enough_memory(*A_CHECKPOINT), loop.final_weights() as net:
         if recipe.lora:
             assert subject.origin is not None
             save_adapter(
