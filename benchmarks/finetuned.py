@@ -17,7 +17,7 @@ SEED = 0
 ENGLISH: Mapping[str, Any] = {
     "model": {"from": "all-minilm-l6-v2"},
     "train": {"epochs": 2, "batch_tokens": 1024, "context": 128},
-    "optimizer": {"lr": 1e-4, "schedule": "linear", "warmup": 100, "weight_decay": 0.01},
+    "optimizer": {"lr": 5e-5, "schedule": "linear", "warmup": 100, "weight_decay": 0.01},
 }
 CHINESE: Mapping[str, Any] = {
     "model": {"from": "multilingual-e5-small"},

@@ -10,7 +10,7 @@ from benchmarks.table import Options, Row, main, skipped
 MINUTES = 20.0
 TOKENIZER: Mapping[str, Any] = {"kind": "bpe", "vocab_size": 6000, "chat": False}
 RECIPE: Mapping[str, Any] = {
-    "model": {"family": "transformer", "n_layers": 3, "d_model": 256, "n_heads": 4, "dropout": 0.15},
+    "model": {"family": "transformer", "n_layers": 3, "d_model": 256, "n_heads": 4, "dropout": 0.1},
     "objective": {"label_smoothing": 0.1},
     "train": {"context": 128, "batch_tokens": 2048, "eval_every": 500},
     "optimizer": {

@@ -67,6 +67,7 @@ VARIANTS = {
     "muon with averages": {"optimizer.name": "muon", "train.ema": 0.9},
     "wsd until epochs end": {"optimizer.schedule": "wsd", "train.steps": None, "train.epochs": 1.2},
     "compiled": {"train.compile": True},
+    "compiled in float32": {"train.compile": True, "train.precision": "fp32"},
     "with states computed again": {"train.activation_checkpointing": True},
     "the best weights": {"train.keep": "best", "train.eval_every": 3},
 }

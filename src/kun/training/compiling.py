@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -36,6 +37,29 @@ def compile_network(net: nn.Module, probe: Callable[[], None]) -> str | None:
         undo(net)
         return reason(error)
     return None
+
+
+@contextmanager
+def in_order(device: torch.device) -> Iterator[None]:
+    """Within it, what is compiled for a processor adds up in the same order each time.
+
+    Its threads would add to the gradient of a table of positions as they come, and the last bits would vary.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    asked = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(asked[0], warn_only=asked[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 def undo(net: nn.Module) -> None:

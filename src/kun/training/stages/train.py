@@ -14,7 +14,7 @@ from kun.errors import DamagedFile
 from kun.hub.adapter import save_adapter
 from kun.hub.saving import save_checkpoint
 from kun.settings import settings
-from kun.training.compiling import is_worth
+from kun.training.compiling import in_order, is_worth
 from kun.training.flops import flops_per_token, peak_flops
 from kun.training.layout import lay_out
 from kun.training.loop import Loop, Report, silent
@@ -59,6 +59,7 @@ def train(recipe: Recipe, name: str, *, resume: bool = False, report: Report | N
     if "tensorboard" in recipe.train.log:
         check_installed()
     with _without_denormals(), joined(recipe.parallel) as (processes, device), ExitStack() as whole:
+        whole.enter_context(in_order(device))
         path = processes.by_first(
             lambda: RunFolder.choose(recipe, name, resume=resume).path, read=Path, write=str
         )
