@@ -394,15 +394,19 @@ def evaluate(
     task's own). Raises `BadRecipe`, `BadInput`, `DamagedFile`, and what `load` raises.
     """
     from kun.evaluation import evaluate as run
+    from kun.evaluation.task import read_task as read
 
-    checked = read_task(task, limit=limit, shots=shots)  # before a model is loaded
-    lm: Any = load(model, progress=progress) if isinstance(model, str | Path) else model
+    if isinstance(model, str | Path):
+        read_task(task, limit=limit, shots=shots)  # before it is loaded
+        model = load(model, progress=progress)
+    lm: Any = model
+    checked = read(task)
 
     def tell(done: int, total: int) -> None:
         if progress is not None:
             progress(f"{checked.name or checked.kind}, {lm.name}", done, total)
 
-    return run(lm, checked, limit=limit, tell=tell)
+    return run(lm, checked, limit=limit, shots=shots, tell=tell)
 
 
 def models() -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ LONGEST_SECONDS = 3600.0
 """An answer that takes longer is given up: nobody waits for it."""
 
 
-class Reply:
+class Reply(ABC):
     """An answer that is being written: take it `whole`, or as `chunks`; `cancel` it when it is not wanted."""
 
     def __init__(self, model: str, kind: str) -> None:
@@ -43,14 +44,14 @@ class Reply:
         else:
             yield b"data: [DONE]\n\n"
 
-    def cancel(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def cancel(self) -> None: ...
 
-    async def _collect(self) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    async def _collect(self) -> dict[str, Any]: ...
 
-    def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        raise NotImplementedError
+    @abstractmethod
+    def _chunks(self) -> AsyncGenerator[dict[str, Any], None]: ...
 
 
 class EventStream(Response):

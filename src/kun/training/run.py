@@ -20,6 +20,17 @@ from kun.settings import settings
 from kun.training.recipe import Recipe, parse_recipe
 from kun.training.snapshot import lines_until, remove_after, remove_unfinished
 
+_CHANGES_BITS = (
+    "train.micro_batch_tokens",
+    "train.activation_checkpointing",
+    "parallel.data",
+    "parallel.tensor",
+    "parallel.pipeline",
+    "parallel.expert",
+    "parallel.shard",
+)
+"""What of a recipe changes the order of sums, or what dropout draws."""
+
 _MAY_CHANGE = {
     "out",
     "train.steps",
@@ -33,26 +44,9 @@ _MAY_CHANGE = {
     "train.prompts",
     "train.patience",
     "train.log",
-    "train.micro_batch_tokens",
-    "train.activation_checkpointing",
-    "parallel.data",
-    "parallel.tensor",
-    "parallel.pipeline",
-    "parallel.expert",
-    "parallel.shard",
+    *_CHANGES_BITS,
 }
 """What of a recipe a resumed run may have otherwise: how long, on what, with how much memory, and what is looked at."""
-
-_CHANGES_BITS = (
-    "train.micro_batch_tokens",
-    "train.activation_checkpointing",
-    "parallel.data",
-    "parallel.tensor",
-    "parallel.pipeline",
-    "parallel.expert",
-    "parallel.shard",
-)
-"""Those of them that change the order of sums, or what dropout draws."""
 
 
 @dataclass(frozen=True)
