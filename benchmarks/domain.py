@@ -14,7 +14,7 @@ from typing import Any
 import kun
 from benchmarks.table import Options, Row, main
 from kun.data.installed import documents
-from kun.evaluation import evaluate
+from kun.evaluation.run import evaluate
 
 MODEL = "smollm2-135m-instruct"
 WIKIPEDIA = Path("instructions", "wiki_demo.txt")

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models
 from benchmarks.table import Options, Row, main
 from kun.adaptation import quantize
 from kun.families import family_of, load_state
-from kun.generation import SamplingOptions
-from kun.generation.model import LanguageModel
+from kun.generation.options import SamplingOptions
+from kun.models.language_model import LanguageModel
 
 #: real sizes with random weights: T5 small, and SmolLM2's 135 million parameters
 REFERENCES: dict[str, Any] = {

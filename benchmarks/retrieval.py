@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.table import Options, Row, main, skipped
-from kun.knowledge import KnowledgeBase
+from kun.knowledge.base import KnowledgeBase
 from kun.knowledge.lexical import Lexicon
 from kun.knowledge.store import Store
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.retrieval import paragraphs_of
 from benchmarks.table import Options, Row, main, skipped
-from kun.knowledge import KnowledgeBase
+from kun.knowledge.base import KnowledgeBase
 from kun.knowledge.interaction import pack
 from kun.knowledge.rows import NewDocument, Span
 from kun.knowledge.store import Store

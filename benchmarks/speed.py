@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import kun
 from benchmarks.table import Options, Row, main, skipped
-from kun.generation import SamplingOptions
+from kun.generation.options import SamplingOptions
 
 PEER = Path(__file__).with_name("llama_peer.py")
 MODELS = {"SmolLM2-135M": "smollm2.gguf", "Qwen2.5-Coder-0.5B": "qwen.gguf"}

@@ -8,15 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kun import errors
+from kun.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from kun.api import evaluate, load, pull, save, speedrun, train
-    from kun.generation import LanguageModel
-    from kun.knowledge import Answer, Encoder, KnowledgeBase, Passage
-    from kun.tasks import TaskModel
+    from kun.knowledge.answer import Answer
+    from kun.knowledge.base import KnowledgeBase, Passage
+    from kun.models.encoder import Encoder
+    from kun.models.language_model import LanguageModel
+    from kun.models.task_model import TaskModel
     from kun.training.run import Run
 
-__version__ = "0.1.0"
+
 __all__ = [
     "Answer",
     "Encoder",

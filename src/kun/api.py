@@ -12,31 +12,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from kun.evaluation import AnyTask, Result
-    from kun.generation import LanguageModel
+    from kun.evaluation.result import Result
+    from kun.evaluation.task import AnyTask
     from kun.hub.catalog import Entry
-    from kun.hub.export import Exported
+    from kun.hub.export.exporting import Exported
     from kun.hub.store import InstalledModel
     from kun.inspection.attention import Look
     from kun.inspection.logits import Place
     from kun.inspection.positions import Places
     from kun.inspection.tokens import Cutting
-    from kun.knowledge import KnowledgeBase
-    from kun.knowledge.encoder import Encoder
-    from kun.speedruns.run import Speedrun
-    from kun.tasks import TaskModel
+    from kun.knowledge.base import KnowledgeBase
+    from kun.models.encoder import Encoder
+    from kun.models.language_model import LanguageModel
+    from kun.models.task_model import TaskModel
+    from kun.tour.speedrun.run import Speedrun
     from kun.training.loop import Report
     from kun.training.run import Run
 
 _HOMES = {
-    "LanguageModel": "kun.generation",
-    "SamplingOptions": "kun.generation",
-    "Encoder": "kun.knowledge.encoder",
-    "TaskModel": "kun.tasks",
-    "KnowledgeBase": "kun.knowledge",
-    "Passage": "kun.knowledge",
-    "Answer": "kun.knowledge",
-    "Report": "kun.knowledge",
+    "LanguageModel": "kun.models.language_model",
+    "SamplingOptions": "kun.generation.options",
+    "Encoder": "kun.models.encoder",
+    "TaskModel": "kun.models.task_model",
+    "KnowledgeBase": "kun.knowledge.base",
+    "Passage": "kun.knowledge.base",
+    "Answer": "kun.knowledge.answer",
+    "Report": "kun.knowledge.base",
     "Run": "kun.training.run",
     "DEFAULT_MODEL": "kun.settings",
     "DEFAULT_ENCODER": "kun.settings",
@@ -73,14 +74,14 @@ def load(
     path = locate(name, progress=progress)
     checkpoint = Checkpoint.open(path)
     if checkpoint.kind == "encoder" and checkpoint.head is not None:
-        from kun.tasks import TaskModel
+        from kun.models.task_model import TaskModel
 
         return TaskModel.open(path, quantize=quantize, dtype=dtype, device=device)
     if checkpoint.kind == "encoder":
-        from kun.knowledge.encoder import Encoder
+        from kun.models.encoder import Encoder
 
         return Encoder.open(path, quantize=quantize, dtype=dtype, device=device)
-    from kun.generation import LanguageModel
+    from kun.models.language_model import LanguageModel
 
     return LanguageModel.open(path, quantize=quantize, dtype=dtype, device=device)
 
@@ -123,7 +124,7 @@ def save(model: "LanguageModel | Encoder | TaskModel", folder: str | Path) -> Pa
     """
     from kun.errors import BadInput
     from kun.hub.saving import save_checkpoint
-    from kun.knowledge.encoder import Encoder
+    from kun.models.encoder import Encoder
 
     origin = model.checkpoint
     if isinstance(model, Encoder):
@@ -153,9 +154,9 @@ def export(
     result says what was compared. Raises `ExportDiffers` where it does not, and then nothing is left; `BadInput`,
     `UnsupportedFormat` for what the format cannot hold, `NoSpace`, and what `locate` raises.
     """
-    from kun.evaluation.fidelity import export_model
+    from kun.atomic_files import silent
     from kun.hub.checkpoint import Checkpoint
-    from kun.hub.files import silent
+    from kun.hub.export.fidelity import export_model
 
     checkpoint = Checkpoint.open(locate(name, progress=progress))
     return export_model(
@@ -171,7 +172,7 @@ def load_language_model(
     Raises `BadInput` for a text encoder, and what `load` raises.
     """
     from kun.errors import BadInput
-    from kun.generation import LanguageModel
+    from kun.models.language_model import LanguageModel
     from kun.settings import DEFAULT_MODEL
 
     wanted = None if quantize == "none" else quantize
@@ -185,7 +186,7 @@ def load_language_model(
 
 def load_task_model(name: str | Path, *, progress: Progress | None = None) -> "TaskModel":
     """`load`, for what must be an encoder with the head of a task. Raises `BadInput` for another model."""
-    from kun.tasks import TaskModel
+    from kun.models.task_model import TaskModel
 
     return TaskModel.open(locate(name, progress=progress))
 
@@ -197,7 +198,7 @@ def create_knowledge_base(
 
     Raises `EncoderMismatch` when it exists with another encoder, and what `pull` raises.
     """
-    from kun.knowledge import KnowledgeBase
+    from kun.knowledge.base import KnowledgeBase
     from kun.settings import DEFAULT_ENCODER
 
     if encoder or name not in knowledge_bases():
@@ -207,14 +208,14 @@ def create_knowledge_base(
 
 def knowledge_base(name: str | Path) -> "KnowledgeBase":
     """Open a knowledge base that exists. Raises `KnowledgeBaseNotFound` with the nearest names."""
-    from kun.knowledge import KnowledgeBase
+    from kun.knowledge.base import KnowledgeBase
 
     return KnowledgeBase.open(name, create=False)
 
 
 def knowledge_bases() -> list[str]:
     """The names of the knowledge bases under KUN_HOME."""
-    from kun.knowledge import knowledge_bases as names
+    from kun.knowledge.base import knowledge_bases as names
 
     return names()
 
@@ -245,7 +246,7 @@ def _knowledge_base_row(name: str) -> dict[str, Any]:
 
 def delete_knowledge_base(name: str | Path) -> None:
     """Delete a knowledge base with all that is in it. Raises `KnowledgeBaseNotFound`."""
-    from kun.knowledge import delete
+    from kun.knowledge.base import delete
 
     delete(name)
 
@@ -363,7 +364,7 @@ def speedrun(
     there is not done again. Raises `BadInput` for too few minutes and a folder that cannot be taken, `Busy`,
     `NoSpace`; KeyboardInterrupt after a last snapshot.
     """
-    from kun.speedruns.run import run_speedrun
+    from kun.tour.speedrun.run import run_speedrun
 
     return run_speedrun(minutes, out, seed, resume=resume, report=progress)
 
@@ -393,7 +394,7 @@ def evaluate(
     Only the first `limit` rows are asked; `shots` is how many solved examples a question follows (default: the
     task's own). Raises `BadRecipe`, `BadInput`, `DamagedFile`, and what `load` raises.
     """
-    from kun.evaluation import evaluate as run
+    from kun.evaluation.run import evaluate as run
     from kun.evaluation.task import read_task as read
 
     if isinstance(model, str | Path):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 from tiny_masked import write
 
 import kun
 from kun.cli import main
 from kun.cli.filling import _print
-from kun.tasks import Filling
+from kun.models.task_model import Filling
 
 
 @pytest.fixture(scope="module")

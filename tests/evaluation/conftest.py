@@ -9,13 +9,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 from task_files import Write
 from tiny import language_model, reference
 from tiny_masked import write as write_checkpoint
 
-from kun.generation.model import LanguageModel
+from kun.models.language_model import LanguageModel
 
 
 @pytest.fixture(scope="session", params=["llama", "gpt2", "t5", "marian"])

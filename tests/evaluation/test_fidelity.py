@@ -17,12 +17,12 @@ from tiny_masked import write as write_masked
 from tiny_models import save_writer
 
 from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs, merge
-from kun.evaluation import fidelity, reading
-from kun.evaluation.comparing import Tolerance, compare_chats, compare_states, compare_tokens
-from kun.evaluation.fidelity import ExportDiffers, export_model, prove
 from kun.hub.adapter import AdapterCheckpoint, save_adapter
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.export import Export
+from kun.hub.export import fidelity, reading
+from kun.hub.export.comparing import Tolerance, compare_chats, compare_states, compare_tokens
+from kun.hub.export.exporting import Export
+from kun.hub.export.fidelity import ExportDiffers, export_model, prove
 from kun.hub.layout import read_json, write_json
 
 
@@ -165,7 +165,7 @@ def test_rows_in_the_wrong_order_in_a_gguf_are_found(
     assert found.readings[0].states is not None
     assert found.readings[0].ok
     assert found.verdict == "not compared"  # transformers alone shows no tokens
-    monkeypatch.setattr("kun.families.rope.as_neighbours", lambda rows, d_head: rows)
+    monkeypatch.setattr("kun.networks.rope_fields.as_neighbours", lambda rows, d_head: rows)
     wrong, path = exported(checkpoint, tmp_path / "wrong", "gguf")
     assert prove(wrong, path).verdict == "differs"
 
@@ -174,7 +174,7 @@ def test_a_reader_that_is_not_here_is_named_with_the_mend(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export, path = exported(checkpoint, tmp_path / "out")
-    monkeypatch.setattr("kun.evaluation.reading._run", lambda *given: (3, ""))
+    monkeypatch.setattr("kun.hub.export.reading._run", lambda *given: (3, ""))
     found = prove(export, path)
     assert found.verdict == "not compared"
     assert found.missing == ("tokens", "chats", "logits")

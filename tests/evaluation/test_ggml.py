@@ -8,7 +8,7 @@ from gguf.quants import dequantize, quantize
 from torch import nn
 from torch.nn import functional as F
 
-from kun.evaluation.ggml import LikeGgml, gelu, rounded
+from kun.hub.export.ggml import LikeGgml, gelu, rounded
 
 NUMBERS = torch.randn(6, 96, generator=torch.Generator().manual_seed(0)) * 3
 

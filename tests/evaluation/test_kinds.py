@@ -13,10 +13,10 @@ from task_files import Write
 
 import kun
 from kun.errors import BadInput, BadRecipe
-from kun.evaluation import evaluate
 from kun.evaluation.page import page
 from kun.evaluation.result import Result, Sample, difference, mean, ratio
-from kun.generation.model import LanguageModel
+from kun.evaluation.run import evaluate
+from kun.models.language_model import LanguageModel
 
 QUESTIONS = [
     {"q": "What swims?", "list": ["a fish", "a stone", "air"], "a": 0},

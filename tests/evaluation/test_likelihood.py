@@ -13,7 +13,7 @@ from kun.errors import BadInput
 from kun.evaluation import likelihood
 from kun.evaluation.likelihood import Question, Scorer
 from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
-from kun.generation.model import LanguageModel
+from kun.models.language_model import LanguageModel
 
 IDS = st.integers(0, 258)
 PHRASE = st.lists(IDS, min_size=1, max_size=9)
@@ -94,7 +94,7 @@ def test_what_was_written_greedily_is_greedy_and_weighs_what_was_said(
 
 
 def _greedy() -> Any:
-    from kun.generation import SamplingOptions
+    from kun.generation.options import SamplingOptions
 
     return SamplingOptions(max_tokens=8, temperature=0, logprobs=0, ignore_eos=True)
 

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 from tiny_models import save_writer
 
 from kun.errors import BadInput
-from kun.evaluation import evaluate
 from kun.evaluation.likelihood import Scorer
 from kun.evaluation.perplexity import windows
-from kun.generation.model import LanguageModel
+from kun.evaluation.run import evaluate
+from kun.models.language_model import LanguageModel
 
 
 @given(length=st.integers(1, 200), context=st.integers(2, 40), share=st.floats(0.01, 1))

@@ -10,9 +10,10 @@ import pytest
 from task_files import Write
 
 from kun.errors import BadInput, BadRecipe, DamagedFile, KunError, NotFound, UnsupportedFormat
-from kun.evaluation import evaluate, read_task
 from kun.evaluation.rows import read_rows
-from kun.generation.model import LanguageModel
+from kun.evaluation.run import evaluate
+from kun.evaluation.task import read_task
+from kun.models.language_model import LanguageModel
 
 CHOICE: dict[str, Any] = {
     "kind": "multiple-choice",

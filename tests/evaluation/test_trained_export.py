@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import kun
-from kun.evaluation import fidelity
-from kun.evaluation.fidelity import export_model, prove
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.export import Export
+from kun.hub.export import fidelity
+from kun.hub.export.exporting import Export
+from kun.hub.export.fidelity import export_model, prove
 from kun.settings import settings
 from kun.text.learn import learn_tokenizer
 

@@ -12,7 +12,7 @@ from kun.blocks.positions import Rotary, RotaryConfig, rotate
 from kun.errors import BadInput, DamagedFile
 from kun.families import load_state
 from kun.families.llama import LlamaConfig
-from kun.families.rope import as_halves, as_neighbours
+from kun.networks.rope_fields import as_halves, as_neighbours
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.data())

@@ -9,7 +9,7 @@ from kun.blocks.attention import attend, biased
 from kun.blocks.cache import PagedCache
 from kun.errors import BadInput
 from kun.families import FAMILIES, family_of, kind_of
-from kun.families.state import DecodingState
+from kun.networks.decoding import DecodingState
 
 HEADS, KV_HEADS, WIDTH, PAGE = 4, 2, 8, 4
 

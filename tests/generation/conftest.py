@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny import language_model
 
-from kun.generation.model import LanguageModel
+from kun.models.language_model import LanguageModel
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from tiny import CHAT, END, language_model, tokenizer
 import kun
 from kun.adaptation import LoraConfig, add_lora, lora_pairs
 from kun.errors import BaseMismatch, UnsupportedFormat
-from kun.generation import LanguageModel
 from kun.hub.adapter import save_adapter
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.saving import save_checkpoint
+from kun.models.language_model import LanguageModel
 from kun.text.chat import ChatTemplate
 
 PROMPTS = ["The Kun is a fish, and nobody knows how many miles it measures. ", "鹏", "a b c"]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tiny import END, language_model, reference
 
 from kun.errors import BadInput
-from kun.generation import SamplingOptions
 from kun.generation.engine import Engine
-from kun.generation.model import LanguageModel
+from kun.generation.options import SamplingOptions
+from kun.models.language_model import LanguageModel
 
 PROMPTS = ["a", "Once upon a time", "x" * 70]
 MOST = 12

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import language_model
 
-from kun.generation import SamplingOptions
 from kun.generation.calls import ToolCalls
+from kun.generation.options import SamplingOptions
 from kun.generation.tools import call_key, call_text, tool_use
 
 TOOL = {

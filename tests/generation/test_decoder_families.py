@@ -10,8 +10,8 @@ from tiny import CHAT, END, tokenizer
 
 from kun.errors import BadInput, ContextOverflow
 from kun.families import family_of, load_state
-from kun.generation import SamplingOptions
-from kun.generation.model import LanguageModel
+from kun.generation.options import SamplingOptions
+from kun.models.language_model import LanguageModel
 from kun.text.chat import ChatTemplate
 
 GREEDY = SamplingOptions(max_tokens=16, temperature=0, ignore_eos=True)

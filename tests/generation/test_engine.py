@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tiny import END, language_model, reference
 
 from kun.errors import BadInput, Busy, ContextOverflow, KunError
-from kun.generation import SamplingOptions
-from kun.generation.model import LanguageModel
+from kun.generation.options import SamplingOptions
+from kun.models.language_model import LanguageModel
 
 GREEDY = SamplingOptions(max_tokens=24, temperature=0, ignore_eos=True)
 PROMPTS = ["", "a", "Once upon a time", "x" * 70, "Once upon a hill", "第一章 绪论", "Once upon a time"]
@@ -208,7 +208,7 @@ def test_closing_ends_what_runs(lm: LanguageModel) -> None:
 def test_an_interpreter_that_ends_while_a_model_writes_does_not_hang(python: str) -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests/generation'); from tiny import language_model;"
-        "from kun.generation import SamplingOptions; lm = language_model();"
+        "from kun.generation.options import SamplingOptions; lm = language_model();"
         "g = lm.submit('a', SamplingOptions(max_tokens=200, ignore_eos=True)); next(iter(g))"
     )
     assert subprocess.run([python, "-c", code], timeout=120, check=False).returncode == 0

@@ -8,8 +8,8 @@ from tiny import END, tokenizer
 
 from kun.families.switch.gshard import GShard, GShardConfig
 from kun.families.switch.switch import Switch, SwitchConfig
-from kun.generation import SamplingOptions
-from kun.generation.model import LanguageModel
+from kun.generation.options import SamplingOptions
+from kun.models.language_model import LanguageModel
 
 GREEDY = SamplingOptions(max_tokens=16, temperature=0, ignore_eos=True)
 PROMPTS = ["a", "Once upon a time", "x" * 70, "Once upon a hill", "第一章 绪论", "Once upon a time"]

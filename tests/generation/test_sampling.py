@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kun.errors import BadInput
-from kun.generation import SamplingOptions
-from kun.generation.options import make_options
+from kun.generation.options import SamplingOptions, make_options
 from kun.generation.sampling import Choice, adjusted, best, sample, token_logprobs
 
 options_strategy = st.builds(

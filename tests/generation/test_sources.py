@@ -10,7 +10,7 @@ from tiny import END, language_model, reference
 
 from kun.adaptation import quantize
 from kun.errors import BadInput, ContextOverflow
-from kun.generation import SamplingOptions
+from kun.generation.options import SamplingOptions
 
 GREEDY = SamplingOptions(max_tokens=24, temperature=0, ignore_eos=True)
 PROMPTS = ["a", "Once upon a time", "x" * 70, "Once upon a hill", "第一章 绪论", "Once upon a time"]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tiny import language_model
 
 from kun.errors import BadInput
-from kun.generation import SamplingOptions
-from kun.generation.model import LanguageModel
+from kun.generation.options import SamplingOptions
 from kun.generation.stopping import StopStrings
 from kun.generation.tools import call_text
+from kun.models.language_model import LanguageModel
 
 TOOL = {
     "type": "function",

@@ -7,9 +7,10 @@ import pytest
 from tiny import language_model, tokenizer
 from tokenizers import AddedToken
 
-from kun.generation import LanguageModel, SamplingOptions
+from kun.generation.options import SamplingOptions
 from kun.generation.prompt import answered, results_first
 from kun.generation.tools import call_key
+from kun.models.language_model import LanguageModel
 
 TOOL = {
     "type": "function",

@@ -15,8 +15,8 @@ import kun
 from kun.errors import BadInput, UnsupportedFormat
 from kun.families import load_state
 from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
-from kun.generation import SamplingOptions
-from kun.generation.model import LanguageModel
+from kun.generation.options import SamplingOptions
+from kun.models.language_model import LanguageModel
 
 PROMPTS = ["a", "Once upon a time", "x" * 70, "yz" * 280, "第一章 绪论", "Once upon a time", "ab"]
 

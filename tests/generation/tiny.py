@@ -7,7 +7,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from kun.families import family_of, load_state
-from kun.generation.model import LanguageModel
+from kun.models.language_model import LanguageModel
 from kun.text.chat import ChatTemplate
 
 END = 256

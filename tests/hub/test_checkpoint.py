@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tiny_models import LLAMA, TEMPLATE, network
 from tokenizers import Tokenizer
 
+from kun import atomic_files as files
 from kun.errors import BadInput, DamagedFile, KunError, NoSpace, UnsupportedFormat
-from kun.hub import files, saving
+from kun.hub import saving
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.layout import write_sentence_layout
 from kun.hub.lazy import LazyTensor

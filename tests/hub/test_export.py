@@ -15,8 +15,8 @@ from kun.errors import BadInput, UnsupportedFormat
 from kun.hub.adapter import AdapterCheckpoint, save_adapter
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.convert import convert
-from kun.hub.export import Export
-from kun.hub.export_gguf import planned
+from kun.hub.export.exporting import Export
+from kun.hub.export.gguf import planned
 from kun.hub.layout import write_sentence_layout
 from kun.hub.saving import save_checkpoint
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kun.errors import BadInput
-from kun.hub.gguf_blocks import KINDS, quantize, stored
+from kun.hub.gguf.gguf_quantize import KINDS, quantize, stored
 
 QUANTIZED = ["Q8_0", "Q4_0", "Q4_1"]
 ROWS = arrays(np.float32, (3, 64), elements=st.floats(-8, 8, width=32))

@@ -17,9 +17,9 @@ from tokenizers import (
 )
 
 from kun.errors import UnsupportedFormat
-from kun.hub.export_tokenizer import losses, tokenizer_fields
-from kun.hub.gguf_file import GgufFile
-from kun.hub.gguf_tokenizer import CUTTINGS, GgufTokenizer
+from kun.hub.export.gguf_tokenizer import losses, tokenizer_fields
+from kun.hub.gguf.file import GgufFile
+from kun.hub.gguf.tokenizer import CUTTINGS, GgufTokenizer
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 

@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 
 from kun.errors import DamagedFile, KunError, UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.gguf_file import GgufFile
-from kun.hub.gguf_tokenizer import GgufTokenizer
+from kun.hub.gguf.file import GgufFile
+from kun.hub.gguf.tokenizer import GgufTokenizer
 
 IDS = torch.tensor([[5, 80, 200, 3, 41, 300, 7]])
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tiny_models import CORPUS
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from kun.hub.gguf_file import GgufFile
-from kun.hub.gguf_tokenizer import GgufTokenizer
+from kun.hub.gguf.file import GgufFile
+from kun.hub.gguf.tokenizer import GgufTokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 TEXTS = st.text(

@@ -13,7 +13,7 @@ from kun.knowledge.read.process import _reader
 
 
 class FakeEncoder:
-    """The interface of `kun.knowledge.encoder.Encoder`; texts that share words have near vectors."""
+    """The interface of `kun.models.encoder.Encoder`; texts that share words have near vectors."""
 
     max_tokens = 512
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kun.knowledge.base import KnowledgeBase
 from kun.knowledge.interaction import pack
-from kun.knowledge.lexical import Lexicon
+from kun.knowledge.lexical import BM25Index
 from kun.knowledge.retrieval import Index
 from kun.knowledge.rows import Table
 
@@ -152,7 +152,7 @@ def test_one_word_is_enough(query: str) -> None:
 
 
 def test_words_meet_across_endings_widths_and_broken_lines() -> None:
-    lexicon = Lexicon(["Ｔｈｅ Houses were moved", "大语言\n模型在这里", "nothing"])
+    lexicon = BM25Index(["Ｔｈｅ Houses were moved", "大语言\n模型在这里", "nothing"])
     assert lexicon.search("moving house").scores.argmax() == 0
     assert lexicon.search("语言模型").coverage[1] == pytest.approx(1)
     assert not lexicon.search("absent").scores.any()

@@ -27,7 +27,7 @@ def _ours(theirs):
     values = {**theirs.config.to_dict(), "architectures": [type(theirs).__name__]}
     family = family_of(values)
     net = family.network_type(family.config_type.from_hf(values))
-    from kun.families.network import load_state
+    from kun.networks.network import load_state
 
     load_state(net, {name: tensor.clone() for name, tensor in net.from_hf_names(theirs.state_dict()).items()})
     return net.eval()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kun.hub.files import sha256
+from kun.atomic_files import sha256
 from kun.hub.layout import write_json
 from kun.training import sharded
 from kun.training.snapshot import newest, remove_unfinished, write_snapshot

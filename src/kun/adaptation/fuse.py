@@ -14,9 +14,9 @@ from kun.adaptation.lora import lora_pairs
 from kun.adaptation.packing import PANEL
 from kun.adaptation.quantize import QuantizedLinear
 from kun.blocks.cache import CacheStep
-from kun.families.decoder import embed
 from kun.families.llama import Layer, Llama
-from kun.families.network import DecoderOutput, check_positions
+from kun.networks.decoder import embed
+from kun.networks.network import DecoderOutput, check_positions
 
 _ADAPTED = (*(f"attention.{part}" for part in "qkvo"), "mlp.gate", "mlp.up", "mlp.down")
 """The matrices of a layer in the order of the kernels."""

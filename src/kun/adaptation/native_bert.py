@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kun.families.bert import Bert
-from kun.families.network import EncoderOutput
+from kun.networks.network import EncoderOutput
 from kun.settings import settings
 
 FLAGS = "-O3 -shared -fPIC -std=gnu11 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16"

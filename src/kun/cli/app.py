@@ -10,7 +10,6 @@ from typing import Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from kun import __version__
 from kun.cli import (
     doctor,
     evaluating,
@@ -26,6 +25,7 @@ from kun.cli import (
 )
 from kun.errors import BadInput, KunError
 from kun.settings import launch
+from kun.version import __version__
 
 _INTERRUPTED = 130
 _ctrl_c = threading.Event()

@@ -6,8 +6,9 @@ import shutil
 import socket
 import sys
 
-from kun import __version__, api
+from kun import api
 from kun.cli import output
+from kun.version import __version__
 
 
 def doctor(as_json: bool = output.JSON_OPTION) -> None:

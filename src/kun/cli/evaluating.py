@@ -10,7 +10,8 @@ from kun.cli import output
 from kun.errors import BadInput
 
 if TYPE_CHECKING:
-    from kun.evaluation import AnyTask, Result, Sample
+    from kun.evaluation.result import Result, Sample
+    from kun.evaluation.task import AnyTask
 
 _SHOWN = 160
 
@@ -62,8 +63,8 @@ def evaluate(
         for results in found:
             _print(results, samples)
     if report is not None:
+        from kun.atomic_files import new_file
         from kun.evaluation.page import page
-        from kun.hub.files import new_file
 
         with new_file(report.expanduser().absolute()) as fresh:
             fresh.write_text(page(found), encoding="utf-8")

@@ -9,9 +9,9 @@ from kun import api
 from kun.cli import output
 
 if TYPE_CHECKING:
-    from kun.evaluation.comparing import StateCheck, TextCheck
-    from kun.evaluation.fidelity import Fidelity
-    from kun.hub.export import Exported
+    from kun.hub.export.comparing import StateCheck, TextCheck
+    from kun.hub.export.exporting import Exported
+    from kun.hub.export.fidelity import Fidelity
 
 
 def export(
@@ -41,7 +41,7 @@ def export(
       kun export smollm2-135m-instruct ./smollm2 --verify
       kun export smollm2-135m-instruct ./gguf --format gguf --dtype Q8_0 --verify
     """
-    from kun.evaluation.fidelity import ExportDiffers
+    from kun.hub.export.fidelity import ExportDiffers
 
     try:
         with output.progress(quiet=as_json) as report:

@@ -10,7 +10,7 @@ from kun import api
 from kun.cli import output
 
 if TYPE_CHECKING:
-    from kun.tasks import Filling
+    from kun.models.task_model import Filling
 
 
 def fill(

@@ -12,8 +12,8 @@ from kun.cli import output
 from kun.errors import BadInput
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
-    from kun.knowledge import KnowledgeBase
+    from kun.knowledge.base import KnowledgeBase
+    from kun.models.language_model import LanguageModel
 
 HOST = typer.Option("127.0.0.1", help="The address to listen on; any other than loopback wants KUN_API_KEYS.")
 PORT = typer.Option(8000, min=0, max=65535, help="The port; 0 takes a free one.")

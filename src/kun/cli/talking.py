@@ -12,8 +12,8 @@ from kun.cli import output
 from kun.errors import BadInput, KunError
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
-    from kun.knowledge import KnowledgeBase
+    from kun.knowledge.base import KnowledgeBase
+    from kun.models.language_model import LanguageModel
 
 _LONGEST_ANSWER = 1024
 _COMMAND = re.compile(r"/[a-z]+")

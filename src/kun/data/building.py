@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from kun.atomic_files import Progress, writing_to
 from kun.data.blocks import Block
 from kun.data.rows import BadRows, Conversation, Labelled, Pair, Question, Row, Text, digests
 from kun.data.store import read_description
@@ -20,7 +21,6 @@ from kun.data.tokenized import RowTokenizer
 from kun.data.workers import blocks_of
 from kun.data.writer import StoreWriter
 from kun.errors import BadInput, BadRow, DamagedFile
-from kun.hub.files import Progress, writing_to
 
 _CHARACTERS = 2**18  # in one batch
 _ROWS = 1024

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kun.atomic_files import Progress, check_digest, silent
 from kun.data.columns import SHARD, Column
 from kun.data.rows import BadRows, Row
 from kun.data.tokenized import RowTokenizer
 from kun.errors import BadInput, DamagedFile
-from kun.hub.files import Progress, check_digest, silent
 
 VERSION = 1
 STORE = "store.json"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from kun.data.chat import Rendered, learned_tokens, render
+from kun.data.chat_loss import Rendered, learned_tokens, render
 from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate

@@ -11,10 +11,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from kun.atomic_files import new_file, sha256, sync
 from kun.data.blocks import Block
 from kun.data.columns import shard_name
 from kun.data.store import DOCUMENT_COLUMNS, STORE, TOKEN_COLUMNS, VERSION, Counts, Described
-from kun.hub.files import new_file, sha256, sync
 
 JOURNAL = "journal.jsonl"
 

@@ -13,7 +13,7 @@ from kun.evaluation.rows import Row
 from kun.evaluation.task import Classification
 
 if TYPE_CHECKING:
-    from kun.tasks import TaskModel
+    from kun.models.task_model import TaskModel
 
 _BATCH_TOKENS = 4096
 _SHOWN = 400

@@ -15,10 +15,10 @@ from torch import Tensor
 from kun.adaptation import fuse
 from kun.errors import BadInput
 from kun.evaluation.progress import Tell, silent
-from kun.families.state import DecodingState, RowState
+from kun.networks.decoding import DecodingState, RowState
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
+    from kun.models.language_model import LanguageModel
 
 PAGE_SIZE = 16
 BATCH_TOKENS = 2048

@@ -19,11 +19,11 @@ from kun.evaluation.task import (
     Summary,
     Translation,
 )
-from kun.tasks import TaskModel
+from kun.models.task_model import TaskModel
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
-    from kun.knowledge import Encoder
+    from kun.models.encoder import Encoder
+    from kun.models.language_model import LanguageModel
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from kun.evaluation.rows import Row
 from kun.evaluation.task import Summary, Translation, Written
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
+    from kun.models.language_model import LanguageModel
 
 _AT_ONCE = 64
 _RESAMPLES = 1000
@@ -25,7 +25,7 @@ def written(
     lm: "LanguageModel", task: Written, prompt: str, rows: Sequence[Row], tell: Tell
 ) -> tuple[list[str], list[str], int]:
     """What the model writes for each row, the likeliest token each time; what was asked; how many prompts were cut."""
-    from kun.generation import SamplingOptions
+    from kun.generation.options import SamplingOptions
 
     template = Template(prompt, "prompt")
     examples = Examples(task, template.of, lambda row: text_of(row, task.target))

@@ -108,7 +108,7 @@ def family_of(hf_config: Mapping[str, Any]) -> Family:
 
 
 def load_state(net: Any, state: Mapping[str, Any]) -> None:
-    """Put tensors named as in `net.state_dict()` into `net`; see `kun.families.network.load_state`."""
-    from kun.families.network import load_state as load
+    """Put tensors named as in `net.state_dict()` into `net`; see `kun.networks.network.load_state`."""
+    from kun.networks.network import load_state as load
 
     load(net, state)

@@ -20,11 +20,11 @@ from kun.blocks.cache import CacheStep
 from kun.blocks.dropout import Dropout
 from kun.blocks.positions import Alibi
 from kun.families import Family
-from kun.families.decoder import Context, embed
-from kun.families.fields import Fields
-from kun.families.fused import join_heads, split_heads
-from kun.families.network import DecoderOutput, Names, State, initialize
-from kun.families.state import DecodingState
+from kun.networks.decoder import Context, embed
+from kun.networks.decoding import DecodingState
+from kun.networks.fields import Fields
+from kun.networks.fused import join_heads, split_heads
+from kun.networks.network import DecoderOutput, Names, State, initialize
 
 
 @dataclass(frozen=True)

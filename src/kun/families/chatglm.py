@@ -27,12 +27,12 @@ from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.positions import Rotary, RotaryConfig, rotate
 from kun.errors import BadInput, ContextOverflow
 from kun.families import Family
-from kun.families.decoder import Context, embed
-from kun.families.fields import Fields
-from kun.families.fused import join_heads, split_heads
 from kun.families.glm import FAMILY as LATER
-from kun.families.network import DecoderOutput, Names, State, check_mask, check_positions, initialize
-from kun.families.state import DecodingState, RowState
+from kun.networks.decoder import Context, embed
+from kun.networks.decoding import DecodingState, RowState
+from kun.networks.fields import Fields
+from kun.networks.fused import join_heads, split_heads
+from kun.networks.network import DecoderOutput, Names, State, check_mask, check_positions, initialize
 
 Turns = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Cosine and sine of the positions in the text, and of those in the blank."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from kun.families import JUDGES, Family
 from kun.families.bert.heads import Logits
-from kun.families.fields import Fields, labels_of
-from kun.families.network import State, final_states
+from kun.networks.fields import Fields, labels_of
+from kun.networks.network import State, final_states
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from kun.blocks.cache import CacheStep
 from kun.blocks.norm import RMSNorm
 from kun.blocks.positions import Rotary, RotaryConfig, Scaling, rotate
 from kun.families import Family
-from kun.families.decoder import Context, embed
-from kun.families.fields import Fields
-from kun.families.fused import split_rows
-from kun.families.network import DecoderOutput, Names, State, initialize
-from kun.families.rope import as_halves, as_neighbours
-from kun.families.state import DecodingState
+from kun.networks.decoder import Context, embed
+from kun.networks.decoding import DecodingState
+from kun.networks.fields import Fields
+from kun.networks.fused import split_rows
+from kun.networks.network import DecoderOutput, Names, State, initialize
+from kun.networks.rope_fields import as_halves, as_neighbours
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from kun.blocks.cache import CacheStep
 from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
 from kun.families import Family
-from kun.families.decoder import embed
-from kun.families.fields import Fields
-from kun.families.network import DecoderOutput, State, check_mask
-from kun.families.state import DecodingState, RowState
+from kun.networks.decoder import embed
+from kun.networks.decoding import DecodingState, RowState
+from kun.networks.fields import Fields
+from kun.networks.network import DecoderOutput, State, check_mask
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from kun.blocks.dropout import Dropout
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
 from kun.families import Family
-from kun.families.decoder import Context, embed
-from kun.families.fields import Fields
-from kun.families.network import Names, Seq2SeqOutput, State, check_mask
-from kun.families.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
+from kun.networks.decoder import Context, embed
+from kun.networks.fields import Fields
+from kun.networks.network import Names, Seq2SeqOutput, State, check_mask
+from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 CONTEXT = 2048
 """Tokens of a cached sequence. The network knows no end, but the scores of a longer source take gigabytes."""

@@ -19,10 +19,10 @@ from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.dropout import Dropout
 from kun.blocks.positions import sinusoids
 from kun.families import Family
-from kun.families.decoder import Context, embed
-from kun.families.fields import Fields
-from kun.families.network import Names, Seq2SeqOutput, State, check_mask, check_positions
-from kun.families.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
+from kun.networks.decoder import Context, embed
+from kun.networks.fields import Fields
+from kun.networks.network import Names, Seq2SeqOutput, State, check_mask, check_positions
+from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from kun.errors import Busy, KunError
-from kun.families.state import DecodingState
 from kun.generation.beams import BeamSearch
 from kun.generation.pages import PagePool
 from kun.generation.results import Piece, TokenLogprob
 from kun.generation.row import Row
 from kun.generation.sampling import sample, token_logprobs
+from kun.networks.decoding import DecodingState
 
 _CLOSE_SECONDS = 10.0
 _RATE_SECONDS = 10.0

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from kun.families.state import RowState
 from kun.generation.calls import ToolCalls
 from kun.generation.options import SamplingOptions
 from kun.generation.pages import ROOT, chain_key
 from kun.generation.results import FinishReason, Generation, Piece, TokenLogprob
 from kun.generation.sampling import Choice
 from kun.generation.stopping import StopStrings
+from kun.networks.decoding import RowState
 from kun.text.tokenizer import Detokenizer
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kun.atomic_files import Progress, check_digest, inside, new_folder, silent
 from kun.errors import BadInput, BaseMismatch, DamagedFile, ModelNotFound, UnsupportedFormat
-from kun.families.fields import Fields
 from kun.hub.catalog import catalog
 from kun.hub.checkpoint import Checkpoint, check_sizes, sample
-from kun.hub.files import Progress, check_digest, inside, new_folder, silent
 from kun.hub.layout import ADAPTER_CONFIG as CONFIG
 from kun.hub.layout import ADAPTER_WEIGHTS as WEIGHTS
 from kun.hub.layout import (
@@ -28,8 +27,9 @@ from kun.hub.layout import (
     write_lineage,
     write_tokenizer,
 )
-from kun.hub.store import called
+from kun.hub.store import display_name
 from kun.hub.weights import PICKLES, Weights, read_header
+from kun.networks.fields import Fields
 from kun.text.chat import ChatTemplate
 
 if TYPE_CHECKING:
@@ -274,8 +274,8 @@ def save_adapter(
     tensors = {f"{_PREFIX}{name}": tensor for name, tensor in whole.items()}
     for name, pair in pairs.items():
         tensors[f"{_PREFIX}{name}.lora_A.weight"], tensors[f"{_PREFIX}{name}.lora_B.weight"] = pair.a, pair.b
-    parent = {"name": origin.lineage.get("name", called(origin.path)), "identity": origin.identity}
-    record = {"name": called(folder), "parents": [parent], **dict(lineage or {})}
+    parent = {"name": origin.lineage.get("name", display_name(origin.path)), "identity": origin.identity}
+    record = {"name": display_name(folder), "parents": [parent], **dict(lineage or {})}
     given = chat_template or origin.chat_template
     source = given.source if isinstance(given, ChatTemplate) else given
     about = {name: value for name, value in origin.tokenizer_config.items() if name != "chat_template"}

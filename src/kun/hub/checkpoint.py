@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kun.atomic_files import Progress, check_digest, inside, silent
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families import Family, Kind, family_of
-from kun.hub.files import Progress, check_digest, inside, silent
 from kun.hub.layout import LINEAGE, is_adapter, read_json, read_pooling
 from kun.hub.weights import Weights
 from kun.text.chat import ChatTemplate
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
-    from kun.hub.gguf_file import GgufFile
+    from kun.hub.gguf.file import GgufFile
 
 Quantization = Literal["int4", "int8"]
 
@@ -54,8 +54,8 @@ class Checkpoint:
 
             return AdapterCheckpoint.open(path)
         if path.is_file() and path.suffix == ".gguf":
-            from kun.hub.gguf_file import GgufFile
-            from kun.hub.gguf_model import hf_config
+            from kun.hub.gguf.file import GgufFile
+            from kun.hub.gguf.model import hf_config
 
             file = GgufFile.open(path)
             return cls(path, hf_config(file), file)
@@ -118,7 +118,7 @@ class Checkpoint:
         """
         if self._gguf is None:
             return read_pooling(self.path)
-        from kun.hub.gguf_model import pooling
+        from kun.hub.gguf.model import pooling
 
         return pooling(self._gguf)
 
@@ -183,7 +183,7 @@ class Checkpoint:
 
     @cached_property
     def _gguf_tokenizer(self) -> Any:
-        from kun.hub.gguf_tokenizer import GgufTokenizer
+        from kun.hub.gguf.tokenizer import GgufTokenizer
 
         assert self._gguf is not None
         return GgufTokenizer(self._gguf)
@@ -203,7 +203,7 @@ class Checkpoint:
             return Weights.open(self.path).load()
         import torch
 
-        from kun.hub.gguf_model import hf_tensors
+        from kun.hub.gguf.model import hf_tensors
 
         lazy = {name: tensor.read for name, tensor in hf_tensors(self._gguf).items()}
         return {name: torch.from_numpy(array) for name, array in self._gguf.read_all(lazy)}

@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kun.atomic_files import Progress, sha256, silent
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.hub.e5 import E5File
-from kun.hub.files import Progress, sha256, silent
-from kun.hub.gguf_file import GgufFile
-from kun.hub.gguf_model import hf_config, hf_tensors, pooling
-from kun.hub.gguf_tokenizer import GgufTokenizer
+from kun.hub.gguf.file import GgufFile
+from kun.hub.gguf.model import hf_config, hf_tensors, pooling
+from kun.hub.gguf.tokenizer import GgufTokenizer
 from kun.hub.layout import (
     read_json,
     write_card,

@@ -24,7 +24,7 @@ from tokenizers import (
 )
 
 from kun.errors import DamagedFile
-from kun.hub.gguf_model import round_float
+from kun.hub.gguf.model import round_float
 from kun.hub.lazy import LazyTensor
 
 _BLOCK = 32

@@ -6,9 +6,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from kun import __version__
 from kun.errors import BadInput, DamagedFile
 from kun.families import kind_of
+from kun.version import __version__
 
 LINEAGE = "kun.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

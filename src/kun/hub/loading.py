@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from kun.atomic_files import new_file, sha256
 from kun.errors import BadInput, DamagedFile, NoSpace
 from kun.families import load_state
-from kun.hub.files import new_file, sha256
 from kun.hub.lazy import LazyTensor
 from kun.settings import settings
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kun.atomic_files import Progress, new_folder, silent, writing_to
 from kun.errors import Busy, ModelNotFound, Unavailable
 from kun.hub import repository, wheels
 from kun.hub.catalog import Entry, catalog
 from kun.hub.convert import convert
-from kun.hub.files import Progress, new_folder, silent, writing_to
 from kun.hub.store import folder_name, is_whole, model_folder, not_found, resolve
 from kun.settings import settings
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kun.atomic_files import Progress, inside, sha256
 from kun.errors import DamagedFile, ModelNotFound, Unavailable, UnsupportedFormat
-from kun.hub.files import Progress, inside, sha256
 
 _PATIENCE = 3.0
 _SUFFIXES = (".json", ".safetensors", ".jinja")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kun.atomic_files import Progress, new_folder, silent
 from kun.errors import BadInput
 from kun.families import family_of
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.files import Progress, new_folder, silent
 from kun.hub.layout import (
     LINEAGE,
     write_card,
@@ -18,7 +18,7 @@ from kun.hub.layout import (
     write_tokenizer,
 )
 from kun.hub.loading import lazy_tensors
-from kun.hub.store import called
+from kun.hub.store import display_name
 from kun.hub.weights import write_weights
 from kun.text.chat import ChatTemplate
 
@@ -70,7 +70,7 @@ def save_checkpoint(
     sizes: Any = net.config
     config = _config(net, generation_config, origin, dtype)
     family = family_of(config)
-    record = lineage_of(called(folder), lineage, origin)
+    record = lineage_of(display_name(folder), lineage, origin)
     with new_folder(folder) as fresh:
         records = write_weights(fresh, lazy_tensors(net.to_hf_names(state), dtype), progress)
         write_json(fresh / "config.json", config)
@@ -160,6 +160,6 @@ def lineage_of(name: str, said: Mapping[str, Any] | None, origin: Checkpoint | N
     if origin is not None:
         record |= {key: origin.lineage[key] for key in ("licence",) if key in origin.lineage}
         record["parents"] = [
-            {"name": origin.lineage.get("name", called(origin.path)), "identity": origin.identity}
+            {"name": origin.lineage.get("name", display_name(origin.path)), "identity": origin.identity}
         ]
     return record | dict(said or {})

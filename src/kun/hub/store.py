@@ -78,7 +78,7 @@ def resolve(name: str | Path) -> Path:
     raise not_found(text)
 
 
-def called(path: Path) -> str:
+def display_name(path: Path) -> str:
     """What the model at `path` is called: as its folder or file, and a run's checkpoint as the run."""
     path = path.absolute()
     if path.is_file():

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kun.atomic_files import Progress, inside, silent
 from kun.errors import DamagedFile, UnsupportedFormat
-from kun.hub.files import Progress, inside, silent
 from kun.hub.lazy import LazyTensor
 
 if TYPE_CHECKING:

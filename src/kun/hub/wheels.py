@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
+from kun.atomic_files import Progress, check_digest, inside, new_file
 from kun.errors import DamagedFile, NoSpace, Unavailable
 from kun.hub.catalog import WheelSource
-from kun.hub.files import Progress, check_digest, inside, new_file
 
 _SILENCE = 600.0
 _COPY = 4 * 2**20

@@ -37,7 +37,7 @@ class Progress(Protocol):
 
 
 class EncoderLike(Protocol):
-    """What a knowledge base needs of an encoder: see `kun.knowledge.encoder.Encoder`."""
+    """What a knowledge base needs of an encoder: see `kun.models.encoder.Encoder`."""
 
     name: str
     identity: str

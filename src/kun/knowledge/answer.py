@@ -25,8 +25,9 @@ from kun.text.language import language_of
 from kun.text.sentences import sentences
 
 if TYPE_CHECKING:
-    from kun.generation import Generation, LanguageModel
+    from kun.generation.results import Generation
     from kun.knowledge.base import KnowledgeBase, Passage
+    from kun.models.language_model import LanguageModel
 
 _PASSAGES = 3
 """How many passages a model of half a billion parameters reads without losing the thread."""
@@ -196,7 +197,7 @@ def ask_stream(
 
     Raises `BadInput` for an empty question or an unknown option, and what searching and generating raise.
     """
-    from kun.generation import SamplingOptions
+    from kun.generation.options import SamplingOptions
 
     question = question.strip()
     _check(question, options)

@@ -20,8 +20,8 @@ from kun.knowledge.evidence import Evidence
 from kun.knowledge.prompt import Phrases
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
     from kun.knowledge.base import Passage
+    from kun.models.language_model import LanguageModel
 
 _WITH_GAIN = (4.3, 8.0, 1.27, -7.5)
 """The weights of words, meaning and gain, and the bias."""

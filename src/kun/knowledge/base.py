@@ -30,9 +30,9 @@ from kun.knowledge.store import Store, locked
 from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
     from kun.knowledge.answer import Answer, AnswerStream
     from kun.knowledge.retrieval import Index, Reasons
+    from kun.models.language_model import LanguageModel
 
 __all__ = ["KnowledgeBase", "Passage", "Report", "Source", "check_name", "delete", "knowledge_bases"]
 
@@ -320,7 +320,7 @@ def _opened(encoder: "str | Path | EncoderLike | None") -> tuple[EncoderLike, st
     """The encoder, and what to call it the next time."""
     if encoder is not None and not isinstance(encoder, str | Path):
         return encoder, encoder.name
-    from kun.knowledge.encoder import Encoder
+    from kun.models.encoder import Encoder
 
     reference = _reference(encoder or DEFAULT_ENCODER)
     return cast("EncoderLike", Encoder.open(reference)), reference

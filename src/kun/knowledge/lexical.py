@@ -29,7 +29,7 @@ class Found:
     coverage: NDArray[np.float32]
 
 
-class Lexicon:
+class BM25Index:
     """Which term stands in which passage, and how much it counts there."""
 
     def __init__(self, texts: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from kun.knowledge.evidence import Evidence, extract
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
     from kun.knowledge.base import Passage
+    from kun.models.language_model import LanguageModel
 
 Message = dict[str, str]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kun.knowledge.exact import ExactText
 from kun.knowledge.interaction import max_sim
-from kun.knowledge.lexical import Lexicon
+from kun.knowledge.lexical import BM25Index
 from kun.knowledge.rows import Table
 
 _SPREAD = 0.12
@@ -46,7 +46,7 @@ class Reasons:
 class Index:
     """The passages of a knowledge base, ready to be searched. Nothing changes after `build`."""
 
-    def __init__(self, table: Table, lexicon: Lexicon, exact: ExactText) -> None:
+    def __init__(self, table: Table, lexicon: BM25Index, exact: ExactText) -> None:
         self._table, self._lexicon, self._exact = table, lexicon, exact
 
     @classmethod
@@ -56,7 +56,7 @@ class Index:
             f"{source} {heading} {text}"
             for source, heading, text in zip(table.sources, table.headings, table.texts, strict=True)
         ]
-        return cls(table, Lexicon(texts), ExactText(documents, table.sources, table.starts, table.ends))
+        return cls(table, BM25Index(texts), ExactText(documents, table.sources, table.starts, table.ends))
 
     def search(
         self,

@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kun.atomic_files import writing_to
 from kun.errors import Busy, DamagedFile, KunError, NoSpace
-from kun.hub.files import writing_to
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import (
     DocumentInfo,

@@ -16,10 +16,11 @@ from kun.server.workers import Workers
 from kun.settings import settings
 
 if TYPE_CHECKING:
-    from kun.generation import Generation, LanguageModel, SamplingOptions
-    from kun.generation.results import TokenLogprob
+    from kun.generation.options import SamplingOptions
+    from kun.generation.results import Generation, TokenLogprob
     from kun.knowledge.answer import AnswerStream
-    from kun.knowledge.encoder import Encoder
+    from kun.models.encoder import Encoder
+    from kun.models.language_model import LanguageModel
 
 log = logging.getLogger("kun.server")
 _MOST_NAMED = 1000
@@ -215,7 +216,7 @@ def _completion_options(body: CompletionRequest) -> "SamplingOptions":
 
 
 def _options(body: Sampled, **given: Any) -> "SamplingOptions":
-    from kun.generation import SamplingOptions
+    from kun.generation.options import SamplingOptions
 
     given |= {name: getattr(body, name) for name in _SAMPLING}
     given["logit_bias"] = {int(token): value for token, value in (body.logit_bias or {}).items()}
@@ -247,7 +248,7 @@ def _as_text(encoder: "Encoder", one: Any) -> str:
 
 def _counted(encoder: "Encoder", text: str, body: EmbeddingRequest) -> int:
     """The tokens of a text that are read. Raises `ContextOverflow` for too long a text, unless `truncate`."""
-    from kun.knowledge.encoder import LONGEST_TOKEN
+    from kun.models.encoder import LONGEST_TOKEN
 
     prefix = encoder.recipe.prefixes.get(body.input_type, "") if body.input_type else ""
     tokens = len(encoder.tokenizer.encode((prefix + text)[: LONGEST_TOKEN * encoder.max_tokens]).ids)

@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from kun import __version__
 from kun.errors import ModelNotFound
 from kun.server.answering import Answering
 from kun.server.bodies import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -19,6 +18,7 @@ from kun.server.metrics import Metrics
 from kun.server.replies import EventStream, Reply, unless_left
 from kun.server.service import Service
 from kun.server.shapes import ChatCompletion, Embeddings, Health, Model, Models, TextCompletion, answers
+from kun.version import __version__
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 

@@ -9,8 +9,8 @@ from kun.server.replies import Reply
 from kun.server.workers import Workers
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
     from kun.knowledge.answer import Answer, AnswerStream
+    from kun.models.language_model import LanguageModel
 
 
 class DocumentReply(Reply):

@@ -11,8 +11,8 @@ from kun.server.replies import Reply
 from kun.server.scores import chat_scores, plain_scores
 
 if TYPE_CHECKING:
-    from kun.generation import Generation, LanguageModel, Piece
-    from kun.generation.results import TokenLogprob
+    from kun.generation.results import Generation, Piece, TokenLogprob
+    from kun.models.language_model import LanguageModel
 
 _AHEAD = 16
 """How many prompts of one request are queued at once, so that the queue has room for others."""

@@ -5,8 +5,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kun.generation import LanguageModel
     from kun.generation.results import TokenLogprob
+    from kun.models.language_model import LanguageModel
 
 _LEAST = -9999.0
 """Stands for the logarithm of zero, which JSON does not have."""

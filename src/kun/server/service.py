@@ -16,7 +16,7 @@ from kun.errors import (
     ModelNotFound,
     Unavailable,
 )
-from kun.hub.store import called, installed
+from kun.hub.store import display_name, installed
 from kun.knowledge.base import KnowledgeBase, check_name
 from kun.knowledge.manifest import Manifest
 from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL, settings
@@ -24,9 +24,9 @@ from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL, settings
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from kun.generation import LanguageModel
     from kun.inspection.opened import Opened
-    from kun.knowledge.encoder import Encoder
+    from kun.models.encoder import Encoder
+    from kun.models.language_model import LanguageModel
 
 log = logging.getLogger("kun.server")
 Thing = TypeVar("Thing")
@@ -166,7 +166,7 @@ class Service:
         return self._encoders.get(name, lambda: self._load_encoder(name))
 
     def _load_encoder(self, name: str) -> "Encoder":
-        from kun.knowledge.encoder import Encoder
+        from kun.models.encoder import Encoder
 
         if name not in [model.name for model in self.encoders()]:
             if name in [model.name for model in self.models()]:
@@ -287,7 +287,7 @@ def _named(model: str) -> tuple[str, str]:
     if not is_path or not Path(model).expanduser().exists():
         return model, model
     place = Path(model).expanduser().resolve()
-    return called(place), str(place)
+    return display_name(place), str(place)
 
 
 def _not_served(name: str) -> ModelNotFound:

@@ -13,8 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kun.atomic_files import new_file, writing_to
 from kun.errors import BadInput, BadRecipe, Busy, DamagedFile
-from kun.hub.files import new_file, writing_to
 from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.training.recipe import Recipe, parse_recipe

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from kun.data.store import TokenStore
-from kun.generation import LanguageModel
+from kun.models.language_model import LanguageModel
 from kun.training.loop import Sampler
 from kun.training.model import Subject
 from kun.training.recipe import Recipe

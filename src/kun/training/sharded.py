@@ -16,8 +16,8 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from kun.atomic_files import replace_folder, sha256, sync, writing_to
 from kun.errors import NoSpace
-from kun.hub.files import replace_folder, sha256, sync, writing_to
 from kun.hub.layout import read_json, write_json
 from kun.training.processes import Processes
 

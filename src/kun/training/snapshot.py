@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kun.atomic_files import check_digest, new_folder, restore_replaced, sha256
 from kun.errors import DamagedFile, NoSpace
-from kun.hub.files import check_digest, new_folder, restore_replaced, sha256
 from kun.hub.layout import read_json, write_json
 from kun.training import sharded
 from kun.training.processes import ALONE, Processes

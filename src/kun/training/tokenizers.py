@@ -5,9 +5,9 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+from kun.atomic_files import new_folder
 from kun.data.corpus import Corpus
 from kun.data.sources import Rows
-from kun.hub.files import new_folder
 from kun.hub.layout import write_tokenizer
 from kun.text.compression import by_language, compression, pieces_of
 from kun.text.learn import CHATML, LearnedTokenizer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kun.errors import BadRecipe
-from kun.families.network import headless
+from kun.networks.network import headless
 
 _BEFORE = ("positions", "dropout", "embed_norm")
 """What a decoder does to embeddings before its first layer."""

@@ -21,8 +21,8 @@ from kun.families import Family
 from kun.families.bert.config import BertConfig
 from kun.families.bert.heads import HEADS, Encoded, Head
 from kun.families.bert.names import NAMES, from_hf_names, to_hf_names
-from kun.families.decoder import embed
-from kun.families.network import (
+from kun.networks.decoder import embed
+from kun.networks.network import (
     EncoderOutput,
     Names,
     State,

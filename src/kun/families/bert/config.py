@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.errors import UnsupportedFormat
-from kun.families.fields import Fields, labels_of
+from kun.networks.fields import Fields, labels_of
 
 STEMS = ("Bert", "Roberta", "XLMRoberta", "Ernie")
 """How the reference's class names begin; some checkpoints are named after another family's class."""

@@ -16,8 +16,8 @@ from kun.errors import BadInput
 from kun.families import Family
 from kun.families.bert.bert import Bert, Embeddings
 from kun.families.bert.config import BertConfig
-from kun.families.fields import Fields
-from kun.families.network import check_ids
+from kun.networks.fields import Fields
+from kun.networks.network import check_ids
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from kun.families.bert.heads import (
     dropout_of,
 )
 from kun.families.bert.names import ROBERTA_NAMES
-from kun.families.fields import Fields
-from kun.families.network import Names
+from kun.networks.fields import Fields
+from kun.networks.network import Names
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from kun.blocks.activations import ACTIVATIONS
-from kun.families.fields import Fields
+from kun.networks.fields import Fields
 
 ModelType = Literal["openai-gpt", "gpt2", "gpt_neo"]
 """Hugging Face's names of GPT-1, of GPT-2, and of the one that has GPT-3's banded layers."""

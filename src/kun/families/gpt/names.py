@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kun.families.gpt.config import GPTConfig
-from kun.families.network import Names, State
+from kun.networks.network import Names, State
 
 
 def from_hf_names(config: GPTConfig, state: Mapping[str, Tensor]) -> State:

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep
 from kun.blocks.dropout import Dropout
-from kun.families.decoder import Context, embed
 from kun.families.gpt.config import GPTConfig
 from kun.families.gpt.names import from_hf_names, to_hf_names
-from kun.families.network import DecoderOutput, State, initialize
-from kun.families.state import DecodingState
+from kun.networks.decoder import Context, embed
+from kun.networks.decoding import DecodingState
+from kun.networks.network import DecoderOutput, State, initialize
 
 
 class Attention(nn.Module):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kun.blocks.positions import RotaryConfig
-from kun.families.fields import Fields
-from kun.families.rope import rotary_from_hf, rotary_to_hf
+from kun.networks.fields import Fields
+from kun.networks.rope_fields import rotary_from_hf, rotary_to_hf
 
 ModelType = Literal["llama", "qwen2", "qwen3", "ernie4_5"]
 

@@ -10,11 +10,11 @@ from kun.blocks.activations import swiglu
 from kun.blocks.cache import CacheStep
 from kun.blocks.norm import RMSNorm
 from kun.blocks.positions import Rotary, rotate
-from kun.families.decoder import Context, embed
 from kun.families.llama.config import LlamaConfig
-from kun.families.network import DecoderOutput, Names, State, initialize
-from kun.families.rope import as_halves, as_neighbours
-from kun.families.state import DecodingState
+from kun.networks.decoder import Context, embed
+from kun.networks.decoding import DecodingState
+from kun.networks.network import DecoderOutput, Names, State, initialize
+from kun.networks.rope_fields import as_halves, as_neighbours
 
 
 class Attention(nn.Module):

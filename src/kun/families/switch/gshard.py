@@ -20,12 +20,12 @@ from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.dropout import Dropout
 from kun.blocks.experts import Bank, Router, Routes, mix, normalized, top2
 from kun.families import Family
-from kun.families.decoder import Context, embed
-from kun.families.network import State, check_mask, check_positions, initialize
-from kun.families.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 from kun.families.switch.gshard_config import PRESETS, GShardConfig
 from kun.families.switch.names import NLLB_NAMES
 from kun.families.switch.output import ExpertOutput, Routing, router_losses
+from kun.networks.decoder import Context, embed
+from kun.networks.network import State, check_mask, check_positions, initialize
+from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 __all__ = ["FAMILY", "PRESETS", "GShard", "GShardConfig"]
 

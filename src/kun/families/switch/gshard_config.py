@@ -6,7 +6,7 @@ from typing import Any
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.experts import SECOND_EXPERTS, SecondExpert, capacity_of
-from kun.families.fields import Fields
+from kun.networks.fields import Fields
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from kun.blocks.experts import Bank, Router, mix, top1
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
 from kun.families import Family
-from kun.families.decoder import Context, embed
-from kun.families.network import State, check_mask
-from kun.families.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 from kun.families.switch.names import switch_names
 from kun.families.switch.output import ExpertOutput, Routing, router_losses
 from kun.families.switch.switch_config import PRESETS, SwitchConfig
+from kun.networks.decoder import Context, embed
+from kun.networks.network import State, check_mask
+from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 __all__ = ["FAMILY", "PRESETS", "Switch", "SwitchConfig"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.experts import capacity_of
-from kun.families.fields import Fields
+from kun.networks.fields import Fields
 
 GATED = "gated-gelu"
 """T5's name of a feed-forward network gated by GELU in its tanh approximation."""

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.errors import UnsupportedFormat
-from kun.families.state import DecodingState, RowState
 from kun.families.xlnet.attention import Attention, mask_of
+from kun.networks.decoding import DecodingState, RowState
 
 if TYPE_CHECKING:
     from kun.families.xlnet.xlnet import XLNet

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kun.blocks.activations import ACTIVATIONS
-from kun.families.fields import Fields
+from kun.networks.fields import Fields
 
 LONGEST = 4096
 """Tokens of a text that is completed. Places are relative, so that the network itself knows no end; but a text

@@ -20,12 +20,12 @@ from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
 from kun.families import Family
-from kun.families.decoder import embed
-from kun.families.network import Names, State, check_mask, initialize
-from kun.families.state import DecodingState
 from kun.families.xlnet.attention import Attention, Sight, mask_of, sinusoids
 from kun.families.xlnet.completion import CompletionState, CompletionStep
 from kun.families.xlnet.config import XLNetConfig
+from kun.networks.decoder import embed
+from kun.networks.decoding import DecodingState
+from kun.networks.network import Names, State, check_mask, initialize
 
 Memory = Sequence[Tensor | None]
 """For each layer the states that it read before, [remembered, b, d_model]."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from kun.atomic_files import writing_to
 from kun.errors import KunError
-from kun.hub.files import writing_to
 from kun.server.web.frame import confirmed, frame, icon_button, main_button, missing, off_loop, say_kindly
 from kun.server.web.passages import chips, open_passage, place
 from kun.server.web.state import Visit

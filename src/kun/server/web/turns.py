@@ -159,7 +159,7 @@ class Turns:
         self._finish(turn, "done")
 
     def _answer_plainly(self, turn: Turn, lm: Any, messages: list[dict[str, str]]) -> None:
-        from kun.generation import SamplingOptions
+        from kun.generation.options import SamplingOptions
 
         self._enter(turn, "thinking")
         generation = lm.submit(messages, SamplingOptions(max_tokens=MAX_ANSWER_TOKENS))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kun.families.network import headless
+from kun.networks.network import headless
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
 from kun.training.objectives.objective import learned_tokens, means

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kun.families.network import headless
+from kun.networks.network import headless
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
 from kun.training.objectives.objective import learned_tokens, means

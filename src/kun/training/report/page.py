@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from kun.atomic_files import new_file
 from kun.errors import DamagedFile
-from kun.hub.files import new_file
 from kun.hub.layout import LINEAGE, read_json
 from kun.training.report import parts
 from kun.training.report.curves import GLOW, WARM, Curve, chart

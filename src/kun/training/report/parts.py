@@ -5,9 +5,9 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from kun import __version__
 from kun.training.report.curves import short
 from kun.training.report.words import say
+from kun.version import __version__
 
 _NOTHING_FROM_ELSEWHERE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kun.atomic_files import Progress, silent
 from kun.errors import BadInput, NoSpace, UnsupportedFormat
-from kun.hub.files import Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -230,7 +230,7 @@ def _check_room(path: Path, needed: int) -> None:
 
 def _data(tensors: list[StoredTensor], net: Any) -> "Iterator[tuple[int, Any]]":
     """The stored bytes of each tensor, after how many there have been with it."""
-    from kun.hub.gguf_blocks import quantize
+    from kun.hub.gguf.gguf_quantize import quantize
 
     done = 0
     for tensor in tensors:
@@ -247,7 +247,7 @@ def _rows(tensor: StoredTensor, net: Any) -> "Tensor":
     """The numbers of a tensor in llama.cpp's order, float32."""
     import torch
 
-    from kun.families.rope import as_neighbours
+    from kun.networks.rope_fields import as_neighbours
 
     parts = [net.get_parameter(part).detach().to("cpu", torch.float32) for part in tensor.parts]
     if ARCHITECTURES[net.config.model_type] in _NEIGHBOURS and tensor.parts[0].split(".")[-2] in ("q", "k"):
@@ -279,7 +279,7 @@ def as_stored(net: Any, kind: str) -> None:
     """Give every weight of a float32 `net` the value that a reader finds in a file of this `kind`, in place."""
     import torch
 
-    from kun.hub.gguf_blocks import stored
+    from kun.hub.gguf.gguf_quantize import stored
 
     for tensor in planned(net, kind):
         for part in tensor.parts:

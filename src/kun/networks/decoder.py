@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kun.blocks.attention import Bias, attend, biased, causal_mask, positions_of
 from kun.blocks.cache import CacheStep
 from kun.errors import BadInput
-from kun.families.network import check_ids, check_mask, check_positions
+from kun.networks.network import check_ids, check_mask, check_positions
 
 
 @dataclass

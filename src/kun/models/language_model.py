@@ -14,7 +14,6 @@ from torch import nn
 
 from kun.errors import BadInput, Busy, ContextOverflow, UnsupportedFormat
 from kun.families import Family, family_of
-from kun.families.state import RowState
 from kun.generation.beams import BeamSearch
 from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
@@ -26,6 +25,7 @@ from kun.generation.results import Completion, Generation, TokenLogprob
 from kun.generation.row import Row, Voice, ends_of
 from kun.generation.sampling import Choice
 from kun.generation.tools import ToolUse, tool_use
+from kun.networks.decoding import RowState
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import token_bytes
@@ -128,7 +128,7 @@ class LanguageModel:
 
     @classmethod
     def _of(cls, checkpoint: "Checkpoint", dtype: Any, device: Any, quantize: str | None) -> "LanguageModel":
-        from kun.hub.store import called
+        from kun.hub.store import display_name
 
         net: Any = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
         return cls(
@@ -137,7 +137,7 @@ class LanguageModel:
             net.config,
             template=checkpoint.chat_template,
             generation_config=checkpoint.generation_config,
-            name=called(checkpoint.path),
+            name=display_name(checkpoint.path),
             family=checkpoint.family,
             checkpoint=checkpoint,
         )
@@ -155,7 +155,7 @@ class LanguageModel:
         by row, and `DamagedFile`.
         """
         from kun.hub.adapter import AdapterCheckpoint
-        from kun.hub.store import called
+        from kun.hub.store import display_name
 
         if not isinstance(adapter, AdapterCheckpoint):
             adapter = AdapterCheckpoint.open(adapter, self._base_checkpoint)
@@ -167,7 +167,7 @@ class LanguageModel:
         self.host.add(adapter.identity, adapter.pairs(self.net))
         adapted = copy.copy(self)
         adapted.checkpoint, adapted._adapter = adapter, adapter.identity
-        adapted._speak(name or called(adapter.path), adapter.tokenizer, adapter.chat_template)
+        adapted._speak(name or display_name(adapter.path), adapter.tokenizer, adapter.chat_template)
         return adapted
 
     @property

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from kun.blocks.attention import Bias, attend, biased, positions_of
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.errors import BadInput
-from kun.families.state import DecodingState, RowState
+from kun.networks.decoding import DecodingState, RowState
 
 Project = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From states [b, s, d_model] of a source to keys and values, [b, s, heads, d_head] each."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kun.hub.files import Progress
+from kun.atomic_files import Progress
 from kun.settings import settings
 
 READERS = {"transformers": "transformers_reader.py", "llama.cpp": "llama_cpp_reader.py"}

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kun.evaluation import Result, Sample, evaluate
-from kun.generation import LanguageModel
-from kun.hub.files import new_file
-from kun.speedruns.corpus import Files
-from kun.speedruns.questions import KINDS, is_right
+from kun.atomic_files import new_file
+from kun.evaluation.result import Result, Sample
+from kun.evaluation.run import evaluate
+from kun.models.language_model import LanguageModel
+from kun.tour.speedrun.corpus import Files
+from kun.tour.speedrun.questions import KINDS, is_right
 
 _ANSWER_TOKENS = 48
 _CONTEXT = 256

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from kun.adaptation.native_bert import fit_encoder
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families.bert import Bert, BertConfig
-from kun.knowledge.encoder import Encoder, EncoderRecipe
+from kun.models.encoder import Encoder, EncoderRecipe
 
 LIMIT = 16
 E5 = EncoderRecipe(prefixes={"query": "query: ", "passage": "passage: "})

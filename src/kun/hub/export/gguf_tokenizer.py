@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer, pre_tokenizers
 
 from kun.errors import UnsupportedFormat
-from kun.hub.gguf_tokenizer import CUTTINGS, SPACE, Kind
+from kun.hub.gguf.tokenizer import CUTTINGS, SPACE, Kind
 
 _PROBE = """It's HERE'S we'll I'VE they'd o'clock; 3.14 12345678 x1y22 １２ ½ Ⅷ ٣٤
   def f(a_b, *c):\n\treturn {"k": [1, -2e10]}  # ok!?\r\n\r\n\n   trailing   \t \n

@@ -13,10 +13,10 @@ import torch
 import kun
 from kun.cli.app import run as command
 from kun.errors import BadInput, Busy, NoSpace
-from kun.speedruns import sizes
-from kun.speedruns.page import write_page
-from kun.speedruns.questions import is_right
-from kun.speedruns.run import _DO, LEAST_MINUTES
+from kun.tour.speedrun import sizes
+from kun.tour.speedrun.page import write_page
+from kun.tour.speedrun.questions import is_right
+from kun.tour.speedrun.run import _DO, LEAST_MINUTES
 from kun.training.loop import Loop
 from kun.training.recipe import read_recipe
 from kun.training.report.words import catalogue
@@ -125,7 +125,7 @@ def test_a_speedrun_that_failed_says_why_on_its_page(tmp_path, monkeypatch):
     def full(*_, **__):
         raise NoSpace("The disk is full.")
 
-    monkeypatch.setattr("kun.speedruns.run.write_corpus", full)
+    monkeypatch.setattr("kun.tour.speedrun.run.write_corpus", full)
     with pytest.raises(NoSpace):
         kun.speedrun(1, out=tmp_path / "run")
     facts = json.loads((tmp_path / "run" / "speedrun.json").read_text(encoding="utf-8"))
@@ -142,11 +142,11 @@ def test_the_time_of_a_stage_that_was_killed_is_spent(tmp_path, monkeypatch):
             time.sleep(0.02)
             report("working", 0, None, "")
         monkeypatch.setattr(
-            "kun.speedruns.run._State.write", killed
+            "kun.tour.speedrun.run._State.write", killed
         )  # what a killed process writes: nothing more
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kun.speedruns.run._BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("kun.tour.speedrun.run._BETWEEN_WRITES", 0.0)
     with monkeypatch.context() as patch:
         patch.setitem(_DO, "data", working)
         with pytest.raises(KeyboardInterrupt):
@@ -218,7 +218,7 @@ def test_what_a_model_said_cannot_act_in_the_report(tmp_path):
 
 
 def test_every_text_of_the_report_is_there_in_both_languages():
-    for key, texts in catalogue("kun.speedruns").items():
+    for key, texts in catalogue("kun.tour.speedrun").items():
         assert set(texts) == {"en", "zh"}, key
         places = [set(re.findall(r"\{(\w+)\}", text)) for text in texts.values()]
         assert places[0] == places[1], key

@@ -22,9 +22,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kun.atomic_files import Progress, silent
 from kun.errors import KunError
-from kun.evaluation.battery import CHATS, Battery
-from kun.evaluation.comparing import (
+from kun.hub.adapter import AdapterCheckpoint
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.export.battery import CHATS, Battery
+from kun.hub.export.comparing import (
     StateCheck,
     TextCheck,
     Tolerance,
@@ -32,12 +35,9 @@ from kun.evaluation.comparing import (
     compare_states,
     compare_tokens,
 )
-from kun.evaluation.reading import Answer, CannotRead, Job, read
-from kun.hub.adapter import AdapterCheckpoint
-from kun.hub.checkpoint import Checkpoint
-from kun.hub.export import Export, Exported
-from kun.hub.export_gguf import planned
-from kun.hub.files import Progress, silent
+from kun.hub.export.exporting import Export, Exported
+from kun.hub.export.gguf import planned
+from kun.hub.export.reading import Answer, CannotRead, Job, read
 
 Verdict = Literal["same", "differs", "not compared"]
 
@@ -265,7 +265,7 @@ def _own_states(export: Export, battery: Battery, source: Any, progress: Progres
 
 
 def _states_like_ggml(net: Any, export: Export, battery: Battery, results: tuple[str, ...]) -> np.ndarray:
-    from kun.evaluation.ggml import LikeGgml
+    from kun.hub.export.ggml import LikeGgml
 
     kinds = {part: tensor.kind for tensor in planned(net, export.dtype) for part in tensor.parts}
     with LikeGgml(net, kinds):

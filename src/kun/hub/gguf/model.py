@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kun.errors import DamagedFile, UnsupportedFormat
-from kun.hub.gguf_file import GgufFile
+from kun.hub.gguf.file import GgufFile
 from kun.hub.lazy import LazyTensor
 
 _LLAMA = {

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from kun.data.documented import Documented
-from kun.speedruns import corpus
-from kun.speedruns.corpus import Files, write_corpus
-from kun.speedruns.questions import arguments_of, questions, share_of, summary_of
+from kun.tour.speedrun import corpus
+from kun.tour.speedrun.corpus import Files, write_corpus
+from kun.tour.speedrun.questions import arguments_of, questions, share_of, summary_of
 
 
 def _function(name, signature, doc):

@@ -20,7 +20,7 @@ from tokenizers import (
 )
 
 from kun.errors import DamagedFile, UnsupportedFormat
-from kun.hub.gguf_file import GgufFile
+from kun.hub.gguf.file import GgufFile
 
 
 class Kind(IntEnum):

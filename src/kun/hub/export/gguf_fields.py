@@ -8,7 +8,7 @@ from typing import Any
 
 from kun.errors import UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.export_gguf import check_network
+from kun.hub.export.gguf import check_network
 
 LINEAGE_KEY = "kun.lineage"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "BF16": 32}

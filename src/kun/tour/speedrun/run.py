@@ -12,14 +12,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kun.atomic_files import new_file, writing_to
 from kun.errors import BadInput, Busy, NoSpace, NotWritable
-from kun.hub.files import new_file, writing_to
 from kun.hub.layout import read_json, write_json
 from kun.settings import settings
-from kun.speedruns.corpus import Files, write_corpus
-from kun.speedruns.page import write_page
-from kun.speedruns.recipes import Recipes, Values
-from kun.speedruns.sizes import Budget, Size, choose_size, choose_threads
+from kun.tour.speedrun.corpus import Files, write_corpus
+from kun.tour.speedrun.page import write_page
+from kun.tour.speedrun.recipes import Recipes, Values
+from kun.tour.speedrun.sizes import Budget, Size, choose_size, choose_threads
 from kun.training.loop import Report
 from kun.training.recipe import parse_recipe, read_recipe
 from kun.training.report import ending
@@ -247,7 +247,7 @@ def _finetune(work: _Work, report: Report) -> None:
 
 
 def _evaluate(work: _Work, report: Report) -> None:
-    from kun.speedruns.measures import measure
+    from kun.tour.speedrun.measures import measure
 
     with _threads(1):  # steps this small wait longer for a second thread than it works
         found = measure(work.path, work.files, lambda done, total: report("asking", done, total, ""))

@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from kun.hub.files import new_file
-from kun.speedruns.questions import KINDS, is_right
+from kun.atomic_files import new_file
+from kun.tour.speedrun.questions import KINDS, is_right
 from kun.training.report import parts
 from kun.training.report.curves import ACCENT, GLOW, WARM
 from kun.training.report.page import curves, read_facts, stopped, tokenizer

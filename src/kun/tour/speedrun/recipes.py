@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from kun.speedruns.corpus import Files
-from kun.speedruns.sizes import Budget, Size
+from kun.tour.speedrun.corpus import Files
+from kun.tour.speedrun.sizes import Budget, Size
 
 _STEP_TOKENS = 8192
 _EVALUATIONS = 12

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kun.blocks.positions import SCALINGS, RotaryConfig
 from kun.errors import UnsupportedFormat
-from kun.families.fields import Fields
+from kun.networks.fields import Fields
 
 
 def rotary_from_hf(f: Fields, max_positions: int, theta: float = 10000.0) -> RotaryConfig:

@@ -11,8 +11,8 @@ from tiny_masked import write
 
 import kun
 from kun.errors import BadInput, ContextOverflow, UnsupportedFormat
-from kun.knowledge.encoder import Encoder
-from kun.tasks import Filling, TaskModel
+from kun.models.encoder import Encoder
+from kun.models.task_model import Filling, TaskModel
 
 ONE = {"bert": "Paris is the [MASK] of France.", "roberta": "Paris is the <mask> of France."}
 TWO = {"bert": "The [MASK] brown [MASK] jumps.", "roberta": "The <mask> brown <mask> jumps."}
@@ -45,7 +45,7 @@ def test_words_and_probabilities_are_the_reference_pipelines(name: str, request:
 def test_a_list_of_texts_gives_each_what_it_gives_alone(name: str, request: Any, monkeypatch: Any) -> None:
     lm: Any = kun.load(request.getfixturevalue(name))
     texts = [ONE[name], TWO[name], ONE[name].replace("Paris", "The quick dog"), ONE[name]]
-    monkeypatch.setattr("kun.tasks._BATCH_TOKENS", 30)  # so that they run in several batches
+    monkeypatch.setattr("kun.models.task_model._BATCH_TOKENS", 30)  # so that they run in several batches
     for text, together in zip(texts, lm.fill(texts), strict=True):
         for one, other in zip(np.ravel(lm.fill(text)), np.ravel(together), strict=True):
             assert one.token == other.token

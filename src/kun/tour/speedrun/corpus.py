@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from kun.atomic_files import new_file
 from kun.data.documented import Documented
 from kun.data.installed import COMPILED, entries, shown
-from kun.hub.files import new_file
-from kun.speedruns.questions import KINDS, Question, questions, share_of
+from kun.tour.speedrun.questions import KINDS, Question, questions, share_of
 
 _HELD_OUT = 0.02
 _MEASURED = 60_000

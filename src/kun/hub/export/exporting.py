@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from kun.atomic_files import Progress, new_file, silent
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.hub.adapter import AdapterCheckpoint, parent_of
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.export_fields import LINEAGE_KEY, network_fields
-from kun.hub.export_gguf import KINDS, as_stored, check_network, write_gguf
-from kun.hub.files import Progress, new_file, silent
-from kun.hub.gguf_file import GgufFile
+from kun.hub.export.gguf import KINDS, as_stored, check_network, write_gguf
+from kun.hub.export.gguf_fields import LINEAGE_KEY, network_fields
+from kun.hub.gguf.file import GgufFile
 from kun.hub.layout import LINEAGE, read_json
 from kun.hub.saving import lineage_of, save_checkpoint
 
 if TYPE_CHECKING:
     import torch
 
-    from kun.hub.export_tokenizer import Loss
+    from kun.hub.export.gguf_tokenizer import Loss
 
 Format = Literal["hf", "gguf"]
 _NAMES = {
@@ -44,7 +44,7 @@ class Exported:
     bytes: int
     lost: tuple[str, ...] = ()
     fidelity: Any = None
-    """The `kun.evaluation.fidelity.Fidelity` of an export that was verified."""
+    """The `kun.hub.export.fidelity.Fidelity` of an export that was verified."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Export:
         return Exported(folder, "hf", self.dtype, size)
 
     def _write_gguf(self, folder: Path, progress: Progress, check: Callable[[Path], None]) -> Exported:
-        from kun.hub.export_tokenizer import tokenizer_fields
+        from kun.hub.export.gguf_tokenizer import tokenizer_fields
 
         checkpoint, template = self.checkpoint, self.checkpoint.chat_template
         lineage = lineage_of(_name(checkpoint), None, checkpoint)
@@ -134,7 +134,7 @@ class Export:
 
     def losses(self) -> "list[Loss]":
         """What of the tokenizer the format cannot say."""
-        from kun.hub.export_tokenizer import losses
+        from kun.hub.export.gguf_tokenizer import losses
 
         return losses(self.checkpoint.tokenizer) if self.format == "gguf" else []
 

@@ -99,7 +99,7 @@ class TaskModel:
         """
         from kun.hub.checkpoint import Checkpoint
         from kun.hub.pull import locate
-        from kun.hub.store import called
+        from kun.hub.store import display_name
 
         path = locate(name_or_path)
         checkpoint = Checkpoint.open(path)
@@ -108,7 +108,7 @@ class TaskModel:
         return cls(
             checkpoint.network(dtype=dtype, device=device, quantize=quantize),
             checkpoint.tokenizer,
-            name=called(path),
+            name=display_name(path),
             mask_token=checkpoint.special_tokens.get("mask_token"),
             family=checkpoint.family,
             checkpoint=checkpoint,

@@ -6,7 +6,7 @@ from typing import Any
 
 from kun.errors import BadInput
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.export import Export
+from kun.hub.export.exporting import Export
 
 _SEQUENCES = 6
 _LONGEST = 48

@@ -1,0 +1,1 @@
+"""Checkpoints written for other programs, and the proof that nothing was lost on the way."""

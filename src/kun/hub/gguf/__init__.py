@@ -1,0 +1,1 @@
+"""GGUF files: reading them, their tokenizers, their blocks of packed weights."""
