@@ -33,11 +33,12 @@ serve: $(VENV)/.installed  ## the web app and the API
 test: $(VENV)/.installed-for-development  ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed-for-development  ## ruff, mypy, import-linter
+lint: $(VENV)/.installed-for-development  ## ruff, mypy, import-linter, the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/house.py
 
 bench: $(VENV)/.installed-for-development  ## measure every figure and print the table
 	$(BIN)/python -m benchmarks $(ARGS)

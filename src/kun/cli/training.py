@@ -30,7 +30,7 @@ def train(
 
       kun train recipe.toml --resume
     """
-    import kun
+    from kun.api import train as run_training
     from kun.settings import launch
     from kun.training.recipe import parse_override
 
@@ -38,7 +38,7 @@ def train(
     started = launch()
     tells = not (started and started.rank)  # the first of several processes tells for all
     with progress(quiet=as_json or not tells) as report:
-        run = kun.train(recipe, chosen, resume=resume, progress=report)
+        run = run_training(recipe, chosen, resume=resume, progress=report)
     if not tells:
         return
     last = run.metrics[-1] if run.metrics else {}
