@@ -2,19 +2,26 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from kun.errors import DamagedFile, NoSpace, NotWritable
+from kun.settings import settings
 
 #: (stage, done, total): bytes of work, as far as they are known
 Progress = Callable[[str, int, int | None], None]
 
 _CHUNK = 4 * 2**20
+_MOST_VERDICTS = 4096
+#: the coarsest clock of a file system in use (FAT): a file may change again within it and keep its time
+_CLOCK_NS = 2 * 10**9
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
@@ -42,6 +49,75 @@ def check_digest(path: Path, expected: str, name: str, progress: Progress = sile
             f"{name} has the SHA-256 {found}, but {expected} was expected: it is damaged or not the file "
             f"that was meant; it was not used. Try again, and mistrust the source if it happens twice."
         )
+
+
+def check_once(path: Path, expected: str, progress: Progress = silent) -> None:
+    """As `check_digest`, but a file that was right is read again only after a change of it.
+
+    Verdicts lie under KUN_HOME/cache/checked, an empty file each, whose name is a digest of the path, the inode, the
+    size, the times of change and what was expected. A file that changed within the clock's granularity gets none.
+    """
+    now = time.time_ns()
+    verdict, changed = _verdict(path, expected)
+    if verdict.exists():
+        return
+    check_digest(path, expected, str(path), progress)
+    if now - changed > _CLOCK_NS and _verdict(path, expected)[0] == verdict:
+        with suppress(OSError):  # a cache: the file is read again next time
+            verdict.parent.mkdir(parents=True, exist_ok=True)
+            verdict.touch()
+            kept = list(verdict.parent.iterdir())
+            if len(kept) > _MOST_VERDICTS:
+                for old in sorted(kept, key=lambda one: one.stat().st_mtime_ns)[: _MOST_VERDICTS // 2]:
+                    old.unlink(missing_ok=True)
+
+
+def _verdict(path: Path, expected: str) -> tuple[Path, int]:
+    """The name under which it is remembered that `path`, as it is now, is right; and when it last changed."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path} is missing: pull or copy it again.") from error
+    times = status.st_mtime_ns, status.st_ctime_ns
+    facts = repr((str(path.absolute()), status.st_ino, status.st_size, *times, expected))
+    name = hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()
+    return settings().home / "cache" / "checked" / name, max(times)
+
+
+@contextmanager
+def checking(files: Mapping[Path, str]) -> Iterator[None]:
+    """`check_once` of each file's digest in another thread, while the block reads the files; joined at its end.
+
+    Raises `DamagedFile`, in place of what the damage led the block to raise.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        checks = [pool.submit(check_once, path, expected) for path, expected in files.items()]
+        try:
+            yield
+        finally:
+            for check in checks:
+                check.result()
+
+
+def sealed(value: Mapping[str, object]) -> bytes:
+    """An object as JSON whose last entry is the digest of all bytes before it; its first says that there is one."""
+    body = json.dumps({"sealed": True, **value}, indent=2, ensure_ascii=False).removesuffix("\n}").encode()
+    return body + _seal(body)
+
+
+def unsealed(data: bytes) -> object:
+    """A JSON value, without the seal if it has one. Raises ValueError for no JSON, and where a sealed byte changed."""
+    value: object = json.loads(data)
+    if not isinstance(value, dict) or not value.keys() & {"sealed", "seal"}:
+        return value
+    body = data.rpartition(b',\n  "seal"')[0]
+    if data != body + _seal(body):
+        raise ValueError("it does not match its own digest")
+    return {key: held for key, held in value.items() if key not in ("sealed", "seal")}
+
+
+def _seal(body: bytes) -> bytes:
+    return f',\n  "seal": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kun.atomic_files import sha256
-from kun.hub.layout import write_json
+from kun.errors import DamagedFile
+from kun.hub.layout import read_json, write_json
 from kun.training import sharded
 from kun.training.snapshot import newest, remove_unfinished, write_snapshot
 
@@ -76,3 +77,37 @@ def test_a_snapshot_that_is_written_anew_is_never_missing(write, tmp_path: Path)
         found.append(load_file(file)["weight"].mean().item())
     assert found == sorted(found)
     assert set(found) == {0.0, 1.0}
+
+
+def test_any_changed_byte_of_its_facts_leads_to_the_snapshot_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (5, 8):
+        write_snapshot(tmp_path, step, {"weight": OLD}, {"row": 128, "epoch": 0}, keep=2)
+    facts = tmp_path / "step-8" / "state.json"
+    sound = facts.read_bytes()
+    for at in range(len(sound)):
+        facts.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        snapshot = newest(tmp_path)
+        assert snapshot is not None
+        assert snapshot.step == 5
+        assert str(facts) in caplog.text
+        caplog.clear()
+
+
+def test_changed_facts_are_named_where_there_is_no_other_snapshot(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, 5, {"weight": OLD}, {"row": 128}, keep=1)
+    facts = tmp_path / "step-5" / "state.json"
+    facts.write_text(facts.read_text().replace("128", "129"))
+    with pytest.raises(DamagedFile, match=r"state\.json.*its own digest"):
+        newest(tmp_path)
+
+
+def test_a_snapshot_of_before_digests_of_its_facts_opens_as_it_is(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, 5, {"weight": OLD}, {"row": 128}, keep=1)
+    facts = tmp_path / "step-5" / "state.json"
+    write_json(facts, read_json(facts))
+    assert "seal" not in facts.read_text()
+    snapshot = newest(tmp_path)
+    assert snapshot is not None
+    assert snapshot.facts["row"] == 128

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kun.atomic_files import Progress, check_digest, silent
+from kun.atomic_files import Progress, check_once, silent
 from kun.data.columns import SHARD, Column
 from kun.data.rows import BadRows, Row
 from kun.data.tokenized import RowTokenizer
@@ -112,7 +112,7 @@ class TokenStore:
         from kun.data.building import build
 
         build(Path(folder), rows, tokenizer, bad or BadRows(), fingerprint, processes, shard, progress)
-        return cls.open(folder, check=False)
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: str | Path, check: bool = True, progress: Progress = silent) -> "TokenStore":
@@ -121,7 +121,7 @@ class TokenStore:
         described = read_description(folder)
         if check:
             for name, digest in described.digests.items():
-                check_digest(folder / name, digest, str(folder / name), progress)
+                check_once(folder / name, digest, progress)
         return cls(folder, described)
 
     def __len__(self) -> int:

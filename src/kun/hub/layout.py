@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from kun.atomic_files import unsealed
 from kun.errors import BadInput, DamagedFile
 from kun.families import kind_of
 from kun.version import __version__
@@ -31,11 +32,11 @@ def is_adapter(folder: Path) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file. Raises `DamagedFile`."""
+    """An object from a JSON file, its seal checked if it has one. Raises `DamagedFile`."""
     try:
         if path.stat().st_size > _LONGEST_JSON:
             raise ValueError("it is too long")
-        value = json.loads(path.read_bytes())
+        value = unsealed(path.read_bytes())
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
     except (FileNotFoundError, NotADirectoryError) as error:

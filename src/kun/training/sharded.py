@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from kun.atomic_files import replace_folder, sha256, sync, writing_to
+from kun.atomic_files import replace_folder, sealed, sha256, sync, writing_to
 from kun.errors import NoSpace
 from kun.hub.layout import read_json, write_json
 from kun.training.processes import Processes
@@ -68,7 +68,7 @@ def _complete(fresh: Path, path: Path, facts: dict[str, Any]) -> None:
         files = {file.name.removesuffix(".json"): read_json(file)["sha256"] for file in told}
         for file in told:
             file.unlink()
-        write_json(fresh / FACTS, {**facts, "files": files})
+        (fresh / FACTS).write_bytes(sealed({**facts, "files": files}))
         sync(fresh / FACTS)
         sync(fresh)
         replace_folder(fresh, path)

@@ -1,6 +1,7 @@
 """Snapshots: all that resuming needs, bit for bit, in folders that are whole or not there."""
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -11,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kun.atomic_files import check_digest, new_folder, restore_replaced, sha256
+from kun.atomic_files import check_once, new_folder, restore_replaced, sealed, sha256
 from kun.errors import DamagedFile, NoSpace
-from kun.hub.layout import read_json, write_json
+from kun.hub.layout import read_json
 from kun.training import sharded
 from kun.training.processes import ALONE, Processes
 from kun.training.sharded import FACTS
 
+log = logging.getLogger(__name__)
 _STEP = re.compile(r"step-(\d+)")
 _TENSORS = "state.safetensors"
 
@@ -105,7 +107,7 @@ def _write(path: Path, facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> 
 
     with new_folder(path) as fresh:
         _save(save_file, {name: t.contiguous() for name, t in tensors.items()}, fresh / _TENSORS)
-        write_json(fresh / FACTS, {**facts, "sha256": sha256(fresh / _TENSORS)})
+        (fresh / FACTS).write_bytes(sealed({**facts, "sha256": sha256(fresh / _TENSORS)}))
 
 
 def _save(save_file: Any, tensors: dict[str, Tensor], path: Path) -> None:
@@ -129,18 +131,20 @@ def steps(folder: Path) -> list[int]:
 
 
 def newest(folder: Path) -> Snapshot | None:
-    """The newest whole snapshot; one that is damaged is passed over for the one before it.
+    """The newest whole snapshot; one that is damaged is named in the log and passed over for the one before it.
 
     Raises `DamagedFile`, which names them, where snapshots are there and none is whole.
     """
-    faults = []
+    faults: list[str] = []
     for step in reversed(steps(folder)):
         path = folder / f"step-{step}"
         try:
             found = opened(folder, step)
             digests = found.facts.get("files") or {_TENSORS: found.facts.get("sha256")}
             for name, digest in digests.items():
-                check_digest(path / name, str(digest), str(path / name))
+                check_once(path / name, str(digest))
+            for fault in faults:
+                log.warning("%s The snapshot of step %d is used.", fault, step)
             return found
         except (DamagedFile, OSError) as error:
             faults.append(str(error))
@@ -156,7 +160,7 @@ def newest_step(folder: Path) -> int | None:
 
 
 def opened(folder: Path, step: int) -> Snapshot:
-    """The snapshot of a step, its digests unchecked. Raises `DamagedFile`."""
+    """The snapshot of a step, the digests of its tensors unchecked. Raises `DamagedFile`."""
     path = folder / f"step-{step}"
     return Snapshot(step, read_json(path / FACTS), path)
 
