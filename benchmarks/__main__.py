@@ -8,8 +8,8 @@ import sys
 from benchmarks.table import Row, add_options, as_text, print_table, skipped
 
 ALL = (
-    "startup", "parity", "families", "speed", "generate", "perplexity", "retrieval", "answers", "scale", "training",
-    "parallel", "shakespeare", "labels", "finetuned", "translation", "lora", "domain",
+    "startup", "memory", "parity", "families", "speed", "generate", "perplexity", "retrieval", "answers",
+    "scale", "training", "parallel", "shakespeare", "labels", "finetuned", "translation", "lora", "domain",
 )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ file only writes and reads them. One step runs the tokens of all rows packed one
 and single tokens share a forward pass.
 """
 
+import mmap
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -17,9 +19,6 @@ from torch.nn import functional as F
 
 from kun.blocks.attention import Bias, biased
 from kun.errors import BadInput
-
-ALIGNMENT = 64
-"""Bytes: a cache line, which is also the widest vector register."""
 
 
 class PagedCache:
@@ -254,7 +253,11 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     """Zeros that take no memory until written. Not `empty`: a stale NaN passes through a weight of zero."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(n_bytes + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return torch.from_numpy(raw[start : start + n_bytes]).view(dtype).view(shape)
+    # from the system itself: numpy asks it for pages of 2 MB, one of which a layer's first token would fill
+    return torch.frombuffer(_fresh_memory(int(np.prod(shape)) * dtype.itemsize), dtype=dtype).view(shape)
+
+
+def _fresh_memory(n_bytes: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, n_bytes)
+    return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

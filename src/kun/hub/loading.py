@@ -41,11 +41,16 @@ def build(
 
 
 def _empty(checkpoint: "Checkpoint") -> "nn.Module":
-    """The network without memory for its weights."""
+    """The network without memory for its weights, and without the values that they would start with.
+
+    Drawing values for tensors without memory would import torch's tracer: 80 MB and a second.
+    """
     import torch
 
+    from kun.networks.meta import uninitialized
+
     config = checkpoint.family_config
-    with torch.device("meta"):
+    with torch.device("meta"), uninitialized():
         net: nn.Module = checkpoint.family.network_type(config)
     return net.eval()
 
