@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# a process for each core; the tests of one file stay together, for they share what was trained or built for them
+PARALLEL := --numprocesses logical --dist loadfile
 
-.PHONY: quickstart serve test lint bench docs clean help
+.PHONY: quickstart serve check test check-cuda lint bench docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -30,8 +32,14 @@ quickstart: $(VENV)/.installed  ## install, fetch the models, read the handbook,
 serve: $(VENV)/.installed  ## the web app and the API
 	$(BIN)/kun serve $(ARGS)
 
-test: $(VENV)/.installed-for-development  ## every test
-	$(BIN)/python -m pytest $(ARGS)
+check: lint  ## two minutes: the linters, and a quick share of every room's tests
+	$(BIN)/python -m pytest -m quick $(PARALLEL) $(ARGS)
+
+test: $(VENV)/.installed-for-development  ## every test, on as many processes as cores
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+check-cuda: $(VENV)/.installed-for-development  ## five minutes on a GPU; without one it says so
+	$(BIN)/python -m benchmarks cuda $(ARGS)
 
 lint: $(VENV)/.installed-for-development  ## ruff, mypy, import-linter, the rules of the house
 	$(BIN)/ruff check .

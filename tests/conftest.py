@@ -11,6 +11,11 @@ from hypothesis import settings as hypothesis_settings
 
 from kun.settings import settings
 
+# pytest-xdist runs a process for each core: each computes with its share of them, and so do those that it starts
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _workers))
+
 hypothesis_settings.register_profile(
     "kun",
     deadline=None,

@@ -59,19 +59,22 @@ def pack(weight: Tensor, bits: Bits) -> Packed:
 
 def unpack(packed: Packed, outputs: int, inputs: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """The weights [outputs, inputs] that the codes stand for."""
-    codes, scales = packed
+    panels, groups, _ = packed.codes.shape
+    values = unpack_codes(packed).view(panels, PANEL, groups, GROUP)
+    scale = packed.scales.float().permute(2, 0, 3, 1)[..., None]
+    weight = (values.float() - (0 if packed.bits == 4 else 128)) * scale[0] + scale[1]
+    return weight.reshape(panels * PANEL, groups * GROUP)[:outputs, :inputs].to(dtype)
+
+
+def unpack_codes(packed: Packed) -> Tensor:
+    """The codes alone in the order of the weights: uint8 [16 · panels, 32 · groups]."""
+    codes = packed.codes
     panels, groups, _ = codes.shape
     if packed.bits == 4:
         halves = codes.view(panels, groups, 4, 64)
-        steps = torch.cat((halves & 15, halves >> 4), dim=2)
-    else:
-        steps = codes.view(panels, groups, 8, 64)
-    values = (
-        steps.view(panels, groups, 8, PANEL, 4).permute(0, 3, 1, 2, 4).reshape(panels, PANEL, groups, GROUP)
-    )
-    scale = scales.float().permute(2, 0, 3, 1)[..., None]
-    weight = (values.float() - (0 if packed.bits == 4 else 128)) * scale[0] + scale[1]
-    return weight.reshape(panels * PANEL, groups * GROUP)[:outputs, :inputs].to(dtype)
+        codes = torch.cat((halves & 15, halves >> 4), dim=2)
+    steps = codes.view(panels, groups, 8, PANEL, 4)
+    return steps.permute(0, 3, 1, 2, 4).reshape(panels * PANEL, groups * GROUP)
 
 
 def unpack_rows(packed: Packed, rows: Tensor, inputs: int) -> Tensor:

@@ -1,20 +1,22 @@
 """Networks whose matrices are held in 4 or 8 bits; activations stay float32 between them.
 
 On the CPU the compiled kernels multiply in 8 bits: a row's activations are rounded in groups of 32, each with a
-scale of its own, as Dettmers et al., "LLM.int8()", arXiv:2208.07339, do for whole rows. Elsewhere, and without a
-compiler, the weights are unpacked to floats for each product: slower, and the same up to that rounding.
+scale of its own, as Dettmers et al., "LLM.int8()", arXiv:2208.07339, do for whole rows. On a GPU torch's own kernel
+multiplies few rows with 4 bits. Elsewhere, and without a compiler, the weights are unpacked to floats for each
+product: slower, and the same up to that rounding.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kun.adaptation import native
+from kun.adaptation import int4_tiles, native
 from kun.adaptation.packing import GROUP, PANEL, Bits, Packed, pack, rounding_error, unpack, unpack_rows
 from kun.errors import BadInput, DamagedFile
 
@@ -65,8 +67,19 @@ class QuantizedLinear(QuantizedWeight):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and not x.requires_grad and native.available():
             return native.linear(x, self.packed, self.out_features, self.bias)
-        product: Tensor = _Product.apply(x, self.packed, self.out_features)
+        if x.device.type == "cuda" and not x.requires_grad and self._takes_tiles(x):
+            product = int4_tiles.multiply(x, self._tiles)
+            return product if self.bias is None else product + self.bias.to(x.dtype)
+        product = cast(Tensor, _Product.apply(x, self.packed, self.out_features))
         return product if self.bias is None else product + self.bias.to(x.dtype)
+
+    def _takes_tiles(self, x: Tensor) -> bool:
+        few = x.numel() <= int4_tiles.MOST_ROWS * self.in_features
+        return few and self.packed.bits == 4 and int4_tiles.fits(self.out_features, self.in_features)
+
+    @cached_property
+    def _tiles(self) -> int4_tiles.Tiles:
+        return int4_tiles.tile(self.packed, self.out_features, self.in_features)
 
 
 class _Product(torch.autograd.Function):
