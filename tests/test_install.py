@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout, built from a copy of what git tracks: nothing built earlier lies there."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    tracked = _run("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    tracked = _run("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split(
+        "\0"
+    )
     for name in filter(None, tracked):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,8 @@ def test_quickstart_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> No
 
 def _run(*command: str | Path, **options: object) -> str:
     """What a command prints; AssertionError with what it complained about where it fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **options
+    )  # type: ignore[call-overload]
     assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
     return done.stdout
