@@ -1,17 +1,10 @@
 """The compiled kernels: built once by the system's C compiler, kept under KUN_HOME/cache, called through ctypes.
 
-The library's name is the digest of the sources, the flags, the compiler and the processor, so that a home
-folder shared by two machines holds two libraries. Without a compiler, or where the build fails, everything
-works by torch's own operations, slower; `report` says why.
+Without a compiler, or where the build fails, everything works by torch's own operations, slower; `report` says why.
 """
 
 import ctypes
-import hashlib
-import os
 import platform
-import shutil
-import subprocess
-import tempfile
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kun.adaptation.compiled import open_library
 from kun.adaptation.packing import Bits, Packed, empty
 from kun.settings import settings
 
@@ -34,7 +28,6 @@ FLAGS = [
     "-fno-trapping-math",
 ]
 KERNELS = Path(__file__).parent / "kernels"
-COMPILE_SECONDS = 120
 INT4, INT8 = 0, 2
 
 
@@ -145,36 +138,11 @@ def _kernels(wanted: bool, home: Path) -> Kernels:
 
 @cache
 def _load(wanted: bool, home: Path) -> Kernels:
-    if not wanted:
-        return Kernels(None, "not used: KUN_NATIVE is off")
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        return Kernels(None, "not there: no C compiler (install gcc or clang for several times the speed)")
+    """The kernels with these settings, which `open_library` reads for itself."""
     try:
-        return _open_or_build(compiler, home / "cache" / "kernels")
-    except (OSError, subprocess.SubprocessError) as error:
-        return Kernels(None, f"not there: {_reason(error)}")
-
-
-def _open_or_build(compiler: str, folder: Path) -> Kernels:
-    """A library that cannot be opened (cut short by a crash, damaged) is built again, once."""
-    flags = [*FLAGS, *_machine_flags(compiler)]
-    path = folder / f"kun-{_key(compiler, flags)}.so"
-    if not path.is_file():
-        _build(compiler, flags, path)
-    try:
-        opened = _open(path)
-    except OSError:
-        _build(compiler, flags, path)
-        opened = _open(path)
-    opened.kun_threads(settings().threads or torch.get_num_threads())
-    return Kernels(opened, f"built for this processor: {opened.kun_instructions().decode()}")
-
-
-def _open(path: Path) -> ctypes.CDLL:
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _stamp(path).read_text().strip():
-        raise OSError(f"{path.name} is damaged")
-    opened = ctypes.CDLL(str(path))
+        opened = open_library("kun", KERNELS / "kun.c", (*FLAGS, *_machine_flags()))
+    except OSError as error:
+        return Kernels(None, f"{'not there' if wanted else 'not used'}: {_reason(error)}")
     opened.kun_instructions.restype = ctypes.c_char_p
     pointer, count = ctypes.c_void_p, ctypes.c_int
     opened.kun_threads.argtypes = [count]
@@ -184,51 +152,12 @@ def _open(path: Path) -> ctypes.CDLL:
     opened.kun_pack.argtypes = [pointer, pointer, count, count, count, pointer, pointer]
     opened.kun_pack.restype = None
     opened.kun_step.argtypes = [pointer]
-    return opened
+    opened.kun_threads(settings().threads or torch.get_num_threads())
+    return Kernels(opened, f"built for this processor: {opened.kun_instructions().decode()}")
 
 
-def _stamp(path: Path) -> Path:
-    return path.with_suffix(".sha256")
-
-
-def _build(compiler: str, flags: list[str], path: Path) -> None:
-    """Compile beside the target and rename: several processes may do so at once, and the last one wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        built, stamp = Path(scratch) / path.name, Path(scratch) / "stamp"
-        command = [compiler, *flags, str(KERNELS / "kun.c"), "-o", str(built), "-lpthread", "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
-        if done.returncode:
-            raise OSError(
-                f"{Path(compiler).name} failed: {(done.stderr.strip() or 'no message').splitlines()[0]}"
-            )
-        stamp.write_text(hashlib.sha256(built.read_bytes()).hexdigest())
-        built.replace(path)
-        stamp.replace(_stamp(path))
-
-
-def _machine_flags(compiler: str) -> list[str]:
-    return ["-mcpu=native"] if platform.machine().lower() in ("arm64", "aarch64") else ["-march=native"]
-
-
-def _key(compiler: str, flags: list[str]) -> str:
-    digest = hashlib.sha256()
-    for source in sorted(KERNELS.glob("*.[ch]")):
-        digest.update(source.name.encode() + source.read_bytes())
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, timeout=COMPILE_SECONDS, check=True
-    ).stdout
-    digest.update("\0".join([*flags, version, _processor()]).encode())
-    return digest.hexdigest()[:24]
-
-
-def _processor() -> str:
-    """What the processor can do, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+def _machine_flags() -> tuple[str]:
+    return ("-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native",)
 
 
 def _reason(error: Exception) -> str:

@@ -1,11 +1,6 @@
 """A BERT fitted to the machine that it encodes on: 8-bit projections in compiled code, or bfloat16, or as it is."""
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kun.adaptation.compiled import open_library
 from kun.families.bert import Bert
 from kun.networks.network import EncoderOutput
-from kun.settings import settings
 
-FLAGS = "-O3 -shared -fPIC -std=gnu11 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16"
+FLAGS = (
+    "-O3", "-shared", "-fPIC", "-std=gnu11",
+    "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mavx512bf16",
+)  # fmt: skip
 PANEL = 64
 LOG2_E = 1.4426950408889634
 
@@ -45,36 +43,13 @@ def _cpu_has(feature: str) -> bool:
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """The compiled layers, built once for each source and kept in KUN_HOME; None where they can't be had."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not settings().native or not (_cpu_has("vnni") and _cpu_has("avx512_bf16")) or compiler is None:
+    """The compiled layers; None where they can't be had."""
+    if not (_cpu_has("vnni") and _cpu_has("avx512_bf16")):
         return None
-    source = Path(__file__).with_suffix(".c")
-    digest = hashlib.sha256(source.read_bytes() + FLAGS.encode()).hexdigest()[:16]
-    built = settings().home / "cache" / "native" / f"bert-{digest}.so"
     try:
-        if not built.is_file():
-            _build(compiler, source, built)
-        return ctypes.CDLL(str(built))
-    except (OSError, subprocess.SubprocessError):
+        return open_library("bert", Path(__file__).with_suffix(".c"), FLAGS)
+    except OSError:
         return None
-
-
-def _build(compiler: str, source: Path, built: Path) -> None:
-    """Compile next to the goal, then rename: two processes may build at once."""
-    built.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".so", dir=built.parent)
-    os.close(handle)
-    try:
-        subprocess.run(
-            [compiler, *FLAGS.split(), "-o", name, str(source), "-lpthread", "-lm"],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
-        Path(name).replace(built)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _fits(net: Bert) -> bool:
