@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from kun.inspection.positions import Places
     from kun.inspection.tokens import Cutting
     from kun.knowledge.base import KnowledgeBase
-    from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
+    from kun.models.ready import ReadyModel
     from kun.models.task_model import TaskModel
     from kun.tour.speedrun.run import Speedrun
     from kun.training.loop import Report
@@ -60,30 +60,20 @@ def load(
     dtype: "torch.dtype | str | None" = None,
     device: "torch.device | str | None" = None,
     progress: Progress | None = None,
-) -> "LanguageModel | Encoder | TaskModel":
-    """A model that is ready to use: a `LanguageModel`, an `Encoder`, or of an encoder with a head a `TaskModel`.
+) -> "ReadyModel":
+    """A model that is ready to use, of the kind that lies there: a `LanguageModel`, an `Encoder`, a `Classifier` …
 
-    `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, or a hub id; what is named
-    in the catalog or on the hub and is not here yet is pulled first. `quantize` is None, "int8" or "int4".
-    `dtype` is the checkpoint's, `device` the best here where they are None.
+    `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, a hub id, or what a kind of another
+    package recognizes; what is named in the catalog or on the hub and is not here yet is pulled first. `quantize` is
+    None, "int8" or "int4". `dtype` is the checkpoint's, `device` the best here where they are None.
 
     Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`; `Unavailable` when pulling fails.
     """
-    from kun.hub.checkpoint import Checkpoint
+    from kun.hub.pull import locate as hub_locate
+    from kun.models.opening import open_model
 
-    path = locate(name, progress=progress)
-    checkpoint = Checkpoint.open(path)
-    if checkpoint.kind == "encoder" and checkpoint.head is not None:
-        from kun.models.task_model import TaskModel
-
-        return TaskModel.open(path, quantize=quantize, dtype=dtype, device=device)
-    if checkpoint.kind == "encoder":
-        from kun.models.encoder import Encoder
-
-        return Encoder.open(path, quantize=quantize, dtype=dtype, device=device)
-    from kun.models.language_model import LanguageModel
-
-    return LanguageModel.open(path, quantize=quantize, dtype=dtype, device=device)
+    path = hub_locate(name, progress, any_file=True)
+    return open_model(path, quantize=quantize, dtype=dtype, device=device)
 
 
 def locate(name: str | Path, *, progress: Progress | None = None) -> Path:
@@ -117,25 +107,12 @@ def remove_model(name: str) -> None:
     remove(name)
 
 
-def save(model: "LanguageModel | Encoder | TaskModel", folder: str | Path) -> Path:
-    """Write a model as a folder in the Hugging Face layout, which `transformers` loads as it stands.
+def save(model: "ReadyModel", folder: str | Path) -> Path:
+    """Write a model as a folder that `load` opens again, and, where it is of text, `transformers` as it stands.
 
     Raises `BadInput` for a quantized model and for a folder that holds other things, `NoSpace`.
     """
-    from kun.errors import BadInput
-    from kun.hub.saving import save_checkpoint
-    from kun.models.encoder import Encoder
-
-    origin = model.checkpoint
-    if isinstance(model, Encoder):
-        if origin is None:
-            raise BadInput("This encoder came from no checkpoint, so that there is nothing to save.")
-        # what it runs on is fitted to this machine; what is saved is what it was made from
-        return save_checkpoint(folder, origin.network(), tokenizer=model.tokenizer, origin=origin)
-    template = getattr(model, "template", None)
-    return save_checkpoint(
-        folder, model.net, tokenizer=model.tokenizer, chat_template=template, origin=origin
-    )
+    return model.save(folder)
 
 
 def export(
@@ -382,7 +359,7 @@ def read_task(
 
 
 def evaluate(
-    model: "str | Path | LanguageModel | Encoder | TaskModel",
+    model: "str | Path | ReadyModel",
     task: "str | Path | Mapping[str, Any] | AnyTask",
     *,
     limit: int | None = None,

@@ -16,6 +16,7 @@ from tiny import CHAT, END, language_model, tokenizer
 import kun
 from kun.adaptation import LoraConfig, add_lora, lora_pairs
 from kun.errors import BaseMismatch, UnsupportedFormat
+from kun.generation.options import SamplingOptions
 from kun.hub.adapter import save_adapter
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.saving import save_checkpoint
@@ -91,7 +92,7 @@ def test_requests_in_any_mixture_get_their_own_models_answers(
     models: Any, asked: list[tuple[str, int]]
 ) -> None:
     """The same prompts, so that any page taken from another's cache would show."""
-    options = kun.generation.SamplingOptions(max_tokens=5, temperature=0.0, ignore_eos=True)
+    options = SamplingOptions(max_tokens=5, temperature=0.0, ignore_eos=True)
     running = [models[name][0].submit(PROMPTS[which], options) for name, which in asked]
     said = [generation.result()[0].token_ids for generation in running]
     for (name, which), tokens in zip(asked, said, strict=True):
@@ -103,7 +104,7 @@ def test_they_share_one_engine_and_steps(models: Any) -> None:
     base, poet = models["base"][0], models["poet"][0]
     assert base.engine is poet.engine
     before = base.stats()["steps"]
-    options = kun.generation.SamplingOptions(max_tokens=40, temperature=0.0, ignore_eos=True)
+    options = SamplingOptions(max_tokens=40, temperature=0.0, ignore_eos=True)
     for generation in [model.submit("x", options) for model in (base, poet, models["clerk"][0])]:
         generation.result()
     assert base.stats()["steps"] - before < 60

@@ -11,7 +11,9 @@ from tiny_masked import write
 
 import kun
 from kun.errors import BadInput, ContextOverflow, UnsupportedFormat
+from kun.models.batching import batches
 from kun.models.encoder import Encoder
+from kun.models.masked_language_model import MaskedLanguageModel
 from kun.models.task_model import Filling, TaskModel
 
 ONE = {"bert": "Paris is the [MASK] of France.", "roberta": "Paris is the <mask> of France."}
@@ -33,7 +35,8 @@ def assert_alike(mine: list[Filling], theirs: list[dict[str, Any]]) -> None:
 def test_words_and_probabilities_are_the_reference_pipelines(name: str, request: Any) -> None:
     folder = request.getfixturevalue(name)
     lm = kun.load(folder)
-    assert isinstance(lm, TaskModel)
+    assert isinstance(lm, MaskedLanguageModel)
+    assert isinstance(lm, kun.TaskModel)
     assert_alike(lm.fill(ONE[name], k=7), reference(folder, ONE[name], 7))
     both = lm.fill(TWO[name], k=3)
     assert len(both) == 2
@@ -45,7 +48,7 @@ def test_words_and_probabilities_are_the_reference_pipelines(name: str, request:
 def test_a_list_of_texts_gives_each_what_it_gives_alone(name: str, request: Any, monkeypatch: Any) -> None:
     lm: Any = kun.load(request.getfixturevalue(name))
     texts = [ONE[name], TWO[name], ONE[name].replace("Paris", "The quick dog"), ONE[name]]
-    monkeypatch.setattr("kun.models.task_model._BATCH_TOKENS", 30)  # so that they run in several batches
+    monkeypatch.setattr(batches, "__defaults__", (30,))  # so that they run in several batches
     for text, together in zip(texts, lm.fill(texts), strict=True):
         for one, other in zip(np.ravel(lm.fill(text)), np.ravel(together), strict=True):
             assert one.token == other.token
@@ -139,7 +142,7 @@ def test_a_tokenizer_without_a_mask_says_so(bert: Path) -> None:
     from tokenizers import Tokenizer, models
 
     lm: Any = kun.load(bert)
-    bare = TaskModel(lm.net, Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), name="bare")
+    bare = MaskedLanguageModel(lm.net, Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), name="bare")
     with pytest.raises(BadInput, match="tokenizer of bare has no token for a mask"):
         bare.fill("a [MASK]")
 

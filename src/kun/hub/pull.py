@@ -29,13 +29,14 @@ def can_pull(name: str) -> bool:
     return name in catalog() or (_HUB_ID.fullmatch(name) is not None and not Path(name).exists())
 
 
-def locate(name: str | Path, progress: Progress | None = None) -> Path:
+def locate(name: str | Path, progress: Progress | None = None, *, any_file: bool = False) -> Path:
     """The folder or file of a model, pulled first where the catalog or the hub has it and this machine has not.
 
+    A file is a `.gguf` one unless `any_file`, where the kinds of ready models say what it is.
     Raises `ModelNotFound` with the nearest names, and what `pull` raises.
     """
     try:
-        return resolve(name)
+        return resolve(name, any_file=any_file)
     except ModelNotFound:
         if not isinstance(name, str) or not can_pull(name):
             raise

@@ -54,8 +54,8 @@ def model_folder(name: str) -> Path:
     return settings().models / folder_name(name)
 
 
-def resolve(name: str | Path) -> Path:
-    """The folder or `.gguf` file that `name` means: a model that is here, or a path.
+def resolve(name: str | Path, *, any_file: bool = False) -> Path:
+    """The folder or `.gguf` file, or `any_file`, that `name` means: a model that is here, or a path.
 
     Raises `ModelNotFound`, which says how to pull it, or names the nearest names.
     """
@@ -68,14 +68,19 @@ def resolve(name: str | Path) -> Path:
             return folder
     try:
         path = Path(name).expanduser()
-        if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        if path.is_dir() or (path.is_file() and (any_file or path.suffix == ".gguf")):
             return path
         exists = path.exists()
     except (OSError, ValueError, RuntimeError):
         exists = False
     if exists:
-        raise BadInput(f"{text} is no model: name a folder in the Hugging Face layout, or a .gguf file.")
+        raise no_model(text)
     raise not_found(text)
+
+
+def no_model(place: str | Path) -> BadInput:
+    """The error for what is neither a folder nor a file that a model is read from."""
+    return BadInput(f"{place} is no model: name a folder in the Hugging Face layout, or a .gguf file.")
 
 
 def display_name(path: Path) -> str:

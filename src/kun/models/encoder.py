@@ -7,7 +7,7 @@ pooled by the mean, as multilingual E5 (arXiv:2402.05672) and Sentence-BERT (arX
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
+from kun.models.batching import BATCH_TOKENS, batches
+from kun.models.kinds import Candidate
+from kun.models.ready import LONGEST_TOKEN, TextModel
 
 if TYPE_CHECKING:
     import torch
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
+    from torch import nn
 
     from kun.hub.checkpoint import Checkpoint
 
-Kind = Literal["query", "passage"]
+TextKind = Literal["query", "passage"]
 Pooling = Literal["mean", "cls", "max"]
-
-BATCH_TOKENS = 4096
-LONGEST_TOKEN = 64
-"""Characters: no text averages more a token, so what lies beyond the limit times this is never tokenized."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class EncoderRecipe:
         return cls(pooling, prefixes, limit)
 
 
-class Encoder:
+class Encoder(TextModel):
     """Turns texts into unit vectors. Safe to use from several threads."""
 
     def __init__(
         self,
-        net: Callable[..., Any],
+        net: "nn.Module",
         tokenizer: "Tokenizer",
         *,
         recipe: EncoderRecipe | None = None,
@@ -69,13 +69,12 @@ class Encoder:
         name: str = "encoder",
         checkpoint: "Checkpoint | None" = None,
     ) -> None:
-        """`net` is a BERT (or what `fuse` made of one); `identity` tells vectors of different encoders apart."""
-        self.net, self.tokenizer, self.name, self.checkpoint = net, tokenizer, name, checkpoint
+        """`net` is a BERT (or what `fit_encoder` made of one); `identity` tells vectors of different encoders apart."""
+        super().__init__(net, tokenizer, name=name, checkpoint=checkpoint)
         self.recipe = recipe or EncoderRecipe()
-        config: Any = net.config  # type: ignore[attr-defined]
-        self.config = config
+        config = self.config
         self.dimensions: int = config.d_model
-        self.max_tokens = min(self.recipe.max_tokens or config.context_length, config.context_length)
+        self.max_tokens: int = min(self.recipe.max_tokens or config.context_length, config.context_length)
         self.identity = _identity(identity, self.recipe, self.max_tokens)
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -94,29 +93,56 @@ class Encoder:
         With neither `quantize`, `dtype` nor `device`, it runs in the way that is fastest here.
         Raises ModelNotFound, DamagedFile, and BadInput where the model is no encoder.
         """
-        from kun.adaptation.native_bert import fit_encoder
-        from kun.hub.checkpoint import Checkpoint
         from kun.hub.pull import locate
 
-        path = locate(name_or_path)
-        checkpoint = Checkpoint.open(path)
-        if checkpoint.kind != "encoder":
+        candidate = Candidate(locate(name_or_path))
+        if candidate.opened().kind != "encoder":
             raise BadInput(f"{name_or_path} is a language model; choose a text encoder instead.")
-        net: Any = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
-        net.drop_head()
+        encoder = cls.from_candidate(candidate, quantize=quantize, dtype=dtype, device=device)
+        encoder.name = Path(name_or_path).name
+        return encoder
+
+    @classmethod
+    def from_candidate(
+        cls,
+        candidate: Candidate,
+        *,
+        quantize: str | None,
+        dtype: "torch.dtype | str | None",
+        device: "torch.device | str | None",
+    ) -> "Encoder":
+        """The encoder of an encoder's checkpoint; a head that it was saved with is left out."""
+        from kun.adaptation.native_bert import fit_encoder
+
+        checkpoint = candidate.opened()
+        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        drop_head: Callable[[], None] = net.drop_head  # type: ignore[assignment]
+        drop_head()
         return cls(
             net if quantize or dtype or device else fit_encoder(net),
             checkpoint.tokenizer,
             recipe=_recipe(checkpoint),
             identity=checkpoint.identity,
-            name=Path(name_or_path).name,
+            name=candidate.path.name,
             checkpoint=checkpoint,
         )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the checkpoint that the encoder came from: what it runs on is fitted to this machine.
+
+        Raises `BadInput` for an encoder that came from none and for a folder that holds other things, `NoSpace`.
+        """
+        from kun.hub.saving import save_checkpoint
+
+        origin = self.checkpoint
+        if origin is None:
+            raise BadInput("This encoder came from no checkpoint, so that there is nothing to save.")
+        return save_checkpoint(folder, origin.network(), tokenizer=self.tokenizer, origin=origin)
 
     def embed(
         self,
         texts: Sequence[str],
-        kind: Kind | None = None,
+        kind: TextKind | None = None,
         batch_tokens: int = BATCH_TOKENS,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
@@ -130,7 +156,7 @@ class Encoder:
         rows = self._tokenize([prefix + text for text in texts])
         vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
         done = 0
-        for batch in _batches(rows, batch_tokens):
+        for batch in batches([len(row) for row in rows], batch_tokens):
             vectors[batch] = self._pooled(self._states([rows[i] for i in batch]))
             done += len(batch)
             if progress:
@@ -138,7 +164,7 @@ class Encoder:
         return vectors
 
     def embed_tokens(
-        self, texts: Sequence[str], kind: Kind | None = None
+        self, texts: Sequence[str], kind: TextKind | None = None
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """`embed`, and of each text its tokens' states, float32 [t, dimensions], without prefix and special tokens.
 
@@ -150,7 +176,7 @@ class Encoder:
         rows = [self._cut(encoding) for encoding in encodings]
         vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
         tokens = [np.empty((0, self.dimensions), dtype=np.float32)] * len(rows)
-        for batch in _batches(rows, BATCH_TOKENS):
+        for batch in batches([len(row) for row in rows]):
             states = self._states([rows[i] for i in batch])
             vectors[batch] = self._pooled(states)
             for i, part in zip(batch, states, strict=True):
@@ -170,14 +196,14 @@ class Encoder:
         """Token ids of each text, special tokens included, at most `max_tokens` long."""
         return [self._cut(encoding) for encoding in self._encodings(texts, fast=True)]
 
-    def _encodings(self, texts: Iterable[str], fast: bool) -> list[Any]:
+    def _encodings(self, texts: Iterable[str], fast: bool) -> "list[Encoding]":
         """What the tokenizer makes of the texts; where it is to be `fast`, without the tokens' places."""
         limit = LONGEST_TOKEN * self.max_tokens
         # A lone surrogate (half a character, from broken JSON) has no UTF-8 form.
         whole = [text[:limit].encode("utf-8", "replace").decode() for text in texts]
         return self.tokenizer.encode_batch_fast(whole) if fast else self.tokenizer.encode_batch(whole)
 
-    def _cut(self, encoding: Any) -> list[int]:
+    def _cut(self, encoding: "Encoding") -> list[int]:
         """The token ids within the limit."""
         ids: list[int] = encoding.ids
         return (
@@ -186,7 +212,7 @@ class Encoder:
             else [ids[place] for place in self._within(encoding)] or [0]
         )
 
-    def _within(self, encoding: Any) -> list[int]:
+    def _within(self, encoding: "Encoding") -> list[int]:
         """The places of the first tokens and, as the network expects them, of the special ones at the end."""
         count = len(encoding.ids)
         if count <= self.max_tokens:
@@ -196,7 +222,7 @@ class Encoder:
         tail = min(tail, self.max_tokens - 1)
         return [*range(self.max_tokens - tail), *range(count - tail, count)]
 
-    def _own_tokens(self, encoding: Any, prefix: int) -> list[int]:
+    def _own_tokens(self, encoding: "Encoding", prefix: int) -> list[int]:
         """Which of the tokens within the limit are of the text itself, behind its `prefix` characters."""
         special, offsets = encoding.special_tokens_mask, encoding.offsets
         places = enumerate(self._within(encoding))
@@ -208,7 +234,7 @@ class Encoder:
 
         with torch.inference_mode():
             lengths = [len(row) for row in rows]
-            ids = torch.tensor([token for row in rows for token in row], device=self._device())[None]
+            ids = torch.tensor([token for row in rows for token in row], device=self.device)[None]
             return self.net(ids, lengths=lengths).last_hidden_state[0].float().split(lengths)
 
     def _pooled(self, states: "Sequence[torch.Tensor]") -> np.ndarray:
@@ -219,33 +245,12 @@ class Encoder:
         vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
         return vectors
 
-    def _device(self) -> "torch.device":
-        import torch
-
-        net = self.net
-        parameter = next(net.parameters(), None) if isinstance(net, torch.nn.Module) else None
-        return torch.device("cpu") if parameter is None else parameter.device
-
 
 def _pool(states: "torch.Tensor", pooling: Pooling) -> "torch.Tensor":
     """One vector [d] of a row's states [t, d]."""
     if pooling == "cls":
         return states[0]
     return states.mean(dim=0) if pooling == "mean" else states.amax(dim=0)
-
-
-def _batches(rows: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
-    """Indices of rows in batches of like length, longest first, at most `budget` tokens each (or one row)."""
-    batch: list[int] = []
-    total = 0
-    for index in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
-        if batch and total + len(rows[index]) > budget:
-            yield batch
-            batch, total = [], 0
-        batch.append(index)
-        total += len(rows[index])
-    if batch:
-        yield batch
 
 
 def _identity(weights: str, recipe: EncoderRecipe, max_tokens: int) -> str:

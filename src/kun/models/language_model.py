@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from kun.errors import BadInput, Busy, ContextOverflow, UnsupportedFormat
-from kun.families import Family, family_of
+from kun.families import Family
 from kun.generation.beams import BeamSearch
 from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
@@ -25,6 +25,8 @@ from kun.generation.results import Completion, Generation, TokenLogprob
 from kun.generation.row import Row, Voice, ends_of
 from kun.generation.sampling import Choice
 from kun.generation.tools import ToolUse, tool_use
+from kun.models.kinds import Candidate
+from kun.models.ready import TextModel
 from kun.networks.decoding import RowState
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 _MANY = "a list of prompts"
 
 
-class LanguageModel:
+class LanguageModel(TextModel):
     """A decoder with its tokenizer, its chat template and an engine that batches all who call.
 
     Every method may be called from any thread. `net` is the torch module, `config` its family's config,
@@ -48,7 +50,7 @@ class LanguageModel:
         self,
         net: nn.Module,
         tokenizer: Tokenizer,
-        config: Any,
+        config: Any = None,
         *,
         template: ChatTemplate | None = None,
         generation_config: Mapping[str, Any] | None = None,
@@ -61,8 +63,8 @@ class LanguageModel:
         step_tokens: int = 512,
         reuse: bool = True,
     ) -> None:
-        self.net, self.config, self.checkpoint = net, config, checkpoint
-        self.family = family or family_of({"model_type": config.model_type})
+        super().__init__(net, tokenizer, name=name, family=family, checkpoint=checkpoint, template=template)
+        self.config = config = config or self.config
         self.generation_config = dict(generation_config or {})
         self._advice = _advice(self.family, self.generation_config)
         self.host = Host(
@@ -108,16 +110,28 @@ class LanguageModel:
         An adapter over quantized weights stands beside them, where its rows can; else it is merged into floats.
         Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`.
         """
-        from kun.hub.adapter import AdapterCheckpoint
-        from kun.hub.checkpoint import Checkpoint
         from kun.hub.pull import locate
 
-        path = locate(path_or_name)
-        checkpoint = Checkpoint.open(path)
-        if checkpoint.kind == "encoder":
+        candidate = Candidate(locate(path_or_name))
+        if candidate.opened().kind == "encoder":
             raise UnsupportedFormat(
                 f"{path_or_name} is a text encoder and writes no text: use a language model."
             )
+        return cls.from_candidate(candidate, quantize=quantize, dtype=dtype, device=device)
+
+    @classmethod
+    def from_candidate(
+        cls,
+        candidate: Candidate,
+        *,
+        quantize: str | None,
+        dtype: "torch.dtype | str | None",
+        device: "torch.device | str | None",
+    ) -> "LanguageModel":
+        """The language model of a checkpoint, `open` of what lies at the candidate's path."""
+        from kun.hub.adapter import AdapterCheckpoint
+
+        checkpoint = candidate.opened()
         if settings().threads:
             torch.set_num_threads(settings().threads)
         if isinstance(checkpoint, AdapterCheckpoint) and quantize is not None:
@@ -127,14 +141,19 @@ class LanguageModel:
         return cls._of(checkpoint, dtype, device, quantize)
 
     @classmethod
-    def _of(cls, checkpoint: "Checkpoint", dtype: Any, device: Any, quantize: str | None) -> "LanguageModel":
+    def _of(
+        cls,
+        checkpoint: "Checkpoint",
+        dtype: "torch.dtype | str | None",
+        device: "torch.device | str | None",
+        quantize: str | None,
+    ) -> "LanguageModel":
         from kun.hub.store import display_name
 
-        net: Any = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
         return cls(
             net,
             checkpoint.tokenizer,
-            net.config,
             template=checkpoint.chat_template,
             generation_config=checkpoint.generation_config,
             name=display_name(checkpoint.path),

@@ -248,7 +248,7 @@ def _as_text(encoder: "Encoder", one: Any) -> str:
 
 def _counted(encoder: "Encoder", text: str, body: EmbeddingRequest) -> int:
     """The tokens of a text that are read. Raises `ContextOverflow` for too long a text, unless `truncate`."""
-    from kun.models.encoder import LONGEST_TOKEN
+    from kun.models.ready import LONGEST_TOKEN
 
     prefix = encoder.recipe.prefixes.get(body.input_type, "") if body.input_type else ""
     tokens = len(encoder.tokenizer.encode((prefix + text)[: LONGEST_TOKEN * encoder.max_tokens]).ids)

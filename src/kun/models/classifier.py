@@ -1,0 +1,58 @@
+"""Classes of texts, and of pairs of texts, from a sequence classifier."""
+
+from typing import TYPE_CHECKING, overload
+
+from kun.errors import BadInput
+from kun.models.batching import batches
+from kun.models.task_model import Judgement, TaskModel, Text
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+
+class Classifier(TaskModel):
+    """An encoder, or a decoder, whose head gives a number for each of `config.labels`."""
+
+    @overload
+    def classify(self, texts: Text) -> Judgement: ...
+    @overload
+    def classify(self, texts: list[Text]) -> list[Judgement]: ...
+    def classify(self, texts: Text | list[Text]) -> Judgement | list[Judgement]:
+        """The likeliest class of a text, or of a pair of texts in a tuple. A list of them gives a list.
+
+        Raises `BadInput` for what is no text, `ContextOverflow` for a text that is too long.
+        """
+        several = texts if isinstance(texts, list) else [texts]
+        encodings = [self._encode(one) for one in several]
+        classes: dict[int, Judgement] = {}
+        for batch in batches([len(encoding) for encoding in encodings]):
+            classes.update(zip(batch, self._run([encodings[place] for place in batch]), strict=True))
+        return [classes[place] for place in range(len(several))] if isinstance(texts, list) else classes[0]
+
+    def _encode(self, text: Text) -> "Encoding":
+        pair = text if isinstance(text, tuple) else (text,)
+        if not 1 <= len(pair) <= 2 or not all(isinstance(one, str) and one.strip() for one in pair):
+            raise BadInput(
+                "classify takes a text, a pair of texts in a tuple, or a list of these, none of them empty."
+            )
+        return self._within_limit(*pair)
+
+    def _run(self, encodings: "list[Encoding]") -> list[Judgement]:
+        import torch
+
+        longest = max(map(len, encodings))
+        ids, types, mask = (torch.zeros(len(encodings), longest, dtype=torch.long) for _ in range(3))
+        for row, encoding in enumerate(encodings):
+            ids[row, : len(encoding)] = torch.tensor(encoding.ids)
+            types[row, : len(encoding)] = torch.tensor(encoding.type_ids)
+            mask[row, : len(encoding)] = 1
+        two = bool(types.any()) and self.config.token_types > 1
+        given = [ids, mask, types] if two else [ids, mask]
+        with torch.inference_mode():
+            logits = self.net(*(tensor.to(self.device) for tensor in given)).logits.float()
+        if self.config.problem == "regression":
+            return [Judgement(None, number, {}) for number in logits[:, 0].tolist()]
+        labels = self.config.labels
+        made = [dict(zip(labels, row, strict=True)) for row in logits.softmax(dim=-1).tolist()]
+        best = [max(labels, key=shares.__getitem__) for shares in made]
+        return [Judgement(label, shares[label], shares) for label, shares in zip(best, made, strict=True)]
