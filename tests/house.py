@@ -17,8 +17,8 @@ from pathlib import Path
 MOST_LINES = 400
 MOST_ANY = 1131
 
-FULL_PACKAGES = ("kun", "kun.families")
-"""The `__init__` files that hold more than a docstring: the public names, and the registry of architectures."""
+FULL_PACKAGES = ("kun", "kun.cli", "kun.families")
+"""`__init__` files with more than a docstring: the public names, what the console script calls, the architectures."""
 REGISTRIES = ("kun.families", "kun.models.kinds", "kun.training.registry", "kun.hub.opening")
 """What finds its members by strings, so that they are loaded when they are wanted."""
 BY_STRING = {
@@ -43,14 +43,10 @@ KNOWN: tuple[str, ...] = (
     "circle: kun.families.xlnet.*",
     "circle: kun.generation.*",
     "circle: kun.hub.*",
-    "circle: kun.knowledge.*",
     "circle: kun.training.*",
     "own package: kun.families.*",
     "full package: kun.adaptation",
-    "full package: kun.cli",
     "full package: kun.families.*",
-    "full package: kun.knowledge.read",
-    "full package: kun.server.web",
     "full package: kun.training.*",
     "string: kun.training.fresh",
     "long: kun.api",

@@ -13,7 +13,8 @@ from kun.version import __version__ as __version__
 if TYPE_CHECKING:
     from kun.api import evaluate, load, pull, save, speedrun, train
     from kun.knowledge.answer import Answer
-    from kun.knowledge.base import KnowledgeBase, Passage
+    from kun.knowledge.base import KnowledgeBase
+    from kun.knowledge.passage import Passage
     from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
     from kun.models.task_model import TaskModel

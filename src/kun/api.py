@@ -35,7 +35,7 @@ _HOMES = {
     "Encoder": "kun.models.encoder",
     "TaskModel": "kun.models.task_model",
     "KnowledgeBase": "kun.knowledge.base",
-    "Passage": "kun.knowledge.base",
+    "Passage": "kun.knowledge.passage",
     "Answer": "kun.knowledge.answer",
     "Report": "kun.knowledge.base",
     "Run": "kun.training.run",

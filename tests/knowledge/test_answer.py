@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from kun.errors import BadInput
 from kun.knowledge.answer import Answer, ask_stream, completed
-from kun.knowledge.answerable import answerable, gain
-from kun.knowledge.base import Passage
+from kun.knowledge.declining import answerable, gain
 from kun.knowledge.evidence import Evidence, evidence, extract
 from kun.knowledge.grounding import (
     cited,
@@ -24,8 +23,8 @@ from kun.knowledge.grounding import (
     says_nothing,
     without_citations,
 )
+from kun.knowledge.passage import Passage, Reasons
 from kun.knowledge.prompt import CHINESE, ENGLISH
-from kun.knowledge.retrieval import Reasons
 from kun.text.words import words
 
 FOUND = Reasons(exact=False, words=1.0, meaning=1.0)

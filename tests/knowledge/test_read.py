@@ -8,7 +8,8 @@ import files
 import pytest
 
 from kun.errors import BadInput, DamagedFile, KunError, TooLarge, UnsupportedFormat
-from kun.knowledge.read import process, read
+from kun.knowledge.read import process
+from kun.knowledge.read.reading import read
 from kun.settings import settings
 
 CHINESE = "北冥有鱼，其名为鲲。鲲之大，不知其几千里也。"

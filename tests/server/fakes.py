@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 from tiny_models import LLAMA, byte_level_tokenizer, network
 
 from kun.errors import KnowledgeBaseNotFound, KunError, ModelNotFound, NotFound
-from kun.knowledge.retrieval import Reasons
+from kun.knowledge.passage import Reasons
 
 ANSWER = "Deep water holds **great** fish.\n\n```python\nprint('kun')\n```\n\nThat is all there is to say."
 

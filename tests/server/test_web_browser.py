@@ -45,14 +45,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Fake
     import uvicorn
     from fastapi import FastAPI
 
-    from kun.server import web
+    from kun.server.web.mounting import mount
 
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("web-home")
     patch.setenv("KUN_HOME", str(home))
     settings.cache_clear()
     service, app = FakeService(home), FastAPI()
-    web.mount(app, service)
+    mount(app, service)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from kun.errors import Busy
-from kun.server import web
 from kun.server.conversations import Conversations, Message
+from kun.server.web import mounting
 from kun.server.web.gate import Sessions, session_secret
 from kun.server.web.knowledge import literal
 from kun.server.web.markdown import render
@@ -26,7 +26,7 @@ from kun.server.web.turns import Turns, prompt_messages
 from kun.server.web.uploads import human_size, put, safe_name
 from kun.server.web.words import Words, catalogue, preferred_language
 
-SOURCES = Path(web.__file__).parent
+SOURCES = Path(mounting.__file__).parent
 _TAGS = frozenset(
     "p a button div span pre code table thead tbody tr th td ul ol li em strong s blockquote hr br".split()
     + "h1 h2 h3 h4 h5 h6".split()
@@ -232,7 +232,7 @@ def test_a_documents_name_as_a_pattern_means_only_itself() -> None:
 def open_app(tiny_home: Path) -> Iterator[TestClient]:
     app = FastAPI()
     app.get("/v1/models")(lambda: {"data": []})
-    web.mount(app, FakeService(tiny_home))
+    mounting.mount(app, FakeService(tiny_home))
     with TestClient(app, base_url="http://localhost") as client:
         yield client
 
@@ -241,7 +241,7 @@ def open_app(tiny_home: Path) -> Iterator[TestClient]:
 def locked_app(tiny_home: Path) -> Iterator[TestClient]:
     app = FastAPI()
     app.get("/v1/models")(lambda: {"data": []})
-    web.mount(app, FakeService(tiny_home), api_keys=("sesame", "öffne dich"))
+    mounting.mount(app, FakeService(tiny_home), api_keys=("sesame", "öffne dich"))
     with TestClient(app, base_url="http://kun.example", follow_redirects=False) as client:
         yield client
 

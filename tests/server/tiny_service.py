@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
 from tiny import language_model, tokenizer
 
 from kun.errors import KnowledgeBaseNotFound, ModelNotFound
-from kun.knowledge.base import Passage
+from kun.knowledge.passage import Passage
 from kun.models.language_model import LanguageModel
 from kun.server.app import create_app
 from kun.server.service import ModelInfo

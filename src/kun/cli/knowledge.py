@@ -13,7 +13,7 @@ from kun.cli import output
 from kun.errors import BadInput
 
 if TYPE_CHECKING:
-    from kun.knowledge.base import Passage
+    from kun.knowledge.passage import Passage
 
 app = typer.Typer(
     help="""Knowledge bases: add documents, search them, ask them.

@@ -15,7 +15,7 @@ from kun.errors import KunError, NotFound
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from kun.knowledge.base import Passage
+    from kun.knowledge.passage import Passage
 
 T = TypeVar("T")
 

@@ -128,7 +128,7 @@ class Adding:
 
     def _draft(self, item: Found) -> tuple[_Draft, list[Span]] | None:
         """The document, read and cut; None when it is as it was."""
-        from kun.knowledge.read import read
+        from kun.knowledge.read.reading import read
 
         status = item.file.stat()
         known = self._known.get(item.key)

@@ -1,13 +1,14 @@
 """Answers from documents: complete the question, find passages, let the model write, cite what it wrote."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from kun.errors import BadInput
 from kun.hub.catalog import catalog
-from kun.knowledge.answerable import answerable, gain
+from kun.knowledge.adding import EncoderLike
+from kun.knowledge.declining import LIKELY, SURE, likelihood
 from kun.knowledge.evidence import Evidence, evidence
 from kun.knowledge.grounding import (
     cited,
@@ -20,13 +21,13 @@ from kun.knowledge.grounding import (
     says_nothing,
     without_citations,
 )
-from kun.knowledge.prompt import Message, Phrases, assemble, phrases
+from kun.knowledge.passage import Passage
+from kun.knowledge.prompt import ChatTurn, Phrases, assemble, phrases
 from kun.text.language import language_of
 from kun.text.sentences import sentences
 
 if TYPE_CHECKING:
     from kun.generation.results import Generation
-    from kun.knowledge.base import KnowledgeBase, Passage
     from kun.models.language_model import LanguageModel
 
 _PASSAGES = 3
@@ -41,20 +42,39 @@ _CARRIERS = 2
 _QUOTES = 3
 _SENTENCES = 3
 """The longest answer: what a small model says after that, it copies."""
-_LIKELY = 0.33
-"""How likely it must be that the passages answer the question for the model to be asked at all."""
-_DOUBT = (0.1, 0.8)
-"""Between these the model is asked how likely the question is: beyond, that changed no decision, and it takes time."""
-_SURE = 0.9
-"""How likely, for sentences to be quoted where the model itself says that the passages do not."""
 _MARKS = ".!?…。！？；"
-_OPTIONS = ("max_tokens", "temperature", "top_p", "seed")
 _LEANS = re.compile(
     r"\b(it|its|he|him|his|she|her|they|them|their|this|that|these|those|there|then)\b"
     r"|^\s*(and|but|or|what about|how about)\b"
     r"|[他她它]们?|这|那|呢[?？]?\s*$",
     re.IGNORECASE,
 )
+
+
+class SamplingChoice(TypedDict, total=False):
+    """The options of generation that asking takes."""
+
+    max_tokens: int
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+
+
+class AskOptions(SamplingChoice, total=False):
+    """The options of asking: the conversation so far, how many passages, of which documents, and the model's."""
+
+    history: Sequence[ChatTurn]
+    k: int | None
+    sources: Sequence[str] | None
+
+
+class Searchable(Protocol):
+    """The part of a knowledge base that answering uses."""
+
+    @property
+    def encoder(self) -> EncoderLike: ...
+
+    def search(self, query: str, k: int, sources: Sequence[str] | None = None) -> list[Passage]: ...
 
 
 @dataclass(frozen=True)
@@ -66,8 +86,8 @@ class Answer:
     """
 
     text: str
-    passages: list["Passage"]
-    prompt: list[Message] = field(default_factory=list)
+    passages: list[Passage]
+    prompt: list[ChatTurn] = field(default_factory=list)
     question: str = ""
     declined: bool = False
     quoted: bool = False
@@ -79,8 +99,8 @@ class AnswerStream:
     def __init__(
         self,
         question: str,
-        passages: list["Passage"],
-        prompt: list[Message],
+        passages: list[Passage],
+        prompt: list[ChatTurn],
         told: Phrases,
         bearing: Sequence[Evidence] = (),
         likely: float = 0.0,
@@ -170,7 +190,7 @@ class AnswerStream:
         )
 
     def _decline_or_quote(self, declined: bool) -> Iterator[str]:
-        if declined and self._likely < _SURE:
+        if declined and self._likely < SURE:
             self._declined = True
             yield self._told.declined
         else:
@@ -184,14 +204,14 @@ class AnswerStream:
 
 
 def ask_stream(
-    base: "KnowledgeBase",
+    base: Searchable,
     question: str,
     lm: "LanguageModel",
     *,
-    history: Sequence[Message] = (),
+    history: Sequence[ChatTurn] = (),
     k: int | None = None,
     sources: Sequence[str] | None = None,
-    **options: Any,
+    **options: Unpack[SamplingChoice],
 ) -> AnswerStream:
     """Answer `question` from `base`; `history` is the conversation so far, `options` go to the model.
 
@@ -201,7 +221,8 @@ def ask_stream(
 
     question = question.strip()
     _check(question, options)
-    sampling = SamplingOptions(**{"max_tokens": _MAX_TOKENS, "temperature": 0.0} | options)
+    chosen: SamplingChoice = {"max_tokens": _MAX_TOKENS, "temperature": 0.0}
+    sampling = SamplingOptions(**(chosen | options))
     language = language_of(question)
     told = phrases(language)
     complete = completed(question, history, lm, told)
@@ -211,26 +232,22 @@ def ask_stream(
     bearing = [one for one in bearing if one.place < len(reading.passages)]
     prompt = reading.asking(told.answer)
     fluent = speaks(lm, language)
-    likely = answerable(reading.passages, bearing)
-    if fluent and _DOUBT[0] < likely < _DOUBT[1]:
-        likely = answerable(reading.passages, bearing, gain(complete, bearing, lm, told))
+    likely = likelihood(complete, reading.passages, bearing, lm if fluent else None, told)
     stream = AnswerStream(complete, reading.passages, prompt, told, bearing, likely)
-    if likely < _LIKELY:
+    if likely < LIKELY:
         return AnswerStream.declining(stream)
     if not fluent:
         return AnswerStream.quoting(stream)
     return AnswerStream.written(stream, lm.submit(prompt, sampling))
 
 
-def _bearing(question: str, found: Sequence["Passage"], base: "KnowledgeBase") -> list[Evidence]:
+def _bearing(question: str, found: Sequence[Passage], base: Searchable) -> list[Evidence]:
     if not found:
         return []
     return evidence(question, found, base.encoder)[:_BEARING]
 
 
-def _narrowed(
-    found: Sequence["Passage"], bearing: Sequence[Evidence]
-) -> tuple[list["Passage"], list[Evidence]]:
+def _narrowed(found: Sequence[Passage], bearing: Sequence[Evidence]) -> tuple[list[Passage], list[Evidence]]:
     """The best passage and those that hold some of the evidence, and the evidence with their places."""
     kept = sorted({0, *(one.place for one in bearing)}) if found else []
     return [found[place] for place in kept], [replace(one, place=kept.index(one.place)) for one in bearing]
@@ -260,17 +277,18 @@ def _whole_sentences(generation: "Generation") -> Iterator[str]:
         yield held
 
 
-def _check(question: str, options: dict[str, Any]) -> None:
+def _check(question: str, options: Iterable[str]) -> None:
     if not question:
         raise BadInput("The question is empty: type what you want to know.")
     if len(question) > _LONGEST_QUESTION:
         raise BadInput(f"The question has {len(question):,} characters; {_LONGEST_QUESTION:,} are the most.")
-    unknown = [name for name in options if name not in _OPTIONS]
+    known = SamplingChoice.__annotations__
+    unknown = [name for name in options if name not in known]
     if unknown:
-        raise BadInput(f"There is no option {unknown[0]!r} of asking; there are {', '.join(_OPTIONS)}.")
+        raise BadInput(f"There is no option {unknown[0]!r} of asking; there are {', '.join(known)}.")
 
 
-def completed(question: str, history: Sequence[Message], lm: "LanguageModel", told: Phrases) -> str:
+def completed(question: str, history: Sequence[ChatTurn], lm: "LanguageModel", told: Phrases) -> str:
     """A question that leans on the conversation, made to stand alone; any other as it is."""
     asked = [turn["content"] for turn in history if turn.get("role") == "user"]
     if not asked or not _LEANS.search(question):

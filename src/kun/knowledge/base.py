@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Unpack
 
 from kun.errors import BadInput, KnowledgeBaseNotFound, NotFound
 from kun.knowledge.adding import (
@@ -25,16 +25,16 @@ from kun.knowledge.adding import (
     spans_of,
 )
 from kun.knowledge.manifest import Manifest
+from kun.knowledge.passage import Passage, Reasons
 from kun.knowledge.rows import Span, StoredText, Table, Vectors
 from kun.knowledge.store import Store, locked
 from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
-    from kun.knowledge.answer import Answer, AnswerStream
-    from kun.knowledge.retrieval import Index, Reasons
+    from kun.knowledge.answer import Answer, AnswerStream, AskOptions
+    from kun.knowledge.retrieval import Index
     from kun.models.language_model import LanguageModel
 
-__all__ = ["KnowledgeBase", "Passage", "Report", "Source", "check_name", "delete", "knowledge_bases"]
 
 MAX_NAME = 100
 MAX_QUERY = 100_000
@@ -50,19 +50,6 @@ class Source:
     passages: int
     added_at: str
     digest: str
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A stretch of a document; `page` counts from 1 where the document has pages. `reasons` say why it was found."""
-
-    text: str
-    source: str
-    heading: str
-    page: int | None
-    score: float
-    id: str
-    reasons: "Reasons | None" = None
 
 
 @dataclass(frozen=True)
@@ -231,11 +218,13 @@ class KnowledgeBase:
         found = index.search(query, vector, k, allowed, states)
         return [_passage(contents.table, row, score, reasons) for row, score, reasons in found]
 
-    def ask(self, question: str, lm: "LanguageModel", **options: Any) -> "Answer":
+    def ask(self, question: str, lm: "LanguageModel", **options: "Unpack[AskOptions]") -> "Answer":
         """An answer from the documents that cites its passages; see `kun.knowledge.answer.ask` for the options."""
         return self.ask_stream(question, lm, **options).answer()
 
-    def ask_stream(self, question: str, lm: "LanguageModel", **options: Any) -> "AnswerStream":
+    def ask_stream(
+        self, question: str, lm: "LanguageModel", **options: "Unpack[AskOptions]"
+    ) -> "AnswerStream":
         """`ask`, piece by piece."""
         from kun.knowledge.answer import ask_stream
 
@@ -323,7 +312,7 @@ def _opened(encoder: "str | Path | EncoderLike | None") -> tuple[EncoderLike, st
     from kun.models.encoder import Encoder
 
     reference = _reference(encoder or DEFAULT_ENCODER)
-    return cast("EncoderLike", Encoder.open(reference)), reference
+    return Encoder.open(reference), reference
 
 
 def _reference(encoder: str | Path) -> str:
@@ -376,7 +365,7 @@ def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def _passage(table: Table, row: int, score: float, reasons: "Reasons | None") -> Passage:
+def _passage(table: Table, row: int, score: float, reasons: Reasons | None) -> Passage:
     page = int(table.pages[row]) or None
     return Passage(
         table.texts[row], table.sources[row], table.headings[row], page, float(score), table.ids[row], reasons

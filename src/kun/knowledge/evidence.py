@@ -8,17 +8,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kun.knowledge.adding import EncoderLike
+from kun.knowledge.passage import Passage
 from kun.text.sentences import sentences
 from kun.text.words import STOP_WORDS, words
-
-if TYPE_CHECKING:
-    from kun.knowledge.base import Passage
 
 _SPREADS = 4.0
 """How many standard deviations of cosine weigh as much as all of a question's words."""
@@ -67,7 +64,7 @@ class Evidence:
     meaning: float
 
 
-def evidence(question: str, passages: Sequence["Passage"], encoder: EncoderLike) -> list[Evidence]:
+def evidence(question: str, passages: Sequence[Passage], encoder: EncoderLike) -> list[Evidence]:
     """The sentences of `passages`, those that bear most on `question` first; headings stand for those below them."""
     found = [
         (place, start, end, passage.text[start:end].strip())

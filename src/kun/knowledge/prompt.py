@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kun.knowledge.evidence import Evidence, extract
+from kun.knowledge.passage import Passage
 
 if TYPE_CHECKING:
-    from kun.knowledge.base import Passage
     from kun.models.language_model import LanguageModel
 
-Message = dict[str, str]
+ChatTurn = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,17 @@ def phrases(language: str) -> Phrases:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the model reads before it is asked for anything: `text` is the numbered `passages` and the question.
+class NumberedPassages:
+    """The text that comes before any request: the numbered `passages` and the question.
 
     Every request about it begins alike, so that the engine reads it once.
     """
 
     system: str
     text: str
-    passages: list["Passage"]
+    passages: list[Passage]
 
-    def asking(self, request: str) -> list[Message]:
+    def asking(self, request: str) -> list[ChatTurn]:
         """The messages that ask for `request` about what was read."""
         return [
             {"role": "system", "content": self.system},
@@ -100,12 +100,12 @@ class Reading:
 
 def assemble(
     question: str,
-    passages: Sequence["Passage"],
+    passages: Sequence[Passage],
     bearing: Sequence[Evidence],
     lm: "LanguageModel",
     told: Phrases,
     room: int,
-) -> Reading:
+) -> NumberedPassages:
     """The best passage whole, of each other one its sentences among `bearing`, as far as the context holds them.
 
     The first of `bearing` is said once more before the question: a small model answers from what it read last.
@@ -131,14 +131,14 @@ def assemble(
         given.append(passage)
         blocks.append(block)
         budget -= size
-    return Reading(told.system, "\n\n".join([*blocks, *asked]), given)
+    return NumberedPassages(told.system, "\n\n".join([*blocks, *asked]), given)
 
 
 def _shortened(text: str, tokens: int, budget: int) -> str:
     return text[: max(1, len(text) * budget // max(tokens, 1))]
 
 
-def title(passage: "Passage") -> str:
+def title(passage: Passage) -> str:
     """Where a passage comes from, in one line."""
     page = f"p. {passage.page}" if passage.page else ""
     return " · ".join(part for part in (passage.source, passage.heading, page) if part)

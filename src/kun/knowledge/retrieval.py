@@ -6,7 +6,6 @@ all. What stands word for word goes before everything else.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from kun.knowledge.exact import ExactText
 from kun.knowledge.interaction import max_sim
 from kun.knowledge.lexical import BM25Index
+from kun.knowledge.passage import Reasons
 from kun.knowledge.rows import Table
 
 _SPREAD = 0.12
@@ -25,22 +25,6 @@ _MEANING = 1.0
 _COVERAGE = 0.5
 _CANDIDATES = 32
 """Passages that are looked at token by token."""
-
-
-@dataclass(frozen=True)
-class Reasons:
-    """Why a passage was found.
-
-    `exact`: the query stands in it word for word; `within`: it does, but as a part of longer words. `words` is the
-    share of the query's words that it has, `meaning` its cosine, and `tokens` the mean over the query's tokens of
-    the nearest one's cosine, 0 where they were not compared.
-    """
-
-    exact: bool
-    words: float
-    meaning: float
-    within: bool = False
-    tokens: float = 0.0
 
 
 class Index:

@@ -40,9 +40,9 @@ def create_app(service: Service, *, web: bool = True, api_keys: Sequence[str] = 
     _models(app, answering)
     _close_v1(app)
     if web:
-        from kun.server import web as pages
+        from kun.server.web.mounting import mount
 
-        pages.mount(app, service, api_keys)
+        mount(app, service, api_keys)
     app.add_middleware(Guard, keys=api_keys, metrics=metrics, everything=not web)
     _describe(app, has_keys=bool(api_keys))
     return app

@@ -1,4 +1,4 @@
-"""How likely it is that passages answer a question at all, before an answer is written.
+"""The decision to decline: the probability that passages answer a question at all, before an answer is written.
 
 A small model says an answer to anything. Three signs tell better, none of which is a matter of its manners:
 how much of the question's words, rare ones first, one passage has; how near the best sentence is to the question,
@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kun.knowledge.evidence import Evidence
+from kun.knowledge.passage import Passage
 from kun.knowledge.prompt import Phrases
 
 if TYPE_CHECKING:
-    from kun.knowledge.base import Passage
     from kun.models.language_model import LanguageModel
 
 _WITH_GAIN = (4.3, 8.0, 1.27, -7.5)
@@ -30,10 +30,30 @@ _MOST_GAIN = 2.0
 """Nats a token; more says that the question was copied from the passage, not that it is answered better."""
 _READ = 3
 """Sentences that the language model reads for the gain."""
+LIKELY = 0.33
+"""The probability below which the documents are taken not to answer, and the model is not asked at all."""
+SURE = 0.9
+"""The probability from which sentences are quoted where the model itself writes that the passages do not answer."""
+_DOUBT = (0.1, 0.8)
+"""Between these the model is asked how likely the question is: beyond, that changed no decision, and it takes time."""
+
+
+def likelihood(
+    question: str,
+    passages: Sequence[Passage],
+    bearing: Sequence[Evidence],
+    lm: "LanguageModel | None",
+    told: Phrases,
+) -> float:
+    """The probability that `passages` answer `question`; the gain is measured with `lm` only where there is doubt."""
+    likely = answerable(passages, bearing)
+    if lm is not None and _DOUBT[0] < likely < _DOUBT[1]:
+        return answerable(passages, bearing, gain(question, bearing, lm, told))
+    return likely
 
 
 def answerable(
-    passages: Sequence["Passage"], bearing: Sequence[Evidence], gained: float | None = None
+    passages: Sequence[Passage], bearing: Sequence[Evidence], gained: float | None = None
 ) -> float:
     """The probability that `passages` answer the question that their sentences `bearing` bear on.
 
