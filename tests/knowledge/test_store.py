@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damages import damaged
 from filelock import FileLock
 
+from kun.atomic_files import unsealed
 from kun.errors import Busy, DamagedFile, KnowledgeBaseNotFound, NoSpace
+from kun.hub.layout import write_json
 from kun.knowledge import store as store_module
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import NewDocument, Span
@@ -267,3 +270,60 @@ def test_a_table_made_before_token_states_were_kept_is_read_and_added_to(store: 
     assert reader.passages().tokens([0, 2]) == [b"", b""]
     commit(Store(store.path), document("b.md"))
     assert reader.passages().tokens([2, 5]) == [b"", b""]
+
+
+def contents(path: Path) -> tuple[list[str], list[bytes], dict[str, str], dict[str, int]]:
+    store = Store(path)
+    table = store.passages()
+    vectors = [vector.tobytes() for vector in table.vectors]
+    return table.texts, vectors, store.documents(), store.counts()
+
+
+@pytest.mark.usefixtures("tiny_home")
+def test_of_40_damages_to_files_of_all_kinds_none_is_used(store: Store, tmp_path: Path) -> None:
+    commit(store, document("a.md", "北冥 有鱼 其名 为鲲"), document("b.md"))
+    commit(store, document("a.md", "new words"))
+    sound = contents(store.path)
+    files = [
+        path for path in store.path.rglob("*") if path.suffix in (".lance", ".manifest", ".txn", ".json")
+    ]
+    kinds = {path.parent.name for path in files if path.is_file()}
+    assert kinds >= {"data", "_versions", "_transactions", "tables"}
+    files = sorted(path.relative_to(store.path) for path in files if path.is_file())
+    for seed in range(40):
+        copy = tmp_path / f"{seed}"
+        shutil.copytree(store.path, copy)
+        damaged(copy / files[seed % len(files)], seed)
+        try:
+            assert contents(copy) == sound
+            assert files[seed % len(files)].name in ("digests.json", "latest_version_hint.json")
+        except DamagedFile as error:
+            assert str(copy) in str(error)  # noqa: PT017 (one of the two)
+        shutil.rmtree(copy)
+
+
+@pytest.mark.usefixtures("tiny_home")
+def test_damaged_passages_are_made_anew_and_never_copied_into_new_files(store: Store) -> None:
+    commit(store, document("a.md"))
+    (data,) = (store.path / "tables" / "passages-1.lance" / "data").iterdir()
+    damaged(data, 0)
+    for change in (lambda: commit(store, document("b.md")), lambda: store.compact(always=True)):
+        with pytest.raises(DamagedFile, match=data.name):
+            change()
+    span = Span(0, 3, "H", 2)
+    manifest = Manifest("kb", "fake", "identity", DIMENSIONS, 512)
+    again = np.ones((1, DIMENSIONS), np.float32)
+    store.reindex(manifest, lambda texts: [(text.id, [span], again, [b""]) for text in texts])
+    assert Store(store.path).passages().texts == ["one"]
+
+
+@pytest.mark.usefixtures("tiny_home")
+def test_a_store_of_before_its_digests_opens_as_it_is_and_gets_them_when_it_is_written(store: Store) -> None:
+    commit(store, document("a.md"))
+    record = store.path / "tables" / "digests.json"
+    record.unlink()
+    write_json(Manifest.file(store.path), unsealed(Manifest.file(store.path).read_bytes()))
+    again = Store(store.path)
+    assert again.passages().texts == ["one", "two", "three"]
+    commit(again, document("b.md"))
+    assert len(unsealed(record.read_bytes())) > 4  # type: ignore[arg-type]

@@ -1,12 +1,12 @@
 """`kb.json`: what makes a folder a knowledge base, and which encoder its vectors are from."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from kun.errors import DamagedFile, KnowledgeBaseNotFound, NoSpace
+from kun.atomic_files import new_file, sealed, unsealed
+from kun.errors import DamagedFile, KnowledgeBaseNotFound
 
 _FORMAT = 1
 
@@ -60,10 +60,10 @@ class Manifest:
     def read(cls, folder: Path) -> "Manifest":
         """Raises `KnowledgeBaseNotFound` where there is none, `DamagedFile` where it cannot be understood."""
         try:
-            parsed = _File.model_validate_json(cls.file(folder).read_bytes())
+            parsed = _File.model_validate(unsealed(cls.file(folder).read_bytes()))
         except FileNotFoundError as error:
             raise KnowledgeBaseNotFound(f"There is no knowledge base in {folder}.") from error
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DamagedFile(
                 f"{cls.file(folder)} cannot be read: remove the knowledge base and add its documents again."
             ) from error
@@ -78,7 +78,7 @@ class Manifest:
         )
 
     def write(self, folder: Path) -> None:
-        """Replace the file in one step. Raises `NoSpace` when the disk is full."""
+        """Replace the file in one step. Raises `NoSpace`, `NotWritable`."""
         encoder = _Encoder(
             name=self.encoder,
             identity=self.identity,
@@ -86,18 +86,5 @@ class Manifest:
             max_tokens=self.max_tokens,
         )
         body = _File(format=_FORMAT, name=self.name, encoder=encoder, generation=self.generation)
-        write_atomically(self.file(folder), body.model_dump_json(indent=2).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Temporary file, fsync, rename. Raises `NoSpace` when the disk is full."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise NoSpace(f"{path} could not be written ({error.strerror}): free some space.") from error
+        with new_file(self.file(folder)) as fresh:
+            fresh.write_bytes(sealed(body.model_dump()))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kun.atomic_files import writing_to
 from kun.errors import Busy, DamagedFile, KunError, NoSpace
+from kun.knowledge import digests
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import (
     DocumentInfo,
@@ -94,6 +95,7 @@ class Store:
         """Every document, by name, without its text."""
         names = [field.name for field in fields(DocumentInfo)]
         with _translated(self.manifest.name, self.path):
+            self._check("documents")
             rows = self._table("documents").search().select(names).limit(None).to_arrow()
             infos = [DocumentInfo(**row) for row in rows.to_pylist()]
         return sorted(infos, key=lambda info: info.source)
@@ -108,6 +110,7 @@ class Store:
         if wanted is None:
             return None
         with _translated(self.manifest.name, self.path):
+            self._check("documents")
             table = self._table("documents").search().where(f"id = '{wanted}'").select(["text"]).to_arrow()
             texts: list[str] = table.column("text").to_pylist()
         return texts[0] if texts else None
@@ -134,6 +137,7 @@ class Store:
 
     def _passages(self, manifest: Manifest) -> "tuple[pa.Table, Callable[[list[int]], list[bytes]]]":
         """All rows but their tokens, and what reads the tokens of rows of the same moment."""
+        self._check(manifest.passages_table)
         table = self._database.open_table(manifest.passages_table)
         table.checkout(table.version)
         columns = [name for name in passages_schema(manifest.dimensions).names if name != "tokens"]
@@ -154,6 +158,7 @@ class Store:
     def counts(self) -> dict[str, int]:
         """How many passages each document has, by the document's identity."""
         with _translated(self.manifest.name, self.path):
+            self._check(self.manifest.passages_table)
             table = self._table(self.manifest.passages_table)
             column = table.search().select(["document"]).limit(None).to_arrow().column("document")
         return {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
@@ -161,6 +166,7 @@ class Store:
     def _texts(self) -> list[StoredText]:
         """The text of every document, by name."""
         with _translated(self.manifest.name, self.path):
+            self._check("documents")
             names = [field.name for field in fields(StoredText)]
             rows = self._table("documents").search().select(names).limit(None).to_arrow().to_pylist()
         return sorted((StoredText(**row) for row in rows), key=lambda document: document.source)
@@ -235,9 +241,19 @@ class Store:
     def _writing(self, sweep: bool = True) -> Iterator[Manifest]:
         with locked(self.path, self.manifest.name), _translated(self.manifest.name, self.path):
             if sweep:
+                self._check("documents")
+                self._check(self.manifest.passages_table)
                 self._sweep()
                 self._give_tokens()
             yield self.manifest
+            digests.record(self.path / "tables", ("documents", self.manifest.passages_table))
+
+    def _check(self, table: str) -> None:
+        """Raise `DamagedFile` where a file of a table is not as it was written."""
+        try:
+            digests.check(self.path / "tables", table)
+        except DamagedFile as error:
+            raise _unreadable(self.manifest.name, self.path, error) from error
 
     def _table(self, name: str) -> Any:
         if name not in self._tables:
@@ -335,10 +351,14 @@ def _translated(name: str, path: Path) -> Iterator[None]:
                 f"The disk is full: free some space under {path} and add again; what the knowledge base {name}"
                 " held is still there."
             ) from error
-        raise DamagedFile(
-            f"The knowledge base {name} in {path} cannot be read ({_first_line(error)}): mend it with"
-            f" `kun kb reindex {name}`, or remove it and add its documents again."
-        ) from error
+        raise _unreadable(name, path, error) from error
+
+
+def _unreadable(name: str, path: Path, error: Exception) -> DamagedFile:
+    return DamagedFile(
+        f"The knowledge base {name} in {path} cannot be read ({_first_line(error)}): fix it with"
+        f" `kun kb reindex {name}`, or remove it and add its documents again."
+    )
 
 
 def _first_line(error: Exception) -> str:
