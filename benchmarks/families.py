@@ -11,7 +11,8 @@ from torch import nn
 from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeExperts
 
 from benchmarks.table import Options, Row, main, skipped
-from kun.families import FAMILIES, family_of, load_state
+from kun.families import FAMILIES, family_of
+from kun.networks.network import load_state
 
 VOCAB, ROWS, LENGTH = 8192, 4, 128
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -97,7 +98,7 @@ def _pair(model_type: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     theirs = auto.from_config(config).to(dtype).eval()
     hf = config.to_dict() | {"architectures": [type(theirs).__name__]}
     with torch.device("meta"):
-        ours = family.network_type(family.config_type.from_hf(hf))
+        ours = family.network(family.config.from_hf(hf))
     state = {key: tensor.detach().clone() for key, tensor in theirs.state_dict().items()}
     load_state(ours, ours.from_hf_names(state))
     return theirs, ours.eval()

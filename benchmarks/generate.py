@@ -11,9 +11,10 @@ from tokenizers import Tokenizer, models
 
 from benchmarks.table import Options, Row, main
 from kun.adaptation import quantize
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.generation.options import SamplingOptions
 from kun.models.language_model import LanguageModel
+from kun.networks.network import load_state
 
 #: real sizes with random weights: T5 small, and SmolLM2's 135 million parameters
 REFERENCES: dict[str, Any] = {
@@ -46,7 +47,7 @@ def _ours(theirs: Any, precision: Literal["float32", "int8"]) -> LanguageModel:
     hf = theirs.config.to_dict()
     family = family_of(hf)
     with torch.device("meta"):
-        net = family.network_type(family.config_type.from_hf(hf)).eval()
+        net = family.network(family.config.from_hf(hf)).eval()
     load_state(net, net.from_hf_names({name: t.clone() for name, t in theirs.state_dict().items()}))
     if precision == "int8":
         quantize(net, precision)

@@ -41,7 +41,8 @@ def measure(options: Options) -> Iterable[Row]:
 
 def _random(config: Any) -> float:
     """The largest difference between the reference's output and ours, on a ragged batch of random ids."""
-    from kun.families import family_of, load_state
+    from kun.families import family_of
+    from kun.networks.network import load_state
 
     torch.manual_seed(0)
     auto = transformers.AutoModel if config.model_type == "bert" else transformers.AutoModelForCausalLM
@@ -50,7 +51,7 @@ def _random(config: Any) -> float:
         reference.save_pretrained(folder)
         hf = transformers.AutoConfig.from_pretrained(folder).to_dict()
     family = family_of(hf)
-    net = family.network_type(family.config_type.from_hf(hf)).eval()
+    net = family.network(family.config.from_hf(hf)).eval()
     load_state(net, net.from_hf_names(reference.state_dict()))
     ids = torch.randint(0, 4096, (4, 96))
     mask = torch.ones_like(ids)

@@ -4,7 +4,8 @@ import torch
 
 from kun.adaptation import quantize
 from kun.blocks.cache import CacheStep, PagedCache
-from kun.families.llama import Llama, LlamaConfig
+from kun.families.llama.config import LlamaConfig
+from kun.families.llama.llama import Llama
 
 CONFIG = LlamaConfig(
     vocab_size=300, d_model=96, n_layers=3, n_heads=6, n_kv_heads=2, d_head=16, d_ff=200, max_positions=512

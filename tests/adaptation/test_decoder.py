@@ -20,7 +20,7 @@ from kun.adaptation.fuse import FusedLlama
 from kun.adaptation.packing import pack, unpack
 from kun.blocks.positions import RotaryConfig
 from kun.errors import BadInput, DamagedFile
-from kun.families.llama import Layer, Llama
+from kun.families.llama.llama import Layer, Llama
 
 QWEN = replace(
     CONFIG,

@@ -7,7 +7,8 @@ import transformers
 from decoder_pairs import EAGER_ONLY, MORE_DECODERS
 from torch import nn
 
-from kun.families import family_of, load_state
+from kun.families import family_of
+from kun.networks.network import load_state
 
 VOCAB, SIZE, POSITIONS = 97, 64, 64
 SCALINGS: dict[str, dict[str, Any]] = {
@@ -98,7 +99,7 @@ def ours(theirs: nn.Module) -> nn.Module:
     hf_config = theirs.config.to_dict()
     family = family_of(hf_config)
     with torch.device("meta"):
-        net = family.network_type(family.config_type.from_hf(hf_config))
+        net = family.network(family.config.from_hf(hf_config))
     state = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
     load_state(net, net.from_hf_names(state))
     return net.eval()

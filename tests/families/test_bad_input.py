@@ -4,8 +4,6 @@ import dataclasses
 import inspect
 import json
 from contextlib import suppress
-from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -15,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kun.errors import BadInput, DamagedFile, KunError, UnsupportedFormat
-from kun.families import FAMILIES, family_of, load_state
+from kun.families import FAMILIES, family_of
+from kun.networks.network import load_state
 
 SMALL = {
     "vocab_size": 50, "d_model": 32, "n_layers": 2, "n_decoder_layers": 2, "n_sparse_layers": 1,
@@ -35,12 +34,12 @@ SIZES = ("vocab_size", "hidden_size", "d_model", "n_embd", "num_hidden_layers", 
 
 def small_config(model_type: str) -> Any:
     """A small config of the family that reads `model_type`, made of one of its published ones."""
-    presets = import_module(FAMILIES[model_type].split(":")[0]).PRESETS
+    presets = family_of({"model_type": model_type}).presets
     preset = next((p for p in presets.values() if p.model_type == model_type), None)
     if preset is None:
         preset = dataclasses.replace(next(iter(presets.values())), model_type=model_type)
     fields = {field.name for field in dataclasses.fields(preset) if field.init}
-    assert isinstance(preset, family_of(preset.to_hf()).config_type)
+    assert isinstance(preset, family_of(preset.to_hf()).config)
     sizes = {name: size for name, size in SMALL.items() if name in fields}
     if getattr(preset, "windows", ()):
         sizes["windows"] = (1,)
@@ -54,7 +53,7 @@ class Case:
         torch.manual_seed(0)
         self.config = small_config(model_type)
         self.family = family_of(self.config.to_hf())
-        self.net: Any = self.family.network_type(self.config).eval()
+        self.net: Any = self.family.network(self.config).eval()
         self.hf = json.loads(json.dumps(self.config.to_hf()))
 
     def run(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -92,7 +91,7 @@ def test_an_impossible_size_is_an_error_that_names_the_field(case: Case, value: 
     assert len(names) > 2
     for name in names:
         with pytest.raises(BadInput) as caught:
-            case.family.config_type.from_hf(case.hf | {name: value})
+            case.family.config.from_hf(case.hf | {name: value})
         assert name in str(caught.value), name
 
 
@@ -109,11 +108,11 @@ def test_whatever_a_config_holds_it_is_read_or_refused_as_the_users_error(model_
     config = CONFIGS[model_type]
     names = data.draw(st.lists(st.sampled_from(sorted(config)), max_size=4))
     with suppress(KunError):
-        family_of(config).config_type.from_hf(config | {name: data.draw(json_values) for name in names})
+        family_of(config).config.from_hf(config | {name: data.draw(json_values) for name in names})
 
 
 def test_a_config_survives_there_and_back(case: Case) -> None:
-    assert case.family.config_type.from_hf(case.hf) == case.config
+    assert case.family.config.from_hf(case.hf) == case.config
     assert case.hf["model_type"] in case.family.model_types
     assert case.hf["architectures"]
 
@@ -185,12 +184,9 @@ def test_a_batch_may_be_empty_but_not_a_row(case: Case) -> None:
         case.run(torch.zeros(2, 0, dtype=torch.long))
 
 
-def test_an_unknown_architecture_names_the_nearest() -> None:
-    for model_type in FAMILIES:
-        misspelt = model_type + "s"
-        (nearest,) = get_close_matches(misspelt, FAMILIES, n=1)
-        with pytest.raises(UnsupportedFormat, match=f"did you mean {nearest}"):
-            family_of({"model_type": misspelt})
+def test_an_unknown_architecture_is_refused_by_its_name() -> None:
+    with pytest.raises(UnsupportedFormat, match="'llamas'; known are bert, "):
+        family_of({"model_type": "llamas"})
     with pytest.raises(UnsupportedFormat, match="known are bert, "):
         family_of({"model_type": "\0"})
     for wrong in ({}, {"model_type": None}, {"model_type": 3}):

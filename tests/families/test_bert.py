@@ -17,10 +17,11 @@ from torch import nn
 
 from kun.adaptation.native_bert import fit_encoder
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.families.bert import PRESETS as BERTS
 from kun.families.bert.ernie import PRESETS as ERNIES
 from kun.families.bert.roberta import PRESETS as ROBERTAS
+from kun.networks.network import load_state
 
 SIZES = {
     "vocab_size": VOCAB,
@@ -74,8 +75,8 @@ def reference(case: str) -> nn.Module:
 def read(config: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
     family = family_of(config)
     with torch.device("meta"):
-        net = family.network_type(family.config_type.from_hf(config))
-    load_state(net, family.network_type.from_hf_names(state))
+        net = family.network(family.config.from_hf(config))
+    load_state(net, family.network.from_hf_names(state))
     return net.eval()
 
 
@@ -302,7 +303,7 @@ def test_a_head_whose_weights_are_missing_is_named() -> None:
 def test_what_no_network_can_be_made_of_is_refused(changes: dict[str, Any], error: type, words: str) -> None:
     config = transformers.BertConfig(**SIZES).to_dict() | changes
     with pytest.raises(error, match=words):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "ernie"])
@@ -342,6 +343,6 @@ PUBLISHED = {
 def test_published_sizes_have_the_published_number_of_parameters(name: str, head: str | None) -> None:
     config = replace((BERTS | ROBERTAS | ERNIES)[name], head=head)
     with torch.device("meta"):
-        net = family_of(config.to_hf()).network_type(config)
+        net = family_of(config.to_hf()).network(config)
     assert sum(parameter.numel() for parameter in net.parameters()) == PUBLISHED[name, head]
     assert type(config).from_hf(config.to_hf()) == config

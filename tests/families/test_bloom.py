@@ -6,8 +6,8 @@ from parity import ours, reference, tokens
 
 from kun.blocks.positions import Alibi, alibi_slopes
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.families import load_state
 from kun.families.bloom import BloomConfig
+from kun.networks.network import load_state
 
 
 def test_slopes_are_the_papers_where_heads_are_a_power_of_two() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kun.errors import BadInput, ContextOverflow, DamagedFile, UnsupportedFormat
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.families.chatglm import FAMILY, ChatGLM, ChatGLMConfig
 from kun.families.glm import FAMILY as LATER
+from kun.networks.network import load_state
 
 MASK, GMASK, BOS, EOS, PAD = 90, 91, 94, 95, 3
 CONFIG = {

@@ -1,9 +1,11 @@
 """Published sizes have the published number of parameters."""
 
-from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
+
+from kun.families import records
 
 PUBLISHED = {
     "gpt": {
@@ -72,21 +74,21 @@ PUBLISHED = {
     },
 }
 """Family -> preset -> parameters, exactly, and as the paper or its authors round them."""
+FAMILIES = {family.name: family for family in records()}
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_every_preset_is_listed_here(family: str) -> None:
-    assert import_module(f"kun.families.{family}").PRESETS.keys() == PUBLISHED[family].keys()
+    assert FAMILIES[family].presets.keys() == PUBLISHED[family].keys()
 
 
 @pytest.mark.parametrize(
     ("family", "name"), [(family, name) for family in PUBLISHED for name in PUBLISHED[family]]
 )
 def test_a_preset_has_the_published_number_of_parameters(family: str, name: str) -> None:
-    module = import_module(f"kun.families.{family}")
-    config = module.PRESETS[name]
+    config: Any = FAMILIES[family].presets[name]
     with torch.device("meta"):
-        net = module.FAMILY.network_type(config)
+        net = FAMILIES[family].network(config)
     exact, published = PUBLISHED[family][name]
     assert sum(parameter.numel() for parameter in net.parameters()) == exact
     assert exact == pytest.approx(published, rel=0.04)

@@ -13,9 +13,9 @@ from kun.families.bert.roberta import Roberta, RobertaConfig
 from kun.families.bloom import Bloom, BloomConfig
 from kun.families.glm import GLM, GLMConfig
 from kun.families.gpt.config import GPTConfig
-from kun.families.gpt.network import GPT
+from kun.families.gpt.gpt import GPT
 from kun.families.llama.config import LlamaConfig
-from kun.families.llama.network import Llama
+from kun.families.llama.llama import Llama
 from kun.families.lstm import LSTM, LSTMConfig
 
 SMALL = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2}

@@ -14,11 +14,12 @@ from torch import nn
 
 from kun.blocks.positions import sinusoids
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.families.t5 import PRESETS as T5S
 from kun.families.t5 import T5
 from kun.families.transformer import PRESETS as TRANSFORMERS
 from kun.families.transformer import Transformer, TransformerConfig
+from kun.networks.network import load_state
 
 Pair = tuple[nn.Module, nn.Module]
 PAGE, START = 4, VOCAB - 1
@@ -293,7 +294,7 @@ def test_published_sizes_have_the_published_number_of_parameters(name: str) -> N
 def test_an_impossible_size_is_an_error_that_names_the_field(name: str, field: str, value: Any) -> None:
     config = CONFIGS[name].to_dict() | {field: value}
     with pytest.raises(BadInput, match=field):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +309,7 @@ def test_an_impossible_size_is_an_error_that_names_the_field(name: str, field: s
 def test_a_switch_that_we_lack_is_refused_not_ignored(name: str, field: str, value: Any) -> None:
     config = CONFIGS[name].to_dict() | {field: value}
     with pytest.raises(UnsupportedFormat, match=field):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 def test_wrong_weights_say_which_tensor(pair: Pair) -> None:

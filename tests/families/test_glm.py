@@ -9,8 +9,9 @@ from parity import ours, reference, tokens
 from torch import nn
 
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.families.glm import GLM, GLMConfig
+from kun.networks.network import load_state
 
 ORIGINAL = {
     "model_type": "chatglm",
@@ -65,7 +66,7 @@ def theirs() -> nn.Module:
 
 
 def test_the_original_files_give_the_reference_logits(theirs: nn.Module) -> None:
-    net = GLM(family_of(ORIGINAL).config_type.from_hf(ORIGINAL))
+    net = GLM(family_of(ORIGINAL).config.from_hf(ORIGINAL))
     assert net.config == GLMConfig.from_hf(theirs.config.to_dict())
     load_state(net, net.from_hf_names(original_state(theirs)))
     ids = tokens(2, 30)

@@ -8,8 +8,9 @@ from decoder_pairs import gpt_neo_config
 from parity import ours, reference
 
 from kun.errors import BadInput, UnsupportedFormat
-from kun.families import load_state
-from kun.families.gpt import GPT, GPTConfig
+from kun.families.gpt.config import GPTConfig
+from kun.families.gpt.gpt import GPT
+from kun.networks.network import load_state
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from parity import ours, reference, tokens
 from kun.adaptation import fuse, native, quantize
 from kun.blocks.positions import Rotary, RotaryConfig, rotate
 from kun.errors import BadInput, DamagedFile
-from kun.families import load_state
-from kun.families.llama import LlamaConfig
+from kun.families.llama.config import LlamaConfig
+from kun.networks.network import load_state
 from kun.networks.rope_fields import as_halves, as_neighbours
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from parity import bert_config, gpt_config, llama_config, ours, qwen_config, reference
 
 from kun.errors import BadInput, DamagedFile, KunError, UnsupportedFormat
-from kun.families import FAMILIES, family_of, load_state
+from kun.families import FAMILIES, family_of
 from kun.families.bert import PRESETS as BERTS
 from kun.families.bert import Bert
+from kun.networks.network import load_state
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": llama_config("yarn").to_dict(),
@@ -58,7 +59,7 @@ def test_an_impossible_size_is_an_error_that_names_the_field(model_type: str, na
     config = CONFIGS[model_type] | windowed | {name: value}
     config |= {"head_dim": None} if name == "hidden_size" else {}
     with pytest.raises(BadInput, match=name if name != "num_attention_heads" else "multiple|num_attention"):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_an_impossible_size_is_an_error_that_names_the_field(model_type: str, na
 def test_a_switch_that_we_lack_is_refused_not_ignored(model_type: str, name: str, value: Any) -> None:
     config = CONFIGS[model_type] | {name: value}
     with pytest.raises(UnsupportedFormat):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_a_switch_that_we_lack_is_refused_not_ignored(model_type: str, name: str
 )
 def test_a_scaling_without_a_usable_factor_is_refused(rope: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="factor"):
-        family_of(CONFIGS["llama"]).config_type.from_hf(CONFIGS["llama"] | {"rope_parameters": rope})
+        family_of(CONFIGS["llama"]).config.from_hf(CONFIGS["llama"] | {"rope_parameters": rope})
 
 
 json_values = st.recursive(
@@ -100,7 +101,7 @@ def test_whatever_a_config_holds_it_is_read_or_refused_as_the_users_error(model_
     names = data.draw(st.lists(st.sampled_from(sorted(CONFIGS[model_type])), max_size=4))
     config = CONFIGS[model_type] | {name: data.draw(json_values) for name in names}
     with suppress(KunError):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 def test_the_older_layout_of_rotary_scaling_reads_alike() -> None:
@@ -109,7 +110,7 @@ def test_the_older_layout_of_rotary_scaling_reads_alike() -> None:
     scaling = dict(new["rope_parameters"])
     old |= {"rope_theta": scaling.pop("rope_theta"), "rope_scaling": scaling}
     old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
-    read = family_of(new).config_type.from_hf
+    read = family_of(new).config.from_hf
     assert read(old) == read(new)
 
 

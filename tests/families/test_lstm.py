@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kun.errors import BadInput
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.families.lstm import LSTM, LSTMConfig
+from kun.networks.network import load_state
 
 
 def _net(**changes):
@@ -55,7 +56,7 @@ def test_steps_over_a_cache_read_as_a_whole_text_is_read(lengths, first, seed):
 def test_a_config_and_weights_read_back(tied):
     net = _net(tied=tied)
     hf = net.config.to_hf()
-    again = family_of(hf).network_type(family_of(hf).config_type.from_hf(hf))
+    again = family_of(hf).network(family_of(hf).config.from_hf(hf))
     load_state(again, again.from_hf_names(net.to_hf_names(net.state_dict())))
     ids = torch.arange(10)[None]
     assert torch.equal(again.eval()(ids).logits, net(ids).logits)

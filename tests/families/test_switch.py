@@ -325,7 +325,7 @@ def test_gated_experts_are_those_of_t5() -> None:
 def test_an_impossible_size_names_the_field(base: Any, name: str, value: Any) -> None:
     config = base().to_dict() | {name: value}
     with pytest.raises(BadInput, match=name):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_an_impossible_size_names_the_field(base: Any, name: str, value: Any) ->
 def test_a_switch_that_we_lack_is_refused_not_ignored(base: Any, name: str, value: Any) -> None:
     config = base().to_dict() | {name: value}
     with pytest.raises(UnsupportedFormat, match=name):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 def test_a_position_beyond_the_longest_is_named() -> None:

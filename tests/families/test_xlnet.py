@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.families.xlnet import PRESETS, XLNet
+from kun.networks.network import load_state
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -50,8 +51,8 @@ def reference(case: str) -> nn.Module:
 def read(config: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
     family = family_of(config)
     with torch.device("meta"):
-        net = family.network_type(family.config_type.from_hf(config))
-    load_state(net, family.network_type.from_hf_names(state))
+        net = family.network(family.config.from_hf(config))
+    load_state(net, family.network.from_hf_names(state))
     return net.eval()
 
 
@@ -247,7 +248,7 @@ def test_what_the_reference_saves_loads_here_and_back(tmp_path: Path) -> None:
 def test_what_no_network_can_be_made_of_is_refused(changes: dict[str, Any], error: type, words: str) -> None:
     config = transformers.XLNetConfig(**SIZES).to_dict() | changes
     with pytest.raises(error, match=words):
-        family_of(config).config_type.from_hf(config)
+        family_of(config).config.from_hf(config)
 
 
 def test_inputs_of_the_wrong_shape_are_named() -> None:

@@ -9,9 +9,10 @@ import transformers
 from tiny import CHAT, END, tokenizer
 
 from kun.errors import BadInput, ContextOverflow
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.generation.options import SamplingOptions
 from kun.models.language_model import LanguageModel
+from kun.networks.network import load_state
 from kun.text.chat import ChatTemplate
 
 GREEDY = SamplingOptions(max_tokens=16, temperature=0, ignore_eos=True)
@@ -47,7 +48,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 
 def language_model(config: dict[str, Any], state: dict[str, torch.Tensor] | None = None) -> LanguageModel:
     family = family_of(config)
-    net = family.network_type(family.config_type.from_hf(config))
+    net = family.network(family.config.from_hf(config))
     if state is not None:
         load_state(net, net.from_hf_names(state))
     ends = {"eos_token_id": END, "bos_token_id": END}

@@ -13,10 +13,10 @@ from tokenizers import processors
 
 import kun
 from kun.errors import BadInput, UnsupportedFormat
-from kun.families import load_state
 from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
 from kun.generation.options import SamplingOptions
 from kun.models.language_model import LanguageModel
+from kun.networks.network import load_state
 
 PROMPTS = ["a", "Once upon a time", "x" * 70, "yz" * 280, "第一章 绪论", "Once upon a time", "ab"]
 

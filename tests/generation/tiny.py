@@ -6,8 +6,9 @@ import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.models.language_model import LanguageModel
+from kun.networks.network import load_state
 from kun.text.chat import ChatTemplate
 
 END = 256
@@ -62,7 +63,7 @@ def language_model(kind: str = "llama", positions: int = 256, **changes: Any) ->
     hf = theirs.config.to_dict()
     family = family_of(hf)
     with torch.device("meta"):
-        net = family.network_type(family.config_type.from_hf(hf))
+        net = family.network(family.config.from_hf(hf))
     load_state(net, net.from_hf_names({k: v.clone() for k, v in theirs.state_dict().items()}))
     given = {"generation_config": {"eos_token_id": END, "bos_token_id": END}, "template": ChatTemplate(CHAT)}
     return LanguageModel(net.eval(), tokenizer(), net.config, **(given | changes))

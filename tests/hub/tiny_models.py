@@ -58,7 +58,7 @@ def network(hf_config: dict[str, Any], seed: int = 0) -> torch.nn.Module:
     """A network with random weights."""
     torch.manual_seed(seed)
     family = family_of(hf_config)
-    return family.network_type(family.config_type.from_hf(hf_config)).eval()
+    return family.network(family.config.from_hf(hf_config)).eval()
 
 
 def add_tokenizer(writer: Any, tokenizer: Tokenizer, pre: str) -> None:

@@ -11,8 +11,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 
 from tiny_models import LLAMA, byte_level_tokenizer, network
 
-from kun.families import family_of, load_state
+from kun.families import family_of
 from kun.inspection.opened import Opened
+from kun.networks.network import load_state
 
 BERT = {
     "model_type": "bert",
@@ -76,7 +77,7 @@ def translator(request: pytest.FixtureRequest) -> tuple[Opened, transformers.Pre
     config = TRANSLATORS[request.param]
     theirs = transformers.AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").eval()
     family = family_of(theirs.config.to_dict())
-    net = family.network_type(family.config_type.from_hf(theirs.config.to_dict())).eval()
+    net = family.network(family.config.from_hf(theirs.config.to_dict())).eval()
     load_state(net, net.from_hf_names({name: t.clone() for name, t in theirs.state_dict().items()}))
     return Opened.of(f"tiny-{request.param}", net, TOKENIZER, "encoder-decoder"), theirs
 

@@ -73,7 +73,7 @@ def make(family: str) -> torch.nn.Module:
     torch.manual_seed(0)
     model = Model(family=family.split(maxsplit=1)[0], **SIZES, **FAMILIES[family])
     config = new_config(model, byte_tokenizer(), LENGTH)
-    net = find_family(model.family).network_type(config)
+    net = find_family(model.family).network(config)
     with torch.no_grad():
         for parameter in net.parameters():  # norms and biases, too, somewhere else than where they start
             parameter.add_(torch.randn_like(parameter), alpha=0.02)

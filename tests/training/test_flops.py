@@ -5,7 +5,8 @@ import torch
 
 from kun.adaptation.lora import LoraConfig, add_lora
 from kun.adaptation.quantize import quantize
-from kun.families.gpt import GPT, GPTConfig
+from kun.families.gpt.config import GPTConfig
+from kun.families.gpt.gpt import GPT
 from kun.families.switch import gshard, gshard_config, switch, switch_config
 from kun.training.flops import flops_per_token
 

@@ -26,7 +26,7 @@ def _ours(theirs):
     """Our network with the reference's weights, ready to train without dropout."""
     values = {**theirs.config.to_dict(), "architectures": [type(theirs).__name__]}
     family = family_of(values)
-    net = family.network_type(family.config_type.from_hf(values))
+    net = family.network(family.config.from_hf(values))
     from kun.networks.network import load_state
 
     load_state(net, {name: tensor.clone() for name, tensor in net.from_hf_names(theirs.state_dict()).items()})
@@ -118,8 +118,9 @@ def test_a_judging_decoder_says_what_the_reference_says():
 
 
 def test_the_gradient_of_a_judging_decoder_does_not_depend_on_how_a_step_is_divided():
-    from kun.families.classifier import Classifier, ClassifierConfig
-    from kun.families.gpt import GPT, GPTConfig
+    from kun.families.gpt.config import GPTConfig
+    from kun.families.gpt.gpt import GPT
+    from kun.networks.classifier import Classifier, ClassifierConfig
 
     torch.manual_seed(0)
     sizes = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 64, "max_positions": 32}
@@ -283,7 +284,8 @@ def _rows(documents, apart):
 def _nets():
     small = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 64}
     from kun.families.bert import bert, roberta
-    from kun.families.gpt import GPT, GPTConfig
+    from kun.families.gpt.config import GPTConfig
+    from kun.families.gpt.gpt import GPT
     from kun.families.lstm import LSTM, LSTMConfig
     from kun.families.xlnet.config import XLNetConfig
     from kun.families.xlnet.xlnet import XLNet

@@ -22,7 +22,8 @@ CHATML = (
 @pytest.fixture
 def base(tmp_path):
     """A small LLaMA with a template, over bytes."""
-    from kun.families.llama import Llama, LlamaConfig
+    from kun.families.llama.config import LlamaConfig
+    from kun.families.llama.llama import Llama
     from kun.hub.saving import save_checkpoint
     from kun.text.learn import byte_tokenizer
 

@@ -14,7 +14,7 @@ from kun.adaptation.lora import lora_pairs
 from kun.adaptation.packing import PANEL
 from kun.adaptation.quantize import QuantizedLinear
 from kun.blocks.cache import CacheStep
-from kun.families.llama import Layer, Llama
+from kun.families.llama.llama import Layer, Llama
 from kun.networks.decoder import embed
 from kun.networks.network import DecoderOutput, check_positions
 

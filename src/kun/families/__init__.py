@@ -1,47 +1,36 @@
-"""The architectures, one file each, and how to find the one that a config names.
+"""The registry of architectures: the record that reads a config, loaded when it is asked for.
 
-Nothing here imports torch: a family's file is loaded when it is asked for.
+Nothing here imports torch before that. A package outside adds a family by an entry point of the group `kun.families`,
+named as its `model_type` and leading to its record, or to a function that finds it by the whole config.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from kun.errors import BadInput, UnsupportedFormat
 
-Kind = Literal["decoder", "encoder", "encoder-decoder"]
-"""What a network is for: to write, to read, or to read one text and write another."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """One architecture: its config, its network, and the `model_type`s in `config.json` that it reads."""
-
-    name: str
-    config_type: Any
-    network_type: Any
-    kind: Kind
-    model_types: tuple[str, ...]
-
+if TYPE_CHECKING:
+    from kun.networks.family import Family, Kind
 
 DECODERS: dict[str, str] = {
-    "openai-gpt": "kun.families.gpt:FAMILY",
-    "gpt2": "kun.families.gpt:FAMILY",
-    "gpt_neo": "kun.families.gpt:FAMILY",
-    "llama": "kun.families.llama:FAMILY",
-    "qwen2": "kun.families.llama:FAMILY",
-    "qwen3": "kun.families.llama:FAMILY",
-    "ernie4_5": "kun.families.llama:FAMILY",
+    "openai-gpt": "kun.families.gpt.gpt:FAMILY",
+    "gpt2": "kun.families.gpt.gpt:FAMILY",
+    "gpt_neo": "kun.families.gpt.gpt:FAMILY",
+    "llama": "kun.families.llama.llama:FAMILY",
+    "qwen2": "kun.families.llama.llama:FAMILY",
+    "qwen3": "kun.families.llama.llama:FAMILY",
+    "ernie4_5": "kun.families.llama.llama:FAMILY",
     "bloom": "kun.families.bloom:FAMILY",
     "glm": "kun.families.glm:FAMILY",
     "chatglm": "kun.families.chatglm:family",
-    "xlnet": "kun.families.xlnet:FAMILY",
+    "xlnet": "kun.families.xlnet.xlnet:FAMILY",
     "lstm": "kun.families.lstm:FAMILY",
 }
 ENCODERS: dict[str, str] = {
-    "bert": "kun.families.bert:FAMILY",
+    "bert": "kun.families.bert.bert:FAMILY",
     "roberta": "kun.families.bert.roberta:FAMILY",
     "xlm-roberta": "kun.families.bert.roberta:FAMILY",
     "ernie": "kun.families.bert.ernie:FAMILY",
@@ -53,62 +42,75 @@ ENCODER_DECODERS: dict[str, str] = {
     "nllb-moe": "kun.families.switch.gshard:FAMILY",
 }
 FAMILIES: dict[str, str] = DECODERS | ENCODERS | ENCODER_DECODERS
-"""Where the `Family` for each `model_type` is found, or a function that finds it by the whole config."""
+"""Where the record for each `model_type` is found, or a function that finds it by the whole config."""
+
+SCORING = "ForSequenceClassification"
+"""How the reference's class ends for a network that scores whole texts in the place of what its family does."""
 
 
-JUDGES: dict[str, str] = {
-    "openai-gpt": "OpenAIGPTForSequenceClassification",
-    "gpt2": "GPT2ForSequenceClassification",
-    "gpt_neo": "GPTNeoForSequenceClassification",
-    "llama": "LlamaForSequenceClassification",
-    "qwen2": "Qwen2ForSequenceClassification",
-    "qwen3": "Qwen3ForSequenceClassification",
-    "bloom": "BloomForSequenceClassification",
-    "glm": "GlmForSequenceClassification",
-}
-"""The decoders that may judge a text, and what `architectures` says then."""
+def model_types() -> list[str]:
+    """Every `model_type` that is known, those of packages outside last."""
+    return [*FAMILIES, *(name for name in _outside() if name not in FAMILIES)]
 
 
-def judges(hf_config: Mapping[str, Any]) -> bool:
-    """Whether a decoder was saved with a layer that judges a text in the place of its head."""
+def records() -> Iterator["Family"]:
+    """The record of every family once; all of their files are loaded."""
+    seen: dict[str, Family] = {}
+    for model_type in model_types():
+        family = family_of({"model_type": model_type})
+        seen.setdefault(family.name, family)
+    yield from seen.values()
+
+
+def kind_of(hf_config: Mapping[str, object]) -> "Kind":
+    """The kind of the model with this `config.json`, as far as that tells; imports no torch for our own families."""
+    model_type = str(hf_config.get("model_type"))
+    if model_type in ENCODERS or (model_type not in ENCODER_DECODERS and scores(hf_config)):
+        return "encoder"
+    if model_type in ENCODER_DECODERS:
+        return "encoder-decoder"
+    return family_of(hf_config).kind if model_type not in DECODERS and model_type in _outside() else "decoder"
+
+
+def scores(hf_config: Mapping[str, object]) -> bool:
+    """True for a network that was saved with a layer that scores whole texts."""
     named = hf_config.get("architectures")
-    wanted = JUDGES.get(str(hf_config.get("model_type")))
-    return isinstance(named, list) and bool(named) and named[0] == wanted
+    return isinstance(named, list) and bool(named) and str(named[0]).endswith(SCORING)
 
 
-def kind_of(hf_config: Mapping[str, Any]) -> Kind:
-    """The kind of the model with this `config.json`, as far as that tells; imports no torch."""
-    model_type = hf_config.get("model_type")
-    return (
-        "encoder"
-        if model_type in ENCODERS or judges(hf_config)
-        else "encoder-decoder"
-        if model_type in ENCODER_DECODERS
-        else "decoder"
-    )
-
-
-def family_of(hf_config: Mapping[str, Any]) -> Family:
+def family_of(hf_config: Mapping[str, object]) -> "Family":
     """The family that reads this `config.json`; UnsupportedFormat where none does."""
     model_type = hf_config.get("model_type")
     if not isinstance(model_type, str):
         raise BadInput("config.json has no model_type, so its architecture is unknown; add one.")
-    if model_type not in FAMILIES:
-        near = get_close_matches(model_type, FAMILIES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(FAMILIES))}."
-        raise UnsupportedFormat(f"Kun does not read the architecture {model_type[:80]!r}; {hint}")
-    module, name = FAMILIES[model_type].split(":")
-    found: Any = getattr(import_module(module), name)
-    # a model_type that two architectures share is told apart by the other fields
-    family: Family = found if isinstance(found, Family) else found(hf_config)
-    if judges(hf_config):
-        judging: Family = import_module("kun.families.classifier").judging(family)
-        return judging
+    family = _record(model_type, hf_config)
+    if family.kind == "decoder" and scores(hf_config):
+        from kun.networks.classifier import scoring
+
+        return scoring(family)
     return family
 
 
-def load_state(net: Any, state: Mapping[str, Any]) -> None:
-    """Put tensors named as in `net.state_dict()` into `net`; see `kun.networks.network.load_state`."""
-    from kun.networks.network import load_state as load
+def _record(model_type: str, hf_config: Mapping[str, object]) -> "Family":
+    from kun.networks.family import Family
 
-    load(net, state)
+    if model_type in FAMILIES:
+        module, name = FAMILIES[model_type].split(":")
+        found = getattr(import_module(module), name)
+    elif model_type in _outside():
+        found = _outside()[model_type].load()
+    else:
+        known = ", ".join(sorted(model_types()))
+        raise UnsupportedFormat(f"Kun does not read the architecture {model_type[:80]!r}; known are {known}.")
+    # a model_type that two architectures share is told apart by the other fields
+    family = found if isinstance(found, Family) else found(hf_config)
+    if not isinstance(family, Family):
+        raise UnsupportedFormat(
+            f"What is registered for {model_type!r} is no record of a family: {family!r}."
+        )
+    return family
+
+
+@cache
+def _outside() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="kun.families")}

@@ -11,20 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
-from kun.blocks.cache import CacheStep
 from kun.blocks.dropout import Dropout
 from kun.blocks.positions import Alibi
-from kun.families import Family
-from kun.networks.decoder import Context, embed
-from kun.networks.decoding import DecodingState
+from kun.networks.decoder import Context, Decoder
+from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
-from kun.networks.fused import join_heads, split_heads
-from kun.networks.network import DecoderOutput, Names, State, initialize
+from kun.networks.fused import fused_heads
+from kun.networks.names import Names, PartNames
+from kun.networks.network import initialize
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,6 @@ class BloomConfig:
 
     architecture = "BloomForCausalLM"
     model_type = "bloom"
-    longest = None
-    """Tokens that an uncached call may have: no end."""
 
     @property
     def n_kv_heads(self) -> int:
@@ -112,7 +107,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, distances: Alibi, context: Context) -> Tensor:
         q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
         dropout = self.dropout if self.training else 0.0
-        return context.attend(self.layer, q, k, v, bias=distances, dropout=dropout).flatten(-2)
+        return self.o(context.attend(self.layer, q, k, v, bias=distances, dropout=dropout).flatten(-2))
 
 
 class FeedForward(nn.Module):
@@ -129,11 +124,10 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+    """h = x + attention(norm(x)), then h + feed-forward(norm(h))."""
 
     def __init__(self, config: BloomConfig, layer: int) -> None:
         super().__init__()
-        self.is_last = layer == config.n_layers - 1
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
@@ -141,86 +135,34 @@ class Layer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, distances: Alibi, context: Context) -> Tensor:
-        mixed = self.attention(self.attention_norm(x), distances, context)
-        if self.is_last:
-            x, mixed = context.narrow(x, mixed)
-        x = x + self.dropout(self.attention.o(mixed))
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        h = x + self.dropout(self.attention(self.attention_norm(x), distances, context))
+        return h + self.dropout(self.mlp(self.mlp_norm(h)))
 
 
-class Bloom(nn.Module):
+class Bloom(Decoder):
     """A BLOOM with its head, which is the embedding where `tied` (then `lm_head` is None)."""
 
+    config: BloomConfig
+
     def __init__(self, config: BloomConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        super().__init__(config)
         self.embed_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        self.lm_head = self.untied_head()
         self.distances = Alibi(config.n_heads)
+        fused = fused_heads("attention.qkv", config.n_heads, config.d_head)
+        self.names = PartNames(NAMES, "transformer.", fused=[fused])
         initialize(self)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        inputs_embeds: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: CacheStep | None = None,
-        logits_at: Tensor | None = None,
-    ) -> DecoderOutput:
-        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
+    def longest(self, cached: bool) -> int | None:
+        return None
 
-        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks
-        the tokens (places in t) whose logits are wanted. Raises BadInput for an id outside the vocabulary.
-        """
-        x = self.embed_norm(embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds))
-        context = Context.of(x, attention_mask, positions, cache, logits_at, longest=None)
+    def transform(self, x: Tensor, context: Context) -> Tensor:
+        x = self.embed_norm(x)
         for layer in self.layers:
             x = layer(x, self.distances, context)
-        return DecoderOutput(self.head(self.norm(x)))
-
-    def head(self, x: Tensor) -> Tensor:
-        """Logits [..., vocabulary] of final states [..., d_model]."""
-        return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
-
-    def new_state(
-        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
-    ) -> DecodingState:
-        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens."""
-        return DecodingState.of(self.config, n_pages, page_size, dtype, device)
-
-    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """Hugging Face's names to ours. Raises DamagedFile where a fused tensor cannot be taken apart."""
-        config = self.config
-        ours: State = {}
-        for full, tensor in state.items():
-            name = full.removeprefix("transformer.")
-            if ".query_key_value." not in name:
-                ours[NAMES.ours(name)] = tensor
-                continue
-            parts = split_heads(full, tensor, config.n_heads, config.d_head)
-            for part, piece in zip("qkv", parts, strict=True):
-                ours[NAMES.ours(name.replace("query_key_value", part))] = piece
-        return ours
-
-    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """Our names to Hugging Face's."""
-        theirs: State = {}
-        for name, tensor in state.items():
-            full = "transformer." + NAMES.theirs(name)
-            if name.startswith("lm_head."):
-                theirs[name] = tensor
-            elif ".attention.q." in name:
-                parts = [state[name.replace(".q.", f".{part}.")] for part in "qkv"]
-                theirs[full.replace(".q.", ".query_key_value.")] = join_heads(parts, self.config.n_heads)
-            elif ".attention.k." not in name and ".attention.v." not in name:
-                theirs[full] = tensor
-        return theirs
+        return self.norm(x)
 
 
 NAMES = Names(
@@ -231,7 +173,7 @@ NAMES = Names(
         ("norm", "ln_f"),
         ("attention_norm", "input_layernorm"),
         ("mlp_norm", "post_attention_layernorm"),
-        *((f"attention.{part}", f"self_attention.{part}") for part in "qkv"),
+        ("attention.qkv", "self_attention.query_key_value"),
         ("attention.o", "self_attention.dense"),
         ("mlp.up", "mlp.dense_h_to_4h"),
         ("mlp.down", "mlp.dense_4h_to_h"),
@@ -248,4 +190,15 @@ PRESETS: dict[str, BloomConfig] = {
 }
 """Published sizes, by name; the last has 176 billion parameters."""
 
-FAMILY = Family("bloom", BloomConfig, Bloom, "decoder", ("bloom",))
+FAMILY = Family(
+    name="bloom",
+    model_types=("bloom",),
+    kind="decoder",
+    config=BloomConfig,
+    network=Bloom,
+    presets=PRESETS,
+    objectives=("next_token", "classify", "regress"),
+    paper="BigScience, arXiv:2211.05100",
+    heads=heads_of({"bloom": "Bloom"}, ("SequenceClassification",)),
+    sharding=Sharding(before=("embed_norm",)),
+)

@@ -19,22 +19,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.attention import causal_mask, positions_of
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.positions import Rotary, RotaryConfig, rotate
 from kun.errors import BadInput, ContextOverflow
-from kun.families import Family
 from kun.families.glm import FAMILY as LATER
-from kun.networks.decoder import Context, embed
+from kun.networks.decoder import Context, Decoder
 from kun.networks.decoding import DecodingState, RowState
+from kun.networks.family import Family, Sharding
 from kun.networks.fields import Fields
-from kun.networks.fused import join_heads, split_heads
-from kun.networks.network import DecoderOutput, Names, State, check_mask, check_positions, initialize
+from kun.networks.fused import fused_heads
+from kun.networks.names import Names, PartNames
+from kun.networks.network import check_mask, check_positions, initialize
 
-Turns = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+BothRotary = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Cosine and sine of the positions in the text, and of those in the blank."""
 
 
@@ -140,14 +140,15 @@ class Attention(nn.Module):
         self.layer, self.d_head = layer, config.d_head
         self.q, self.k, self.v, self.o = (nn.Linear(config.d_model, config.d_model) for _ in range(4))
 
-    def forward(self, x: Tensor, turns: Turns, context: Context) -> Tensor:
+    def forward(self, x: Tensor, rotary: BothRotary, context: Context) -> Tensor:
         q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
-        return context.attend(self.layer, _rotate_both(q, turns), _rotate_both(k, turns), v).flatten(-2)
+        mixed = context.attend(self.layer, _rotate_both(q, rotary), _rotate_both(k, rotary), v)
+        return self.o(mixed.flatten(-2))
 
 
-def _rotate_both(x: Tensor, turns: Turns) -> Tensor:
+def _rotate_both(x: Tensor, rotary: BothRotary) -> Tensor:
     in_text, in_blank = x.chunk(2, dim=-1)
-    return torch.cat((rotate(in_text, *turns[0]), rotate(in_blank, *turns[1])), dim=-1)
+    return torch.cat((rotate(in_text, *rotary[0]), rotate(in_blank, *rotary[1])), dim=-1)
 
 
 class FeedForward(nn.Module):
@@ -164,78 +165,52 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """x = norm(x), α x + attention(x); then the same with the feed-forward. The residual is what was normed."""
+    """x = norm(x), h = α x + attention(x); then the same with the feed-forward. The residual is what was normed."""
 
     def __init__(self, config: ChatGLMConfig, layer: int) -> None:
         super().__init__()
-        self.is_last, self.alpha = layer == config.n_layers - 1, config.alpha
+        self.alpha = config.alpha
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, turns: Turns, context: Context) -> Tensor:
+    def forward(self, x: Tensor, rotary: BothRotary, context: Context) -> Tensor:
         x = self.attention_norm(x)
-        mixed = self.attention(x, turns, context)
-        if self.is_last:
-            x, mixed = context.narrow(x, mixed)
-        x = self.mlp_norm(self.alpha * x + self.attention.o(mixed))
-        return self.alpha * x + self.mlp(x)
+        h = self.mlp_norm(self.alpha * x + self.attention(x, rotary, context))
+        return self.alpha * h + self.mlp(h)
 
 
-class ChatGLM(nn.Module):
-    """The first ChatGLM with its head, which is the embedding where `tied` (then `lm_head` is None)."""
+class ChatGLM(Decoder):
+    """The first ChatGLM with its head, which is the embedding where `tied` (then `lm_head` is None).
+
+    A row's prompt ends where its first start token is; without one, all of it is prompt. `positions` [b, 2, t], in the
+    text and in the blank, follow from that, so that they need be given with `inputs_embeds` alone.
+    """
+
+    config: ChatGLMConfig
 
     def __init__(self, config: ChatGLMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        super().__init__(config)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        self.lm_head = self.untied_head()
         self.rotary = Rotary(RotaryConfig(), config.d_head // 2)
+        fused = fused_heads("attention.qkv", config.n_heads, config.d_head)
+        self.names = PartNames(NAMES, "transformer.", left_out=(".inv_freq",), fused=[fused])
         initialize(self)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        inputs_embeds: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: CacheStep | None = None,
-        logits_at: Tensor | None = None,
-    ) -> DecoderOutput:
-        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
-
-        A row's prompt ends where its first start token is; without one, all of it is prompt. `positions`
-        [b, 2, t], in the text and in the blank, follow from that, so that they need be given with
-        `inputs_embeds` alone. With `cache`, a step of `ChatGLMState`, `input_ids` [1, total] are the new
-        tokens of all rows, packed. `logits_at` [m] picks the tokens (places in t) whose logits are wanted.
-        Raises BadInput for an id outside the vocabulary and for a row longer than the context.
-        """
-        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
-        context = self._context(x, input_ids, attention_mask, positions, cache, logits_at)
-        in_text, in_blank = (self.rotary(context.positions[:, i], x.dtype) for i in range(2))
-        for layer in self.layers:
-            x = layer(x, (in_text, in_blank), context)
-        return DecoderOutput(self.head(self.norm(x)))
-
-    def _context(
+    def context(
         self,
         x: Tensor,
         ids: Tensor | None,
         attention_mask: Tensor | None,
         positions: Tensor | None,
         cache: CacheStep | None,
-        wanted: Tensor | None,
     ) -> Context:
         if cache is not None:
-            if x.shape[:2] != (1, cache.total):
-                raise BadInput(f"The step has {cache.total} tokens, the input shape {list(x.shape[:2])}.")
             check_positions(cache.positions, self.config.max_positions)
-            return Context(cache.positions if positions is None else positions, cache, {}, wanted)
+            return Context.of(x, None, positions, cache)
         real = check_mask(attention_mask, x.shape[:2])
         if real is None:
             real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
@@ -247,49 +222,20 @@ class ChatGLM(nn.Module):
         seen = causal_mask(real, x.shape[1], None, x.device)
         assert seen is not None
         prompt = real & (positions[:, 1] == 0)
-        return Context(positions, None, {None: seen | prompt[:, None, None]}, wanted)
+        return Context(positions, None, {None: seen | prompt[:, None, None]}, None)
 
-    def head(self, x: Tensor) -> Tensor:
-        """Logits [..., vocabulary] of final states [..., d_model]."""
-        return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
+    def transform(self, x: Tensor, context: Context) -> Tensor:
+        in_text, in_blank = (self.rotary(context.positions[:, i], x.dtype) for i in range(2))
+        for layer in self.layers:
+            x = layer(x, (in_text, in_blank), context)
+        return self.norm(x)
 
     def new_state(
         self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> "ChatGLMState":
         """What it carries from step to step: keys and values in pages, and where each prompt ends."""
-        config = self.config
-        sizes = config.n_layers, config.n_kv_heads, config.d_head
-        return ChatGLMState(PagedCache(*sizes, n_pages, page_size, dtype, device), config)
-
-    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """The original's names to ours. Raises DamagedFile where a fused tensor cannot be taken apart."""
-        config = self.config
-        ours: State = {}
-        for full, tensor in state.items():
-            name = full.removeprefix("transformer.")
-            if name.endswith(".inv_freq"):
-                continue
-            if ".query_key_value." not in name:
-                ours[NAMES.ours(name)] = tensor
-                continue
-            parts = split_heads(full, tensor, config.n_heads, config.d_head)
-            for part, piece in zip("qkv", parts, strict=True):
-                ours[name.replace("query_key_value", part)] = piece
-        return ours
-
-    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """Our names to the original's, which hold the head although it is the embedding."""
-        theirs: State = {}
-        for name, tensor in state.items():
-            full = "transformer." + NAMES.theirs(name)
-            if name.startswith("lm_head."):
-                theirs[name] = tensor
-            elif ".attention.q." in name:
-                parts = [state[name.replace(".q.", f".{part}.")] for part in "qkv"]
-                theirs[full.replace(".q.", ".query_key_value.")] = join_heads(parts, self.config.n_heads)
-            elif ".attention.k." not in name and ".attention.v." not in name:
-                theirs[full] = tensor
-        return theirs
+        plain = super().new_state(n_pages, page_size, dtype, device)
+        return ChatGLMState(plain.cache, self.config)
 
 
 def places(config: ChatGLMConfig, ids: Tensor, real: Tensor) -> Tensor:
@@ -362,6 +308,7 @@ NAMES = Names(
         ("norm", "final_layernorm"),
         ("attention_norm", "input_layernorm"),
         ("mlp_norm", "post_attention_layernorm"),
+        ("attention.qkv", "attention.query_key_value"),
         ("attention.o", "attention.dense"),
         ("mlp.up", "mlp.dense_h_to_4h"),
         ("mlp.down", "mlp.dense_4h_to_h"),
@@ -371,7 +318,17 @@ NAMES = Names(
 PRESETS: dict[str, ChatGLMConfig] = {"chatglm-6b": ChatGLMConfig()}
 """The published size."""
 
-FAMILY = Family("chatglm", ChatGLMConfig, ChatGLM, "decoder", ("chatglm",))
+FAMILY = Family(
+    name="chatglm",
+    model_types=("chatglm",),
+    kind="decoder",
+    config=ChatGLMConfig,
+    network=ChatGLM,
+    presets=PRESETS,
+    objectives=("next_token",),
+    paper="Du et al., arXiv:2103.10360",
+    sharding=Sharding(before=()),
+)
 
 
 def family(hf_config: Mapping[str, Any]) -> Family:

@@ -9,24 +9,21 @@ neighbours (2i, 2i + 1) and hold gate and up projection in one tensor, the origi
 value; the name map undoes it. What is written is Hugging Face's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kun.blocks.activations import swiglu
-from kun.blocks.cache import CacheStep
 from kun.blocks.norm import RMSNorm
 from kun.blocks.positions import Rotary, RotaryConfig, Scaling, rotate
-from kun.families import Family
-from kun.networks.decoder import Context, embed
-from kun.networks.decoding import DecodingState
+from kun.networks.decoder import Context, Decoder
+from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
-from kun.networks.fused import split_rows
-from kun.networks.network import DecoderOutput, Names, State, initialize
+from kun.networks.fused import fused_rows
+from kun.networks.names import Names, PartNames, State
+from kun.networks.network import initialize
 from kun.networks.rope_fields import as_halves, as_neighbours
 
 
@@ -209,10 +206,10 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.d_model, narrow, bias=config.attention_bias)
         self.o = nn.Linear(wide, config.d_model, bias=False)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], context: Context) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], context: Context) -> Tensor:
         q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
-        q, k = rotate(q, *turn), rotate(k, *turn)
-        return context.attend(self.layer, q, k, v).flatten(-2)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        return self.o(context.attend(self.layer, q, k, v).flatten(-2))
 
 
 class FeedForward(nn.Module):
@@ -229,114 +226,70 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+    """h = x + attention(norm(x)), then h + feed-forward(norm(h))."""
 
     def __init__(self, config: GLMConfig, layer: int) -> None:
         super().__init__()
-        self.is_last = layer == config.n_layers - 1
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config, layer)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], context: Context) -> Tensor:
-        mixed = self.attention(self.attention_norm(x), turn, context)
-        if self.is_last:
-            x, mixed = context.narrow(x, mixed)
-        x = x + self.attention.o(mixed)
-        return x + self.mlp(self.mlp_norm(x))
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], context: Context) -> Tensor:
+        h = x + self.attention(self.attention_norm(x), rotary, context)
+        return h + self.mlp(self.mlp_norm(h))
 
 
-class GLM(nn.Module):
+class GLM(Decoder):
     """A GLM with its head, which is the embedding where `tied` (then `lm_head` is None)."""
 
+    config: GLMConfig
+
     def __init__(self, config: GLMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        super().__init__(config)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
+        self.lm_head = self.untied_head()
         self.rotary = Rotary(config.rotary, config.turned)
+        self.names = GLMNames(config)
         initialize(self)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        inputs_embeds: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: CacheStep | None = None,
-        logits_at: Tensor | None = None,
-    ) -> DecoderOutput:
-        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
-
-        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks
-        the tokens (places in t) whose logits are wanted. Raises BadInput for an id outside the vocabulary
-        and for a position beyond the context.
-        """
-        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
-        limit = self.config.max_positions
-        context = Context.of(x, attention_mask, positions, cache, logits_at, longest=limit)
-        turn = self.rotary(context.positions, x.dtype)
+    def transform(self, x: Tensor, context: Context) -> Tensor:
+        rotary = self.rotary(context.positions, x.dtype)
         for layer in self.layers:
-            x = layer(x, turn, context)
-        return DecoderOutput(self.head(self.norm(x)))
+            x = layer(x, rotary, context)
+        return self.norm(x)
 
-    def head(self, x: Tensor) -> Tensor:
-        """Logits [..., vocabulary] of final states [..., d_model]."""
-        return F.linear(x, self.embed.weight) if self.lm_head is None else self.lm_head(x)
 
-    def new_state(
-        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
-    ) -> DecodingState:
-        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens."""
-        return DecodingState.of(self.config, n_pages, page_size, dtype, device)
+class GLMNames(PartNames):
+    """Hugging Face's names, or those of the ChatGLM repositories, which are read alone. Both rotate neighbours."""
 
-    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """Either kind of names to ours. Raises DamagedFile where a fused tensor cannot be taken apart."""
-        ours: State = {}
-        for full, tensor in state.items():
-            if full.endswith(".inv_freq"):
-                continue
-            original = full.startswith("transformer.")
-            names = ORIGINAL_NAMES if original else NAMES
-            name = names.ours(full.removeprefix("transformer." if original else "model."))
-            for part, piece in self._taken_apart(full, name, tensor):
-                ours[part] = self._reordered(part, piece, as_halves)
-        return ours
-
-    def _taken_apart(self, full: str, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The parts of a tensor whose name of ours is `name`, and in the file `full`."""
-        config = self.config
+    def __init__(self, config: GLMConfig, *, original: bool = False) -> None:
         wide, narrow = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
-        fused = {".qkv.": (wide, narrow, narrow), ".gate_up.": (config.d_ff, config.d_ff)}
-        for word, rows in fused.items():
-            if word in name:
-                parts = (".q.", ".k.", ".v.") if word == ".qkv." else (".gate.", ".up.")
-                for part, piece in zip(parts, split_rows(full, tensor, rows), strict=True):
-                    yield name.replace(word, part), piece
-                return
-        yield name, tensor
+        fused = [fused_rows("mlp.gate_up", ("mlp.gate", "mlp.up"), (config.d_ff, config.d_ff))]
+        if original:
+            parts = ("attention.q", "attention.k", "attention.v")
+            fused.append(fused_rows("attention.qkv", parts, (wide, narrow, narrow)))
+        names, prefix = (ORIGINAL_NAMES, "transformer.") if original else (NAMES, "model.")
+        super().__init__(names, prefix, left_out=(".inv_freq",), fused=fused)
+        self.config = config
+        self.original = None if original else GLMNames(config, original=True)
 
-    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """Our names to Hugging Face's."""
-        theirs: State = {}
-        for name, tensor in state.items():
-            full = name if name.startswith("lm_head.") else "model." + NAMES.theirs(name)
-            if ".mlp.gate." in name:
-                both = torch.cat((tensor, state[name.replace(".gate.", ".up.")]))
-                theirs[full.replace(".gate.", ".gate_up_proj.")] = both
-            elif ".mlp.up." not in name:
-                theirs[full] = self._reordered(name, tensor, as_neighbours)
-        return theirs
+    def ours(self, state: Mapping[str, Tensor]) -> State:
+        if self.original and any(name.startswith("transformer.") for name in state):
+            return self.original.ours(state)
+        return super().ours(state)
 
-    def _reordered(self, name: str, tensor: Tensor, order: Any) -> Tensor:
-        """A query or key weight with its turned rows in another order; any other tensor as it is."""
-        turned = ".attention.q." in name or ".attention.k." in name
-        return order(tensor, self.config.d_head, self.config.turned) if turned else tensor
+    def adapted(self, name: str, tensor: Tensor) -> Tensor:
+        return self._reordered(name, tensor, as_halves)
+
+    def restored(self, name: str, tensor: Tensor) -> Tensor:
+        return self._reordered(name, tensor, as_neighbours)
+
+    def _reordered(self, name: str, tensor: Tensor, order: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+        """A query or key weight with its rotated rows in another order; any other tensor as it is."""
+        rotated = ".attention.q." in name or ".attention.k." in name
+        return order(tensor, self.config.d_head, self.config.turned) if rotated else tensor
 
 
 NAMES = Names(
@@ -381,4 +334,15 @@ PRESETS: dict[str, GLMConfig] = {
 }
 """Published sizes, by name."""
 
-FAMILY = Family("glm", GLMConfig, GLM, "decoder", ("glm", "chatglm"))
+FAMILY = Family(
+    name="glm",
+    model_types=("glm", "chatglm"),
+    kind="decoder",
+    config=GLMConfig,
+    network=GLM,
+    presets=PRESETS,
+    objectives=("next_token", "classify", "regress"),
+    paper="Team GLM, arXiv:2406.12793",
+    heads=heads_of({"glm": "Glm"}, ("SequenceClassification",)),
+    sharding=Sharding(before=()),
+)

@@ -18,11 +18,11 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from kun.blocks.cache import CacheStep
 from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
-from kun.families import Family
-from kun.networks.decoder import embed
+from kun.networks.decoder import Decoder, embed
 from kun.networks.decoding import DecodingState, RowState
+from kun.networks.family import Family
 from kun.networks.fields import Fields
-from kun.networks.network import DecoderOutput, State, check_mask
+from kun.networks.network import check_mask, compilable
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,22 @@ class LSTMConfig:
         return {"model_type": self.model_type, "architectures": [self.architecture], **asdict(self)}
 
 
-class LSTM(nn.Module):
-    """Layers one above the other, and a head, which is the embedding where `tied` (then `lm_head` is None)."""
+class LSTM(Decoder):
+    """Layers one above the other, and a head, which is the embedding where `tied` (then `lm_head` is None).
+
+    `positions` change nothing: a state knows only what came before.
+    """
+
+    config: LSTMConfig
 
     def __init__(self, config: LSTMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        super().__init__(config)
         self.layers = nn.ModuleList(
             nn.LSTM(config.d_model, config.d_model, batch_first=True) for _ in range(config.n_layers)
         )
         self.dropout = Dropout(config.dropout)
-        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = self.untied_head()
         self.lm_bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.aliases = {"lm_head.weight": "embed.weight"} if config.tied else {}
         self._initialize()
 
     def _initialize(self) -> None:
@@ -89,7 +91,8 @@ class LSTM(nn.Module):
             if name.endswith("bias_ih_l0"):
                 nn.init.ones_(parameter.data[size : 2 * size])
 
-    def forward(
+    @compilable
+    def states(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -97,20 +100,11 @@ class LSTM(nn.Module):
         inputs_embeds: Tensor | None = None,
         positions: Tensor | None = None,
         cache: CacheStep | None = None,
-        logits_at: Tensor | None = None,
-    ) -> DecoderOutput:
-        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
-
-        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks the tokens
-        (places in t) whose logits are wanted. `positions` change nothing: a state knows only what came before.
-        Raises BadInput for an id outside the vocabulary.
-        """
+    ) -> Tensor:
         x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
         if cache is not None:
-            x = self._step(x, cache)
-        else:
-            x = self._read(x, check_mask(attention_mask, x.shape[:2], documents=True))
-        return DecoderOutput(self.head(x if logits_at is None else x[:, logits_at]))
+            return self._step(x, cache)
+        return self._read(x, check_mask(attention_mask, x.shape[:2], documents=True))
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Final states [b, t, d_model] of rows, in which each document begins with an empty state."""
@@ -156,27 +150,15 @@ class LSTM(nn.Module):
             cache.remember(number, x, cells[0])
         return x
 
-    def head(self, x: Tensor) -> Tensor:
-        """Logits [..., vocabulary] of final states [..., d_model]."""
+    def head(self, states: Tensor) -> Tensor:
         table = self.embed.weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(x, table, self.lm_bias)
+        return F.linear(states, table, self.lm_bias)
 
     def new_state(
         self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> "LSTMState":
         """What it carries from step to step: the two states of each row's last token, in the pages of that token."""
-        plain = DecodingState.of(self.config, n_pages, page_size, dtype, device)
-        return LSTMState(plain.cache)
-
-    @staticmethod
-    def from_hf_names(state: Mapping[str, Tensor]) -> State:
-        """The names are our own."""
-        return dict(state)
-
-    @staticmethod
-    def to_hf_names(state: Mapping[str, Tensor]) -> State:
-        """The names are our own."""
-        return dict(state)
+        return LSTMState(super().new_state(n_pages, page_size, dtype, device).cache)
 
 
 class LSTMState(DecodingState):
@@ -222,4 +204,13 @@ PRESETS: dict[str, LSTMConfig] = {
 }
 """Published sizes, by name; only the head's bias was not there."""
 
-FAMILY = Family("lstm", LSTMConfig, LSTM, "decoder", ("lstm",))
+FAMILY = Family(
+    name="lstm",
+    model_types=("lstm",),
+    kind="decoder",
+    config=LSTMConfig,
+    network=LSTM,
+    presets=PRESETS,
+    objectives=("next_token",),
+    paper="Zaremba et al., arXiv:1409.2329",
+)

@@ -20,10 +20,11 @@ from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.dropout import Dropout
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
-from kun.families import Family
 from kun.networks.decoder import Context, embed
+from kun.networks.family import ENCODER_DECODER, Family
 from kun.networks.fields import Fields
-from kun.networks.network import Names, Seq2SeqOutput, State, check_mask
+from kun.networks.names import Names, State
+from kun.networks.network import Seq2SeqOutput, check_mask
 from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 CONTEXT = 2048
@@ -394,4 +395,14 @@ PRESETS: dict[str, T5Config] = {
 }
 """Published sizes, by name."""
 
-FAMILY = Family("t5", T5Config, T5, "encoder-decoder", ("t5",))
+FAMILY = Family(
+    name="t5",
+    model_types=("t5",),
+    kind="encoder-decoder",
+    config=T5Config,
+    network=T5,
+    presets=PRESETS,
+    objectives=("span", "seq2seq"),
+    paper="Raffel et al., arXiv:1910.10683",
+    sharding=ENCODER_DECODER,
+)

@@ -18,10 +18,11 @@ from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.dropout import Dropout
 from kun.blocks.positions import sinusoids
-from kun.families import Family
 from kun.networks.decoder import Context, embed
+from kun.networks.family import ENCODER_DECODER, Family
 from kun.networks.fields import Fields
-from kun.networks.network import Names, Seq2SeqOutput, State, check_mask, check_positions
+from kun.networks.names import Names, State
+from kun.networks.network import Seq2SeqOutput, check_mask, check_positions
 from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 
@@ -366,4 +367,15 @@ PRESETS: dict[str, TransformerConfig] = {
 }
 """Published sizes, by name."""
 
-FAMILY = Family("transformer", TransformerConfig, Transformer, "encoder-decoder", ("marian",))
+FAMILY = Family(
+    name="transformer",
+    model_types=("marian",),
+    kind="encoder-decoder",
+    config=TransformerConfig,
+    network=Transformer,
+    presets=PRESETS,
+    objectives=("span", "seq2seq"),
+    paper="Vaswani et al., arXiv:1706.03762",
+    aliases={"transformer": "marian"},
+    sharding=ENCODER_DECODER,
+)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kun.atomic_files import Progress, check_digest, inside, silent
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.families import Family, Kind, family_of
+from kun.families import family_of
 from kun.hub.layout import LINEAGE, is_adapter, read_json, read_pooling
 from kun.hub.weights import Weights
+from kun.networks.family import Family, Kind
 from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import load_tokenizer
 
@@ -90,7 +91,7 @@ class Checkpoint:
     def family_config(self) -> Any:
         """config.json as its family reads it. Raises `BadInput` and `UnsupportedFormat`, which name the path."""
         try:
-            return self.family.config_type.from_hf(self.config)
+            return self.family.config.from_hf(self.config)
         except BadInput as error:
             raise type(error)(f"{self.path}: {error}") from error
 

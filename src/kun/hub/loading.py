@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kun.atomic_files import new_file, sha256
 from kun.errors import BadInput, DamagedFile, NoSpace
-from kun.families import load_state
 from kun.hub.lazy import LazyTensor
+from kun.networks.network import load_state
 from kun.settings import settings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _empty(checkpoint: "Checkpoint") -> "nn.Module":
 
     config = checkpoint.family_config
     with torch.device("meta"), uninitialized():
-        net: nn.Module = checkpoint.family.network_type(config)
+        net: nn.Module = checkpoint.family.network(config)
     return net.eval()
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kun.errors import BadInput, UnsupportedFormat
-from kun.families import Kind
 from kun.inspection.opened import Opened
 from kun.inspection.watch import Seen, watching
+from kun.networks.family import Kind
 
 
 @dataclass(frozen=True)

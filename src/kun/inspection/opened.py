@@ -10,10 +10,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from kun.errors import BadInput, UnsupportedFormat
-from kun.families import Kind
 from kun.generation.row import ends_of
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.pull import locate
+from kun.networks.family import Kind
 from kun.text.tokenizer import before_the_end, sound
 
 LONGEST = 64

@@ -13,7 +13,6 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from kun.errors import BadInput, Busy, ContextOverflow, UnsupportedFormat
-from kun.families import Family
 from kun.generation.beams import BeamSearch
 from kun.generation.calls import ToolCalls
 from kun.generation.constraint import Constrainer
@@ -28,6 +27,7 @@ from kun.generation.tools import ToolUse, tool_use
 from kun.models.kinds import Candidate
 from kun.models.ready import TextModel
 from kun.networks.decoding import RowState
+from kun.networks.family import Family
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import token_bytes

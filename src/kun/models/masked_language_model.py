@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
-    from kun.families import Family
     from kun.hub.checkpoint import Checkpoint
+    from kun.networks.family import Family
 
 MASKS = ("[MASK]", "<mask>")
 """The mask where the tokenizer's config names none: BERT's and RoBERTa's."""

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
-    from kun.families import Family
     from kun.hub.checkpoint import Checkpoint
+    from kun.networks.family import Family
     from kun.text.chat import ChatTemplate
 
 LONGEST_TOKEN = 64

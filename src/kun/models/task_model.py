@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
     from torch import nn
 
-    from kun.families import Family
     from kun.hub.checkpoint import Checkpoint
     from kun.models.kinds import Candidate
+    from kun.networks.family import Family
 
 ADVICE = "name a checkpoint that was saved with one (…ForMaskedLM), as google-bert/bert-base-uncased was."
 

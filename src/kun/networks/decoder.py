@@ -1,15 +1,26 @@
-"""The two ways to call a decoder, told apart in one place: padded rows, or one packed step over a cache."""
+"""What decoders share, and the two ways to call one, told apart in one place: padded rows, or one packed step."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kun.blocks.attention import Bias, attend, biased, causal_mask, positions_of
 from kun.blocks.cache import CacheStep
 from kun.errors import BadInput
-from kun.networks.network import check_ids, check_mask, check_positions
+from kun.networks.decoding import DecodingState
+from kun.networks.network import (
+    DecoderOutput,
+    LanguageNetwork,
+    TextConfig,
+    check_ids,
+    check_mask,
+    check_positions,
+    compilable,
+)
 
 
 @dataclass
@@ -33,7 +44,7 @@ class Context:
         attention_mask: Tensor | None,
         positions: Tensor | None,
         cache: CacheStep | None,
-        wanted: Tensor | None,
+        wanted: Tensor | None = None,
         *,
         longest: int | None = None,
         windows: Iterable[int | None] = (None,),
@@ -108,3 +119,112 @@ def embed(table: nn.Module, vocab_size: int, ids: Tensor | None, embeds: Tensor 
     check_ids(ids, vocab_size)
     embedded: Tensor = table(ids)
     return embedded
+
+
+class DecoderConfig(TextConfig, Protocol):
+    """What a decoder's parts are made by."""
+
+    @property
+    def n_kv_heads(self) -> int: ...
+
+    @property
+    def d_head(self) -> int: ...
+
+    @property
+    def tied(self) -> bool:
+        """True where the head repeats the embedding."""
+
+
+class Decoder(LanguageNetwork):
+    """What all decoders share: an embedding, `layers`, a last norm, and a head, which is the embedding where `tied`.
+
+    A family adds its `layers`, says in `transform` how states go through them, and which windows its layers have.
+    """
+
+    config: DecoderConfig
+    layers: nn.ModuleList
+    norm: nn.Module
+    lm_head: nn.Linear | None
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        if config.tied:
+            self.aliases = {"lm_head.weight": "embed.weight"}
+
+    def untied_head(self) -> nn.Linear | None:
+        """A new head, None where the embedding is the head."""
+        config = self.config
+        return None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+        logits_at: Tensor | None = None,
+    ) -> DecoderOutput:
+        """Logits for padded rows, `input_ids` and `attention_mask` [b, t], or for one step over a cache.
+
+        With `cache`, `input_ids` [1, total] are the new tokens of all rows, packed. `logits_at` [m] picks
+        the tokens (places in t) whose logits are wanted. Raises BadInput for an id outside the vocabulary
+        and for a position beyond the context, where there is an end of it.
+        """
+        states = self.states(
+            input_ids, attention_mask, inputs_embeds=inputs_embeds, positions=positions, cache=cache
+        )
+        return DecoderOutput(self.head(states if logits_at is None else states[:, logits_at]))
+
+    @compilable
+    def states(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: CacheStep | None = None,
+    ) -> Tensor:
+        """The last hidden states [b, t, d_model] of what `forward` is called with; raises what it raises."""
+        x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
+        return self.transform(x, self.context(x, input_ids, attention_mask, positions, cache))
+
+    def context(
+        self,
+        x: Tensor,
+        ids: Tensor | None,
+        attention_mask: Tensor | None,
+        positions: Tensor | None,
+        cache: CacheStep | None,
+    ) -> Context:
+        """What the layers share in one pass over embedded tokens x [b, t, d_model], whose `ids` may be unknown."""
+        end, windows = self.longest(cache is not None), self.windows()
+        return Context.of(x, attention_mask, positions, cache, longest=end, windows=windows)
+
+    def longest(self, cached: bool) -> int | None:
+        """Tokens that a row may have, over a cache or without one; None where there is no end."""
+        return self.config.context_length
+
+    def windows(self) -> set[int | None]:
+        """The windows that its layers see, None for all tokens before."""
+        return {None}
+
+    def transform(self, x: Tensor, context: Context) -> Tensor:
+        """The last hidden states [b, t, d_model] of embedded tokens, normed as the head reads them."""
+        raise NotImplementedError
+
+    def head(self, states: Tensor) -> Tensor:
+        return F.linear(states, self.embed.weight) if self.lm_head is None else self.lm_head(states)
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        return self.embed(ids)
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> DecodingState:
+        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens."""
+        return DecodingState.of(self.config, n_pages, page_size, dtype, device)

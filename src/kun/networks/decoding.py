@@ -7,11 +7,24 @@ they say so here, and whoever runs the rows asks no further.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 
 from kun.blocks.cache import CacheStep, PagedCache
+
+
+class AttentionSizes(Protocol):
+    """What the pages of a decoder's cache are made by."""
+
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def n_kv_heads(self) -> int: ...
+
+    @property
+    def d_head(self) -> int: ...
 
 
 @dataclass(eq=False)
@@ -52,7 +65,7 @@ class DecodingState:
     @classmethod
     def of(
         cls,
-        config: Any,
+        config: AttentionSizes,
         n_pages: int,
         page_size: int = 32,
         dtype: torch.dtype = torch.float32,

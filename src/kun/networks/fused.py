@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kun.errors import DamagedFile
+from kun.networks.names import Fused
 
 
 def split_rows(name: str, tensor: Tensor, rows: Sequence[int]) -> list[Tensor]:
@@ -26,6 +27,28 @@ def split_heads(name: str, tensor: Tensor, n_heads: int, d_head: int) -> list[Te
 def join_heads(parts: Sequence[Tensor], n_heads: int) -> Tensor:
     """The inverse of `split_heads`."""
     return torch.stack([part.unflatten(0, (n_heads, -1)) for part in parts], dim=1).flatten(0, 2)
+
+
+def fused_heads(name: str, n_heads: int, d_head: int) -> Fused:
+    """Query, key and value that a file holds in one tensor head by head; `name` is our name of it."""
+    owner = name.rpartition(".")[0]
+    parts = tuple(f"{owner}.{part}" for part in "qkv")
+    return Fused(
+        name,
+        parts,
+        lambda full, tensor: split_heads(full, tensor, n_heads, d_head),
+        lambda pieces: join_heads(pieces, n_heads),
+    )
+
+
+def fused_rows(name: str, parts: tuple[str, ...], rows: Sequence[int]) -> Fused:
+    """Matrices with so many `rows` that a file holds one above the other; `name` and `parts` are our names."""
+    return Fused(
+        name,
+        parts,
+        lambda full, tensor: split_rows(full, tensor, rows),
+        lambda pieces: torch.cat(list(pieces)),
+    )
 
 
 def _check(name: str, tensor: Tensor, rows: int) -> None:

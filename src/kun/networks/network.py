@@ -1,17 +1,19 @@
 """What the families share around their networks: results, input checks, names and loading."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import update_wrapper
+from inspect import unwrap
+from types import MappingProxyType, MethodType
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kun.blocks.attention import numbers_documents
 from kun.errors import BadInput, DamagedFile
-
-State = dict[str, Tensor]
+from kun.networks.decoding import DecodingState
+from kun.networks.names import NameMap, SameNames, State
 
 
 class DecoderOutput(NamedTuple):
@@ -34,25 +36,121 @@ class Seq2SeqOutput(NamedTuple):
     encoder_last_hidden_state: Tensor | None
 
 
-@dataclass(frozen=True)
-class Names:
-    """A two-way map of tensor names: `pairs` of (ours, theirs), replaced where they stand as whole parts."""
+class NetworkConfig(Protocol):
+    """What everyone may ask of a network's config."""
 
-    pairs: tuple[tuple[str, str], ...]
+    @property
+    def model_type(self) -> str:
+        """The name of the layout in `config.json`."""
 
-    def ours(self, name: str) -> str:
-        return _replace(name, [(theirs, ours) for ours, theirs in self.pairs])
+    @property
+    def architecture(self) -> str:
+        """The reference's class, as `architectures` names it."""
 
-    def theirs(self, name: str) -> str:
-        return _replace(name, self.pairs)
+    def to_hf(self) -> dict[str, object]:
+        """The `config.json` that the reference reads back to the same network."""
 
 
-def _replace(name: str, pairs: Iterable[tuple[str, str]]) -> str:
-    dotted = f".{name}."
-    for old, new in pairs:
-        if f".{old}." in dotted:
-            dotted = dotted.replace(f".{old}.", f".{new}.", 1)
-    return dotted[1:-1]
+class TextConfig(NetworkConfig, Protocol):
+    """What everyone may ask of the config of a network of text."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def d_model(self) -> int: ...
+
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a sequence may have."""
+
+
+class Network(nn.Module):
+    """A network with its config, and the map of its tensors' names to the reference's.
+
+    `aliases` are tensors that a file may hold and the network has no place for, as they repeat another: name -> the
+    one that it repeats. `optional` parts are taken out where a file lacks them; tensors of parts that are
+    `left_behind` are for another job, where this network has no place for them. `bare_tensors` are patterns of layers
+    that are no layers in the reference, so that nothing can be put next to them.
+    """
+
+    config: NetworkConfig
+    names: NameMap = SameNames()
+    aliases: Mapping[str, str] = MappingProxyType({})
+    optional: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
+    bare_tensors: tuple[str, ...] = ()
+
+    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """`names.ours`."""
+        return self.names.ours(state)
+
+    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
+        """`names.reference`."""
+        return self.names.reference(state)
+
+
+class TextNetwork(Network):
+    """A network that reads text: `states` gives its last hidden states, and a head makes something of them."""
+
+    config: TextConfig
+    _compiled: Callable[..., Tensor] | None = None
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """The vectors [b, t, d_model] of tokens, as `inputs_embeds` takes them."""
+        raise NotImplementedError
+
+    def states(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """The last hidden states [b, t, d_model] of padded rows [b, t]; those of a family are `compilable`."""
+        raise NotImplementedError
+
+    def compile_states(self) -> None:
+        """Have `states` run compiled, which losses call, for inputs of one shape; the forward pass goes through it."""
+        self._compiled = torch.compile(MethodType(unwrap(type(self).states), self), dynamic=False)
+
+    def uncompile(self) -> None:
+        """Have `states` run as it is written again."""
+        self._compiled = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "_compiled": None}  # a copy is compiled anew
+
+
+N = TypeVar("N", bound=TextNetwork)
+P = ParamSpec("P")
+
+
+def compilable(states: Callable[Concatenate[N, P], Tensor]) -> Callable[Concatenate[N, P], Tensor]:
+    """The method `states` of a network, which runs compiled from the network's `compile` on."""
+
+    def run(self: N, /, *inputs: P.args, **named: P.kwargs) -> Tensor:
+        compiled = self._compiled
+        return states(self, *inputs, **named) if compiled is None else compiled(*inputs, **named)
+
+    return update_wrapper(run, states)
+
+
+class LanguageNetwork(TextNetwork):
+    """A network that writes: its head scores the words of the vocabulary, and it carries a state from step to step."""
+
+    def head(self, states: Tensor) -> Tensor:
+        """Logits [..., vocabulary] of last hidden states [..., d_model]."""
+        raise NotImplementedError
+
+    def new_state(
+        self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+    ) -> DecodingState:
+        """What it carries from step to step: keys and values in `n_pages` pages of `page_size` tokens, and more."""
+        raise NotImplementedError
 
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:

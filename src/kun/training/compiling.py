@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from kun.networks.network import TextNetwork
+
 _WORTH = 1e14
 """Floating-point operations of a training below which compiling takes longer than it saves on a processor."""
 
@@ -30,7 +32,10 @@ def compile_network(net: nn.Module, probe: Callable[[], None]) -> str | None:
     """
     if next(net.parameters()).device.type == "cpu" and not _compiler():
         return "there is no C++ compiler here"
-    net.compile(dynamic=False)
+    if isinstance(net, TextNetwork):
+        net.compile_states()
+    else:
+        net.compile(dynamic=False)
     try:
         probe()
     except Exception as error:  # whatever a compiler may say
@@ -65,6 +70,8 @@ def in_order(device: torch.device) -> Iterator[None]:
 def undo(net: nn.Module) -> None:
     """Have the network run as it is written again."""
     net._compiled_call_impl = None
+    if isinstance(net, TextNetwork):
+        net.uncompile()
     torch._dynamo.reset()
 
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from kun.errors import BadRecipe
-from kun.families import JUDGES, Family, load_state
-from kun.families.classifier import Classifier, ClassifierConfig, judging
+from kun.families import records
 from kun.hub.checkpoint import Checkpoint
+from kun.networks.classifier import HEAD, Classifier, ClassifierConfig, reference_class, scoring
+from kun.networks.family import Family
+from kun.networks.network import load_state
 from kun.training.fresh import dropouts, find_family, published
 
 
@@ -44,10 +46,10 @@ def with_head(config: Any, head: Head) -> Any:
 def new(config: Any, family: Family, head: Head | None, pad: int) -> Fitted:
     """A new network of a family. The state of torch's generator decides its weights."""
     if head is None:
-        return Fitted(family.network_type(config), family)
+        return Fitted(family.network(config), family)
     if family.kind == "encoder":
-        return Fitted(family.network_type(with_head(config, head)), family)
-    return Fitted(_classifier(family.network_type(config), head, pad), judging(family))
+        return Fitted(family.network(with_head(config, head)), family)
+    return Fitted(_classifier(family.network(config), family, head, pad), scoring(family))
 
 
 def continued(
@@ -68,26 +70,30 @@ def continued(
         decoder = replace(decoder, vocab_size=vocabulary)
     if head is None and not judge:
         with torch.device("cpu" if grows else "meta"):  # where nothing is drawn
-            net = family.network_type(decoder)
+            net = family.network(decoder)
         return _loaded(net, family, checkpoint)
     if judge:
         labels = config.labels if head is None else head.labels
         config = replace(config, decoder=decoder, labels=labels, pad_id=pad)
-        return _loaded(family.network_type(config), family, checkpoint)
+        return _loaded(family.network(config), family, checkpoint)
     assert head is not None
     if family.kind == "encoder":
-        return _loaded(family.network_type(with_head(decoder, head)), family, checkpoint)
-    whole = _loaded(family.network_type(decoder), family, checkpoint)
-    return Fitted(_classifier(whole.net, head, pad), judging(family), ("score",))
+        return _loaded(family.network(with_head(decoder, head)), family, checkpoint)
+    whole = _loaded(family.network(decoder), family, checkpoint)
+    return Fitted(_classifier(whole.net, family, head, pad), scoring(family), ("score",))
 
 
-def _classifier(net: nn.Module, head: Head, pad: int) -> Classifier:
-    config: Any = net.config
-    if config.model_type not in JUDGES:
+def _classifier(net: Any, family: Family, head: Head, pad: int) -> Classifier:
+    config = net.config
+    if HEAD not in family.heads or config.model_type not in family.heads[HEAD]:
+        known = [
+            kind for record in records() for kind in record.heads.get(HEAD, {}) if record.kind == "decoder"
+        ]
         raise BadRecipe(
-            f"{config.model_type} has no form that judges texts; those of {', '.join(JUDGES)} have one."
+            f"{config.model_type} has no form that scores texts; those of {', '.join(known)} have one."
         )
-    return Classifier(ClassifierConfig(config, head.labels, head.problem, pad), net)
+    reference = reference_class(family, config.model_type)
+    return Classifier(ClassifierConfig(config, head.labels, head.problem, pad, reference), net)
 
 
 def _loaded(net: Any, family: Family, checkpoint: Checkpoint) -> Fitted:

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from kun.adaptation.lora import LoraConfig, add_lora
 from kun.adaptation.quantize import quantize
 from kun.errors import BadRecipe
-from kun.families import Family
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.pull import locate
+from kun.networks.family import Family
 from kun.text.chat import ChatTemplate
 from kun.training.fitted import Head, continued, new
 from kun.training.fresh import find_family, new_config
@@ -28,8 +28,6 @@ _TURN_END = "<|im_end|>"
 _PADS = ("<pad>", PAD, "[PAD]", "<|endoftext|>")
 _MASKS = ("[MASK]", "<mask>")
 CONTEXT = 1024
-_READERS = ("bert", "roberta", "ernie")
-"""Families whose heads read the first token; others judge as GPT-1 did."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ def _new(recipe: Recipe, needs: Needs) -> Subject:
 
 def _fitting(tokenizer: Tokenizer, family: Family, needs: Needs, mask: str | None) -> tuple[Tokenizer, int]:
     """The tokenizer with the tokens that are needed, and the id that stands at padding."""
-    if needs.head is not None and family.name not in _READERS:
+    if needs.head is not None and "next_token" in family.objectives:  # it scores as GPT-1 did
         return judging_tokenizer(tokenizer)
     wanted = [sentinel(number) for number in range(needs.sentinels)]
     if needs.mask and first_token(tokenizer, (*_MASKS, *([mask] if mask else []))) is None:

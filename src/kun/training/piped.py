@@ -1,6 +1,6 @@
 """Training whose layers lie on several processes, one after the other."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -9,6 +9,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 
 from kun.adaptation.sharding.pipeline import Stage, check_stages, keep_stage
 from kun.errors import BadRecipe
+from kun.networks.decoder import Decoder
 from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
 from kun.training.layout import Layout, shell
@@ -102,7 +103,7 @@ class Piped(Layout):
             )
             assert self.processes.mesh is not None
             stage = PipelineStage(
-                Stage(self.net),
+                Stage(cast(Decoder, self.net)),
                 self.stage,
                 self.n_stages,
                 ids.device,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kun.errors import BadRecipe
-from kun.networks.network import headless
+from kun.networks.decoder import Decoder
 
 _BEFORE = ("positions", "dropout", "embed_norm")
 """What a decoder does to embeddings before its first layer."""
@@ -33,16 +33,14 @@ class _Nothing(nn.Module):
 class Stage(nn.Module):
     """The part of a decoder between two cuts: from token ids, or the states of the stage before, to states."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Decoder) -> None:
         super().__init__()
-        self.net: Any = net
+        self.net = net
 
     def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Ids [b, t] or states [b, t, d_model] to states [b, t, d_model]; no head."""
-        embedded = x if x.is_floating_point() else self.net.embed(x)
-        with headless(self.net):
-            states: Tensor = self.net(inputs_embeds=embedded, attention_mask=attention_mask).logits
-        return states
+        embedded = x if x.is_floating_point() else self.net.embed_tokens(x)
+        return self.net.states(inputs_embeds=embedded, attention_mask=attention_mask)
 
 
 def check_stages(net: nn.Module, n_stages: int) -> None:

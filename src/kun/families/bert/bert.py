@@ -17,20 +17,13 @@ from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.attention import attend, positions_of, same_document
 from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
-from kun.families import Family
 from kun.families.bert.config import BertConfig
 from kun.families.bert.heads import HEADS, Encoded, Head
 from kun.families.bert.names import NAMES, from_hf_names, to_hf_names
 from kun.networks.decoder import embed
-from kun.networks.network import (
-    EncoderOutput,
-    Names,
-    State,
-    check_ids,
-    check_mask,
-    check_positions,
-    initialize,
-)
+from kun.networks.family import Family, Sharding, heads_of
+from kun.networks.names import Names, State
+from kun.networks.network import EncoderOutput, check_ids, check_mask, check_positions, initialize
 
 
 @dataclass
@@ -259,4 +252,15 @@ PRESETS: dict[str, BertConfig] = {
 }
 """Published sizes, by name."""
 
-FAMILY = Family("bert", BertConfig, Bert, "encoder", ("bert",))
+FAMILY = Family(
+    name="bert",
+    model_types=("bert",),
+    kind="encoder",
+    config=BertConfig,
+    network=Bert,
+    presets=PRESETS,
+    objectives=("masked", "classify", "regress", "answer_span"),
+    paper="Devlin et al., arXiv:1810.04805",
+    heads=heads_of({"bert": "Bert"}, BertConfig.heads),
+    sharding=Sharding(),
+)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from kun.errors import BadInput
-from kun.families import Family
 from kun.families.bert.bert import Bert, Embeddings
 from kun.families.bert.config import BertConfig
+from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
 from kun.networks.network import check_ids
 
@@ -96,4 +96,15 @@ PRESETS: dict[str, ErnieConfig] = {
 }
 """Published sizes, by name."""
 
-FAMILY = Family("ernie", ErnieConfig, Ernie, "encoder", ("ernie",))
+FAMILY = Family(
+    name="ernie",
+    model_types=("ernie",),
+    kind="encoder",
+    config=ErnieConfig,
+    network=Ernie,
+    presets=PRESETS,
+    objectives=("masked", "classify", "regress", "answer_span"),
+    paper="Sun et al., arXiv:1904.09223",
+    heads=heads_of({"ernie": "Ernie"}, ErnieConfig.heads),
+    sharding=Sharding(),
+)

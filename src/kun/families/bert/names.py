@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from kun.networks.network import Names, State
+from kun.networks.names import Names, State
 
 ENCODER = (
     ("embeddings.words", "embeddings.word_embeddings"),

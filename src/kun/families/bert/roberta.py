@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from kun.blocks.dropout import Dropout
-from kun.families import Family
 from kun.families.bert.bert import Bert, Embeddings
 from kun.families.bert.config import BertConfig
 from kun.families.bert.heads import (
@@ -27,8 +26,9 @@ from kun.families.bert.heads import (
     dropout_of,
 )
 from kun.families.bert.names import ROBERTA_NAMES
+from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
-from kun.networks.network import Names
+from kun.networks.names import Names
 
 
 @dataclass(frozen=True)
@@ -132,4 +132,15 @@ PRESETS: dict[str, RobertaConfig] = {
 }
 """Published sizes, by name."""
 
-FAMILY = Family("roberta", RobertaConfig, Roberta, "encoder", ("roberta", "xlm-roberta"))
+FAMILY = Family(
+    name="roberta",
+    model_types=("roberta", "xlm-roberta"),
+    kind="encoder",
+    config=RobertaConfig,
+    network=Roberta,
+    presets=PRESETS,
+    objectives=("masked", "classify", "regress", "answer_span"),
+    paper="Liu et al., arXiv:1907.11692",
+    heads=heads_of({"roberta": "Roberta", "xlm-roberta": "XLMRoberta"}, RobertaConfig.heads),
+    sharding=Sharding(),
+)

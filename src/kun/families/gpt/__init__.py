@@ -12,11 +12,3 @@ What differs from LLaMA: positions are a learned table added to the embedding (n
 Transformer, and not turned queries and keys), norms subtract the mean and have biases, as have the
 projections; the feed-forward has one hidden layer with GELU.
 """
-
-from kun.families import Family
-from kun.families.gpt.config import PRESETS, GPTConfig
-from kun.families.gpt.network import GPT
-
-__all__ = ["FAMILY", "GPT", "PRESETS", "GPTConfig"]
-
-FAMILY = Family("gpt", GPTConfig, GPT, "decoder", ("openai-gpt", "gpt2", "gpt_neo"))

@@ -12,11 +12,3 @@ Its close relatives are configs of it:
 - ERNIE 4.5's dense model (Baidu, 2025) turns neighbours (2i, 2i + 1), where LLaMA's files have halves
   (i, i + d/2). A dot product does not care about order, so its query and key weights are reordered instead.
 """
-
-from kun.families import Family
-from kun.families.llama.config import PRESETS, LlamaConfig
-from kun.families.llama.network import Attention, FeedForward, Layer, Llama
-
-__all__ = ["FAMILY", "PRESETS", "Attention", "FeedForward", "Layer", "Llama", "LlamaConfig"]
-
-FAMILY = Family("llama", LlamaConfig, Llama, "decoder", ("llama", "qwen2", "qwen3", "ernie4_5"))

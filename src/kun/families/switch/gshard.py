@@ -19,12 +19,13 @@ from kun.blocks.attention import positions_of
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.blocks.dropout import Dropout
 from kun.blocks.experts import Bank, Router, Routes, mix, normalized, top2
-from kun.families import Family
 from kun.families.switch.gshard_config import PRESETS, GShardConfig
 from kun.families.switch.names import NLLB_NAMES
 from kun.families.switch.output import ExpertOutput, Routing, router_losses
 from kun.networks.decoder import Context, embed
-from kun.networks.network import State, check_mask, check_positions, initialize
+from kun.networks.family import ENCODER_DECODER, Family
+from kun.networks.names import State
+from kun.networks.network import check_mask, check_positions, initialize
 from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 __all__ = ["FAMILY", "PRESETS", "GShard", "GShardConfig"]
@@ -327,4 +328,15 @@ class GShard(nn.Module):
         return NLLB_NAMES.theirs(state)
 
 
-FAMILY = Family("gshard", GShardConfig, GShard, "encoder-decoder", ("nllb-moe",))
+FAMILY = Family(
+    name="gshard",
+    model_types=("nllb-moe",),
+    kind="encoder-decoder",
+    config=GShardConfig,
+    network=GShard,
+    presets=PRESETS,
+    objectives=("span", "seq2seq"),
+    paper="Lepikhin et al., arXiv:2006.16668",
+    aliases={"gshard": "nllb-moe"},
+    sharding=ENCODER_DECODER,
+)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kun.networks.network import Names, State
+from kun.networks.names import Names, State
 
 _EXPERT = (re.compile(r"\.experts\.(\d+)\."), r".experts.expert_\1.")
 _THEIR_EXPERT = (re.compile(r"\.experts\.expert_(\d+)\."), r".experts.\1.")

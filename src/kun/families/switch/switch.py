@@ -19,12 +19,13 @@ from kun.blocks.dropout import Dropout
 from kun.blocks.experts import Bank, Router, mix, top1
 from kun.blocks.norm import RMSNorm
 from kun.blocks.relative import RelativeBias
-from kun.families import Family
 from kun.families.switch.names import switch_names
 from kun.families.switch.output import ExpertOutput, Routing, router_losses
 from kun.families.switch.switch_config import PRESETS, SwitchConfig
 from kun.networks.decoder import Context, embed
-from kun.networks.network import State, check_mask
+from kun.networks.family import ENCODER_DECODER, Family
+from kun.networks.names import State
+from kun.networks.network import check_mask
 from kun.networks.source import Kept, PaddedSource, Sight, Source, SourceState, kept, source_of
 
 __all__ = ["FAMILY", "PRESETS", "Switch", "SwitchConfig"]
@@ -273,4 +274,15 @@ class Switch(nn.Module):
         return switch_names(state).theirs(state)
 
 
-FAMILY = Family("switch", SwitchConfig, Switch, "encoder-decoder", ("switch_transformers",))
+FAMILY = Family(
+    name="switch",
+    model_types=("switch_transformers",),
+    kind="encoder-decoder",
+    config=SwitchConfig,
+    network=Switch,
+    presets=PRESETS,
+    objectives=("span", "seq2seq"),
+    paper="Fedus et al., arXiv:2101.03961",
+    aliases={"switch": "switch_transformers"},
+    sharding=ENCODER_DECODER,
+)

@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
-from kun.families import Family
 from kun.families.xlnet.attention import Attention, Sight, mask_of, sinusoids
 from kun.families.xlnet.completion import CompletionState, CompletionStep
-from kun.families.xlnet.config import XLNetConfig
+from kun.families.xlnet.config import PRESETS, XLNetConfig
 from kun.networks.decoder import embed
 from kun.networks.decoding import DecodingState
-from kun.networks.network import Names, State, check_mask, initialize
+from kun.networks.family import Family
+from kun.networks.names import Names, State
+from kun.networks.network import check_mask, initialize
 
 Memory = Sequence[Tensor | None]
 """For each layer the states that it read before, [remembered, b, d_model]."""
@@ -306,4 +307,13 @@ NAMES = Names(
     )
 )
 
-FAMILY = Family("xlnet", XLNetConfig, XLNet, "decoder", ("xlnet",))
+FAMILY = Family(
+    name="xlnet",
+    model_types=("xlnet",),
+    kind="decoder",
+    config=XLNetConfig,
+    network=XLNet,
+    presets=PRESETS,
+    objectives=("permutation",),
+    paper="Yang et al., arXiv:1906.08237",
+)

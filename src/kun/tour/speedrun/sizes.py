@@ -105,7 +105,7 @@ def _network(values: dict[str, Any], n_layers: int, d_model: int) -> tuple[Any, 
     tokenizer, _ = tokenizer_of(recipe)
     context = values["train"]["context"]
     config = new_config(recipe.model, tokenizer, context)
-    net = find_family(values["model"]["family"]).network_type(config)
+    net = find_family(values["model"]["family"]).network(config)
     return net, flops_per_token(net, context)
 
 

@@ -35,13 +35,13 @@ class Classify:
         return len(batch["labels"])
 
     def loss(self, net: Any, batch: Batch) -> Tensor:
-        scores, besides = _judged(net, batch, self.auxiliary)
+        scores, besides = _scored(net, batch, self.auxiliary)
         return F.cross_entropy(scores, batch["labels"], reduction="sum") + besides
 
     def measure(self, net: Any, batch: Batch) -> dict[str, float]:
         labels = batch["labels"]
         with torch.no_grad():
-            scores, _ = _judged(net, batch, 0.0)
+            scores, _ = _scored(net, batch, 0.0)
         said = scores.argmax(dim=-1)
         sums = {
             "loss": float(F.cross_entropy(scores, labels, reduction="sum")),
@@ -75,12 +75,12 @@ class Regress:
         return len(batch["labels"])
 
     def loss(self, net: Any, batch: Batch) -> Tensor:
-        scores, besides = _judged(net, batch, self.auxiliary)
+        scores, besides = _scored(net, batch, self.auxiliary)
         return (scores[:, 0] - batch["labels"]).square().sum() + besides
 
     def measure(self, net: Any, batch: Batch) -> dict[str, float]:
         with torch.no_grad():
-            scores, _ = _judged(net, batch, 0.0)
+            scores, _ = _scored(net, batch, 0.0)
         x, y = scores[:, 0].double(), batch["labels"].double()
         sums = {"loss": (x - y).square(), "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}
         return {name: float(values.sum()) for name, values in sums.items()}
@@ -107,14 +107,14 @@ def _prepared(batch: Batch, labels: Tensor, auxiliary: float) -> Batch:
     return prepared | {"next_tokens": following}
 
 
-def _judged(net: Any, batch: Batch, auxiliary: float) -> tuple[Tensor, Tensor]:
+def _scored(net: Any, batch: Batch, auxiliary: float) -> tuple[Tensor, Tensor]:
     """What a network says of each row, float32 [b, labels], and the weighed loss of the next token."""
     if not auxiliary:
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if net.config.token_types > 1 else [])]
         given = {name: batch[name] for name in names if name in batch}
         return net(**given).logits.float(), torch.zeros((), device=batch["input_ids"].device)
     states = net.states(batch["input_ids"], batch.get("attention_mask"))
-    scores = net.judge(states, batch["input_ids"], batch.get("attention_mask"))
+    scores = net.scores(states, batch["input_ids"], batch.get("attention_mask"))
     next_tokens = batch["next_tokens"]
     # a row's mean, as in GPT-1's own code: it does not depend on what stands in the batch beside it
     asked = next_tokens != IGNORED

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kun.networks.network import headless
 from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
 from kun.training.objectives.objective import learned_tokens, means
@@ -24,9 +23,8 @@ class NextToken:
 
     def loss(self, net: Any, batch: Batch) -> Tensor:
         # embedded outside of what is compiled: its gradient adds up in an order that never varies
-        embedded = net.embed(batch["input_ids"])
-        with headless(net):
-            states = net(inputs_embeds=embedded, attention_mask=batch.get("attention_mask")).logits
+        embedded = net.embed_tokens(batch["input_ids"])
+        states = net.states(inputs_embeds=embedded, attention_mask=batch.get("attention_mask"))
         return cross_entropy(net.head, states, batch["labels"])
 
     def measure(self, net: Any, batch: Batch) -> dict[str, float]:

@@ -1,25 +1,9 @@
 """Which objective a recipe is about, and whether it fits the family and the stage."""
 
 from kun.errors import BadRecipe
-from kun.families import Family
+from kun.families import records
+from kun.networks.family import Family
 from kun.training.recipe import Recipe
-
-_BERTS = ("bert", "roberta", "ernie")
-_DECODERS = ("gpt", "llama", "bloom", "glm", "chatglm", "lstm")
-_JUDGES = ("gpt", "llama", "bloom", "glm")
-_ENCODER_DECODERS = ("transformer", "t5", "switch", "gshard")
-
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "next_token": _DECODERS,
-    "masked": _BERTS,
-    "span": _ENCODER_DECODERS,
-    "permutation": ("xlnet",),
-    "seq2seq": _ENCODER_DECODERS,
-    "classify": (*_BERTS, *_JUDGES),
-    "regress": (*_BERTS, *_JUDGES),
-    "answer_span": _BERTS,
-}
-"""The families that learn each objective."""
 
 _TEXT = ("next_token", "masked", "span", "permutation")
 STAGES: dict[str, tuple[str, ...]] = {
@@ -34,7 +18,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 def objective_of(recipe: Recipe, family: Family) -> str:
     """The objective by its name. Raises `BadRecipe`, which says what would fit."""
     of_stage, asked = STAGES[recipe.stage], recipe.objective.name
-    fitting = [name for name in of_stage if family.name in FAMILIES[name]]
+    fitting = [name for name in of_stage if name in family.objectives]
     if asked is None:
         if not fitting:
             raise BadRecipe(
@@ -48,7 +32,7 @@ def objective_of(recipe: Recipe, family: Family) -> str:
             f'objective.name = "{asked}" is none of stage = "{recipe.stage}" ({", ".join(of_stage)}); it is one of '
             f"{', '.join(stages)}."
         )
-    if family.name not in FAMILIES[asked]:
+    if asked not in family.objectives:
         besides = f"; {family.name} learns {', '.join(fitting)} in this stage" if fitting else ""
         raise BadRecipe(
             f'objective.name = "{asked}" does not fit {family.name}: it is for {_families([asked])}{besides}.'
@@ -57,4 +41,5 @@ def objective_of(recipe: Recipe, family: Family) -> str:
 
 
 def _families(objectives: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(dict.fromkeys(name for objective in objectives for name in FAMILIES[objective]))
+    learn = {name: [one.name for one in records() if name in one.objectives] for name in objectives}
+    return ", ".join(dict.fromkeys(family for name in objectives for family in learn[name]))
