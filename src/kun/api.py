@@ -132,10 +132,10 @@ def export(
     `UnsupportedFormat` for what the format cannot hold, `NoSpace`, and what `locate` raises.
     """
     from kun.atomic_files import silent
-    from kun.hub.checkpoint import Checkpoint
     from kun.hub.export.fidelity import export_model
+    from kun.hub.opening import open_checkpoint
 
-    checkpoint = Checkpoint.open(locate(name, progress=progress))
+    checkpoint = open_checkpoint(locate(name, progress=progress))
     return export_model(
         checkpoint, Path(folder), format=format, dtype=dtype, verify=verify, progress=progress or silent
     )
@@ -251,21 +251,21 @@ def inspect_tokens(text: str, models: Sequence[str | Path] = ()) -> "list[Cuttin
 
     Raises `BadInput` for a text that is too long to show, and what opening a checkpoint raises.
     """
-    from kun.hub.checkpoint import Checkpoint
+    from kun.hub.opening import open_checkpoint
     from kun.inspection.tokens import cut
     from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
 
     paths = [locate(name) for name in models or (DEFAULT_MODEL, DEFAULT_ENCODER)]
-    return [cut(text, Checkpoint.open(path).tokenizer, path.name) for path in paths]
+    return [cut(text, open_checkpoint(path).tokenizer, path.name) for path in paths]
 
 
 def inspect_merges(word: str, model: str | Path | None = None) -> list[tuple[str, ...]]:
     """How byte pair encoding builds `word` from single characters; empty for a tokenizer of another kind."""
-    from kun.hub.checkpoint import Checkpoint
+    from kun.hub.opening import open_checkpoint
     from kun.inspection.tokens import merges
     from kun.settings import DEFAULT_MODEL
 
-    return merges(word, Checkpoint.open(locate(model or DEFAULT_MODEL)).tokenizer)
+    return merges(word, open_checkpoint(locate(model or DEFAULT_MODEL)).tokenizer)
 
 
 def inspect_positions(

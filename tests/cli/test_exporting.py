@@ -5,7 +5,7 @@ from pathlib import Path
 
 from command_line import ENGLISH_ONLY, Kun
 
-from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 
 
 def test_a_model_is_exported_in_both_formats(kun: Kun, tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_a_model_is_exported_in_both_formats(kun: Kun, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     said = json.loads(ran.out)
     assert (said["format"], said["dtype"], said["fidelity"]) == ("hf", "BF16", None)
-    assert Checkpoint.open(Path(said["path"])).chat_template is not None
+    assert open_checkpoint(Path(said["path"])).chat_template is not None
     ran = kun("export", ENGLISH_ONLY, tmp_path / "gguf", "--format", "gguf", "--dtype", "Q8_0")
     assert ran.code == 0, ran.err
     assert ran.out.startswith(str(tmp_path / "gguf" / f"{ENGLISH_ONLY}-Q8_0.gguf"))

@@ -17,18 +17,20 @@ from tiny_masked import write as write_masked
 from tiny_models import save_writer
 
 from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs, merge
-from kun.hub.adapter import AdapterCheckpoint, save_adapter
+from kun.hub.adapter import AdapterCheckpoint
+from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export import fidelity, reading
 from kun.hub.export.comparing import Tolerance, compare_chats, compare_states, compare_tokens
 from kun.hub.export.exporting import Export
 from kun.hub.export.fidelity import ExportDiffers, export_model, prove
 from kun.hub.layout import read_json, write_json
+from kun.hub.opening import open_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return Checkpoint.open(save_writer(tmp_path_factory.mktemp("models") / "tiny", positions=64))
+    return open_checkpoint(save_writer(tmp_path_factory.mktemp("models") / "tiny", positions=64))
 
 
 def exported(checkpoint: Checkpoint, folder: Path, format: str = "hf") -> tuple[Export, Path]:
@@ -78,7 +80,7 @@ def test_an_adapter_is_exported_as_the_model_that_it_makes_of_its_base(
     merging, shown = exported.fidelity.readings
     assert merging.states.positions == shown.states.positions
     ids = torch.tensor([[5, 6, 7]])
-    merged: Any = Checkpoint.open(exported.path).network()
+    merged: Any = open_checkpoint(exported.path).network()
     apart: Any = adapter.adapted("float32", "cpu")
     base: Any = adapter.base.network()
     torch.testing.assert_close(merged(ids).logits, apart(ids).logits, atol=1e-5, rtol=1e-4)
@@ -120,7 +122,7 @@ def test_a_weight_that_was_written_wrongly_is_found(checkpoint: Checkpoint, tmp_
     ],
 )
 def test_all_that_an_encoder_says_is_compared(name: str, weight: str, tmp_path: Path) -> None:
-    export = Export.of(Checkpoint.open(write_masked(tmp_path / "model", name)), "hf", None)
+    export = Export.of(open_checkpoint(write_masked(tmp_path / "model", name)), "hf", None)
     right = prove(export, export.write(tmp_path / "right").path)
     assert right.verdict == "same", right.sentence
     other: Any = copy.deepcopy(export.net)

@@ -16,6 +16,7 @@ from kun.hub.checkpoint import Checkpoint
 from kun.hub.export import fidelity
 from kun.hub.export.exporting import Export
 from kun.hub.export.fidelity import export_model, prove
+from kun.hub.opening import open_checkpoint
 from kun.settings import settings
 from kun.text.learn import learn_tokenizer
 
@@ -64,7 +65,7 @@ warmup = 2
 """,
         encoding="utf-8",
     )
-    return Checkpoint.open(kun.train(recipe).checkpoint)
+    return open_checkpoint(kun.train(recipe).checkpoint)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_llama_cpp_finds_another_template(trained: Checkpoint, tmp_path: Path) -
     shutil.copytree(trained.path, tmp_path / "broken")
     template = tmp_path / "broken" / "chat_template.jinja"
     template.write_text(template.read_text(encoding="utf-8").replace("<|im_end|>'", "'"), encoding="utf-8")
-    broken = Checkpoint.open(tmp_path / "broken")
+    broken = open_checkpoint(tmp_path / "broken")
     path = Export.of(broken, "gguf", None).write(tmp_path / "out").path
     found = prove(Export.of(trained, "gguf", None), path)
     assert found.verdict == "differs"

@@ -17,8 +17,9 @@ import kun
 from kun.adaptation import LoraConfig, add_lora, lora_pairs
 from kun.errors import BaseMismatch, UnsupportedFormat
 from kun.generation.options import SamplingOptions
-from kun.hub.adapter import save_adapter
+from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 from kun.hub.saving import save_checkpoint
 from kun.models.language_model import LanguageModel
 from kun.text.chat import ChatTemplate
@@ -42,7 +43,7 @@ def make_base(folder: Path, kind: str = "llama") -> Checkpoint:
     lm = a_writer(kind)
     ends = {"eos_token_id": END, "bos_token_id": END}
     made = save_checkpoint(folder, lm.net, tokenizer=tokenizer(), chat_template=CHAT, generation_config=ends)
-    return Checkpoint.open(made)
+    return open_checkpoint(made)
 
 
 def make_adapter(folder: Path, base: Checkpoint, seed: int, **changes: Any) -> Path:

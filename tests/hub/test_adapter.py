@@ -16,8 +16,10 @@ import kun
 from kun.adaptation import LoraConfig, add_lora, lora_pairs
 from kun.errors import BadInput, BaseMismatch, DamagedFile, KunError, ModelNotFound, UnsupportedFormat
 from kun.hub import store
-from kun.hub.adapter import AdapterCheckpoint, save_adapter
+from kun.hub.adapter import AdapterCheckpoint
+from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 from kun.hub.saving import save_checkpoint
 
 IDS = torch.arange(3, 20)[None]
@@ -39,7 +41,7 @@ def logits(net: Any) -> torch.Tensor:
 
 @pytest.fixture
 def base(llama_folder: Path) -> Checkpoint:
-    return Checkpoint.open(llama_folder)
+    return open_checkpoint(llama_folder)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], Any], file: str = "
 
 
 def test_a_checkpoint_opened_from_an_adapter_is_the_merged_model(base: Checkpoint, folder: Path) -> None:
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = open_checkpoint(folder)
     assert isinstance(checkpoint, AdapterCheckpoint)
     torch.testing.assert_close(logits(checkpoint.network()), logits(adapted(base)), rtol=1e-4, atol=1e-5)
     assert checkpoint.identity != base.identity
@@ -79,7 +81,7 @@ def test_its_own_template_and_tokenizer_are_used_not_the_bases(base: Checkpoint,
     folder = save_adapter(
         tmp_path / "poet", adapted(base), origin=base, tokenizer=other, chat_template=template
     )
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = open_checkpoint(folder)
     assert checkpoint.chat_template is not None
     assert checkpoint.chat_template.render([{"role": "user", "content": "hi"}]) == "hi!"
     assert checkpoint.tokenizer.token_to_id("<poem>") is not None
@@ -90,9 +92,9 @@ def test_merged_it_is_saved_as_an_ordinary_checkpoint(base: Checkpoint, folder: 
     lm: Any = kun.load(folder)
     wanted = lm.generate("The quick", max_tokens=8, temperature=0)
     kun.save(lm, tmp_path / "whole")
-    whole = Checkpoint.open(tmp_path / "whole")
+    whole = open_checkpoint(tmp_path / "whole")
     assert not isinstance(whole, AdapterCheckpoint)
-    assert whole.lineage["parents"] == [{"name": "poet", "identity": Checkpoint.open(folder).identity}]
+    assert whole.lineage["parents"] == [{"name": "poet", "identity": open_checkpoint(folder).identity}]
     assert whole.lineage["licence"] == "Apache-2.0"
     torch.testing.assert_close(logits(whole.network()), logits(adapted(base)), rtol=1e-4, atol=1e-5)
     again: Any = kun.load(tmp_path / "whole")
@@ -105,18 +107,18 @@ def test_a_bfloat16_base_is_merged_in_float32(base: Checkpoint, tmp_path: Path) 
     half = save_checkpoint(
         tmp_path / "half", base.network().bfloat16(), tokenizer=base.tokenizer, origin=base
     )
-    origin = Checkpoint.open(half)
+    origin = open_checkpoint(half)
     net = adapted(origin)
     for pair in lora_pairs(net).values():
         pair.b.data *= 1e-3
-    merged = Checkpoint.open(save_adapter(tmp_path / "fine", net, origin=origin)).network()
+    merged = open_checkpoint(save_adapter(tmp_path / "fine", net, origin=origin)).network()
     assert {parameter.dtype for parameter in merged.parameters()} == {torch.float32}
     torch.testing.assert_close(logits(merged), logits(net), rtol=1e-5, atol=1e-6)
     assert not torch.equal(logits(merged), logits(origin.network("float32")))
 
 
 def test_a_head_that_trained_entirely_goes_with_the_adapter(tmp_path: Path) -> None:
-    base = Checkpoint.open(save_encoder(tmp_path / "encoder"))
+    base = open_checkpoint(save_encoder(tmp_path / "encoder"))
     config = {**base.config, "architectures": ["BertForSequenceClassification"]}
     config |= {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}
     net: Any = network(config)
@@ -128,7 +130,7 @@ def test_a_head_that_trained_entirely_goes_with_the_adapter(tmp_path: Path) -> N
     folder = save_adapter(tmp_path / "judge", net, origin=base)
     said = json.loads((folder / "adapter_config.json").read_text())
     assert (said["task_type"], said["modules_to_save"]) == ("SEQ_CLS", ["classifier"])
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = open_checkpoint(folder)
     assert checkpoint.head == "SequenceClassification"
     torch.testing.assert_close(logits(checkpoint.network()), logits(net), rtol=1e-4, atol=1e-5)
     assert isinstance(checkpoint, AdapterCheckpoint)
@@ -137,7 +139,7 @@ def test_a_head_that_trained_entirely_goes_with_the_adapter(tmp_path: Path) -> N
 
 
 def test_an_adapter_of_an_encoder_keeps_the_bases_pooling_and_prompts(tmp_path: Path) -> None:
-    base = Checkpoint.open(save_encoder(tmp_path / "encoder"))
+    base = open_checkpoint(save_encoder(tmp_path / "encoder"))
     prompts = {"prompts": {"query": "ask: ", "passage": "say: "}, "default_prompt_name": None}
     changed(base.path, lambda said: said.update(prompts), "config_sentence_transformers.json")
     encoder: Any = kun.load(save_adapter(tmp_path / "near", adapted(base), origin=base))
@@ -154,7 +156,7 @@ def test_the_base_is_found_again_by_its_digest(
     assert AdapterCheckpoint.open(folder).base.path == tiny_home / "models" / "renamed"
     shutil.rmtree(tiny_home / "models" / "renamed")
     with pytest.raises(ModelNotFound, match="adapter of tiny-llama, which is not here"):
-        Checkpoint.open(folder)
+        open_checkpoint(folder)
 
 
 def test_a_base_that_is_named_is_the_one_or_none(base: Checkpoint, folder: Path, tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_what_kun_does_not_read_is_named(
 ) -> None:
     changed(folder, lambda said: said.update(change))
     with pytest.raises(error, match=match):
-        Checkpoint.open(folder).network()
+        open_checkpoint(folder).network()
 
 
 @pytest.mark.parametrize(
@@ -229,18 +231,18 @@ def test_pairs_that_do_not_fit_are_named(folder: Path, change: Callable[[Any], A
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
     (folder / "kun.json").unlink()
     with pytest.raises(DamagedFile, match=match):
-        Checkpoint.open(folder).network()
+        open_checkpoint(folder).network()
 
 
 def test_a_file_cut_short_and_a_pickle_are_refused(folder: Path) -> None:
     path = folder / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DamagedFile, match=re.escape(str(path))):
-        Checkpoint.open(folder)
+        open_checkpoint(folder)
     (folder / "kun.json").unlink()
     path.rename(folder / "adapter_model.bin")
     with pytest.raises(UnsupportedFormat, match="pickle"):
-        Checkpoint.open(folder).network()
+        open_checkpoint(folder).network()
 
 
 def test_what_is_no_adapter_is_not_saved_as_one_nor_overwritten(base: Checkpoint, tmp_path: Path) -> None:

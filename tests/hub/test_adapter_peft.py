@@ -17,8 +17,10 @@ import expert_pairs
 from parity import DECODERS, VOCAB, bert_config, reference, tokens
 
 from kun.adaptation import LoraConfig, add_lora, lora_pairs, merge
-from kun.hub.adapter import AdapterCheckpoint, save_adapter
+from kun.hub.adapter import AdapterCheckpoint
+from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 
 NAMES = [
     "llama-default", "llama-biased", "qwen2", "qwen3", "ernie4.5", "gpt1", "gpt2", "gpt3-odd-heads", "glm",
@@ -32,7 +34,7 @@ def base_of(theirs: Any, folder: Path) -> Checkpoint:
     Tokenizer(models.WordLevel({str(i): i for i in range(VOCAB)}, unk_token="0")).save(
         str(folder / "tokenizer.json")
     )
-    return Checkpoint.open(folder)
+    return open_checkpoint(folder)
 
 
 def randomized(net: nn.Module) -> nn.Module:

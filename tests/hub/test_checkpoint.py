@@ -17,9 +17,9 @@ from tokenizers import Tokenizer
 from kun import atomic_files as files
 from kun.errors import BadInput, DamagedFile, KunError, NoSpace, UnsupportedFormat
 from kun.hub import saving
-from kun.hub.checkpoint import Checkpoint
 from kun.hub.layout import write_sentence_layout
 from kun.hub.lazy import LazyTensor
+from kun.hub.opening import open_checkpoint
 from kun.hub.saving import save_checkpoint
 from kun.hub.weights import INDEX, SINGLE, Weights, read_header, write_weights
 
@@ -52,7 +52,7 @@ def test_transformers_loads_what_is_saved_as_it_stands(
     reference = AutoModelForCausalLM.from_pretrained(folder).eval()
     torch.testing.assert_close(logits_of(reference), logits_of(net), atol=1e-5, rtol=1e-5)
     words = AutoTokenizer.from_pretrained(folder)
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = open_checkpoint(folder)
     text = "Hello 1234, 你好 🙂<|im_end|> x"
     assert words(text).input_ids == checkpoint.tokenizer.encode(text).ids == tokenizer.encode(text).ids
     assert checkpoint.chat_template is not None
@@ -69,7 +69,7 @@ def test_what_transformers_saves_is_loaded(tmp_path: Path) -> None:
     reference = LlamaForCausalLM(LlamaConfig(vocab_size=360, **LLAMA)).eval()
     reference.save_pretrained(tmp_path, max_shard_size="100KB")
     assert (tmp_path / INDEX).is_file()
-    net = Checkpoint.open(tmp_path).network()
+    net = open_checkpoint(tmp_path).network()
     torch.testing.assert_close(logits_of(net), logits_of(reference), atol=1e-5, rtol=1e-5)
 
 
@@ -91,13 +91,13 @@ def test_a_text_encoder_keeps_its_pooling_and_prompts_and_transformers_loads_it(
         tmp_path / "again",
         net,
         tokenizer=tokenizer,
-        origin=Checkpoint.open(first),
+        origin=open_checkpoint(first),
         lineage={"licence": "MIT"},
     )
     assert read_json(again / "1_Pooling" / "config.json")["pooling_mode_cls_token"] is True
     assert read_json(again / "config_sentence_transformers.json")["prompts"] == {"query": "q: "}
-    assert Checkpoint.open(again).lineage["parents"][0]["name"] == "first"
-    assert Checkpoint.open(again).kind == "encoder"
+    assert open_checkpoint(again).lineage["parents"][0]["name"] == "first"
+    assert open_checkpoint(again).kind == "encoder"
     reference = AutoModel.from_pretrained(again).eval()
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -126,33 +126,33 @@ def test_what_is_written_is_what_safetensors_itself_would_read(tmp_path: Path, l
 
 
 def test_verify_finds_one_changed_byte_and_names_both_digests(llama_folder: Path) -> None:
-    Checkpoint.open(llama_folder).verify()
-    before = Checkpoint.open(llama_folder).identity
+    open_checkpoint(llama_folder).verify()
+    before = open_checkpoint(llama_folder).identity
     path = llama_folder / SINGLE
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
     recorded = json.loads((llama_folder / "kun.json").read_bytes())["weights"][SINGLE]["sha256"]
     with pytest.raises(DamagedFile, match=recorded):
-        Checkpoint.open(llama_folder).verify()
-    assert Checkpoint.open(llama_folder).identity != before
+        open_checkpoint(llama_folder).verify()
+    assert open_checkpoint(llama_folder).identity != before
 
 
 def test_an_identity_is_the_same_for_a_copy(llama_folder: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = shutil.copytree(llama_folder, tmp_path / "copy")
-    assert Checkpoint.open(copy).identity == Checkpoint.open(llama_folder).identity
+    assert open_checkpoint(copy).identity == open_checkpoint(llama_folder).identity
 
 
 def test_truncated_weights_are_named_when_they_are_opened(llama_folder: Path) -> None:
     path = llama_folder / SINGLE
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DamagedFile, match=r"model\.safetensors"):
-        Checkpoint.open(llama_folder)
+        open_checkpoint(llama_folder)
     (llama_folder / "kun.json").unlink()  # a folder that Kun did not write says nothing of sizes
     with pytest.raises(DamagedFile, match=r"model\.safetensors"):
-        Checkpoint.open(llama_folder).network()
+        open_checkpoint(llama_folder).network()
 
 
 def _safetensors(header: Any, data: bytes) -> bytes:
@@ -227,48 +227,48 @@ def test_an_index_cannot_lead_out_of_the_folder(llama_folder: Path, tmp_path: Pa
     ):
         (llama_folder / INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
         with pytest.raises(DamagedFile, match="outside the folder"):
-            Checkpoint.open(llama_folder).network()
+            open_checkpoint(llama_folder).network()
 
 
 def test_a_missing_shard_and_a_missing_tensor_are_named(llama_folder: Path) -> None:
     (llama_folder / INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
     with pytest.raises(DamagedFile, match="model-00001-of-00002"):
-        Checkpoint.open(llama_folder).network()
+        open_checkpoint(llama_folder).network()
     (llama_folder / INDEX).write_text(json.dumps({"weight_map": {"a": SINGLE}}))
     with pytest.raises(DamagedFile, match="'a'"):
-        Checkpoint.open(llama_folder).network()
+        open_checkpoint(llama_folder).network()
 
 
 def test_a_tensor_of_the_wrong_shape_is_named(llama_folder: Path) -> None:
     path = llama_folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"intermediate_size": 95}))
     with pytest.raises(DamagedFile, match=r"tiny-llama.*mlp"):
-        Checkpoint.open(llama_folder).network()
+        open_checkpoint(llama_folder).network()
 
 
 def test_a_pickle_is_refused_with_the_mend(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA | {"vocab_size": 8}))
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(UnsupportedFormat, match=r"pytorch_model\.bin.*safe_serialization"):
-        Checkpoint.open(tmp_path).network()
+        open_checkpoint(tmp_path).network()
 
 
 def test_an_unknown_architecture_and_a_folder_that_is_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedFormat, match=r"config\.json"):
-        Checkpoint.open(tmp_path)
+        open_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "lama", "auto_map": {"AutoModel": "evil.Evil"}}')
     with pytest.raises(UnsupportedFormat, match="llama"):
-        _ = Checkpoint.open(tmp_path).kind
+        _ = open_checkpoint(tmp_path).kind
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(DamagedFile, match=r"config\.json"):
-        Checkpoint.open(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_saving_replaces_a_checkpoint_but_nothing_else(llama_folder: Path, tmp_path: Path) -> None:
-    checkpoint = Checkpoint.open(llama_folder)
+    checkpoint = open_checkpoint(llama_folder)
     net = checkpoint.network()
     save_checkpoint(llama_folder, net, tokenizer=checkpoint.tokenizer, origin=checkpoint)
-    assert torch.equal(logits_of(Checkpoint.open(llama_folder).network()), logits_of(net))
+    assert torch.equal(logits_of(open_checkpoint(llama_folder).network()), logits_of(net))
     (tmp_path / "diary").mkdir()
     (tmp_path / "diary" / "today.txt").write_text("dear diary")
     with pytest.raises(BadInput, match="holds other things"):
@@ -279,7 +279,7 @@ def test_saving_replaces_a_checkpoint_but_nothing_else(llama_folder: Path, tmp_p
 def test_a_full_disk_leaves_the_old_checkpoint_whole(
     llama_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = Checkpoint.open(llama_folder)
+    checkpoint = open_checkpoint(llama_folder)
     net = checkpoint.network()
 
     def full(*arguments: Any) -> None:
@@ -288,7 +288,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(
     monkeypatch.setattr(saving, "write_json", full)
     with pytest.raises(NoSpace, match="full"):
         save_checkpoint(llama_folder, net, tokenizer=checkpoint.tokenizer, origin=checkpoint)
-    Checkpoint.open(llama_folder).verify()
+    open_checkpoint(llama_folder).verify()
     assert [path.name for path in llama_folder.parent.iterdir() if path.name.endswith((".tmp", ".old"))] == []
 
 
@@ -308,11 +308,11 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 )
 def test_an_unknown_option_is_refused(llama_folder: Path, options: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
-        Checkpoint.open(llama_folder).network(**options)
+        open_checkpoint(llama_folder).network(**options)
 
 
 def test_a_dtype_of_choice(llama_folder: Path) -> None:
-    assert {p.dtype for p in Checkpoint.open(llama_folder).network(dtype="bfloat16").parameters()} == {
+    assert {p.dtype for p in open_checkpoint(llama_folder).network(dtype="bfloat16").parameters()} == {
         torch.bfloat16
     }
 

@@ -12,9 +12,9 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from kun.errors import DamagedFile, KunError
-from kun.hub.checkpoint import Checkpoint
 from kun.hub.convert import convert
 from kun.hub.e5 import E5File
+from kun.hub.opening import open_checkpoint
 
 HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS = 32, 1, 4, 64, 12, 16
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b", "▁a", "é", "～", "1", "<mask>"]
@@ -117,7 +117,7 @@ def test_the_folder_is_one_that_transformers_loads(path: Path, tmp_path: Path) -
     folder.mkdir()
     prompts = {"query": "query: ", "passage": "passage: "}
     convert(path, folder, {"name": "e5"}, prompts=prompts)
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = open_checkpoint(folder)
     checkpoint.verify()
     assert checkpoint.kind == "encoder"
     ids = torch.tensor([checkpoint.tokenizer.encode("a b ①").ids])

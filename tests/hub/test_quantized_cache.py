@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from kun.hub import loading
-from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 
 IDS = torch.tensor([[5, 80, 200, 3, 41]])
 
 
 def logits(folder: Path, kind: str = "int4") -> torch.Tensor:
     with torch.inference_mode():
-        return Checkpoint.open(folder).network(quantize=kind, device="cpu")(IDS).logits
+        return open_checkpoint(folder).network(quantize=kind, device="cpu")(IDS).logits
 
 
 def kept(home: Path) -> list[Path]:

@@ -21,8 +21,8 @@ from tiny_models import save_encoder
 from kun.adaptation import LoraConfig, add_lora, lora_pairs
 from kun.cli.serving import named_adapters
 from kun.errors import BadInput
-from kun.hub.adapter import save_adapter
-from kun.hub.checkpoint import Checkpoint
+from kun.hub.adapter_saving import save_adapter
+from kun.hub.opening import open_checkpoint
 from kun.hub.saving import save_checkpoint
 from kun.server.app import create_app
 from kun.server.service import Service
@@ -34,7 +34,7 @@ def home(tiny_home: Path, tmp_path: Path) -> Path:
     ends = {"eos_token_id": END, "bos_token_id": END}
     folder = tiny_home / "models" / "writer"
     net = language_model(positions=512).net
-    base = Checkpoint.open(
+    base = open_checkpoint(
         save_checkpoint(folder, net, tokenizer=tokenizer(), chat_template=CHAT, generation_config=ends)
     )
     for seed, place in enumerate((tiny_home / "models" / "poet", tmp_path / "clerk")):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import kun
 from kun.errors import BadRecipe
-from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 from kun.text.chat import ChatTemplate
 from kun.training.model import open_subject
 from kun.training.recipe import read_recipe
@@ -86,10 +86,10 @@ lr = 3e-3
 def test_tuning_all_of_a_checkpoint_keeps_its_template_and_names_it_as_the_parent(recipe, base):
     run = kun.train(recipe)
     assert run.metrics[-1]["loss"] < 0.7 * run.metrics[0]["loss"]
-    tuned = Checkpoint.open(run.checkpoint)
+    tuned = open_checkpoint(run.checkpoint)
     assert tuned.chat_template.source == CHATML
-    assert tuned.generation_config == Checkpoint.open(base).generation_config
-    assert tuned.lineage["parents"][0]["identity"] == Checkpoint.open(base).identity
+    assert tuned.generation_config == open_checkpoint(base).generation_config
+    assert tuned.lineage["parents"][0]["identity"] == open_checkpoint(base).identity
     assert tuned.lineage["name"] == "run"  # as its folder is called, not "checkpoint" as each run's is
     assert (
         kun.load(run.checkpoint).generate([{"role": "user", "content": "Say fish."}], max_tokens=4)
@@ -124,7 +124,7 @@ def test_only_what_the_assistant_says_is_learned(recipe):
 
     run = kun.train(recipe, {"train.steps": 1})
     store = TokenStore.open(run.path / "data" / "train")
-    tokenizer = Checkpoint.open(run.checkpoint).tokenizer
+    tokenizer = open_checkpoint(run.checkpoint).tokenizer
     for index in range(len(store)):
         said = tokenizer.decode(store.ids(index)[store.learned(index)].tolist(), skip_special_tokens=False)
         assert said.rstrip("\n") in {f"{word * 2}<|im_end|>" for word in ("fish", "bird", "sea", "cloud")}

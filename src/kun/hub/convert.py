@@ -2,15 +2,15 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from kun.atomic_files import Progress, sha256, silent
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.hub.e5 import E5File
 from kun.hub.gguf.file import GgufFile
-from kun.hub.gguf.model import hf_config, hf_tensors, pooling
+from kun.hub.gguf.model import generation_config, hf_config, hf_tensors, pooling
 from kun.hub.gguf.tokenizer import GgufTokenizer
 from kun.hub.layout import (
+    Record,
     read_json,
     write_card,
     write_json,
@@ -26,9 +26,9 @@ _SENTENCE_CONFIG = "config_sentence_transformers.json"
 def convert(
     source: Path,
     folder: Path,
-    lineage: dict[str, Any],
+    lineage: dict[str, object],
     *,
-    generation: dict[str, Any] | None = None,
+    generation: dict[str, object] | None = None,
     prompts: dict[str, str] | None = None,
     progress: Progress = silent,
 ) -> None:
@@ -46,19 +46,12 @@ def convert(
         raise UnsupportedFormat(f"{source} is of no kind that becomes a checkpoint: .gguf and folders do.")
 
 
-def gguf_generation_config(file: GgufFile, tokenizer: GgufTokenizer) -> dict[str, Any]:
-    """generation_config.json of a GGUF file: which tokens begin, end and pad."""
-    ends = tokenizer.end_ids()
-    named = {
-        "bos_token_id": file.field("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": ends if len(ends) > 1 else (ends[0] if ends else None),
-        "pad_token_id": file.field("tokenizer.ggml.padding_token_id"),
-    }
-    return {name: value for name, value in named.items() if value is not None}
-
-
 def _from_gguf(
-    source: Path, folder: Path, lineage: dict[str, Any], generation: dict[str, Any] | None, progress: Progress
+    source: Path,
+    folder: Path,
+    lineage: dict[str, object],
+    generation: dict[str, object] | None,
+    progress: Progress,
 ) -> None:
     file = GgufFile.open(source)
     tokenizer = GgufTokenizer(file)
@@ -66,7 +59,8 @@ def _from_gguf(
     write_tokenizer(folder, tokenizer.build(), tokenizer.config())
     if config["model_type"] != "bert":
         write_json(
-            folder / "generation_config.json", gguf_generation_config(file, tokenizer) | (generation or {})
+            folder / "generation_config.json",
+            generation_config(file, tokenizer.end_ids()) | (generation or {}),
         )
     else:
         limit = config["max_position_embeddings"]
@@ -77,7 +71,7 @@ def _from_gguf(
 
 
 def _from_e5(
-    source: Path, folder: Path, lineage: dict[str, Any], prompts: dict[str, str] | None, progress: Progress
+    source: Path, folder: Path, lineage: dict[str, object], prompts: dict[str, str] | None, progress: Progress
 ) -> None:
     file = E5File(source)
     limit = file.sizes.positions
@@ -102,7 +96,7 @@ def _from_e5(
 
 
 def _from_folder(
-    source: Path, folder: Path, lineage: dict[str, Any], prompts: dict[str, str] | None, progress: Progress
+    source: Path, folder: Path, lineage: dict[str, object], prompts: dict[str, str] | None, progress: Progress
 ) -> None:
     """A folder that has the layout already: copied as it is, after its weights have been looked at."""
     config = read_json(source / "config.json")
@@ -115,7 +109,7 @@ def _from_folder(
         said = read_json(path) if path.is_file() else {}
         write_json(path, said | {"prompts": said.get("prompts") or prompts})
     records = {
-        path.name: {"sha256": sha256(folder / path.name, progress), "bytes": path.stat().st_size}
+        path.name: Record(sha256=sha256(folder / path.name, progress), bytes=path.stat().st_size)
         for path in weights.files
     }
     write_lineage(folder, lineage, records)
@@ -124,7 +118,7 @@ def _from_folder(
 
 
 def _finish(
-    folder: Path, config: dict[str, Any], lineage: dict[str, Any], records: dict[str, dict[str, Any]]
+    folder: Path, config: dict[str, object], lineage: dict[str, object], records: dict[str, Record]
 ) -> None:
     write_json(folder / "config.json", {key: value for key, value in config.items() if value is not None})
     write_lineage(folder, lineage, records)

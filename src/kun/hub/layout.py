@@ -1,8 +1,9 @@
 """The small files around the weights, as the Hugging Face layout has them, and what Kun adds to it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from tokenizers import Tokenizer
 
@@ -13,6 +14,7 @@ from kun.version import __version__
 
 LINEAGE = "kun.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PIPELINE_INDEX = "model_index.json"
 _PIPELINES = {
     "MaskedLM": "fill-mask",
     "PreTraining": "fill-mask",
@@ -26,12 +28,48 @@ _MODE = "pooling_mode_"
 _LONGEST_JSON = 64 * 2**20
 
 
+class Record(TypedDict):
+    """What kun.json holds of one file of weights."""
+
+    sha256: str
+    bytes: int
+
+
+def weight_records(lineage: Mapping[str, object]) -> dict[str, Record]:
+    """The files of weights that a lineage names, by their paths within the folder."""
+    stated = lineage.get("weights")
+    files = stated if isinstance(stated, dict) else {}
+    return {name: _record(record) for name, record in files.items()}
+
+
+def _record(stated: object) -> Record:
+    known = stated if isinstance(stated, dict) else {}
+    return Record(sha256=str(known.get("sha256")), bytes=int(known.get("bytes") or 0))
+
+
+def parent_of(lineage: Mapping[str, object]) -> dict[str, object]:
+    """What a lineage holds of the model that this one was made of first; nothing where it names none."""
+    parents = lineage.get("parents")
+    return parents[0] if isinstance(parents, list) and parents and isinstance(parents[0], dict) else {}
+
+
+def reference_class(config: Mapping[str, object]) -> str:
+    """The class that a config.json was written for: its only or first architecture, "" where it names none."""
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether this is the folder of a pipeline, in diffusers' layout."""
+    return (folder / PIPELINE_INDEX).is_file()
+
+
 def is_adapter(folder: Path) -> bool:
     """Whether this is the folder of an adapter, in PEFT's layout."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, object]:
     """An object from a JSON file, its seal checked if it has one. Raises `DamagedFile`."""
     try:
         if path.stat().st_size > _LONGEST_JSON:
@@ -46,11 +84,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: dict[str, object]) -> None:
     """tokenizer.json, tokenizer_config.json, and chat_template.jinja where the config holds a template."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -104,12 +142,12 @@ def read_pooling(folder: Path) -> str:
     return " and ".join(mode.removesuffix("s").removesuffix("_token") for mode in modes) or "mean"
 
 
-def write_lineage(folder: Path, lineage: dict[str, Any], weights: dict[str, dict[str, Any]]) -> None:
+def write_lineage(folder: Path, lineage: dict[str, object], weights: dict[str, Record]) -> None:
     """kun.json: where the checkpoint comes from, and the digest of each file of its weights."""
     write_json(folder / LINEAGE, {"kun": __version__, **lineage, "weights": weights})
 
 
-def write_card(folder: Path, lineage: dict[str, Any], config: dict[str, Any]) -> None:
+def write_card(folder: Path, lineage: dict[str, object], config: dict[str, object]) -> None:
     """README.md: a model card with the header that the hub reads."""
     name = lineage.get("name") or folder.name
     head = ["---", "library_name: transformers"]
@@ -123,7 +161,7 @@ def write_card(folder: Path, lineage: dict[str, Any], config: dict[str, Any]) ->
         "",
     ]
     facts = {
-        "Architecture": ", ".join(config.get("architectures") or [str(config.get("model_type"))]),
+        "Architecture": reference_class(config) or str(config.get("model_type")),
         "Licence": lineage.get("licence"),
         "Source": _in_words(lineage.get("source")),
         "Made from": _in_words(lineage.get("parents")),
@@ -140,41 +178,44 @@ def write_card(folder: Path, lineage: dict[str, Any], config: dict[str, Any]) ->
     (folder / "README.md").write_text("\n".join(head + body) + "\n", encoding="utf-8")
 
 
-def write_adapter_card(folder: Path, lineage: dict[str, Any], base: str) -> None:
+def write_adapter_card(folder: Path, lineage: dict[str, object], base: str) -> None:
     """README.md of an adapter, with the header by which the hub knows its base."""
+    head = ["library_name: peft", f"base_model: {json.dumps(base)}", "tags: [lora]"]
+    facts = {"Adapter of": lineage.get("parents")}
+    _write_short_card(folder, lineage, head, facts)
+
+
+def write_pipeline_card(folder: Path, lineage: dict[str, object], index: Mapping[str, object]) -> None:
+    """README.md of a pipeline whose model_index.json is `index`."""
+    parts = {name: stated for name, stated in index.items() if not name.startswith("_")}
+    facts = {"Pipeline": index["_class_name"], "Components": parts, "Made from": lineage.get("parents")}
+    _write_short_card(folder, lineage, ["library_name: diffusers"], facts)
+
+
+def _write_short_card(
+    folder: Path, lineage: dict[str, object], head: list[str], facts: Mapping[str, object]
+) -> None:
     name = lineage.get("name") or folder.name
-    head = [
-        "---",
-        "library_name: peft",
-        f"base_model: {json.dumps(base)}",
-        "tags: [lora]",
-        "---",
-        "",
-        f"# {name}",
-        "",
-    ]
-    facts = {
-        "Adapter of": _in_words(lineage.get("parents")),
-        "Recipe": _in_words(lineage.get("recipe")),
-        "Metrics": _in_words(lineage.get("metrics")),
-    }
-    body = [str(lineage["description"]), ""] if lineage.get("description") else []
-    body += ["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in facts.items() if value)]
-    body += [
+    every = {**facts, "Recipe": lineage.get("recipe"), "Metrics": lineage.get("metrics")}
+    words = {key: _in_words(value) for key, value in every.items()}
+    lines = ["---", *head, "---", "", f"# {name}", ""]
+    lines += [str(lineage["description"]), ""] if lineage.get("description") else []
+    lines += ["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in words.items() if value)]
+    lines += [
         "",
         f"Written by Kun {__version__}; `{LINEAGE}` holds the whole lineage and the digest of the weights.",
     ]
-    (folder / "README.md").write_text("\n".join(head + body) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _pipeline(config: dict[str, Any]) -> str:
+def _pipeline(config: dict[str, object]) -> str:
     """What the hub calls the use of a model with this config.json."""
-    head = str((config.get("architectures") or [""])[0]).rpartition("For")[2]
+    head = reference_class(config).rpartition("For")[2]
     encoding = "sentence-similarity" if kind_of(config) == "encoder" else "text-generation"
     return _PIPELINES.get(head, encoding)
 
 
-def _in_words(value: Any) -> str:
+def _in_words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_in_words(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):
@@ -182,5 +223,5 @@ def _in_words(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _cell(text: Any) -> str:
+def _cell(text: object) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")

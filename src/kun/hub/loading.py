@@ -4,32 +4,53 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from kun.atomic_files import new_file, sha256
 from kun.errors import BadInput, DamagedFile, NoSpace
-from kun.hub.lazy import LazyTensor
-from kun.networks.network import load_state
+from kun.hub.lazy import lazy_tensors
+from kun.hub.weights import write_file
 from kun.settings import settings
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from kun.hub.checkpoint import Checkpoint, Quantization
+    from kun.networks.family import Family
 
 #: raise it when the form of a quantized state changes: what older versions kept is then made anew
 _CACHE_VERSION = 3
 _CACHE_BYTES = 16 * 2**30
+Quantization = Literal["int4", "int8"]
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
+class Source(Protocol):
+    """What a network is built from: a checkpoint, or something that answers as one."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def family(self) -> "Family": ...
+
+    @property
+    def family_config(self) -> Any: ...
+
+    def state(self) -> "dict[str, torch.Tensor]": ...
+
+
 def build(
-    checkpoint: "Checkpoint", dtype: "torch.dtype | str | None", device: "torch.device | str | None"
+    checkpoint: Source, dtype: "torch.dtype | str | None", device: "torch.device | str | None"
 ) -> "nn.Module":
     """The network of a checkpoint, in evaluation mode. Raises `DamagedFile`, `BadInput`."""
     wanted = _dtype(dtype)
     place = _device(device)
+    from kun.networks.network import load_state
+
     net: Any = _empty(checkpoint)
     try:
         load_state(net, net.from_hf_names(checkpoint.state()))
@@ -40,7 +61,7 @@ def build(
     return built
 
 
-def _empty(checkpoint: "Checkpoint") -> "nn.Module":
+def _empty(checkpoint: Source) -> "nn.Module":
     """The network without memory for its weights, and without the values that they would start with.
 
     Drawing values for tensors without memory would import torch's tracer: 80 MB and a second.
@@ -82,7 +103,7 @@ def _device(device: "torch.device | str | None") -> "torch.device":
     return chosen
 
 
-def build_quantized(checkpoint: "Checkpoint", kind: str, device: "torch.device | str | None") -> "nn.Module":
+def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str | None") -> "nn.Module":
     """The network with int4 or int8 weights, taken from KUN_HOME/cache where it was made before."""
     from kun.adaptation import load_quantized, quantize, quantized_state
 
@@ -98,7 +119,7 @@ def build_quantized(checkpoint: "Checkpoint", kind: str, device: "torch.device |
             return net.to(place).eval()
         except (DamagedFile, BadInput, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)  # a cache: made anew below
-    net = quantize(build(checkpoint, "float32", "cpu"), cast("Quantization", kind))
+    net = quantize(build(checkpoint, "float32", "cpu"), cast(Quantization, kind))
     with suppress(NoSpace, OSError):  # the network works without having been kept
         _keep(key, quantized_state(net))
     return net.to(place).eval()
@@ -128,8 +149,6 @@ def _read_kept(path: Path) -> "dict[str, torch.Tensor]":
 
 
 def _keep(key: str, state: "dict[str, torch.Tensor]") -> None:
-    from kun.hub.weights import write_file
-
     folder = _folder()
     with new_file(folder / f"{key}.part") as fresh:
         digest = write_file(fresh, lazy_tensors(state))
@@ -145,26 +164,3 @@ def _make_room(folder: Path, newest: Path) -> None:
         total += path.stat().st_size
         if total > _CACHE_BYTES and path != newest:
             path.unlink(missing_ok=True)
-
-
-def lazy_tensors(
-    state: "dict[str, torch.Tensor]", dtype: "torch.dtype | None" = None
-) -> dict[str, LazyTensor]:
-    """Tensors of torch in the form in which they are written, converted to `dtype` as each is read."""
-    return {name: _lazy(tensor, dtype or tensor.dtype) for name, tensor in state.items()}
-
-
-def _lazy(tensor: "torch.Tensor", dtype: "torch.dtype") -> LazyTensor:
-    import torch
-
-    names = {
-        torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-        torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
-        torch.uint8: "U8", torch.bool: "BOOL",
-    }  # fmt: skip
-
-    def read() -> Any:
-        flat = tensor.detach().to("cpu", dtype).contiguous().reshape(-1)
-        return flat.view(torch.uint8).numpy()
-
-    return LazyTensor(tuple(tensor.shape), read, names[dtype])

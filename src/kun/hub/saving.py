@@ -17,7 +17,7 @@ from kun.hub.layout import (
     write_sentence_layout,
     write_tokenizer,
 )
-from kun.hub.loading import lazy_tensors
+from kun.hub.lazy import lazy_tensors
 from kun.hub.store import display_name
 from kun.hub.weights import write_weights
 from kun.text.chat import ChatTemplate
@@ -37,8 +37,8 @@ def save_checkpoint(
     *,
     tokenizer: "Tokenizer",
     chat_template: ChatTemplate | str | None = None,
-    generation_config: Mapping[str, Any] | None = None,
-    lineage: Mapping[str, Any] | None = None,
+    generation_config: Mapping[str, object] | None = None,
+    lineage: Mapping[str, object] | None = None,
     origin: Checkpoint | None = None,
     dtype: "torch.dtype | None" = None,
     progress: Progress = silent,
@@ -100,9 +100,9 @@ def _check_target(folder: Path) -> None:
 
 
 def _config(
-    net: Any, generation: Mapping[str, Any] | None, origin: Checkpoint | None, dtype: "torch.dtype | None"
-) -> dict[str, Any]:
-    config: dict[str, Any] = net.config.to_hf()
+    net: Any, generation: Mapping[str, object] | None, origin: Checkpoint | None, dtype: "torch.dtype | None"
+) -> dict[str, object]:
+    config: dict[str, object] = net.config.to_hf()
     known = {**(origin.config if origin else {}), **(generation or {})}
     ids = {name: known[name] for name in _TOKEN_IDS if known.get(name) is not None and name not in config}
     written = str(dtype or next(net.parameters()).dtype).removeprefix("torch.")
@@ -110,12 +110,12 @@ def _config(
 
 
 def _tokenizer_config(
-    config: dict[str, Any],
+    config: dict[str, object],
     tokenizer: "Tokenizer",
     chat_template: ChatTemplate | str | None,
     origin: Checkpoint | None,
     limit: int,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     given = chat_template or (origin.chat_template if origin else None)
     source = given.source if isinstance(given, ChatTemplate) else given
     special = given.special_tokens if isinstance(given, ChatTemplate) else {}
@@ -154,9 +154,9 @@ def _write_sentence_files(fresh: Path, config: Any, origin: Checkpoint | None) -
         shutil.copyfile(source / _POOLING / "config.json", fresh / _POOLING / "config.json")
 
 
-def lineage_of(name: str, said: Mapping[str, Any] | None, origin: Checkpoint | None) -> dict[str, Any]:
+def lineage_of(name: str, said: Mapping[str, object] | None, origin: Checkpoint | None) -> dict[str, object]:
     """What kun.json says of a model of this `name` that was made from `origin`; what is `said` goes before."""
-    record: dict[str, Any] = {"name": name}
+    record: dict[str, object] = {"name": name}
     if origin is not None:
         record |= {key: origin.lineage[key] for key in ("licence",) if key in origin.lineage}
         record["parents"] = [

@@ -10,7 +10,17 @@ from typing import Any
 from kun.errors import BadInput, DamagedFile, KunError, ModelNotFound
 from kun.families import kind_of
 from kun.hub.catalog import catalog
-from kun.hub.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LINEAGE, is_adapter, read_json
+from kun.hub.layout import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    LINEAGE,
+    PIPELINE_INDEX,
+    is_adapter,
+    is_pipeline,
+    read_json,
+    weight_records,
+)
+from kun.hub.weights import Weights, check_sizes, read_header
 from kun.settings import settings
 
 _KINDS = {
@@ -64,7 +74,7 @@ def resolve(name: str | Path, *, any_file: bool = False) -> Path:
         raise not_found(text)
     if isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name:
         folder = model_folder(name)
-        if (folder / "config.json").is_file() or is_adapter(folder):
+        if (folder / "config.json").is_file() or is_adapter(folder) or is_pipeline(folder):
             return folder
     try:
         path = Path(name).expanduser()
@@ -132,6 +142,8 @@ def _describe(path: Path) -> InstalledModel:
 
 def _kind(path: Path) -> str:
     """What a model is for; of an adapter as far as it says so itself."""
+    if is_pipeline(path):
+        return "pipeline"
     if is_adapter(path) and not (path / "config.json").is_file():
         return _KINDS.get(str(_read_or_empty(path / ADAPTER_CONFIG).get("task_type")), "decoder")
     return kind_of(_read_or_empty(path / "config.json"))
@@ -167,14 +179,13 @@ def _source_in_words(source: Any) -> str | None:
 
 def is_whole(path: Path) -> bool:
     """Whether a model is there with all its files: by sizes and headers (`Checkpoint.verify` reads every byte)."""
-    from kun.hub.checkpoint import check_sizes
-    from kun.hub.weights import Weights, read_header
-
     try:
-        check_sizes(path, _read_or_empty(path / LINEAGE))
+        check_sizes(path, weight_records(_read_or_empty(path / LINEAGE)))
         if is_adapter(path):
             read_json(path / ADAPTER_CONFIG)
             read_header(path / ADAPTER_WEIGHTS)
+        elif is_pipeline(path):
+            read_json(path / PIPELINE_INDEX)
         else:
             read_json(path / "config.json")
             Weights.open(path)

@@ -6,7 +6,7 @@ Format: https://github.com/huggingface/safetensors#format
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,13 +17,16 @@ import numpy as np
 
 from kun.atomic_files import Progress, inside, silent
 from kun.errors import DamagedFile, UnsupportedFormat
+from kun.hub.layout import Record
 from kun.hub.lazy import LazyTensor
 
 if TYPE_CHECKING:
     import torch
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+TRANSFORMERS, DIFFUSERS = "model", "diffusion_pytorch_model"
+"""What files of weights are called, after the library that reads them."""
+SINGLE = f"{TRANSFORMERS}.safetensors"
+INDEX = f"{SINGLE}.index.json"
 SHARD_BYTES = 5 * 10**9
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -115,10 +118,13 @@ class Weights:
     @classmethod
     def open(cls, folder: Path) -> "Weights":
         """Find and check the headers. Raises `DamagedFile`, `UnsupportedFormat` for a folder with pickles only."""
-        if (folder / INDEX).is_file():
-            return cls(folder, _read_index(folder))
-        if (folder / SINGLE).is_file():
-            return cls(folder, read_header(folder / SINGLE))
+        for stem in (TRANSFORMERS, DIFFUSERS):
+            whole = folder / f"{stem}.safetensors"
+            index = folder / f"{whole.name}.index.json"
+            if index.is_file():
+                return cls(folder, _read_index(folder, index))
+            if whole.is_file():
+                return cls(folder, read_header(whole))
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         if pickles:
             raise UnsupportedFormat(
@@ -151,8 +157,20 @@ class Weights:
         return tensors
 
 
-def _read_index(folder: Path) -> dict[str, Entry]:
-    path = folder / INDEX
+def check_sizes(folder: Path, records: Mapping[str, Record]) -> None:
+    """Raise `DamagedFile` where a weights file has not the size that kun.json recorded."""
+    for name, record in records.items():
+        path = inside(folder, name)
+        expected = record["bytes"]
+        size = path.stat().st_size if path.is_file() else None
+        if size != expected:
+            raise DamagedFile(
+                f"{path} has {size or 'no'} bytes where kun.json recorded {expected}: it is truncated or was "
+                f"replaced; pull or copy the model again."
+            )
+
+
+def _read_index(folder: Path, path: Path) -> dict[str, Entry]:
     try:
         if path.stat().st_size > _LONGEST_INDEX:
             raise ValueError("too long")
@@ -164,7 +182,7 @@ def _read_index(folder: Path) -> dict[str, Entry]:
     missing = next((name for name, shard in shards.items() if name not in headers[shard]), None)
     if missing is not None:
         raise DamagedFile(
-            f"{folder / shards[missing]} lacks the tensor {missing!r} that {INDEX} promises: {_MEND}"
+            f"{folder / shards[missing]} lacks the tensor {missing!r} that {path.name} promises: {_MEND}"
         )
     return {name: headers[shard][name] for name, shard in shards.items()}
 
@@ -174,27 +192,33 @@ def write_weights(
     tensors: dict[str, LazyTensor],
     progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
-) -> dict[str, dict[str, Any]]:
-    """Write `model.safetensors`, or shards of at most `shard_bytes` and their index.
+    stem: str = TRANSFORMERS,
+) -> dict[str, Record]:
+    """Write `{stem}.safetensors`, or shards of at most `shard_bytes` and their index.
 
     The tensors are read one after the other, a few ahead, so that memory holds only those.
     Returns for each file its `sha256` and `bytes`.
     """
     shards = _shards(tensors, shard_bytes)
     total = sum(_size(tensor) for tensor in tensors.values())
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, Record] = {}
     done = 0
     for number, names in enumerate(shards, 1):
-        name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        name = (
+            f"{stem}.safetensors"
+            if len(shards) == 1
+            else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        )
 
         def written(size: int, before: int = done) -> None:
             progress("writing", before + size, total)
 
         digest = write_file(folder / name, {key: tensors[key] for key in names}, written)
         done += sum(_size(tensors[key]) for key in names)
-        records[name] = {"sha256": digest, "bytes": (folder / name).stat().st_size}
+        records[name] = Record(sha256=digest, bytes=(folder / name).stat().st_size)
     if len(shards) > 1:
-        _write_index(folder, dict(zip(records, shards, strict=True)), total)
+        index = folder / f"{stem}.safetensors.index.json"
+        _write_index(index, dict(zip(records, shards, strict=True)), total)
     return records
 
 
@@ -255,9 +279,9 @@ def _read_ahead(tensors: list[LazyTensor]) -> Iterator[memoryview]:
             yield array.reshape(-1).view(np.uint8).data
 
 
-def _write_index(folder: Path, shards: dict[str, list[str]], total: int) -> None:
+def _write_index(path: Path, shards: dict[str, list[str]], total: int) -> None:
     index = {
         "metadata": {"total_size": total},
         "weight_map": {name: file for file, names in shards.items() for name in names},
     }
-    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    path.write_text(json.dumps(index, indent=2), encoding="utf-8")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kun.errors import BadInput, UnsupportedFormat
 from kun.generation.row import ends_of
-from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 from kun.hub.pull import locate
 from kun.networks.family import Kind
 from kun.text.tokenizer import before_the_end, sound
@@ -62,7 +62,7 @@ class Opened:
     def open(cls, name: str | Path) -> "Opened":
         """Raises what loading raises, and `UnsupportedFormat` for a network without layers of self-attention."""
         path = locate(name)
-        checkpoint = Checkpoint.open(path)
+        checkpoint = open_checkpoint(path)
         net = checkpoint.network(dtype="float32", device="cpu")
         ends = ends_of(checkpoint.generation_config.get("eos_token_id"))
         return cls.of(path.name, net, checkpoint.tokenizer, checkpoint.kind, ends)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kun.errors import KunError, UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 from kun.hub.store import no_model
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Candidate:
     @cached_property
     def _opened(self) -> Checkpoint | KunError:
         try:
-            checkpoint = Checkpoint.open(self.path)
+            checkpoint = open_checkpoint(self.path)
             _ = checkpoint.head  # an architecture or head that is not known shows here
         except KunError as error:
             return error

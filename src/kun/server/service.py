@@ -69,13 +69,13 @@ class Service:
         Raises `BadInput` for a text encoder as the model or a model as the encoder, for an adapter with the name of a
         model or for no language model, and what opening raises.
         """
-        from kun.hub.checkpoint import Checkpoint
+        from kun.hub.opening import open_checkpoint
 
-        if Checkpoint.open(api.locate(self._model_place)).kind != "decoder":
+        if open_checkpoint(api.locate(self._model_place)).kind != "decoder":
             raise BadInput(
                 f"{self.default_model} is a text encoder and writes no text: name a language model."
             )
-        if Checkpoint.open(api.locate(self._encoder_place)).kind != "encoder":
+        if open_checkpoint(api.locate(self._encoder_place)).kind != "encoder":
             raise BadInput(
                 f"{self.default_encoder} is a language model and makes no vectors: name an encoder."
             )
@@ -95,7 +95,7 @@ class Service:
 
     def models(self) -> list[ModelInfo]:
         """The language models that are here, the default one first, and those that adapters make of them."""
-        names = [model.name for model in installed() if model.kind != "encoder"]
+        names = [model.name for model in installed() if model.kind not in ("encoder", "pipeline")]
         every = dict.fromkeys([self.default_model, *names, *self._adapters])
         return [ModelInfo(name, "decoder") for name in every]
 
@@ -116,9 +116,9 @@ class Service:
 
     def tokenizer(self, name: str) -> "Tokenizer":
         """The tokenizer of a model. Raises `ModelNotFound` for one that is not here."""
-        from kun.hub.checkpoint import Checkpoint
+        from kun.hub.opening import open_checkpoint
 
-        return Checkpoint.open(api.locate(self._place(name))).tokenizer
+        return open_checkpoint(api.locate(self._place(name))).tokenizer
 
     def _place(self, name: str) -> str:
         """What to open for the name of a model that is here."""

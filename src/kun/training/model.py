@@ -11,6 +11,7 @@ from kun.adaptation.lora import LoraConfig, add_lora
 from kun.adaptation.quantize import quantize
 from kun.errors import BadRecipe
 from kun.hub.checkpoint import Checkpoint
+from kun.hub.opening import open_checkpoint
 from kun.hub.pull import locate
 from kun.networks.family import Family
 from kun.text.chat import ChatTemplate
@@ -129,14 +130,14 @@ def _lora_config(lora: Lora, subject: Subject) -> LoraConfig:
 def family_named(recipe: Recipe) -> Family:
     """The family of the network that a recipe names. Raises `BadRecipe`, and what opening a checkpoint raises."""
     if recipe.model.source:
-        return Checkpoint.open(locate(recipe.model.source)).family
+        return open_checkpoint(locate(recipe.model.source)).family
     assert recipe.model.family is not None
     return find_family(recipe.model.family)
 
 
 def _continued(recipe: Recipe, needs: Needs) -> Subject:
     assert recipe.model.source is not None
-    checkpoint = Checkpoint.open(locate(recipe.model.source))
+    checkpoint = open_checkpoint(locate(recipe.model.source))
     config = checkpoint.family_config
     limit = config.context_length
     context = recipe.train.context or min(limit, CONTEXT)
@@ -222,5 +223,5 @@ def tokenizer_of(recipe: Recipe) -> tuple[Tokenizer, ChatTemplate | None]:
             key: value for key, value in said.items() if key.endswith("_token") and isinstance(value, str)
         }
         return load_tokenizer(path), ChatTemplate(source, special) if isinstance(source, str) else None
-    checkpoint = Checkpoint.open(locate(name))
+    checkpoint = open_checkpoint(locate(name))
     return checkpoint.tokenizer, checkpoint.chat_template

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kun.atomic_files import Progress, new_file, silent
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.hub.adapter import AdapterCheckpoint, parent_of
+from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export.gguf import KINDS, as_stored, check_network, write_gguf
 from kun.hub.export.gguf_fields import LINEAGE_KEY, network_fields
 from kun.hub.gguf.file import GgufFile
-from kun.hub.layout import LINEAGE, read_json
+from kun.hub.layout import LINEAGE, parent_of, read_json
 from kun.hub.saving import lineage_of, save_checkpoint
 
 if TYPE_CHECKING:

@@ -114,6 +114,16 @@ def hf_config(file: GgufFile) -> dict[str, Any]:
     return config
 
 
+def generation_config(file: GgufFile, ends: list[int]) -> dict[str, Any]:
+    """generation_config.json of a GGUF file: which tokens begin, end and pad; `ends` are those that end a turn."""
+    named = {
+        "bos_token_id": file.field("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": ends if len(ends) > 1 else (ends[0] if ends else None),
+        "pad_token_id": file.field("tokenizer.ggml.padding_token_id"),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def pooling(file: GgufFile) -> str:
     """How an encoder's states become one vector: "mean" or "cls". Raises `UnsupportedFormat` for another way."""
     said = file.setting("pooling_type", 0)

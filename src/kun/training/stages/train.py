@@ -11,7 +11,7 @@ import torch
 from kun.adaptation.checkpointing import checkpoint_layers
 from kun.data.overlap import overlap
 from kun.errors import DamagedFile
-from kun.hub.adapter import save_adapter
+from kun.hub.adapter_saving import save_adapter
 from kun.hub.saving import save_checkpoint
 from kun.settings import settings
 from kun.training.compiling import in_order, is_worth

@@ -1,0 +1,79 @@
+"""A checkpoint that lies in a folder in the Hugging Face layout."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kun.atomic_files import Progress, check_digest, inside, silent
+from kun.errors import DamagedFile
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.layout import LINEAGE, read_json, read_pooling, weight_records
+from kun.hub.weights import Weights, check_sizes
+from kun.text.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+_LONGEST_TEMPLATE = 2**20
+
+
+class FolderCheckpoint(Checkpoint):
+    """config.json, weights as safetensors, and the small files around them."""
+
+    @classmethod
+    def open(cls, path: Path) -> "FolderCheckpoint":
+        """Open a folder; sizes are checked. Raises `DamagedFile`, which names the file."""
+        checkpoint = cls(path, read_json(path / "config.json"))
+        check_sizes(path, weight_records(checkpoint.lineage))
+        return checkpoint
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """A small JSON file; empty where there is none."""
+        return read_json(self.path / name) if (self.path / name).is_file() else {}
+
+    @cached_property
+    def lineage(self) -> dict[str, Any]:
+        return self._read(LINEAGE)
+
+    @cached_property
+    def generation_config(self) -> dict[str, Any]:
+        return self._read("generation_config.json")
+
+    @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        return self._read("tokenizer_config.json")
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        return load_tokenizer(self.path)
+
+    @property
+    def pooling(self) -> str:
+        return read_pooling(self.path)
+
+    def template_source(self) -> str | None:
+        return folder_template(self.path) or super().template_source()
+
+    def identifying_files(self) -> list[Path]:
+        small = [self.path / name for name in ("config.json", "tokenizer.json")]
+        return [path for path in small if path.is_file()] + Weights.open(self.path).files
+
+    def verify(self, progress: Progress = silent) -> None:
+        Weights.open(self.path)
+        for name, record in weight_records(self.lineage).items():
+            check_digest(inside(self.path, name), record["sha256"], str(self.path / name), progress)
+
+    def state(self) -> "dict[str, torch.Tensor]":
+        """The weights by the reference's names, mapped from the disk."""
+        return Weights.open(self.path).load()
+
+
+def folder_template(folder: Path) -> str | None:
+    """The text of chat_template.jinja; None where there is none. Raises `DamagedFile`."""
+    path = folder / "chat_template.jinja"
+    if not path.is_file():
+        return None
+    if path.stat().st_size > _LONGEST_TEMPLATE:
+        raise DamagedFile(f"{path} is longer than a chat template can be: pull or copy the model again.")
+    return path.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,23 @@
+"""A checkpoint opened by what lies there."""
+
+from pathlib import Path
+
+from kun.hub.adapter import AdapterCheckpoint
+from kun.hub.bases import open_base
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.layout import is_adapter, is_pipeline
+from kun.hub.pipeline import PipelineCheckpoint
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a folder in the Hugging Face layout, a `.gguf` file, an adapter's folder or a pipeline's.
+
+    Sizes and headers are checked. An adapter is opened as the model that it makes of its base. Raises `DamagedFile`,
+    which names the file, `UnsupportedFormat`, and for adapters what `AdapterCheckpoint.open` raises.
+    """
+    path = Path(path)
+    if is_adapter(path):
+        return AdapterCheckpoint.open(path)
+    if is_pipeline(path):
+        return PipelineCheckpoint.open(path)
+    return open_base(path)
