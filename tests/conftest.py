@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def _home_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     before = {name: value for name, value in os.environ.items() if name.startswith("KUN_")}
     for name in before:
         del os.environ[name]
-    os.environ["KUN_HOME"] = str(tmp_path_factory.mktemp("kun-home"))
+    os.environ["KUN_HOME"] = str(_with_kernels(tmp_path_factory.mktemp("kun-home")))
     os.environ["KUN_OFFLINE"] = "1"
     settings.cache_clear()
     yield
@@ -41,9 +42,21 @@ def _home_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     settings.cache_clear()
 
 
+def _with_kernels(home: Path) -> Path:
+    """The home, with the compiled kernels of all tests in its cache: they are built once for a machine.
+
+    A library goes by the digest of its sources and is compared with its own when it is opened, so that none is stale.
+    """
+    shared = Path(tempfile.gettempdir()) / f"kun-test-kernels-{getattr(os, 'getuid', int)()}"
+    shared.mkdir(mode=0o700, exist_ok=True)
+    (home / "cache").mkdir()
+    (home / "cache" / "kernels").symlink_to(shared, target_is_directory=True)
+    return home
+
+
 @pytest.fixture
-def tiny_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A KUN_HOME that belongs to one test."""
+def bare_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty KUN_HOME that belongs to one test."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("KUN_HOME", str(home))
@@ -51,6 +64,12 @@ def tiny_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield home
     monkeypatch.undo()
     settings.cache_clear()
+
+
+@pytest.fixture
+def tiny_home(bare_home: Path) -> Path:
+    """A KUN_HOME that belongs to one test, but for the compiled kernels."""
+    return _with_kernels(bare_home)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return found
 
 
-@pytest.mark.usefixtures("tiny_home")
+@pytest.mark.usefixtures("bare_home")
 def test_a_right_file_is_read_once(settled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right, read = sha256(settled), reads(monkeypatch)
     for _ in range(3):
@@ -43,7 +43,7 @@ def test_a_right_file_is_read_once(settled: Path, monkeypatch: pytest.MonkeyPatc
     assert len(read) == 1
 
 
-@pytest.mark.usefixtures("tiny_home")
+@pytest.mark.usefixtures("bare_home")
 def test_a_file_that_changes_without_another_size_or_time_of_writing_is_read_again(settled: Path) -> None:
     right = sha256(settled)
     os.utime(settled, (LONG_AGO, LONG_AGO))
@@ -56,7 +56,7 @@ def test_a_file_that_changes_without_another_size_or_time_of_writing_is_read_aga
         check_once(settled, right)
 
 
-@pytest.mark.usefixtures("tiny_home")
+@pytest.mark.usefixtures("bare_home")
 def test_a_file_that_is_younger_than_the_clock_can_tell_is_not_remembered(
     settled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,10 +69,10 @@ def test_a_file_that_is_younger_than_the_clock_can_tell_is_not_remembered(
 
 
 def test_what_is_remembered_may_be_deleted_and_stays_bounded(
-    settled: Path, tiny_home: Path, monkeypatch: pytest.MonkeyPatch
+    settled: Path, bare_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic_files, "_MOST_VERDICTS", 8)
-    kept = tiny_home / "cache" / "checked"
+    kept = bare_home / "cache" / "checked"
     for number in range(30):
         other = settled.with_name(f"{number}")
         other.write_bytes(b"x" * number)
@@ -85,21 +85,21 @@ def test_what_is_remembered_may_be_deleted_and_stays_bounded(
     assert len(list(kept.iterdir())) == 1
 
 
-def test_a_home_that_cannot_be_written_costs_only_the_memory(settled: Path, tiny_home: Path) -> None:
-    (tiny_home / "cache").write_text("a file in the folder's place")
+def test_a_home_that_cannot_be_written_costs_only_the_memory(settled: Path, bare_home: Path) -> None:
+    (bare_home / "cache").write_text("a file in the folder's place")
     check_once(settled, sha256(settled))
     with pytest.raises(DamagedFile, match="SHA-256"):
         check_once(settled, "0" * 64)
 
 
-@pytest.mark.usefixtures("tiny_home")
+@pytest.mark.usefixtures("bare_home")
 def test_many_threads_may_check_at_once(settled: Path) -> None:
     right = sha256(settled)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: check_once(settled, right), range(64)))
 
 
-@pytest.mark.usefixtures("tiny_home")
+@pytest.mark.usefixtures("bare_home")
 def test_the_digest_goes_before_what_the_damage_led_to(settled: Path) -> None:
     with pytest.raises(DamagedFile, match="SHA-256"), checking({settled: "0" * 64}):
         raise KeyError("a tensor that is not there")

@@ -25,19 +25,19 @@ def library(home: Path, name: str = "kun") -> Path:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_it_is_built_once_and_found_again(tiny_home: Path) -> None:
+def test_it_is_built_once_and_found_again(bare_home: Path) -> None:
     assert "built for this processor" in native.report()
-    first = library(tiny_home).stat().st_mtime_ns
+    first = library(bare_home).stat().st_mtime_ns
     native._load.cache_clear()
     assert native.available()
-    assert library(tiny_home).stat().st_mtime_ns == first
+    assert library(bare_home).stat().st_mtime_ns == first
 
 
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data + b"x"])
-def test_a_damaged_one_is_built_again(tiny_home: Path, damage: object) -> None:
+def test_a_damaged_one_is_built_again(bare_home: Path, damage: object) -> None:
     assert native.available()
-    path = library(tiny_home)
+    path = library(bare_home)
     whole = path.read_bytes()
     # a new file: to write into the one that this process has mapped would break it
     path.unlink()
@@ -52,8 +52,8 @@ def test_a_damaged_one_is_built_again(tiny_home: Path, damage: object) -> None:
     )
 
 
-def test_a_compiler_that_fails_is_told_of(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tiny_home / "cc"
+def test_a_compiler_that_fails_is_told_of(bare_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = bare_home / "cc"
     broken.write_text(
         "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho 'no space for the moon' >&2\nexit 1\n"
     )
@@ -63,10 +63,10 @@ def test_a_compiler_that_fails_is_told_of(tiny_home: Path, monkeypatch: pytest.M
     assert "no space for the moon" in native.report()
 
 
-def test_switched_off_it_is_not_built(tiny_home: Path, uncompiled: None) -> None:
+def test_switched_off_it_is_not_built(bare_home: Path, uncompiled: None) -> None:
     assert not native.available()
     assert "KUN_NATIVE" in native.report()
-    assert not (tiny_home / "cache").exists()
+    assert not (bare_home / "cache").exists()
 
 
 SOURCE = "int kun_answer(void) { return 42; }\n"
@@ -91,9 +91,9 @@ def answer(source: Path) -> int:
     return int(done.stdout)
 
 
-def test_of_32_damages_to_a_library_or_its_stamp_none_is_loaded(tiny_home: Path, source: Path) -> None:
+def test_of_32_damages_to_a_library_or_its_stamp_none_is_loaded(bare_home: Path, source: Path) -> None:
     open_library("answer", source, FLAGS)
-    path = library(tiny_home, "answer")
+    path = library(bare_home, "answer")
     stamp = path.with_suffix(".sha256")
     whole = path.read_bytes(), stamp.read_bytes()
     for seed in range(32):
@@ -107,15 +107,15 @@ def test_of_32_damages_to_a_library_or_its_stamp_none_is_loaded(tiny_home: Path,
     assert answer(source) == 42
 
 
-def test_two_processes_may_build_at_once(tiny_home: Path, source: Path) -> None:
+def test_two_processes_may_build_at_once(bare_home: Path, source: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(answer, [source] * 4)) == [42] * 4
-    path = library(tiny_home, "answer")
+    path = library(bare_home, "answer")
     assert path.with_suffix(".sha256").read_text() == sha256(path)
     assert sorted(path.parent.glob("*answer*")) == [path.with_suffix(".sha256"), path]
 
 
-@pytest.mark.usefixtures("tiny_home")
+@pytest.mark.usefixtures("bare_home")
 def test_a_cache_that_cannot_be_written_costs_only_the_building(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
