@@ -40,13 +40,10 @@ IMPORTERS = {
 
 KNOWN: tuple[str, ...] = (
     "circle: kun.data.*",
-    "circle: kun.families.xlnet.*",
     "circle: kun.generation.*",
     "circle: kun.training.*",
     "full package: kun.adaptation",
-    "full package: kun.families.*",
     "full package: kun.training.*",
-    "long: kun.families.t5",
     "long: kun.api",
     "long: kun.generation.engine",
     "long: kun.hub.export.fidelity",

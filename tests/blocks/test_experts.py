@@ -15,7 +15,7 @@ from transformers.models.switch_transformers import modeling_switch_transformers
 
 from kun.blocks.experts import (
     SECOND_EXPERTS,
-    Bank,
+    ExpertList,
     Router,
     Routes,
     balance_loss,
@@ -34,12 +34,12 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_experts(count: int) -> Bank:
+def make_experts(count: int) -> ExpertList:
     torch.manual_seed(count)
-    return Bank(nn.Sequential(nn.Linear(SIZE, 9), nn.ReLU(), nn.Linear(9, SIZE)) for _ in range(count))
+    return ExpertList(nn.Sequential(nn.Linear(SIZE, 9), nn.ReLU(), nn.Linear(9, SIZE)) for _ in range(count))
 
 
-def one_by_one(x: Tensor, routes: Routes, experts: Bank) -> Tensor:
+def one_by_one(x: Tensor, routes: Routes, experts: ExpertList) -> Tensor:
     """What `mix` is, a token at a time."""
     rows = []
     for token, state in enumerate(x):

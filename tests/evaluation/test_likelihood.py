@@ -12,7 +12,8 @@ from tiny import tokenizer
 from kun.errors import BadInput
 from kun.evaluation import likelihood
 from kun.evaluation.likelihood import Question, Scorer
-from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
+from kun.families.xlnet.config import XLNetConfig
+from kun.families.xlnet.xlnet import FAMILY, XLNet
 from kun.models.language_model import LanguageModel
 
 IDS = st.integers(0, 258)

@@ -18,7 +18,7 @@ from torch import nn
 from kun.adaptation.native_bert import fit_encoder
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families import family_of
-from kun.families.bert import PRESETS as BERTS
+from kun.families.bert.bert import PRESETS as BERTS
 from kun.families.bert.ernie import PRESETS as ERNIES
 from kun.families.bert.roberta import PRESETS as ROBERTAS
 from kun.networks.network import load_state
@@ -76,7 +76,7 @@ def read(config: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
     family = family_of(config)
     with torch.device("meta"):
         net = family.network(family.config.from_hf(config))
-    load_state(net, family.network.from_hf_names(state))
+    load_state(net, net.names.ours(state))
     return net.eval()
 
 
@@ -128,7 +128,7 @@ def test_gradients_are_the_reference_gradients_also_where_padding_takes_none(cas
         outputs = [x for x in net(ids)[:] if isinstance(x, torch.Tensor)]
         sum((x * torch.randn(x.shape, generator=generator)).mean() for x in outputs).backward()
     wanted = {n: p.grad for n, p in theirs.named_parameters(remove_duplicate=False) if p.grad is not None}
-    got = type(mine).to_hf_names({n: p.grad for n, p in mine.named_parameters()})
+    got = mine.names.reference({n: p.grad for n, p in mine.named_parameters()})
     for name, gradient in got.items():
         if name in wanted:  # all but the bias that the reference does not read where nothing is tied
             atol = 1e-5 * max(1.0, float(wanted[name].abs().max()))
@@ -151,7 +151,7 @@ def test_what_the_reference_saves_loads_here(case: str, tmp_path: Path) -> None:
 @torch.no_grad()
 def test_what_is_saved_here_the_reference_loads_as_the_same_class(case: str, tmp_path: Path) -> None:
     mine = ours(case)
-    state = {n: t.contiguous() for n, t in type(mine).to_hf_names(mine.state_dict()).items()}
+    state = {n: t.contiguous() for n, t in mine.names.reference(mine.state_dict()).items()}
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text(json.dumps(mine.config.to_hf()))
     assert mine.config.architecture == type(reference(case)).__name__

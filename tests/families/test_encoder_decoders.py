@@ -144,7 +144,7 @@ def test_gradients_are_the_reference_gradients(pair: Pair) -> None:
         net.zero_grad()
         (net(input_ids=ids, decoder_input_ids=written).logits * weights).mean().backward()
     named = {name: p.grad for name, p in theirs.named_parameters() if p.requires_grad}
-    got = type(mine).to_hf_names({name: p.grad for name, p in mine.named_parameters()})
+    got = mine.names.reference({name: p.grad for name, p in mine.named_parameters()})
     assert got.keys() == named.keys()
     for name, gradient in named.items():
         assert torch.allclose(got[name], gradient, atol=1e-5 * max(1.0, float(gradient.abs().max()))), name
@@ -153,7 +153,7 @@ def test_gradients_are_the_reference_gradients(pair: Pair) -> None:
 @torch.no_grad()
 def test_what_we_save_the_reference_loads_and_computes_alike(pair: Pair, tmp_path: Path) -> None:
     theirs, mine = pair
-    state = {name: t.contiguous() for name, t in type(mine).to_hf_names(mine.state_dict()).items()}
+    state = {name: t.contiguous() for name, t in mine.names.reference(mine.state_dict()).items()}
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text(json.dumps(mine.config.to_hf()))
     loaded, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(

@@ -13,8 +13,8 @@ from parity import bert_config, gpt_config, llama_config, ours, qwen_config, ref
 
 from kun.errors import BadInput, DamagedFile, KunError, UnsupportedFormat
 from kun.families import FAMILIES, family_of
-from kun.families.bert import PRESETS as BERTS
-from kun.families.bert import Bert
+from kun.families.bert.bert import PRESETS as BERTS
+from kun.families.bert.bert import Bert
 from kun.networks.network import load_state
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -114,15 +114,6 @@ def test_the_older_layout_of_rotary_scaling_reads_alike() -> None:
     assert read(old) == read(new)
 
 
-def test_an_unknown_architecture_names_the_nearest() -> None:
-    with pytest.raises(UnsupportedFormat, match="did you mean llama"):
-        family_of({"model_type": "llamas"})
-    with pytest.raises(UnsupportedFormat, match=r"known are bert, .*llama"):
-        family_of({"model_type": "zzz"})
-    with pytest.raises(BadInput, match="no model_type"):
-        family_of({})
-
-
 @pytest.mark.parametrize("name", ["llama-default", "qwen2-tied", "gpt2", "bert"])
 def test_wrong_weights_say_which_tensor_and_what_was_expected(name: str) -> None:
     net = ours(reference(name))
@@ -161,7 +152,7 @@ def test_gpt_weights_load_as_they_were_published() -> None:
     state["h.0.attn.bias"] = torch.ones(1, 1, 64, 64)
     state["h.0.attn.masked_bias"] = torch.tensor(-1e4)
     net = ours(theirs)
-    load_state(net, net.from_hf_names(state))
+    load_state(net, net.names.ours(state))
 
 
 PARAMETERS = {

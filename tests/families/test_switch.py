@@ -18,7 +18,7 @@ from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeExperts
 from transformers.models.t5.modeling_t5 import T5DenseGatedActDense
 
 from kun.adaptation import quantize
-from kun.blocks.experts import balance_loss, z_loss
+from kun.blocks.experts import Experts, Routing, balance_loss, z_loss
 from kun.errors import BadInput, UnsupportedFormat
 from kun.families import family_of
 from kun.families.switch import gshard, switch
@@ -104,7 +104,7 @@ def check_gradients(theirs: Any, mine: Any, *given: Any, named: dict[str, Any]) 
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
         (logits * weights).mean().backward()
     wanted = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    got = mine.to_hf_names({name: p.grad for name, p in mine.named_parameters() if p.grad is not None})
+    got = mine.names.reference({name: p.grad for name, p in mine.named_parameters() if p.grad is not None})
     assert got.keys() >= {name for name, gradient in wanted.items() if gradient is not None}
     for name, gradient in wanted.items():
         assert (gradient is None) == (name not in got), name
@@ -246,9 +246,9 @@ def test_inference_drops_nothing_though_the_reference_would() -> None:
 @pytest.mark.parametrize("name", ["switch", "nllb-normalized"])
 def test_at_inference_every_token_is_computed_by_its_experts_whatever_the_capacity(name: str) -> None:
     mine = ours(reference(name, expert_capacity=1))
-    layer = next(each.mlp for each in mine.encoder.layers if each.is_sparse)
+    layer = next(each.mlp for each in mine.encoder.layers if isinstance(each.mlp, Experts))
     x = torch.randn(2, 24, 32)
-    got = layer(x, switch.Routing())
+    got = layer(x, Routing())
     for row in range(2):
         for place in range(24):
             state = x[row, place]
@@ -273,12 +273,12 @@ def test_capacity_counts_each_row_of_switch_and_the_whole_batch_of_gshard() -> N
 
 @torch.no_grad()
 def test_masked_expert_outputs_are_on_average_what_inference_gives() -> None:
-    layer = gshard.Experts(gshard.GShardConfig(d_model=8, n_experts=3, output_masking=0.3), 16)
+    layer = gshard.GShardExperts(gshard.GShardConfig(d_model=8, n_experts=3, output_masking=0.3), 16)
     x = torch.randn(1, 1, 8).expand(1, 4000, 8)
     torch.manual_seed(0)
-    wanted = layer.eval()(x[:, :1], gshard.Routing())[0, 0]
+    wanted = layer.eval()(x[:, :1], Routing())[0, 0]
     layer.config = gshard.GShardConfig(d_model=8, n_experts=3, output_masking=0.3, expert_capacity=4000)
-    made = layer.train()(x, gshard.Routing())[0]
+    made = layer.train()(x, Routing())[0]
     assert torch.allclose(made.mean(0), wanted, atol=0.02)
     assert len(made.round(decimals=4).unique(dim=0)) == 4  # both experts, one of them, the other, none
 
@@ -300,12 +300,12 @@ def test_gated_experts_are_those_of_t5() -> None:
     )
     mine = switch.Switch(config).eval()
     theirs = T5DenseGatedActDense(transformers.T5Config(d_model=32, d_ff=48, feed_forward_proj="gated-gelu"))
-    state = mine.to_hf_names(mine.state_dict())
+    state = mine.names.reference(mine.state_dict())
     prefix = "encoder.block.1.layer.1.mlp.experts.expert_1."
     theirs.load_state_dict({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
     x = torch.randn(3, 32)
     assert torch.allclose(mine.encoder.layers[1].mlp.experts[1](x), theirs.eval()(x), atol=1e-6)
-    assert mine.from_hf_names(state).keys() == mine.state_dict().keys()
+    assert mine.names.ours(state).keys() == mine.state_dict().keys()
     assert switch.SwitchConfig.from_hf(config.to_hf()) == config
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.families import family_of
-from kun.families.xlnet import PRESETS, XLNet
+from kun.families.xlnet.xlnet import PRESETS, XLNet
 from kun.networks.network import load_state
 
 SIZES: dict[str, Any] = {
@@ -52,7 +52,7 @@ def read(config: dict[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
     family = family_of(config)
     with torch.device("meta"):
         net = family.network(family.config.from_hf(config))
-    load_state(net, family.network.from_hf_names(state))
+    load_state(net, net.names.ours(state))
     return net.eval()
 
 
@@ -147,7 +147,7 @@ def test_gradients_are_the_references(case: str, way: str) -> None:
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
         (logits * weights).mean().backward()
     wanted = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
-    got = type(mine).to_hf_names({n: p.grad for n, p in mine.named_parameters() if p.grad is not None})
+    got = mine.names.reference({n: p.grad for n, p in mine.named_parameters() if p.grad is not None})
     assert got.keys() == wanted.keys()
     for name, gradient in wanted.items():
         assert torch.allclose(got[name], gradient, atol=1e-5 * max(1.0, float(gradient.abs().max()))), name
@@ -221,7 +221,7 @@ def test_what_the_reference_saves_loads_here_and_back(tmp_path: Path) -> None:
         mine = read(json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors"))
         ids = tokens(2, 10)
         assert torch.equal(mine(ids).logits, ours(case)(ids).logits)
-        state = {n: t.contiguous() for n, t in type(mine).to_hf_names(mine.state_dict()).items()}
+        state = {n: t.contiguous() for n, t in mine.names.reference(mine.state_dict()).items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(mine.config.to_hf()))
         loaded, report = transformers.XLNetLMHeadModel.from_pretrained(folder, output_loading_info=True)

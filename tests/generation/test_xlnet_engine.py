@@ -13,7 +13,8 @@ from tokenizers import processors
 
 import kun
 from kun.errors import BadInput, UnsupportedFormat
-from kun.families.xlnet import FAMILY, XLNet, XLNetConfig
+from kun.families.xlnet.config import XLNetConfig
+from kun.families.xlnet.xlnet import FAMILY, XLNet
 from kun.generation.options import SamplingOptions
 from kun.models.language_model import LanguageModel
 from kun.networks.network import load_state
@@ -32,7 +33,7 @@ def reference(**changes: Any) -> Any:
 def language_model(**changes: Any) -> LanguageModel:
     theirs = reference(**changes)
     net = XLNet(XLNetConfig.from_hf(theirs.config.to_dict()))
-    load_state(net, XLNet.from_hf_names({name: t.clone() for name, t in theirs.state_dict().items()}))
+    load_state(net, net.names.ours({name: t.clone() for name, t in theirs.state_dict().items()}))
     return LanguageModel(net.eval(), tokenizer(), net.config, family=FAMILY, name="tiny")
 
 

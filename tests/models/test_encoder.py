@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from kun.adaptation.native_bert import fit_encoder
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
-from kun.families.bert import Bert, BertConfig
+from kun.families.bert.bert import Bert
+from kun.families.bert.config import BertConfig
 from kun.models.encoder import Encoder, EncoderRecipe
 
 LIMIT = 16

@@ -29,7 +29,7 @@ def _ours(theirs):
     net = family.network(family.config.from_hf(values))
     from kun.networks.network import load_state
 
-    load_state(net, {name: tensor.clone() for name, tensor in net.from_hf_names(theirs.state_dict()).items()})
+    load_state(net, {name: tensor.clone() for name, tensor in net.names.ours(theirs.state_dict()).items()})
     return net.eval()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kun.adaptation.compiled import open_library
-from kun.families.bert import Bert
+from kun.families.bert.bert import Bert, first_tokens
 from kun.networks.network import EncoderOutput
 
 FLAGS = (
@@ -83,10 +83,11 @@ class NativeBert(nn.Module):
         if lengths is None:
             output: EncoderOutput = self.net(input_ids, attention_mask, token_type_ids)
             return output
-        x, sight = self.net.embedded_rows(input_ids, token_type_ids, lengths)
-        assert sight.bounds is not None
-        states = x[0].contiguous()
-        bounds = torch.tensor(sight.bounds, dtype=torch.int32)
+        net = self.net
+        words = net.embed_tokens(input_ids)
+        positions, mask = net.placed(words, input_ids, lengths=lengths)
+        states = net.embeddings(words, positions, token_type_ids)[0].contiguous()
+        bounds = torch.tensor(mask.bounds, dtype=torch.int32)
         config = self.config
         failed = self._library.kun_bert(
             self._layers,
@@ -102,7 +103,7 @@ class NativeBert(nn.Module):
         )
         if failed:
             raise MemoryError("There is no memory left to encode texts.")
-        return EncoderOutput(states[None], self.net.pooled(states[None], sight, None))
+        return EncoderOutput(states[None], net.pooled(first_tokens(states[None], None, lengths)))
 
     def _layer(self, layer: Any) -> "_Layer":
         attention, mlp = layer.attention, layer.mlp

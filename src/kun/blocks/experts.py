@@ -6,7 +6,8 @@ that each expert runs once, over the tokens that are its own, and one that got n
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -137,7 +138,7 @@ def _gumbel(like: Tensor) -> Tensor:
     return -torch.empty_like(like).exponential_().log()
 
 
-class Bank(nn.ModuleList):
+class ExpertList(nn.ModuleList):
     """The experts of a layer."""
 
     def forward(self, x: Tensor, counts: list[int]) -> Tensor:
@@ -147,7 +148,7 @@ class Bank(nn.ModuleList):
         return torch.cat(made) if made else torch.zeros_like(x)
 
 
-def mix(x: Tensor, routes: Routes, experts: Bank) -> Tensor:
+def mix(x: Tensor, routes: Routes, experts: ExpertList) -> Tensor:
     """The sum of what its experts make of each token of x [n, d_model], weighed by their gates.
 
     Zero for a token that is kept nowhere. An expert without a token is not called.
@@ -163,6 +164,51 @@ def mix(x: Tensor, routes: Routes, experts: Bank) -> Tensor:
     outputs = made.new_zeros(n * k, x.shape[-1]).index_copy_(0, order, made)
     gates = (routes.gates * routes.kept).to(outputs.dtype)
     return (outputs.view(n, k, -1) * gates[..., None]).sum(dim=1)
+
+
+@dataclass
+class Routing:
+    """What the sparse layers of one pass share: `real` bool [b, t], false at padding, and what they note.
+
+    `logits` are the routers', float32 [b, t, n_experts] each.
+    """
+
+    real: Tensor | None = None
+    logits: list[Tensor] = field(default_factory=list)
+
+    def losses(self, k: int, *, by_row: bool) -> tuple[Tensor, Tensor]:
+        """The z loss of the routers, and their balance loss with `k` experts for a token; zero without a router.
+
+        Both are taken over all layers' tokens at once; balance in each row by itself with `by_row`, else over the
+        batch.
+        """
+        if not self.logits:
+            return torch.zeros(()), torch.zeros(())
+        logits = torch.cat(self.logits, dim=1)
+        real = None if self.real is None else self.real.repeat(1, len(self.logits))
+        if by_row:
+            return z_loss(logits, real), balance_loss(logits, k, real)
+        whole = None if real is None else real.flatten()[None]
+        return z_loss(logits, real), balance_loss(logits.flatten(0, 1)[None], k, whole)
+
+
+class Experts(nn.Module):
+    """A router, and the feed-forward networks to which it sends each token; a family says in `route` to which."""
+
+    def __init__(self, router: Router, experts: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.router, self.experts = router, ExpertList(experts)
+
+    def forward(self, x: Tensor, routing: Routing) -> Tensor:
+        """[b, t, d_model] -> its shape."""
+        logits = self.router(x)
+        routing.logits.append(logits)
+        real = None if routing.real is None else routing.real.flatten()
+        return mix(x.flatten(0, 1), self.route(logits, real), self.experts).view_as(x)
+
+    def route(self, logits: Tensor, real: Tensor | None) -> Routes:
+        """Where tokens with router logits [b, t, n_experts] go; `real` bool [b · t] is false at padding."""
+        raise NotImplementedError
 
 
 def balance_loss(logits: Tensor, k: int = 1, real: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from kun.blocks.attention import Bias, attend, biased, causal_mask, positions_of
 from kun.blocks.cache import CacheStep
+from kun.blocks.experts import Routing
 from kun.errors import BadInput
 from kun.networks.decoding import DecodingState
 from kun.networks.network import (
@@ -36,6 +37,7 @@ class Context:
     masks: dict[int | None, Tensor | None]
     wanted: Tensor | None
     biased: dict[tuple[int | None, Bias], Tensor] = field(default_factory=dict)
+    routing: Routing = field(default_factory=Routing)
 
     @classmethod
     def of(

@@ -1,11 +1,10 @@
 """What the families share around their networks: results, input checks, names and loading."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from inspect import unwrap
 from types import MappingProxyType, MethodType
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -240,34 +239,3 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 def _listing(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more tensors"
-
-
-class _Encoded(nn.Module):
-    """Stands for a head that hands on what it is given."""
-
-    def forward(self, encoded: Any) -> Any:
-        return encoded
-
-
-@contextmanager
-def headless(net: nn.Module) -> Iterator[None]:
-    """Within it a network's forward pass ends before its head: `logits` are the final states [b, t, d_model].
-
-    An encoder with a head gives what the head would be handed. The vocabulary is the widest thing in a
-    network, and a loss that goes through it in parts never holds all the logits.
-    """
-    head: Any = net.head
-    spare: Any = _Encoded() if isinstance(head, nn.Module) else final_states
-    net.head = spare
-    try:
-        yield
-    finally:
-        if isinstance(head, nn.Module):
-            net.head = head
-        else:
-            del net.head
-
-
-def final_states(x: Tensor) -> Tensor:
-    """Stands for the head of a decoder whose final states [..., d_model] are wanted as they are."""
-    return x

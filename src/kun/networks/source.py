@@ -1,4 +1,4 @@
-"""What a decoder looks at beside its own tokens: the source that an encoder has read.
+"""The source that an encoder has read, as a decoder's cross-attention sees it.
 
 Cross-attention sees a source in two ways, as a network is called in two: as states of padded rows, whose keys
 and values are made on the spot, or as keys and values that were made once, when a row began, and are kept.
@@ -7,7 +7,6 @@ and values are made on the spot, or as keys and values that were made once, when
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import accumulate, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -16,75 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from kun.blocks.attention import Bias, attend, biased, positions_of
+from kun.blocks.attention import attend
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.errors import BadInput
+from kun.networks.attention_mask import seen_by_all
 from kun.networks.decoding import DecodingState, RowState
 
 Project = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From states [b, s, d_model] of a source to keys and values, [b, s, heads, d_head] each."""
-
-
-@dataclass
-class Sight:
-    """Who sees whom in an encoder: all of a padded row's tokens, or of a row packed among others.
-
-    `mask` bool [b, 1, 1 or t, t]; `bounds` where packed rows begin and end; `places` [b, t] for biases.
-    """
-
-    places: Tensor
-    mask: Tensor | None = None
-    bounds: Sequence[int] | None = None
-    biased: dict[Bias, Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def padded(cls, x: Tensor, mask: Tensor | None) -> "Sight":
-        """For states x [b, t, d_model] of which the tokens in `mask` bool [b, t] are real, None for all."""
-        return cls(positions_of(mask, x.shape[1], x.device), seen_by_all(mask))
-
-    @classmethod
-    def packed(cls, lengths: Sequence[int], device: torch.device) -> "Sight":
-        """For rows of `lengths` tokens, one after the other."""
-        places = torch.cat([torch.arange(length, device=device) for length in lengths])
-        return cls(places[None], bounds=[0, *accumulate(lengths)])
-
-    def attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        bias: Bias | None = None,
-        scale: float | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
-        """Attention of q [b, t, heads, d_head] over k, v -> its shape; `bias` is made once for all layers."""
-        if self.bounds is None:
-            mask = self.mask if bias is None else self._biased(bias, self.places, q, self.mask)
-            return attend(q, k, v, mask, dropout=dropout, scale=scale)
-        mask = None
-        if bias is not None:
-            longest = max(end - start for start, end in pairwise(self.bounds))
-            mask = self._biased(bias, torch.arange(longest, device=q.device)[None], q, None)
-        rows = []
-        for start, end in pairwise(self.bounds):
-            seen = None if mask is None else mask[..., : end - start, : end - start]
-            mine = slice(start, end)
-            rows.append(attend(q[:, mine], k[:, mine], v[:, mine], seen, dropout=dropout, scale=scale))
-        return torch.cat(rows, dim=1)
-
-    def _biased(self, bias: Bias, places: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
-        if bias not in self.biased:
-            added = bias(places, places)
-            self.biased[bias] = added.to(q.dtype) if mask is None else biased(added, mask, q.dtype)
-        return self.biased[bias]
-
-
-def seen_by_all(mask: Tensor | None) -> Tensor | None:
-    """bool [b, 1, 1, t] of real tokens [b, t]; a row that is all padding sees itself, so that no softmax is empty."""
-    if mask is None:
-        return None
-    return (mask | ~mask.any(-1, keepdim=True))[:, None, None, :]
 
 
 class Source(Protocol):
@@ -109,9 +47,9 @@ Kept = list[tuple[Tensor, Tensor]]
 """Keys and values [s, heads, d_head] that each layer of a decoder has made of a source."""
 
 
-def kept(states: Tensor, lengths: list[int], projects: Iterable[Project]) -> list[Kept]:
+def kept(states: Tensor, lengths: Sequence[int], projects: Iterable[Project]) -> list[Kept]:
     """For each of the sources packed in states [1, total, d_model] what the layers' `projects` make of it."""
-    layers = [tuple(x[0].split(lengths) for x in project(states)) for project in projects]
+    layers = [tuple(x[0].split(list(lengths)) for x in project(states)) for project in projects]
     return [[(keys[row], values[row]) for keys, values in layers] for row in range(len(lengths))]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from kun.adaptation.lora import LowRank
 from kun.adaptation.quantize import QuantizedLinear
-from kun.blocks.experts import Bank, Router
+from kun.blocks.experts import ExpertList, Router
 
 
 def flops_per_token(net: nn.Module, context: int) -> float:
@@ -23,9 +23,9 @@ def flops_per_token(net: nn.Module, context: int) -> float:
     """
     config: Any = net.config
     products = math.fsum(_products(part) for part in net.modules())
-    for bank in (part for part in net.modules() if isinstance(part, Bank)):
-        idle = 1 - config.experts_per_token / len(bank)
-        products -= idle * math.fsum(_products(part) for part in bank.modules())
+    for experts in (part for part in net.modules() if isinstance(part, ExpertList)):
+        idle = 1 - config.experts_per_token / len(experts)
+        products -= idle * math.fsum(_products(part) for part in experts.modules())
     if getattr(net, "lm_head", None) is None and hasattr(net, "embed"):
         products += _of_parameters(net.embed.parameters())  # type: ignore[union-attr]
     recurrent = any(isinstance(part, nn.LSTM) for part in net.modules())

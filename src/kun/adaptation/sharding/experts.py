@@ -9,17 +9,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from kun.blocks.experts import Bank
+from kun.blocks.experts import ExpertList
 from kun.errors import BadRecipe
 
 
-class SpreadBank(Bank):
-    """A bank of which this process has but the experts of its place in `group`; the others' have no weights here."""
+class SpreadExpertList(ExpertList):
+    """A list of which this process has but the experts of its place in `group`; the others' have no weights here."""
 
-    def __init__(self, bank: Bank, group: dist.ProcessGroup) -> None:
+    def __init__(self, experts: ExpertList, group: dist.ProcessGroup) -> None:
         size, place = dist.get_world_size(group), dist.get_rank(group)
-        self_has = range(place * len(bank) // size, (place + 1) * len(bank) // size)
-        super().__init__(expert if i in self_has else nn.Identity() for i, expert in enumerate(bank))
+        self_has = range(place * len(experts) // size, (place + 1) * len(experts) // size)
+        super().__init__(expert if i in self_has else nn.Identity() for i, expert in enumerate(experts))
         self.group, self.size, self.mine = group, size, self_has
 
     def forward(self, x: Tensor, counts: list[int]) -> Tensor:
@@ -65,16 +65,16 @@ def _exchange(x: Tensor, take: list[int], give: list[int], group: dist.ProcessGr
 
 
 def spread_experts(net: nn.Module, group: dist.ProcessGroup) -> None:
-    """Leave of every bank in `net` this process's share of the experts, in place; names stay."""
+    """Leave of every list in `net` this process's share of the experts, in place; names stay."""
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, Bank):
-                setattr(module, name, SpreadBank(child, group))
+            if isinstance(child, ExpertList):
+                setattr(module, name, SpreadExpertList(child, group))
 
 
 def check_experts(net: nn.Module, size: int) -> None:
     """Raise `BadRecipe` where the experts of a network cannot be divided by `size`."""
-    numbers = {len(module) for module in net.modules() if isinstance(module, Bank)}
+    numbers = {len(module) for module in net.modules() if isinstance(module, ExpertList)}
     config: Any = net.config
     if not numbers:
         raise BadRecipe(

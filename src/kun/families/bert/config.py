@@ -1,11 +1,12 @@
-"""What a `config.json` of a BERT-type network says: sizes, and the head that the checkpoint was saved with."""
+"""The config of a BERT-type network: sizes, and the head that the checkpoint was saved with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.errors import UnsupportedFormat
+from kun.networks import config_keys as keys
 from kun.networks.fields import Fields, labels_of
 
 STEMS = ("Bert", "Roberta", "XLMRoberta", "Ernie")
@@ -22,24 +23,27 @@ class BertConfig:
     BertForMaskedLM, None for BertModel. `labels` are the classes of a classifying head.
     """
 
-    vocab_size: int = 30522
-    d_model: int = 768
-    n_layers: int = 12
-    n_heads: int = 12
-    d_ff: int = 3072
-    max_positions: int = 512
-    token_types: int = 2
-    norm_eps: float = 1e-12
-    activation: str = "gelu"
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    head_dropout: float | None = None
-    pad_id: int | None = 0
-    tied: bool = True
+    vocab_size: int = keys.whole(30522, "vocab_size")
+    d_model: int = keys.whole(768, "hidden_size")
+    n_layers: int = keys.layers(12, "num_hidden_layers")
+    n_heads: int = keys.heads(12, "num_attention_heads")
+    d_ff: int = keys.whole(3072, "intermediate_size")
+    max_positions: int = keys.whole(512, "max_position_embeddings")
+    token_types: int = keys.whole(2, "type_vocab_size")
+    norm_eps: float = keys.share(1e-12, "layer_norm_eps")
+    activation: str = keys.choice("gelu", "hidden_act", ACTIVATIONS)
+    dropout: float = keys.share(0.1, "hidden_dropout_prob")
+    attention_dropout: float = keys.share(0.1, "attention_probs_dropout_prob")
+    head_dropout: float | None = keys.number_or_none("classifier_dropout", high=1.0, null=True)
+    pad_id: int | None = keys.token_or_null(0, "pad_token_id")
+    tied: bool = keys.flag(True, "tie_word_embeddings")
     head: str | None = None
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
     problem: str | None = None
     model_type: str = "bert"
+
+    tasks = 0
+    """Rows of the table of tasks that ERNIE has."""
 
     heads: ClassVar[tuple[str, ...]] = (
         "MaskedLM",
@@ -78,35 +82,16 @@ class BertConfig:
         return self.max_positions - self.first_position
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> Self:
+    def from_hf(cls, values: Mapping[str, object]) -> Self:
         """Read a `config.json`; BadInput names an impossible field, UnsupportedFormat one that we lack."""
         f = Fields(values)
         f.only("position_embedding_type", "absolute", "absolute")
         f.only("is_decoder", False, False)
-        d_model = f.integer("hidden_size", cls.d_model)
-        n_heads = f.integer("num_attention_heads", cls.n_heads, high=2**14)
-        if d_model % n_heads:
-            raise f.wrong("hidden_size", f"a multiple of num_attention_heads, {n_heads}")
-        vocab_size = f.integer("vocab_size", cls.vocab_size)
-        return cls(
-            vocab_size=vocab_size,
-            d_model=d_model,
-            n_layers=f.integer("num_hidden_layers", cls.n_layers, high=2**12),
-            n_heads=n_heads,
-            d_ff=f.integer("intermediate_size", cls.d_ff),
-            max_positions=f.integer("max_position_embeddings", cls.max_positions),
-            token_types=f.integer("type_vocab_size", cls.token_types),
-            norm_eps=f.number("layer_norm_eps", cls.norm_eps, high=1.0),
-            activation=f.only("hidden_act", "gelu", *ACTIVATIONS),
-            dropout=f.number("hidden_dropout_prob", 0.1, high=1.0),
-            attention_dropout=f.number("attention_probs_dropout_prob", 0.1, high=1.0),
-            head_dropout=f.number("classifier_dropout", high=1.0) if "classifier_dropout" in f else None,
-            pad_id=_pad_id(f, cls.pad_id, vocab_size),
-            tied=f.flag("tie_word_embeddings", True),
-            head=cls._head(f),
-            labels=labels_of(f),
-            problem=f.only("problem_type", None, None, *PROBLEMS),
-        )
+        config = keys.read(cls, f)
+        if config.d_model % config.n_heads:
+            raise f.wrong("hidden_size", f"a multiple of num_attention_heads, {config.n_heads}")
+        problem = f.only("problem_type", None, None, *PROBLEMS)
+        return replace(config, head=cls._head(f), labels=labels_of(f), problem=problem)
 
     @classmethod
     def _head(cls, f: Fields) -> str | None:
@@ -124,35 +109,11 @@ class BertConfig:
             )
         return heads[named[0]]
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         """The `config.json` that transformers reads back to the same network."""
-        hf: dict[str, Any] = {
-            "model_type": self.model_type,
-            "architectures": [self.architecture],
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.d_model,
-            "num_hidden_layers": self.n_layers,
-            "num_attention_heads": self.n_heads,
-            "intermediate_size": self.d_ff,
-            "max_position_embeddings": self.max_positions,
-            "type_vocab_size": self.token_types,
-            "layer_norm_eps": self.norm_eps,
-            "hidden_act": self.activation,
-            "hidden_dropout_prob": self.dropout,
-            "attention_probs_dropout_prob": self.attention_dropout,
-            "classifier_dropout": self.head_dropout,
-            "pad_token_id": self.pad_id,
-            "tie_word_embeddings": self.tied,
-        }
+        hf = keys.written(self) | {"model_type": self.model_type, "architectures": [self.architecture]}
         if self.head in ("SequenceClassification", "TokenClassification"):
             hf["id2label"] = {str(n): label for n, label in enumerate(self.labels)}
             hf["label2id"] = {label: n for n, label in enumerate(self.labels)}
             hf["problem_type"] = self.problem
         return hf
-
-
-def _pad_id(f: Fields, default: int | None, vocab_size: int) -> int | None:
-    """The padding token, whose embedding takes no gradient; None where the config says null."""
-    if "pad_token_id" in f.values and f.values["pad_token_id"] is None:
-        return None
-    return f.integer("pad_token_id", default, low=0, high=vocab_size - 1)

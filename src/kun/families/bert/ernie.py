@@ -5,19 +5,15 @@ what belongs together (文心, Chinese first). In the network, from 2.0 on, a fo
 training tasks an input is for; task 0 is the one of plain use.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Self
 
-import torch
-from torch import Tensor, nn
-
-from kun.errors import BadInput
-from kun.families.bert.bert import Bert, Embeddings
+from kun.families.bert.bert import Bert
 from kun.families.bert.config import BertConfig
+from kun.families.bert.names import NAMES, BertNames
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
-from kun.networks.network import check_ids
 
 
 @dataclass(frozen=True)
@@ -32,60 +28,19 @@ class ErnieConfig(BertConfig):
         return "Ernie"
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> Self:
+    def from_hf(cls, values: Mapping[str, object]) -> Self:
         f = Fields(values)
         tasks = f.integer("task_type_vocab_size", 3) if f.flag("use_task_id", False) else 0
         return replace(super().from_hf(values), tasks=tasks)
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         return super().to_hf() | {"use_task_id": self.tasks > 0, "task_type_vocab_size": self.tasks or 3}
-
-
-class ErnieEmbeddings(Embeddings):
-    """BERT's, and the table of tasks."""
-
-    def __init__(self, config: ErnieConfig) -> None:
-        super().__init__(config)
-        self.tasks = nn.Embedding(config.tasks, config.d_model) if config.tasks else None
 
 
 class Ernie(Bert):
     """An ERNIE-type encoder, with the `head` that its config names."""
 
-    prefix: ClassVar[str] = "ernie"
-    config: ErnieConfig
-    embeddings: ErnieEmbeddings
-
-    def new_embeddings(self, config: BertConfig) -> Embeddings:
-        assert isinstance(config, ErnieConfig)
-        return ErnieEmbeddings(config)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        task_type_ids: Tensor | None = None,
-        *,
-        inputs_embeds: Tensor | None = None,
-        lengths: Sequence[int] | None = None,
-        logits_at: Tensor | None = None,
-    ) -> Any:
-        """As BERT, with `task_type_ids` [b, t]; BadInput for a task that the table lacks."""
-        words = self.words(input_ids, inputs_embeds, task_type_ids)
-        return self.read(words, input_ids, attention_mask, token_type_ids, lengths, logits_at)
-
-    def words(self, ids: Tensor | None, embeds: Tensor | None, tasks: Tensor | None = None) -> Tensor:
-        """Each word's vector and its task's, added."""
-        words = super().words(ids, embeds)
-        if self.embeddings.tasks is None:
-            if tasks is not None:
-                raise BadInput("This ERNIE has no table of tasks: leave task_type_ids out.")
-            return words
-        if tasks is None:
-            tasks = torch.zeros(words.shape[:2], dtype=torch.long, device=words.device)
-        check_ids(tasks, self.config.tasks)
-        return words + self.embeddings.tasks(tasks)
+    names = BertNames("ernie", NAMES)
 
 
 PRESETS: dict[str, ErnieConfig] = {

@@ -1,4 +1,4 @@
-"""What stands on a BERT-type encoder: one module for each job, in the order of the paper (sections 3.1 and 4).
+"""The heads of a BERT-type encoder: one module for each job, in the order of the paper (sections 3.1 and 4).
 
 A head's parts have names of their own (`words`, `next`, `classifier`, `span`), so that the map to the
 reference's names needs to know nothing but the name.
@@ -18,7 +18,7 @@ from kun.families.bert.config import BertConfig
 
 @dataclass
 class Encoded:
-    """What an encoder hands to its head.
+    """The input of a head: last hidden states, and what else it may read.
 
     `states` [b, t, d_model]; of each row's first token the state, and that `pooled` (None where no pooler
     is): [rows, d_model]; `words`, the embedding whose table a tied head repeats.
@@ -27,7 +27,7 @@ class Encoded:
     states: Tensor
     first: Tensor
     pooled: Tensor | None
-    words: nn.Module
+    words: nn.Embedding
 
 
 class Logits(NamedTuple):
@@ -44,7 +44,7 @@ class PreTrainingLogits(NamedTuple):
 
 
 class SpanLogits(NamedTuple):
-    """Where an answer starts and ends: `start_logits`, `end_logits` [b, t]."""
+    """The scores of an answer's start and of its end: `start_logits`, `end_logits` [b, t]."""
 
     start_logits: Tensor
     end_logits: Tensor
@@ -61,29 +61,31 @@ class WordScores(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.activation = ACTIVATIONS[config.activation]
 
-    def forward(self, x: Tensor, words: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, words: nn.Embedding) -> Tensor:
         return self.scores(self.transform(x), words)
 
     def transform(self, x: Tensor) -> Tensor:
-        """What is compared with the words' vectors, [..., d_model], of states [..., d_model]."""
+        """The vectors [..., d_model] that are compared with the words', of states [..., d_model]."""
         return self.norm(self.activation(self.dense(x)))
 
-    def scores(self, x: Tensor, words: nn.Module) -> Tensor:
+    def scores(self, x: Tensor, words: nn.Embedding) -> Tensor:
         """Logits [..., vocabulary] of transformed states [..., d_model]."""
         if self.decoder is None:
-            table: Tensor = words.weight  # type: ignore[assignment]
-            return F.linear(x, table, self.bias)
+            return F.linear(x, words.weight, self.bias)
         return self.decoder(x) + self.bias
 
 
+HeadOutput = Logits | PreTrainingLogits | SpanLogits
+
+
 class Head(nn.Module):
-    """A head; `pools` tells whether it reads the pooled first token, so that the encoder has a pooler."""
+    """A head; one that `pools` reads the pooled first token, so that the encoder has a pooler."""
 
     pools = False
 
 
 class MaskedLM(Head):
-    """Which word stands at each place."""
+    """Scores of the words for each place."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class MaskedLM(Head):
 
 
 class NextSentencePrediction(Head):
-    """Whether the second sentence follows the first in the text, or was drawn at random."""
+    """Scores for a second sentence that follows the first in the text, and for one that was drawn at random."""
 
     pools = True
 
@@ -148,7 +150,7 @@ class TokenClassification(Head):
 
 
 class QuestionAnswering(Head):
-    """Where the answer starts and where it ends in a text that holds it."""
+    """Scores of each place as the start, and as the end, of the answer in a text that holds it."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
 """Hugging Face's names of a BERT-type network's tensors, and ours."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from kun.networks.names import Names, State
+from kun.networks.names import NameMap, Names, State
 
 ENCODER = (
     ("embeddings.words", "embeddings.word_embeddings"),
@@ -51,28 +52,37 @@ ROBERTA_NAMES = Names(
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 
-def from_hf_names(state: Mapping[str, Tensor], prefix: str, names: Names) -> State:
-    """Ours, with or without the `prefix` that the encoder has beside a head; stored ranges are dropped.
+@dataclass(frozen=True)
+class BertNames(NameMap):
+    """A map by parts of names; next to a head the encoder has a `prefix` in the reference."""
 
-    Files converted from TensorFlow call a norm's weights gamma and beta. The decoder's bias, where a file
-    has that too, is the one that the reference adds.
-    """
-    ours: State = {}
-    for full, tensor in sorted(state.items(), key=lambda item: item[0].endswith(".decoder.bias")):
-        name = full.removeprefix(f"{prefix}.").replace(".decoder.bias", ".bias")
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        if name not in BUFFERS:
-            ours[names.ours(name)] = tensor
-    return ours
+    prefix: str
+    names: Names
 
+    def ours(self, state: Mapping[str, Tensor]) -> State:
+        """With or without the prefix; stored ranges are left out.
 
-def to_hf_names(state: Mapping[str, Tensor], prefix: str, names: Names) -> State:
-    """Theirs: with the `prefix` where there is a head; the bias twice where the decoder has a table of its own."""
-    headed = any(name.startswith("head.") for name in state)
-    theirs: State = {}
-    for name, tensor in state.items():
-        encoders = headed and not name.startswith("head.")
-        theirs[f"{prefix}.{names.theirs(name)}" if encoders else names.theirs(name)] = tensor
-    if "head.words.decoder.weight" in state:
-        theirs[names.theirs("head.words.decoder.bias")] = state["head.words.bias"].clone()
-    return theirs
+        Files converted from TensorFlow call a norm's weights gamma and beta. The decoder's bias, where a file
+        has that too, is the one that the reference adds.
+        """
+        ours: State = {}
+        for full, tensor in sorted(state.items(), key=lambda item: item[0].endswith(".decoder.bias")):
+            name = full.removeprefix(f"{self.prefix}.").replace(".decoder.bias", ".bias")
+            name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+                "LayerNorm.beta", "LayerNorm.bias"
+            )
+            if name not in BUFFERS:
+                ours[self.names.ours(name)] = tensor
+        return ours
+
+    def reference(self, state: Mapping[str, Tensor]) -> State:
+        """With the prefix where there is a head; the bias twice where the decoder has a table of its own."""
+        headed = any(name.startswith("head.") for name in state)
+        reference: State = {}
+        for name, tensor in state.items():
+            full = self.names.reference(name)
+            reference[f"{self.prefix}.{full}" if headed and not name.startswith("head.") else full] = tensor
+        if "head.words.decoder.weight" in state:
+            bias = self.names.reference("head.words.decoder.bias")
+            reference[bias] = state["head.words.bias"].clone()
+        return reference

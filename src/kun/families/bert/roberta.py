@@ -8,13 +8,13 @@ GELU, and a classifying head brings the dense layer that BERT has in its pooler.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from kun.blocks.dropout import Dropout
-from kun.families.bert.bert import Bert, Embeddings
+from kun.families.bert.bert import Bert
 from kun.families.bert.config import BertConfig
 from kun.families.bert.heads import (
     Encoded,
@@ -25,18 +25,18 @@ from kun.families.bert.heads import (
     TokenClassification,
     dropout_of,
 )
-from kun.families.bert.names import ROBERTA_NAMES
+from kun.families.bert.names import ROBERTA_NAMES, BertNames
+from kun.networks import config_keys as keys
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
-from kun.networks.names import Names
 
 
 @dataclass(frozen=True)
 class RobertaConfig(BertConfig):
     """As BERT's, with a padding token that is never None: the positions start behind its id."""
 
-    vocab_size: int = 50265
-    pad_id: int = 1
+    vocab_size: int = keys.whole(50265, "vocab_size")
+    pad_id: int = keys.token(1, "pad_token_id")
     model_type: Literal["roberta", "xlm-roberta"] = "roberta"
 
     heads: ClassVar[tuple[str, ...]] = (
@@ -55,11 +55,11 @@ class RobertaConfig(BertConfig):
         return self.pad_id + 1
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> Self:
+    def from_hf(cls, values: Mapping[str, object]) -> Self:
         f = Fields(values)
         config = super().from_hf(values)
         model_type = f.only("model_type", "roberta", "roberta", "xlm-roberta")
-        if config.pad_id is None or config.context_length < 1:
+        if f.values.get("pad_token_id", 1) is None or config.context_length < 1:
             raise f.wrong("pad_token_id", "a token's id, below max_position_embeddings: positions follow it")
         return replace(config, model_type=model_type)
 
@@ -88,8 +88,7 @@ class RobertaClassification(Head):
 class Roberta(Bert):
     """A RoBERTa-type encoder, with the `head` that its config names."""
 
-    prefix: ClassVar[str] = "roberta"
-    names: ClassVar[Names] = ROBERTA_NAMES
+    names = BertNames("roberta", ROBERTA_NAMES)
     heads: ClassVar[Mapping[str, type[Head]]] = {
         "MaskedLM": RobertaMaskedLM,
         "SequenceClassification": RobertaClassification,
@@ -98,11 +97,10 @@ class Roberta(Bert):
     }
     config: RobertaConfig
 
-    def new_embeddings(self, config: BertConfig) -> Embeddings:
-        embeddings = super().new_embeddings(config)
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(config)
         # the row of padding takes no gradient
-        embeddings.positions.padding_idx = config.pad_id
-        return embeddings
+        self.embeddings.positions.padding_idx = config.pad_id
 
     def positions(self, ids: Tensor | None, mask: Tensor | None, words: Tensor) -> Tensor:
         """Each document's tokens count from the padding token's id + 1; padding has that id as its position."""
@@ -120,15 +118,14 @@ class Roberta(Bert):
         return (counts - before) * real + self.config.pad_id
 
 
-_ROBERTA: dict[str, Any] = {"max_positions": 514, "token_types": 1, "norm_eps": 1e-5}
-_LARGE: dict[str, Any] = {"d_model": 1024, "n_layers": 24, "n_heads": 16, "d_ff": 4096}
-_XLM: dict[str, Any] = {"vocab_size": 250002, "model_type": "xlm-roberta"}
+_BASE = RobertaConfig(max_positions=514, token_types=1, norm_eps=1e-5)
+_LARGE = replace(_BASE, d_model=1024, n_layers=24, n_heads=16, d_ff=4096)
 
 PRESETS: dict[str, RobertaConfig] = {
-    "roberta-base": RobertaConfig(**_ROBERTA),
-    "roberta-large": RobertaConfig(**_ROBERTA, **_LARGE),
-    "xlm-roberta-base": RobertaConfig(**_ROBERTA, **_XLM),
-    "xlm-roberta-large": RobertaConfig(**_ROBERTA, **_LARGE, **_XLM),
+    "roberta-base": _BASE,
+    "roberta-large": _LARGE,
+    "xlm-roberta-base": replace(_BASE, vocab_size=250002, model_type="xlm-roberta"),
+    "xlm-roberta-large": replace(_LARGE, vocab_size=250002, model_type="xlm-roberta"),
 }
 """Published sizes, by name."""
 

@@ -14,13 +14,13 @@ from kun.families.xlnet.config import XLNetConfig
 
 HIDDEN = -1e30
 HIDDEN_HALF = -65500.0
-"""What is added to the score of a key that a query does not see. It is finite, so that a query that sees
+"""The addition to the score of a key that a query does not see. It is finite, so that a query that sees
 nothing, as the first in an order of factorization does, weighs all keys alike, as in the published network."""
 
 
 @dataclass
-class Sight:
-    """Which keys the queries of a batch see, and where they stand; t queries, and s keys from the memory on.
+class RelativeContext:
+    """The keys that the queries of a batch see, and their places; t queries, and s keys from the memory on.
 
     `distances` are sinusoids [t + s, d_model], the farthest key's first. `mask` [b or 1, 1, t, s] is added to
     the scores of the query stream; `content_mask` to those of the content stream, whose tokens also see
@@ -43,7 +43,7 @@ def sinusoids(distances: Tensor, d_model: int) -> Tensor:
 
 
 def mask_of(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores, [b, 1, t, s], for bool [b, t, s], true where a key is not seen."""
+    """The addition to the scores, [b, 1, t, s], for bool [b, t, s], true where a key is not seen."""
     return hidden[:, None].to(dtype) * (HIDDEN_HALF if dtype == torch.float16 else HIDDEN)
 
 
@@ -77,7 +77,7 @@ class Attention(nn.Module):
         return x.unflatten(-1, (-1, self.d_head))
 
     def forward(
-        self, content: Tensor, queries: Tensor | None, memory: Tensor | None, sight: Sight
+        self, content: Tensor, queries: Tensor | None, memory: Tensor | None, context: RelativeContext
     ) -> tuple[Tensor, Tensor | None]:
         """Of the content stream [b, t, d_model], and of the query stream [b, m, d_model] where there is one.
 
@@ -85,16 +85,16 @@ class Attention(nn.Module):
         """
         seen = content if memory is None else torch.cat((memory, content), dim=1)
         k, v = self.heads(self.k(seen)), self.heads(self.v(seen))
-        r = self.heads(self.r(sight.distances)).transpose(0, 1)
-        mixed = self.mix(self.heads(self.q(content)), k, v, r, sight.content_mask, sight.different)
+        r = self.heads(self.r(context.distances)).transpose(0, 1)
+        mixed = self.mix(self.heads(self.q(content)), k, v, r, context.content_mask, context.different)
         if queries is None:
             return self.o(mixed), None
         q = self.heads(self.q(queries))
-        if sight.mapping is not None:
-            q = torch.einsum("bmhd,bmt->bthd", q, sight.mapping)
-        answers = self.mix(q, k, v, r, sight.mask, sight.different)
-        if sight.mapping is not None:
-            answers = torch.einsum("btd,bmt->bmd", answers, sight.mapping)
+        if context.mapping is not None:
+            q = torch.einsum("bmhd,bmt->bthd", q, context.mapping)
+        answers = self.mix(q, k, v, r, context.mask, context.different)
+        if context.mapping is not None:
+            answers = torch.einsum("btd,bmt->bmd", answers, context.mapping)
         return self.o(mixed), self.o(answers)
 
     def mix(

@@ -1,4 +1,4 @@
-"""How XLNet goes on with a text: a query behind the last word, and the words before it as they were understood.
+"""Completion of a text by XLNet: a query behind the last word, and the words before it as they were understood.
 
 The query stands at the next place and sees all words; they see each other, both ways, but not the query. A new
 word changes how those before it are understood. Following the reference, the last word is read again together
@@ -6,29 +6,37 @@ with the new one, and what stands farther back stays as it was: Transformer-XL's
 values in pages. A network that remembers nothing reads the whole text again for each word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.errors import UnsupportedFormat
 from kun.families.xlnet.attention import Attention, mask_of
+from kun.families.xlnet.config import XLNetConfig
 from kun.networks.decoding import DecodingState, RowState
 
-if TYPE_CHECKING:
-    from kun.families.xlnet.xlnet import XLNet
-
 REREAD = 1
-"""How many of the last words are read again with a new one."""
+"""The number of last words that are read again with a new one."""
+
+
+class Completing(Protocol):
+    """What completion needs of the network: its sizes, its sinusoids of distances, and where its weights are."""
+
+    config: XLNetConfig
+
+    def places(self, distances: Tensor, dtype: torch.dtype) -> Tensor: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 class DistanceKeys:
     """The keys of distances, which are the same in every step: each layer's are made once, as far as was asked."""
 
-    def __init__(self, net: "XLNet") -> None:
+    def __init__(self, net: Completing) -> None:
         self._net, self._reach = net, 0
         self._tables: dict[int, Tensor] = {}
 
@@ -52,7 +60,7 @@ class CompletionState(DecodingState):
     rows_apart = False
 
     def __init__(
-        self, net: "XLNet", n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
+        self, net: Completing, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         config = self.config = net.config
         sizes = config.n_layers, config.n_heads, config.d_head
@@ -139,9 +147,9 @@ class CompletionStep(CacheStep):
         widened[:, self.words] = x
         return widened
 
-    def queries_of(self, words: Tensor) -> Tensor:
-        """The places of the queries behind the rows to which the packed `words` [m] belong."""
-        return self.queries[torch.bucketize(words.contiguous(), self._ends, right=True)]
+    def rows_of(self, words: Tensor) -> Tensor:
+        """The rows to which the packed `words` [m] belong."""
+        return torch.bucketize(words.contiguous(), self._ends, right=True)
 
     def attend_to_words(self, layer: int, attention: Attention, x: Tensor) -> Tensor:
         """Store the words' keys and values; attend with all of x [1, total + rows, d_model] -> its shape."""

@@ -10,23 +10,23 @@ serve the next as memory (both from Transformer-XL, arXiv:1901.02860).
 
 from collections.abc import Mapping, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.dropout import Dropout
+from kun.blocks.feed_forward import FeedForward
 from kun.errors import BadInput
-from kun.families.xlnet.attention import Attention, Sight, mask_of, sinusoids
+from kun.families.xlnet.attention import Attention, RelativeContext, mask_of, sinusoids
 from kun.families.xlnet.completion import CompletionState, CompletionStep
 from kun.families.xlnet.config import PRESETS, XLNetConfig
 from kun.networks.decoder import embed
 from kun.networks.decoding import DecodingState
 from kun.networks.family import Family
-from kun.networks.names import Names, State
-from kun.networks.network import check_mask, initialize
+from kun.networks.names import NameMap, Names, State
+from kun.networks.network import LanguageNetwork, check_mask, compilable, initialize
 
 Memory = Sequence[Tensor | None]
 """For each layer the states that it read before, [remembered, b, d_model]."""
@@ -39,20 +39,6 @@ class XLNetOutput(NamedTuple):
     mems: tuple[Tensor, ...] | None
 
 
-class FeedForward(nn.Module):
-    """down(gelu(up(x)))."""
-
-    def __init__(self, config: XLNetConfig) -> None:
-        super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
-        self.activation = ACTIVATIONS[config.activation]
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.dropout(self.activation(self.up(x))))
-
-
 class Layer(nn.Module):
     """norm(x + attention(x)), then norm(x + feed-forward(x)), for both streams."""
 
@@ -60,14 +46,14 @@ class Layer(nn.Module):
         super().__init__()
         self.attention = Attention(config)
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config.d_model, config.d_ff, config.activation, dropout=config.dropout)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
     def forward(
-        self, content: Tensor, queries: Tensor | None, memory: Tensor | None, sight: Sight
+        self, content: Tensor, queries: Tensor | None, memory: Tensor | None, context: RelativeContext
     ) -> tuple[Tensor, Tensor | None]:
-        mixed, answers = self.attention(content, queries, memory, sight)
+        mixed, answers = self.attention(content, queries, memory, context)
         content = self.after(content, mixed)
         return content, None if queries is None else self.after(queries, answers)
 
@@ -76,20 +62,21 @@ class Layer(nn.Module):
         return self.after(x, self.attention.o(step.attend_to_words(number, self.attention, x)))
 
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """What follows attention."""
-        x = self.attention_norm(x + self.dropout(mixed))
-        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+        """The layer's states of x, to which its attention gives `mixed`."""
+        h = self.attention_norm(x + self.dropout(mixed))
+        return self.mlp_norm(h + self.dropout(self.mlp(h)))
 
 
-class XLNet(nn.Module):
+class XLNet(LanguageNetwork):
     """An XLNet with its head, which is the embedding where `tied` (then `lm_head` is None), and a bias."""
 
+    config: XLNetConfig
     bare_tensors = ("attention.*",)
-    """Layers that are no layers in the reference, but tensors cut into heads: nothing there can be beside them."""
+    """Layers that are no layers in the reference, but tensors cut into heads: nothing there can be next to them."""
 
     def __init__(self, config: XLNetConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.names = config, XLNetNames(config)
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.query = nn.Parameter(torch.empty(1, 1, config.d_model))
         self.dropout = Dropout(config.dropout)
@@ -125,23 +112,57 @@ class XLNet(nn.Module):
         `logits_at` picks rows by places of theirs, and else the predictions that are wanted. Raises BadInput
         for an id outside the vocabulary and for a mask, mapping or memory of the wrong shape.
         """
+        if use_mems is None:
+            use_mems = self.config.remembers_in_training if self.training else self.config.remembers
+        kept: list[Tensor] | None = [] if use_mems and cache is None else None
+        states = self.states(
+            input_ids,
+            attention_mask,
+            mems,
+            perm_mask,
+            target_mapping,
+            token_type_ids,
+            inputs_embeds=inputs_embeds,
+            kept=kept,
+            cache=cache,
+        )
+        if logits_at is not None:
+            states = states[:, logits_at if cache is None else cache.rows_of(logits_at)]
+        return XLNetOutput(self.head(states), None if kept is None else tuple(kept))
+
+    @compilable
+    def states(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        mems: Memory | None = None,
+        perm_mask: Tensor | None = None,
+        target_mapping: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        kept: list[Tensor] | None = None,
+        cache: CompletionStep | None = None,
+    ) -> Tensor:
+        """The last hidden states that the head reads: [b, t or m, d_model], or over a cache [1, rows, d_model].
+
+        The memory after this segment is put into `kept`. Raises what `forward` raises.
+        """
         x = embed(self.embed, self.config.vocab_size, input_ids, inputs_embeds)
         if cache is not None:
-            return XLNetOutput(self.head(self._complete(x, cache, logits_at)), None)
-        sight = self._sight(x, attention_mask, mems, perm_mask, target_mapping, token_type_ids)
+            return self._complete(x, cache)
+        context = self._context(x, attention_mask, mems, perm_mask, target_mapping, token_type_ids)
         x, queries = self.dropout(x), None
         if target_mapping is not None:
             queries = self.dropout(self.query.expand(len(x), target_mapping.shape[1], -1))
-        if use_mems is None:
-            use_mems = self.config.remembers_in_training if self.training else self.config.remembers
-        kept: list[Tensor] = []
         for layer, memory in zip(self.layers, mems or repeat(None), strict=False):
-            if use_mems:
+            if kept is not None:
                 kept.append(self._remember(x, memory))
-            x, queries = layer(x, queries, None if memory is None else memory.transpose(0, 1), sight)
-        said = self.dropout(x if queries is None else queries)
-        said = said if logits_at is None else said[:, logits_at]
-        return XLNetOutput(self.head(said), tuple(kept) if use_mems else None)
+            x, queries = layer(x, queries, None if memory is None else memory.transpose(0, 1), context)
+        return self.dropout(x if queries is None else queries)
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        return embed(self.embed, self.config.vocab_size, ids, None)
 
     def asking_next(self, input_ids: Tensor) -> dict[str, Tensor]:
         """Arguments of `forward` that ask what follows each of the words [1, t]: a row for each place.
@@ -155,19 +176,18 @@ class XLNet(nn.Module):
         asked = (key == place[:, None] + 1)[:, None]
         return {"input_ids": ids, "perm_mask": hidden.float(), "target_mapping": asked.float()}
 
-    def head(self, x: Tensor) -> Tensor:
-        """Logits [..., vocabulary] of final states [..., d_model]."""
+    def head(self, states: Tensor) -> Tensor:
         if self.lm_head is None:
-            return F.linear(x, self.embed.weight, self.lm_bias)
-        return self.lm_head(x) + self.lm_bias
+            return F.linear(states, self.embed.weight, self.lm_bias)
+        return self.lm_head(states) + self.lm_bias
 
-    def _complete(self, x: Tensor, step: CompletionStep, wanted: Tensor | None) -> Tensor:
-        """The state of the query that stands behind each wanted row: [1, rows, d_model]."""
+    def _complete(self, x: Tensor, step: CompletionStep) -> Tensor:
+        """The states of the queries behind the rows: [1, rows, d_model]."""
         x = step.with_queries(x, self.query)
-        layer: Any
         for number, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
             x = layer.complete(x, step, number)
-        return x[:, step.queries if wanted is None else step.queries_of(wanted)]
+        return x[:, step.queries]
 
     def _remember(self, x: Tensor, memory: Tensor | None) -> Tensor:
         """The memory of a layer after it has read x [b, t, d_model]: [remembered, b, d_model], no gradient."""
@@ -176,7 +196,7 @@ class XLNet(nn.Module):
         kept = new if memory is None else torch.cat((memory, new))
         return kept[-config.memory if config.memory else 0 :].detach()
 
-    def _sight(
+    def _context(
         self,
         x: Tensor,
         attention_mask: Tensor | None,
@@ -184,7 +204,7 @@ class XLNet(nn.Module):
         perm_mask: Tensor | None,
         target_mapping: Tensor | None,
         types: Tensor | None,
-    ) -> Sight:
+    ) -> RelativeContext:
         rows, length = x.shape[:2]
         before = self._check_memory(mems, rows)
         hidden = self._hidden(x, check_mask(attention_mask, x.shape[:2]), perm_mask, before)
@@ -207,7 +227,7 @@ class XLNet(nn.Module):
             different = types[:, :, None] != F.pad(types, (before, 0))[:, None]
         distances = torch.arange(before + length, -length, -1, device=x.device)
         places = self.dropout(self.places(distances, x.dtype))
-        return Sight(places, mask, content_mask, different, target_mapping)
+        return RelativeContext(places, mask, content_mask, different, target_mapping)
 
     def places(self, distances: Tensor, dtype: torch.dtype) -> Tensor:
         """Sinusoids [n, d_model] for distances [n] in tokens, those beyond the clamp taken for it."""
@@ -217,7 +237,7 @@ class XLNet(nn.Module):
         ).to(dtype)
 
     def _check_memory(self, mems: Memory | None, rows: int) -> int:
-        """How many states each layer remembers."""
+        """The number of states that each layer remembers."""
         if mems is None:
             return 0
         config, given = self.config, [memory for memory in mems if memory is not None]
@@ -231,7 +251,7 @@ class XLNet(nn.Module):
         return wanted[0]
 
     def _hidden(self, x: Tensor, mask: Tensor | None, perm_mask: Tensor | None, before: int) -> Tensor | None:
-        """bool [b or 1, t, before + t]: which keys a query does not see; None where it sees all."""
+        """bool [b or 1, t, before + t], true for keys that a query does not see; None where it sees all."""
         rows, length = x.shape[:2]
         hidden = None
         if perm_mask is not None:
@@ -255,38 +275,6 @@ class XLNet(nn.Module):
         """What it carries from step to step: keys and values of what it remembers, and those of distances."""
         return CompletionState(self, n_pages, page_size, dtype, device)
 
-    @staticmethod
-    def from_hf_names(state: Mapping[str, Tensor]) -> State:
-        """Hugging Face's names and layout to ours: its projections are [d_model, heads, d_head]."""
-        ours: State = {}
-        for full, tensor in state.items():
-            name = NAMES.ours(full.removeprefix("transformer."))
-            owner, _, part = name.rpartition(".")
-            if owner.endswith(".attention") and part in PROJECTIONS:
-                flat = tensor.flatten(1)
-                ours[f"{name}.weight"] = flat if part == "o" else flat.t().contiguous()
-            else:
-                ours[name] = tensor
-        return ours
-
-    @staticmethod
-    def to_hf_names(state: Mapping[str, Tensor]) -> State:
-        """Our names and layout to Hugging Face's."""
-        theirs: State = {}
-        for name, tensor in state.items():
-            owner, _, part = name.removesuffix(".weight").rpartition(".")
-            if owner.endswith(".attention") and part in PROJECTIONS:
-                heads = state[f"{owner}.content_bias"].shape
-                wide = (tensor if part == "o" else tensor.t()).unflatten(1, heads).contiguous()
-                theirs[f"transformer.{NAMES.theirs(f'{owner}.{part}')}"] = wide
-            else:
-                full = NAMES.theirs(name)
-                theirs[full if full.startswith("lm_loss.") else f"transformer.{full}"] = tensor
-        return theirs
-
-
-PROJECTIONS = ("q", "k", "v", "o", "r")
-
 
 NAMES = Names(
     (
@@ -306,6 +294,45 @@ NAMES = Names(
         ("layers", "layer"),
     )
 )
+
+_HEADS_APART = ("q", "k", "v", "o", "r")
+
+
+class XLNetNames(NameMap):
+    """A map by parts of names; the reference's projections are [d_model, heads, d_head]."""
+
+    def __init__(self, config: XLNetConfig) -> None:
+        self.heads = config.n_heads, config.d_head
+
+    def ours(self, state: Mapping[str, Tensor]) -> State:
+        ours: State = {}
+        for full, tensor in state.items():
+            name = NAMES.ours(full.removeprefix("transformer."))
+            if _is_apart(name):
+                flat = tensor.flatten(1)
+                ours[f"{name}.weight"] = flat if name.endswith(".o") else flat.t().contiguous()
+            else:
+                ours[name] = tensor
+        return ours
+
+    def reference(self, state: Mapping[str, Tensor]) -> State:
+        reference: State = {}
+        for name, tensor in state.items():
+            layer = name.removesuffix(".weight")
+            if _is_apart(layer):
+                wide = (tensor if layer.endswith(".o") else tensor.t()).unflatten(1, self.heads).contiguous()
+                reference[f"transformer.{NAMES.reference(layer)}"] = wide
+            else:
+                full = NAMES.reference(name)
+                reference[full if full.startswith("lm_loss.") else f"transformer.{full}"] = tensor
+        return reference
+
+
+def _is_apart(name: str) -> bool:
+    """True for a projection of a layer's attention."""
+    owner, _, part = name.rpartition(".")
+    return owner.endswith(".attention") and part in _HEADS_APART
+
 
 FAMILY = Family(
     name="xlnet",

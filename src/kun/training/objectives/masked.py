@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kun.networks.network import headless
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
 from kun.training.objectives.objective import learned_tokens, means
@@ -69,9 +68,8 @@ class Masked:
         return learned_tokens(batch)
 
     def loss(self, net: Any, batch: Batch) -> Tensor:
-        embedded = net.words(batch["input_ids"], None)
-        with headless(net):
-            states = net(inputs_embeds=embedded, attention_mask=batch.get("attention_mask")).states
+        embedded = net.embed_tokens(batch["input_ids"])
+        states = net.states(inputs_embeds=embedded, attention_mask=batch.get("attention_mask"))
         # the vocabulary is wide, and few places are asked for
         asked = batch["labels"] != IGNORED
         words, table = net.head.words, net.embeddings.words

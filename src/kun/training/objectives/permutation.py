@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kun.networks.network import headless
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
 from kun.training.objectives.objective import learned_tokens, means
@@ -48,13 +47,11 @@ class Permutation:
         return learned_tokens(batch)
 
     def loss(self, net: Any, batch: Batch) -> Tensor:
-        with headless(net):
-            states = net(
-                inputs_embeds=net.embed(batch["input_ids"]),
-                perm_mask=batch["perm_mask"],
-                target_mapping=batch["target_mapping"],
-                use_mems=False,
-            ).logits
+        states = net.states(
+            inputs_embeds=net.embed_tokens(batch["input_ids"]),
+            perm_mask=batch["perm_mask"],
+            target_mapping=batch["target_mapping"],
+        )
         return cross_entropy(net.head, states, batch["labels"])
 
     def measure(self, net: Any, batch: Batch) -> dict[str, float]:

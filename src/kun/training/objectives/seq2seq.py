@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kun.networks.network import headless
+from kun.blocks.experts import Routing
+from kun.networks.experts import ExpertNetwork
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
 from kun.training.objectives.objective import learned_tokens, means
@@ -45,15 +46,12 @@ class Seq2Seq:
 
     def _loss(self, net: Any, batch: Batch, smoothing: float) -> Tensor:
         given = {name: batch[name] for name in _GIVEN if name in batch}
-        routed = hasattr(net.config, "balance_loss")
-        if routed:
-            given["output_router_logits"] = net.training
-        with headless(net):
-            output = net(**given)
-        loss = cross_entropy(net.head, output.logits, batch["labels"], smoothing=smoothing)
-        return (
-            loss + self.targets(batch) * routers_loss(net.config, output) if routed and net.training else loss
-        )
+        routing = Routing(), Routing()
+        states = net.states(**given, routing=routing)
+        loss = cross_entropy(net.head, states, batch["labels"], smoothing=smoothing)
+        if not net.training or not isinstance(net, ExpertNetwork):
+            return loss
+        return loss + self.targets(batch) * net.auxiliary_loss(routing)
 
     def measure(self, net: Any, batch: Batch) -> dict[str, float]:
         with torch.no_grad():
@@ -64,10 +62,3 @@ class Seq2Seq:
 
 
 _GIVEN = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
-
-
-def routers_loss(config: Any, output: Any) -> Tensor:
-    """What a network with experts adds to its mean loss, by the coefficients of its config: float32 []."""
-    z_loss: Tensor = output.encoder_z_loss + output.decoder_z_loss
-    balance: Tensor = output.encoder_aux_loss + output.decoder_aux_loss
-    return config.z_loss * z_loss + config.balance_loss * balance
