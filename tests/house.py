@@ -40,14 +40,11 @@ IMPORTERS = {
 
 KNOWN: tuple[str, ...] = (
     "circle: kun.data.*",
-    "circle: kun.generation.*",
     "circle: kun.training.*",
     "full package: kun.adaptation",
     "full package: kun.training.*",
     "long: kun.api",
-    "long: kun.generation.engine",
     "long: kun.hub.export.fidelity",
-    "long: kun.models.language_model",
     "long: kun.training.loop",
 )
 """Violations that are being fixed: patterns of their keys. To be empty."""

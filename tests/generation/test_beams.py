@@ -98,7 +98,7 @@ def test_beams_stand_in_the_same_pages_until_they_write(monkeypatch: pytest.Monk
 
     def watched(engine: Engine) -> None:
         step(engine)
-        used.append(engine.pool.used)
+        used.append(engine.scheduler.pool.used)
 
     monkeypatch.setattr(Engine, "step", watched)
     with language_model(reuse=False) as lm:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kun.errors import BadInput
 from kun.generation.options import SamplingOptions, make_options
-from kun.generation.sampling import Choice, adjusted, best, sample, token_logprobs
+from kun.generation.sampling import Sampler, adjusted, best, sample, token_logprobs
 
 options_strategy = st.builds(
     SamplingOptions,
@@ -27,9 +27,11 @@ options_strategy = st.builds(
 )
 
 
-def plain_distribution(logits: list[float], choice: Choice, prompt: list[int], said: list[int]) -> np.ndarray:
+def plain_distribution(
+    logits: list[float], sampler: Sampler, prompt: list[int], said: list[int]
+) -> np.ndarray:
     """The distribution of one row, written as one would explain it."""
-    o, scores = choice.options, np.array(logits, dtype=np.float64)
+    o, scores = sampler.options, np.array(logits, dtype=np.float64)
     for token, value in o.logit_bias.items():
         scores[token] += value
     for token in set(prompt) | set(said):
@@ -40,15 +42,15 @@ def plain_distribution(logits: list[float], choice: Choice, prompt: list[int], s
         )
         count = said.count(token)
         scores[token] -= count * o.frequency_penalty + (count > 0) * o.presence_penalty
-    if choice.greedy:
+    if sampler.greedy:
         return (np.arange(len(scores)) == scores.argmax()).astype(float)
-    scores = (scores - scores.max()) / choice.temperature
+    scores = (scores - scores.max()) / sampler.temperature
     order = np.argsort(-scores, kind="stable")
     chance = np.exp(scores[order])
     if o.top_k:
         chance[o.top_k :] = 0
     chance /= chance.sum()
-    chance[1:][np.cumsum(chance)[:-1] >= choice.top_p] = 0
+    chance[1:][np.cumsum(chance)[:-1] >= sampler.top_p] = 0
     chance[chance < o.min_p * chance[0]] = 0
     result = np.zeros(len(scores))
     result[order] = chance / chance.sum()
@@ -64,13 +66,13 @@ def test_rows_with_different_options_choose_as_the_plain_reference_allows(
     options: list[SamplingOptions], seed: int, vocabulary: int
 ) -> None:
     logits, prompt, said = random_logits(len(options), vocabulary, seed), [1, 3, 3], [3, 5, 5, 8]
-    choices = [Choice(o, prompt) for o in options]
-    for choice in choices:
+    samplers = [Sampler(o, prompt) for o in options]
+    for sampler in samplers:
         for token in said:
-            choice.chose(token)
-    tokens = sample(logits, choices).tokens
-    for row, (choice, token) in enumerate(zip(choices, tokens, strict=True)):
-        assert plain_distribution(logits[row].tolist(), choice, prompt, said)[token] > 1e-12
+            sampler.chose(token)
+    tokens = sample(logits, samplers).tokens
+    for row, (sampler, token) in enumerate(zip(samplers, tokens, strict=True)):
+        assert plain_distribution(logits[row].tolist(), sampler, prompt, said)[token] > 1e-12
 
 
 @pytest.mark.parametrize(
@@ -81,10 +83,10 @@ def test_rows_with_different_options_choose_as_the_plain_reference_allows(
 @pytest.mark.parametrize("vocabulary", [30, 600])
 def test_frequencies_pass_a_chi_square_test(given: dict[str, Any], vocabulary: int) -> None:
     draws, logits = 4000, random_logits(1, vocabulary, 3, spread=2.0)
-    choice = Choice(SamplingOptions(seed=1, **given), [0, 1, 2])
-    expected = plain_distribution(logits[0].tolist(), choice, [0, 1, 2], []) * draws
+    sampler = Sampler(SamplingOptions(seed=1, **given), [0, 1, 2])
+    expected = plain_distribution(logits[0].tolist(), sampler, [0, 1, 2], []) * draws
     seen = np.zeros(vocabulary)
-    for token in sample(logits.repeat(draws, 1), [choice] * draws).tokens:
+    for token in sample(logits.repeat(draws, 1), [sampler] * draws).tokens:
         seen[token] += 1
     assert seen[expected == 0].sum() == 0
     big = expected >= 5
@@ -105,16 +107,18 @@ def test_the_best_of_a_row_are_those_that_sorting_finds(rows: int, n: int, count
 
 def test_a_flat_distribution_is_cut_by_top_p_beyond_the_candidates() -> None:
     logits = torch.zeros(1, 50_000)
-    choices = [Choice(SamplingOptions(seed=seed, top_p=0.9), []) for seed in range(60)]
-    tokens = sample(logits.repeat(60, 1), choices).tokens
+    samplers = [Sampler(SamplingOptions(seed=seed, top_p=0.9), []) for seed in range(60)]
+    tokens = sample(logits.repeat(60, 1), samplers).tokens
     assert len(set(tokens)) > 50
     assert max(tokens) > 20_000
 
 
 def test_log_probabilities_are_those_of_the_untouched_logits() -> None:
     logits = random_logits(2, 50, 4)
-    choices = [Choice(SamplingOptions(temperature=0, logprobs=n, logit_bias={7: 100.0}), []) for n in (0, 3)]
-    first, second = sample(logits, choices).logprobs
+    samplers = [
+        Sampler(SamplingOptions(temperature=0, logprobs=n, logit_bias={7: 100.0}), []) for n in (0, 3)
+    ]
+    first, second = sample(logits, samplers).logprobs
     wanted = logits.log_softmax(-1)
     assert first is not None
     assert second is not None
@@ -127,7 +131,7 @@ def test_log_probabilities_are_those_of_the_untouched_logits() -> None:
 def test_penalties_leave_the_logits_of_the_caller_alone() -> None:
     logits = random_logits(1, 20, 5).numpy()
     before = logits.copy()
-    adjusted(logits, [Choice(SamplingOptions(repetition_penalty=2.0, logit_bias={1: 4.0}), [1, 2])])
+    adjusted(logits, [Sampler(SamplingOptions(repetition_penalty=2.0, logit_bias={1: 4.0}), [1, 2])])
     assert np.array_equal(logits, before)
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from kun.generation.options import SamplingOptions
 from kun.generation.results import FinishReason, Piece
-from kun.generation.row import Row, Voice
+from kun.generation.row import EngineRow
 from kun.generation.sampling import adjusted, best
+from kun.generation.stream import TextStream
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,32 @@ class Ended:
 
 @dataclass(eq=False)
 class BeamSearch:
-    """One request's search, from the row `root` that reads the prompt; its answers go out through the `voices`.
+    """One request's search, from the row `root` that reads the prompt; its answers go out through the `streams`.
 
     `rows` are the beams that run, best first, with their `scores`; `ended` the best answers so far, best first.
     """
 
-    root: Row
+    root: EngineRow
     options: SamplingOptions
-    voices: list[Voice]
+    streams: list[TextStream]
 
     def __post_init__(self) -> None:
-        self.width, self.ends = self.options.beams, self.voices[0].ends
+        self.width, self.ends = self.options.beams, self.streams[0].ends
         self.root.search = self
         self.begin()
 
     def begin(self) -> None:
         """Search from the prompt on, also again."""
-        self.rows: list[Row] = [self.root]
+        self.rows: list[EngineRow] = [self.root]
         self.scores = np.zeros(1, dtype=np.float32)
         self.ended: list[Ended] = []
 
-    def choose(self, logits: Tensor) -> list[tuple[Row, int]]:
+    def choose(self, logits: Tensor) -> list[tuple[EngineRow, int]]:
         """From logits [rows, vocabulary] the rows to go on from, and with which token; none when it is over."""
         likely = logits.float().log_softmax(-1).cpu().numpy()
-        choices = [row.choice for row in self.rows]
-        if not all(choice.plain for choice in choices):
-            likely = adjusted(likely, choices)
+        samplers = [row.sampler for row in self.rows]
+        if not all(sampler.plain for sampler in samplers):
+            likely = adjusted(likely, samplers)
         vocabulary = likely.shape[1]
         totals = (likely + self.scores[:, None]).reshape(1, -1)
         # enough that `width` of them go on even if all the others end
@@ -59,7 +60,7 @@ class BeamSearch:
         places = best(totals, count)[0]
         length = len(self.rows[0].tokens) + 1 - self.rows[0].prompt_length
         full = len(self.rows[0].tokens) + 1 >= self.rows[0].limit
-        going: list[tuple[Row, int]] = []
+        going: list[tuple[EngineRow, int]] = []
         scores: list[np.float32] = []
         for rank, place in enumerate(places.tolist()):
             row, token, score = self.rows[place // vocabulary], place % vocabulary, totals[0, place]
@@ -91,23 +92,23 @@ class BeamSearch:
 
     def pieces(self) -> list[Piece]:
         """The best answers, whole, each with its reason to end."""
-        said = []
-        for voice, answer in zip(self.voices, self.ended, strict=False):
-            said += _spoken(voice, answer.tokens)
-        return said
+        pieces = []
+        for stream, answer in zip(self.streams, self.ended, strict=False):
+            pieces += _written(stream, answer.tokens)
+        return pieces
 
     def last_pieces(self, reason: FinishReason) -> list[Piece]:
         """What there is to say when it is ended from outside: nothing, since no answer is sure."""
-        return [voice.finish(reason) for voice in self.voices]
+        return [stream.finish(reason) for stream in self.streams]
 
 
-def _spoken(voice: Voice, tokens: list[int]) -> list[Piece]:
-    said = []
+def _written(stream: TextStream, tokens: list[int]) -> list[Piece]:
+    pieces = []
     for place, token in enumerate(tokens, 1):
-        ended = token in voice.ends
-        piece = voice.say(None if ended else token, None, ended, place == len(tokens))
+        ended = token in stream.ends
+        piece = stream.push(None if ended else token, None, ended, place == len(tokens))
         if piece is not None:
-            said.append(piece)
+            pieces.append(piece)
             if piece.finish_reason is not None:
                 break
-    return said
+    return pieces

@@ -41,14 +41,15 @@ class Prompts:
     ) -> None:
         """`open_ended`: the text is gone on with, so that no token which ends it is put behind it."""
         self.tokenizer, self.template, self.limit = tokenizer, template, limit
-        self._vocabulary, self._bos, self._name, self._open_ended = vocabulary, bos, name, open_ended
+        self.vocabulary, self.name = vocabulary, name
+        self._bos, self._open_ended = bos, open_ended
         self._knows_tools = template is not None and "tools" in template.source
 
     def render(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
         """The prompt as text. Raises `BadInput` for a model without template, or messages that aren't."""
         if self.template is None:
             raise BadInput(
-                f"{self._name} has no chat template, so it cannot take messages: give it a text, or use a model "
+                f"{self.name} has no chat template, so it cannot take messages: give it a text, or use a model "
                 f"that was tuned for chat (its name often ends in -instruct)."
             )
         plain = [_normal(message) for message in messages]
@@ -92,9 +93,9 @@ class Prompts:
 
     def _checked(self, ids: Sequence[Any]) -> list[int]:
         for token in ids:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self._vocabulary:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.vocabulary:
                 raise BadInput(
-                    f"A prompt is a text, a list of messages, or token ids from 0 to {self._vocabulary - 1}; "
+                    f"A prompt is a text, a list of messages, or token ids from 0 to {self.vocabulary - 1}; "
                     f"this one holds {str(token)[:60]!r}."
                 )
         return list(ids)
@@ -110,7 +111,7 @@ class Prompts:
             return Encoded(ids)
         if not truncate:
             raise ContextOverflow(
-                f"The prompt has {len(ids)} tokens and needs room for one more; {self._name} takes {self.limit} "
+                f"The prompt has {len(ids)} tokens and needs room for one more; {self.name} takes {self.limit} "
                 f"in all: shorten it, or ask for truncate."
             )
         return Encoded(ids[-limit:], len(ids) - limit)

@@ -1,26 +1,42 @@
 """One answer on its way: its tokens, the pages they stand in, and its text so far."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tokenizers import Tokenizer
+from torch import Tensor
 
-from kun.generation.calls import ToolCalls
-from kun.generation.options import SamplingOptions
 from kun.generation.pages import ROOT, chain_key
 from kun.generation.results import FinishReason, Generation, Piece, TokenLogprob
-from kun.generation.sampling import Choice
-from kun.generation.stopping import StopStrings
+from kun.generation.sampling import Sampler
+from kun.generation.stream import TextStream
 from kun.networks.decoding import RowState
-from kun.text.tokenizer import Detokenizer
 
-if TYPE_CHECKING:
-    from kun.generation.beams import BeamSearch
+
+class Search(Protocol):
+    """Rows that are chosen together, for one request: `rows` run, at most `width` of them, from `root` on."""
+
+    root: "EngineRow"
+    rows: "list[EngineRow]"
+    width: int
+
+    def begin(self) -> None:
+        """Start at the root, also again."""
+
+    def choose(self, logits: Tensor) -> "list[tuple[EngineRow, int]]":
+        """From logits [rows, vocabulary] the rows to go on from, and with which token; none when it is over."""
+        ...
+
+    def pieces(self) -> list[Piece]:
+        """The answers of a search that is over."""
+        ...
+
+    def last_pieces(self, reason: FinishReason) -> list[Piece]:
+        """What is left to say when the search is ended from outside."""
+        ...
 
 
 @dataclass(eq=False)
-class Row:
+class EngineRow:
     """What the engine runs. `tokens` are the prompt's and the answer's; the first `cached` are in `pages`.
 
     `state` is how the network begins the row.
@@ -32,13 +48,13 @@ class Row:
     generation: Generation
     index: int
     state: RowState
-    choice: Choice
-    voice: "Voice | None"
+    sampler: Sampler
+    stream: TextStream | None
     limit: int
     scores: list[TokenLogprob] | None = None
     top: int = 0
-    search: "BeamSearch | None" = None
-    instead: "Row | None" = None
+    search: "Search | None" = None
+    instead: "EngineRow | None" = None
     cached: int = 0
     pages: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
@@ -50,9 +66,19 @@ class Row:
         self.prompt_length = len(self.tokens)
 
     @property
+    def width(self) -> int:
+        """Places in the batch: a search has as many as it has beams, also before it branches."""
+        return 1 if self.search is None else self.search.width
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its generation was cancelled, or failed."""
+        return self.generation.cancelled or self.generation.done
+
+    @property
     def only_repeats(self) -> bool:
         """Whether its answer is nothing but a call whose result it was given."""
-        return self.voice is not None and self.voice.only_repeats
+        return self.stream is not None and self.stream.only_repeats
 
     @property
     def pending(self) -> int:
@@ -100,24 +126,24 @@ class Row:
 
     def take(self, token: int, logprob: TokenLogprob | None) -> Piece | None:
         """The next token of the answer; a piece where there is something to say. Raises what a constraint does."""
-        assert self.voice is not None
+        assert self.stream is not None
         self.tokens.append(token)
-        self.choice.chose(token)
-        ended = token in self.voice.ends
-        if self.choice.constraint is not None and not ended:
-            ended = self.choice.constraint.consume(token)
+        self.sampler.chose(token)
+        ended = token in self.stream.ends
+        if self.sampler.constraint is not None and not ended:
+            ended = self.sampler.constraint.consume(token)
             full = not ended and len(self.tokens) >= self.limit
-            return self.voice.say(token, logprob, ended, full)
+            return self.stream.push(token, logprob, ended, full)
         full = not ended and len(self.tokens) >= self.limit
-        return self.voice.say(None if ended else token, logprob, ended, full)
+        return self.stream.push(None if ended else token, logprob, ended, full)
 
-    def branch(self, token: int) -> "Row":
+    def branch(self, token: int) -> "EngineRow":
         """A beam that goes on from this one with `token`; so far it stands in the same pages."""
-        row = Row(self.generation, self.index, self.state, self.choice.branch(), None, self.limit)
+        row = EngineRow(self.generation, self.index, self.state, self.sampler.branch(), None, self.limit)
         row.tokens, row.cached = [*self.tokens, token], self.cached
         row.pages, row.keys, row.page_keys = list(self.pages), list(self.keys), list(self.page_keys)
         row.search, row.order = self.search, self.order
-        row.choice.chose(token)
+        row.sampler.chose(token)
         return row
 
     def leave(self) -> None:
@@ -128,85 +154,6 @@ class Row:
         """What is left to say when the row is ended from outside."""
         if self.search is not None:
             return self.search.last_pieces(reason)
-        if self.voice is None:
+        if self.stream is None:
             return [Piece(self.index, "", finish_reason=reason)]
-        return [self.voice.finish(reason)]
-
-
-class Voice:
-    """Turns a row's tokens into pieces of text: whole characters only, never a stop string or half of one."""
-
-    def __init__(
-        self,
-        index: int,
-        tokenizer: Tokenizer,
-        options: SamplingOptions,
-        ends: frozenset[int],
-        tools: ToolCalls | None = None,
-    ) -> None:
-        self.index = index
-        self.ends = frozenset() if options.ignore_eos else ends
-        self._text = Detokenizer(tokenizer)
-        self._stops = StopStrings(options.stop) if options.stop else None
-        self._tools = tools
-        self._with_logprobs = options.logprobs is not None
-        self._ids: list[int] = []
-        self._logprobs: list[TokenLogprob] = []
-
-    @property
-    def only_repeats(self) -> bool:
-        return self._tools is not None and self._tools.only_repeats
-
-    def say(self, token: int | None, logprob: TokenLogprob | None, ended: bool, full: bool) -> Piece | None:
-        """The piece that `token` completes; `ended` and `full` tell that it is the last, and why."""
-        text = ""
-        if token is not None:
-            self._ids.append(token)
-            if logprob is not None:
-                self._logprobs.append(logprob)
-            text, stopped = self._pass_stops(self._text.push((token,)))
-            if stopped:
-                return self._last(text, "stop")
-        if ended or full:
-            return self.finish("stop" if ended else "length", text)
-        if self._tools is not None:
-            text = self._tools.push(text)
-            if self._tools.ended:
-                return self._with_calls(text, self._tools, "stop")
-        return self._piece(text) if text else None
-
-    def _pass_stops(self, text: str) -> tuple[str, bool]:
-        return self._stops.push(text) if self._stops is not None else (text, False)
-
-    def finish(self, reason: FinishReason, text: str = "") -> Piece:
-        """The last piece: `text` and whatever was held back."""
-        rest, stopped = self._pass_stops(self._text.finish())
-        text += rest
-        if self._stops is not None and not stopped:
-            text += self._stops.finish()
-        return self._last(text, "stop" if stopped and reason == "length" else reason)
-
-    def _last(self, text: str, reason: FinishReason) -> Piece:
-        if self._tools is None:
-            return self._piece(text, reason)
-        return self._with_calls(self._tools.push(text), self._tools, reason)
-
-    def _with_calls(self, text: str, tools: ToolCalls, reason: FinishReason) -> Piece:
-        rest, calls = tools.finish()
-        reason = "tool_calls" if calls and reason == "stop" else reason
-        piece = self._piece(text + rest, reason)
-        return Piece(
-            piece.index, piece.text, piece.token_ids, piece.logprobs, piece.finish_reason, tuple(calls)
-        )
-
-    def _piece(self, text: str, reason: FinishReason | None = None) -> Piece:
-        logprobs = tuple(self._logprobs) if self._with_logprobs else None
-        piece = Piece(self.index, text, tuple(self._ids), logprobs, reason)
-        self._ids, self._logprobs = [], []
-        return piece
-
-
-def ends_of(ids: object) -> frozenset[int]:
-    """The ids of a `generation_config`'s eos_token_id: a number, a list, or nothing."""
-    several: Sequence[object] = ids if isinstance(ids, list | tuple) else [ids]
-    return frozenset(one for one in several if isinstance(one, int) and not isinstance(one, bool))
+        return [self.stream.finish(reason)]

@@ -56,8 +56,8 @@ class TokenUse:
         return self._counts[: len(self._place)]
 
 
-class Choice:
-    """How one row chooses: its options, random numbers, and what it has used so far.
+class Sampler:
+    """Chooses the tokens of one row: its options, its random numbers, and the tokens that it has used so far.
 
     The same seed and index give the same numbers whatever else is in the batch.
     """
@@ -86,8 +86,8 @@ class Choice:
             else None
         )
 
-    def branch(self) -> "Choice":
-        """The choice of a row that goes on from this one's; it draws nothing, so random numbers are shared."""
+    def branch(self) -> "Sampler":
+        """The sampler of a row that goes on from this one's; it draws nothing, so random numbers are shared."""
         branched = copy(self)
         branched.use = self.use.copy() if self.use is not None else None
         return branched
@@ -99,7 +99,7 @@ class Choice:
 
     @property
     def sorts(self) -> bool:
-        """Whether the likeliest tokens must be told from the rest."""
+        """Whether the likeliest tokens must be separated from the rest."""
         return bool(self.options.top_k) or self.top_p < 1
 
     def uniform(self) -> float:
@@ -118,28 +118,28 @@ class Sampled:
     logprobs: list[TokenLogprob | None]
 
 
-def sample(logits: Tensor, choices: list[Choice]) -> Sampled:
+def sample(logits: Tensor, samplers: list[Sampler]) -> Sampled:
     """Choose a token in each row of logits [rows, vocabulary].
 
     In NumPy on the CPU: one thread that never waits for another beats torch's pool on arrays of this size.
     """
     raw: Scores = logits.float().cpu().numpy()
-    scores = raw if all(choice.plain for choice in choices) else adjusted(raw, choices)
-    tokens = _choose(scores, choices)
-    return Sampled(tokens, _report(logits, tokens, choices))
+    scores = raw if all(sampler.plain for sampler in samplers) else adjusted(raw, samplers)
+    tokens = _choose(scores, samplers)
+    return Sampled(tokens, _report(logits, tokens, samplers))
 
 
-def adjusted(logits: Scores, choices: list[Choice]) -> Scores:
+def adjusted(logits: Scores, samplers: list[Sampler]) -> Scores:
     """A copy of the logits after constraints, biases and penalties."""
     logits = logits.copy()
-    for row, choice in enumerate(choices):
-        if choice.constraint is not None:
-            logits[row][~choice.constraint.allowed(logits.shape[1])] = -np.inf
-        if choice.bias is not None:
-            ids, values = choice.bias
+    for row, sampler in enumerate(samplers):
+        if sampler.constraint is not None:
+            logits[row][~sampler.constraint.allowed(logits.shape[1])] = -np.inf
+        if sampler.bias is not None:
+            ids, values = sampler.bias
             logits[row, ids] += values
-        if choice.use is not None:
-            _penalize(logits[row], choice.use, choice.options)
+        if sampler.use is not None:
+            _penalize(logits[row], sampler.use, sampler.options)
     return logits
 
 
@@ -150,14 +150,14 @@ def _penalize(logits: Scores, use: TokenUse, options: SamplingOptions) -> None:
     logits[use.ids] = scores - penalty.astype(np.float32)
 
 
-def _choose(logits: Scores, choices: list[Choice]) -> list[int]:
+def _choose(logits: Scores, samplers: list[Sampler]) -> list[int]:
     tokens: list[int] = logits.argmax(-1).tolist()
-    whole = [row for row, choice in enumerate(choices) if not choice.greedy and not choice.sorts]
-    cut = [row for row, choice in enumerate(choices) if not choice.greedy and choice.sorts]
+    whole = [row for row, sampler in enumerate(samplers) if not sampler.greedy and not sampler.sorts]
+    cut = [row for row, sampler in enumerate(samplers) if not sampler.greedy and sampler.sorts]
     for rows, way in ((whole, _from_all), (cut, _from_best)):
         if rows:
-            part = logits if len(rows) == len(choices) else logits[rows]
-            for row, token in zip(rows, way(part, [choices[row] for row in rows]), strict=True):
+            part = logits if len(rows) == len(samplers) else logits[rows]
+            for row, token in zip(rows, way(part, [samplers[row] for row in rows]), strict=True):
                 tokens[row] = token
     return tokens
 
@@ -166,16 +166,18 @@ def _column(values: list[float]) -> Scores:
     return np.array(values, dtype=np.float32)[:, None]
 
 
-def _scaled(logits: Scores, choices: list[Choice]) -> Scores:
+def _scaled(logits: Scores, samplers: list[Sampler]) -> Scores:
     """Logits over temperature with the highest at 0, which a temperature near 0 cannot blow up."""
     with np.errstate(over="ignore"):
-        return (logits - logits.max(-1, keepdims=True)) / _column([choice.temperature for choice in choices])
+        return (logits - logits.max(-1, keepdims=True)) / _column(
+            [sampler.temperature for sampler in samplers]
+        )
 
 
-def _floor(choices: list[Choice]) -> Scores:
+def _floor(samplers: list[Sampler]) -> Scores:
     """min-p as a distance below the highest score."""
     return _column(
-        [math.log(choice.options.min_p) if choice.options.min_p else -np.inf for choice in choices]
+        [math.log(sampler.options.min_p) if sampler.options.min_p else -np.inf for sampler in samplers]
     )
 
 
@@ -190,20 +192,20 @@ def _draw(weights: Scores, uniforms: list[float]) -> list[int]:
     return drawn
 
 
-def _from_all(logits: Scores, choices: list[Choice]) -> list[int]:
-    scores = _scaled(logits, choices)
+def _from_all(logits: Scores, samplers: list[Sampler]) -> list[int]:
+    scores = _scaled(logits, samplers)
     weights = np.exp(scores)
-    if any(choice.options.min_p for choice in choices):
-        weights[scores < _floor(choices)] = 0
-    return _draw(weights, [choice.uniform() for choice in choices])
+    if any(sampler.options.min_p for sampler in samplers):
+        weights[scores < _floor(samplers)] = 0
+    return _draw(weights, [sampler.uniform() for sampler in samplers])
 
 
-def _from_best(logits: Scores, choices: list[Choice]) -> list[int]:
-    scores = _scaled(logits, choices)
-    uniforms = [choice.uniform() for choice in choices]
+def _from_best(logits: Scores, samplers: list[Sampler]) -> list[int]:
+    scores = _scaled(logits, samplers)
+    uniforms = [sampler.uniform() for sampler in samplers]
     vocabulary = scores.shape[1]
-    count = min(vocabulary, max(choice.options.top_k or _CANDIDATES for choice in choices))
-    weights, ids, short = _rank(scores, choices, count)
+    count = min(vocabulary, max(sampler.options.top_k or _CANDIDATES for sampler in samplers))
+    weights, ids, short = _rank(scores, samplers, count)
     places = _draw(weights, uniforms)
     tokens = [int(row[place]) for row, place in zip(ids, places, strict=True)]
     for row in np.flatnonzero(short):
@@ -211,20 +213,20 @@ def _from_best(logits: Scores, choices: list[Choice]) -> list[int]:
         more, lacking = count, True
         while lacking:
             more = min(vocabulary, more * _MORE)
-            weights, ids, still = _rank(scores[row : row + 1], [choices[row]], more)
+            weights, ids, still = _rank(scores[row : row + 1], [samplers[row]], more)
             lacking = bool(still[0])
         tokens[row] = int(ids[0, _draw(weights, [uniforms[row]])[0]])
     return tokens
 
 
-def _rank(scores: Scores, choices: list[Choice], count: int) -> tuple[Scores, np.ndarray, np.ndarray]:
+def _rank(scores: Scores, samplers: list[Sampler], count: int) -> tuple[Scores, np.ndarray, np.ndarray]:
     """Weights of the `count` best (0 for those cut off), their ids, and which rows need more than `count`."""
     vocabulary = scores.shape[1]
     ids = best(scores, count)
     ranked = np.take_along_axis(scores, ids, axis=-1)
-    limited = np.array([bool(choice.options.top_k) for choice in choices])[:, None]
+    limited = np.array([bool(sampler.options.top_k) for sampler in samplers])[:, None]
     within = np.arange(count)[None] < _column(
-        [float(choice.options.top_k or vocabulary) for choice in choices]
+        [float(sampler.options.top_k or vocabulary) for sampler in samplers]
     )
     share = np.where(within, np.exp(ranked), 0)
     mass = share.sum(-1, keepdims=True)
@@ -232,7 +234,7 @@ def _rank(scores: Scores, choices: list[Choice], count: int) -> tuple[Scores, np
         mass = np.where(limited, mass, np.exp(scores).sum(-1, keepdims=True))
     share /= mass
     total = share.cumsum(-1)
-    top_p, floor = _column([choice.top_p for choice in choices]), _floor(choices)
+    top_p, floor = _column([sampler.top_p for sampler in samplers]), _floor(samplers)
     kept = within & (total - share < top_p) & (ranked >= floor)
     kept[:, 0] = True
     more = ~limited & (total[:, -1:] < top_p) & (ranked[:, -1:] >= floor) & (count < vocabulary)
@@ -265,14 +267,14 @@ def _sorted(values: Scores, count: int) -> np.ndarray:
     return np.take_along_axis(some, order, axis=-1)
 
 
-def _report(logits: Tensor, tokens: list[int], choices: list[Choice]) -> list[TokenLogprob | None]:
-    wanted = [row for row, choice in enumerate(choices) if choice.options.logprobs is not None]
-    report: list[TokenLogprob | None] = [None] * len(choices)
+def _report(logits: Tensor, tokens: list[int], samplers: list[Sampler]) -> list[TokenLogprob | None]:
+    wanted = [row for row, sampler in enumerate(samplers) if sampler.options.logprobs is not None]
+    report: list[TokenLogprob | None] = [None] * len(samplers)
     if wanted:
-        top = max(choices[row].options.logprobs or 0 for row in wanted)
+        top = max(samplers[row].options.logprobs or 0 for row in wanted)
         found = token_logprobs(logits[wanted], [tokens[row] for row in wanted], top)
         for row, one in zip(wanted, found, strict=True):
-            count = choices[row].options.logprobs or 0
+            count = samplers[row].options.logprobs or 0
             report[row] = TokenLogprob(one.token_id, one.logprob, one.top[:count])
     return report
 

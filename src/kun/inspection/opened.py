@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from kun.errors import BadInput, UnsupportedFormat
-from kun.generation.row import ends_of
+from kun.generation.stream import ends_of
 from kun.hub.opening import open_checkpoint
 from kun.hub.pull import locate
 from kun.networks.family import Kind

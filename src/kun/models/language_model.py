@@ -3,8 +3,6 @@
 import copy
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +10,17 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from kun.errors import BadInput, Busy, ContextOverflow, UnsupportedFormat
-from kun.generation.beams import BeamSearch
-from kun.generation.calls import ToolCalls
-from kun.generation.constraint import Constrainer
+from kun.errors import BadInput, Busy, UnsupportedFormat
 from kun.generation.engine import Engine
 from kun.generation.host import PAGE_SIZE, Host
 from kun.generation.options import Messages, Prompt, SamplingOptions, make_options
-from kun.generation.prompt import Encoded, Prompts, answered, results_first
+from kun.generation.prompt import Prompts
+from kun.generation.requests import Requests
 from kun.generation.results import Completion, Generation, TokenLogprob
-from kun.generation.row import Row, Voice, ends_of
-from kun.generation.sampling import Choice
-from kun.generation.tools import ToolUse, tool_use
+from kun.generation.stream import ends_of
+from kun.generation.tools import tool_use
 from kun.models.kinds import Candidate
 from kun.models.ready import TextModel
-from kun.networks.decoding import RowState
 from kun.networks.family import Family
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
@@ -77,12 +71,12 @@ class LanguageModel(TextModel):
             reuse=reuse,
         )
         self.context_length: int = min(config.context_length, self.host.n_pages * PAGE_SIZE)
-        self._ends = ends_of(self.generation_config.get("eos_token_id"))
-        self._adapter: str | None = None
         self._speak(name, tokenizer, template)
 
-    def _speak(self, name: str, tokenizer: Tokenizer, template: ChatTemplate | None) -> None:
-        """Take a name, and the ways from what callers give to tokens and back."""
+    def _speak(
+        self, name: str, tokenizer: Tokenizer, template: ChatTemplate | None, adapter: str | None = None
+    ) -> None:
+        """Take a name, and the ways from what callers give to tokens and back; rows have the `adapter`."""
         self.name, self.tokenizer, self.template = name, tokenizer, template
         bos = self.generation_config.get("bos_token_id")
         self._prompts = Prompts(
@@ -94,7 +88,13 @@ class LanguageModel(TextModel):
             name=name,
             open_ended=self.family.kind == "decoder",
         )
-        self._constrainer = Constrainer(tokenizer, self.config.vocab_size, sorted(self._ends))
+        self._requests = Requests(
+            self.host,
+            self._prompts,
+            self.context_length,
+            ends_of(self.generation_config.get("eos_token_id")),
+            adapter,
+        )
 
     @classmethod
     def open(
@@ -185,8 +185,10 @@ class LanguageModel(TextModel):
             )
         self.host.add(adapter.identity, adapter.pairs(self.net))
         adapted = copy.copy(self)
-        adapted.checkpoint, adapted._adapter = adapter, adapter.identity
-        adapted._speak(name or display_name(adapter.path), adapter.tokenizer, adapter.chat_template)
+        adapted.checkpoint = adapter
+        adapted._speak(
+            name or display_name(adapter.path), adapter.tokenizer, adapter.chat_template, adapter.identity
+        )
         return adapted
 
     @property
@@ -238,90 +240,9 @@ class LanguageModel(TextModel):
             raise BadInput("Tools cannot be combined with beams: leave one of them out.")
         if use is not None and options.constrained:
             raise BadInput("Tools and a schema, regex or grammar cannot be asked for at once: choose one.")
-        self._check_tokens(options)
-        encoded = self._encode(prompt, options, use)
-        state = self._begin(encoded.ids)
-        generation = Generation(len(encoded.ids), options.n, encoded.truncated)
-        if options.beams > 1:
-            self.engine.submit([self._search(generation, state, options).root])
-            return generation
-        if use is not None and use.mode == "auto":
-            use = replace(use, answered=answered(prompt))
-        rows = self._rows(generation, state, options, use)
-        if use is not None and use.answered:
-            # small models that see a call in the conversation write it again: then they get its result alone
-            told = self._encode(results_first(prompt), options, None)
-            plain = self._rows(generation, self._begin(told.ids), options, None)
-            for row, instead in zip(rows, plain, strict=True):
-                row.instead = instead
+        rows = self._requests.writing(prompt, options, use)
         self.engine.submit(rows)
-        return generation
-
-    def _rows(
-        self, generation: Generation, state: RowState, options: SamplingOptions, use: ToolUse | None
-    ) -> list[Row]:
-        """A row for each of the n answers."""
-        constraint = self._constrainer.of(options, use)
-        rows = []
-        for index in range(options.n):
-            voice = Voice(index, self.tokenizer, options, self._ends, ToolCalls(use) if use else None)
-            choice = Choice(options, state.tokens, index, constraint.fresh() if constraint else None)
-            rows.append(Row(generation, index, state, choice, voice, self._limit(state, options)))
-        return rows
-
-    def _search(self, generation: Generation, state: RowState, options: SamplingOptions) -> BeamSearch:
-        limit = self._limit(state, options)
-        self._check_beams(options, state, limit)
-        voices = [Voice(index, self.tokenizer, options, self._ends) for index in range(options.n)]
-        return BeamSearch(
-            Row(generation, 0, state, Choice(options, state.tokens), None, limit), options, voices
-        )
-
-    def _limit(self, state: RowState, options: SamplingOptions) -> int:
-        """How many tokens a row may have. Raises `ContextOverflow` where what it keeps besides leaves no room."""
-        room = (self.host.n_pages - -(-state.beside // PAGE_SIZE)) * PAGE_SIZE
-        if room <= len(state.tokens):
-            raise ContextOverflow(
-                f"The source has {state.beside} tokens, which leave no room in the cache of {self.host.n_pages} "
-                f"pages of {PAGE_SIZE}: shorten it, or raise KUN_MAX_KV_CACHE_BYTES."
-            )
-        return min(len(state.tokens) + options.max_tokens, self.context_length, room)
-
-    def _begin(self, ids: Sequence[int]) -> RowState:
-        """How a row begins; pages that were filled with an adapter serve only rows with the same."""
-        state = self.engine.state.start(ids)
-        state.adapter = self._adapter
-        if self._adapter is not None and state.root is not None:
-            state.root = blake2b(state.root + self._adapter.encode(), digest_size=16).digest()
-        return state
-
-    def _check_beams(self, options: SamplingOptions, state: RowState, limit: int) -> None:
-        """All beams run at once, so that there must be room for them, if need be without any other row."""
-        if options.beams > self.host.max_batch:
-            raise BadInput(
-                f"{options.beams} beams are more than the {self.host.max_batch} rows that run at once: ask for fewer, "
-                f"or raise KUN_MAX_BATCH."
-            )
-        kept = len(state.tokens) - state.rereads if state.keeps else 0
-        shared = max(0, kept) // PAGE_SIZE
-        pages = shared + options.beams * (-(-limit // PAGE_SIZE) - shared) + 1 + -(-state.beside // PAGE_SIZE)
-        if pages > self.host.n_pages:
-            raise BadInput(
-                f"{options.beams} beams of up to {limit} tokens do not fit in the cache of {self.host.n_pages} pages "
-                f"of {PAGE_SIZE}: lower beams or max_tokens, or raise KUN_MAX_KV_CACHE_BYTES."
-            )
-
-    def _encode(self, prompt: Prompt, options: SamplingOptions, use: ToolUse | None) -> Encoded:
-        if use is not None and (isinstance(prompt, str) or not _is_chat(prompt)):
-            raise BadInput("Tools need messages, not a bare text: send a list of messages.")
-        room = min(options.max_tokens, self.context_length // 4)
-        tools = use.described if use else None
-        return self._prompts.encode(prompt, tools=tools, room=room, truncate=options.truncate)
-
-    def _check_tokens(self, options: SamplingOptions) -> None:
-        beyond = [token for token in options.logit_bias if token >= self.config.vocab_size]
-        if beyond:
-            raise BadInput(f"logit_bias names token {beyond[0]}; this model has {self.config.vocab_size}.")
+        return rows[0].generation
 
     def _complete(self, prompts: Sequence[Any], options: SamplingOptions) -> list[list[Completion]]:
         """All of them, at most as many at once as the batch holds twice, so that the queue has room for others."""
@@ -371,22 +292,12 @@ class LanguageModel(TextModel):
         """For each token of a prompt its log-probability after those before it; None for the first."""
         if isinstance(top, bool) or not 0 <= top <= 100:
             raise BadInput(f"top is {top}; it must be a whole number from 0 to 100.")
-        ids = self._score_ids(prompt)
-        if len(ids) < 2:
-            return [None] * len(ids)
-        state = self._begin(ids)
-        if state.tokens != ids or state.prefix or state.rereads or not state.keeps:
-            raise BadInput(f"{self.name} reads a prompt as a whole: its tokens have no log-probabilities.")
-        generation = Generation(len(ids), 1)
-        row = Row(generation, 0, state, Choice(SamplingOptions(), []), None, len(ids), scores=[], top=top)
+        row = self._requests.reading(prompt, top)
+        if row.scores is None:
+            return [None] * len(row.tokens)
         self.engine.submit([row])
-        generation.result()
-        assert row.scores is not None
+        row.generation.result()
         return [None, *row.scores]
-
-    def _score_ids(self, prompt: Prompt) -> list[int]:
-        """Unlike a prompt to be continued, one that is only read may fill the context."""
-        return self._prompts.encode(prompt).ids
 
     def token_bytes(self, token: int) -> bytes:
         """What a token stands for; part of a character for some."""
@@ -424,10 +335,6 @@ def _options(options: SamplingOptions | None, given: Mapping[str, Any]) -> Sampl
     if options is not None and given:
         raise BadInput("Give options as one object or as keywords, not both.")
     return options or make_options(given)
-
-
-def _is_chat(prompt: Any) -> bool:
-    return isinstance(prompt, Sequence) and bool(prompt) and isinstance(prompt[0], Mapping)
 
 
 def _is_many(prompt: Any) -> bool:

@@ -1,0 +1,173 @@
+"""Which rows run, in which pages, and how many tokens each: the engine's plan for its next step."""
+
+from kun.generation.pages import PagePool
+from kun.generation.queue import RequestQueue
+from kun.generation.row import EngineRow
+from kun.networks.decoding import DecodingState
+
+_SCORED_TOKENS = 128
+"""Tokens of one step whose logits are wanted at once; those of a whole prompt would not fit in memory."""
+
+
+class Scheduler:
+    """The rows that run and the pages that they have. Only the engine's own thread calls it.
+
+    At most `max_rows` run, of which a step takes `step_tokens`; with `reuse` rows that begin alike share pages.
+    `cached_tokens` and `preemptions` count since the start.
+    """
+
+    def __init__(
+        self, state: DecodingState, queue: RequestQueue, *, max_rows: int, step_tokens: int, reuse: bool
+    ) -> None:
+        self.state, self.queue, self.reuse = state, queue, reuse
+        self.pool = PagePool(state.cache.n_pages, state.cache.page_size)
+        self.max_rows, self.step_tokens = max_rows, max(step_tokens, max_rows)
+        self.running: list[EngineRow] = []
+        self.cached_tokens = self.preemptions = 0
+
+    def admit(self) -> None:
+        """Let waiting rows join, in their order, as far as there is room."""
+        while (row := self.queue.first) is not None:
+            full = self._taken() + row.width > self.max_rows
+            if full or self._comes_soon(row) or not self._place(row):
+                return
+            self.running.append(self.queue.take())
+
+    def _taken(self) -> int:
+        """Places in the batch that are taken: a search has as many as it has beams, also before it branches."""
+        searches = {row.search: row.width for row in self.running if row.search is not None}
+        return sum(row.search is None for row in self.running) + sum(searches.values())
+
+    def _available(self, joining: EngineRow | None = None) -> int:
+        """Pages that can be had, were `joining` to run too; what rows keep outside of the pages counts as pages."""
+        rows = self.running if joining is None else [*self.running, joining]
+        kept = {id(row.state): -(-row.state.beside // self.pool.page_size) for row in rows}
+        return self.pool.available - sum(kept.values())
+
+    def _comes_soon(self, row: EngineRow) -> bool:
+        """Whether a running row is about to compute the page that this one needs next."""
+        size = self.pool.page_size
+        if not self.reuse or not row.shares:
+            return False
+        keys = row.name_pages(size)
+        depth = self.pool.find(keys)
+        for other in self.running:
+            if other.pending <= 1 or not other.shares or other.state.root != row.state.root:
+                continue
+            theirs = other.name_pages(size)
+            if depth < min(len(keys), len(theirs)) and keys[depth] == theirs[depth]:
+                return True
+            if other.tokens == row.tokens:
+                return True
+        return False
+
+    def _place(self, row: EngineRow) -> bool:
+        """Give the row the pages it needs to be read, shared ones first; False where too few are free."""
+        size, needed = self.pool.page_size, -(-(len(row.tokens) + 1) // self.pool.page_size)
+        # each row that runs may want another page soon
+        spare = len(self.running)
+        if not self.reuse or not row.shares:
+            if self._available(row) < needed + spare:
+                return False
+            row.pages = self.pool.take(needed)
+            return True
+        match = self.pool.match(row.tokens, row.name_pages(size), row.parent(0))
+        if self._available(row) < needed - len(match.pages) + spare:
+            self.pool.release(match.pages)
+            return False
+        row.pages = match.pages + self._fresh(match.source, needed - len(match.pages))
+        row.keys = list(match.keys)
+        row.cached = len(match.pages) * size + (match.shared if match.source is not None else 0)
+        self.cached_tokens += row.cached
+        row.generation.cached_tokens = max(row.generation.cached_tokens, min(row.cached, row.prompt_length))
+        return True
+
+    def _fresh(self, source: int | None, count: int) -> list[int]:
+        """Pages to write to, the first with a copy of what `source` holds."""
+        pages = self.pool.take(count)
+        if source is not None and pages[0] != source:
+            self.state.cache.copy(source, pages[0])
+        return pages
+
+    def plan(self) -> list[tuple[EngineRow, int]]:
+        """Which rows run how many tokens: those that write first, then prompts in their order."""
+        budget, reading, counts = self.step_tokens, False, {}
+        for row in sorted(self.running, key=lambda row: (row.reads, row.order)):
+            count = min(row.at_most, budget, _SCORED_TOKENS if row.scores is not None else budget)
+            if budget < row.at_once + row.state.unread:
+                # a step with room enough may never come, so the first of those that read goes beyond it
+                count = 0 if row.reads and reading else row.at_once
+            if count:
+                counts[row] = count
+                budget = max(0, budget - count - row.state.unread)
+                reading = reading or row.reads
+        for row in sorted(counts, key=lambda row: row.order):
+            if row in self.running:
+                self._grow(row, row.cached + counts[row])
+        return [(row, count) for row, count in counts.items() if row in self.running]
+
+    def _grow(self, row: EngineRow, length: int) -> None:
+        """Pages of its own for `length` tokens; the youngest rows give up theirs where none are free."""
+        first = row.cached // self.pool.page_size
+        while row in self.running:
+            written = range(first, len(row.pages))
+            shared = next((place for place in written if self.pool.shared(row.pages[place])), None)
+            if shared is None and len(row.pages) * self.pool.page_size >= length:
+                return
+            if self._available() < 1:
+                self._preempt(max(self.running, key=lambda other: other.order))
+            elif shared is None:
+                row.pages += self.pool.take(1)
+            else:
+                source = row.pages[shared]
+                row.pages[shared : shared + 1] = self._fresh(source, 1)
+                self.pool.release([source])
+
+    def _preempt(self, row: EngineRow) -> None:
+        self.preemptions += 1
+        self.drop(row)
+        if row.search is not None:
+            row.search.begin()
+            row = row.search.root
+        if row.scores is not None:
+            row.scores.clear()
+        self.queue.put_first(row)
+
+    def drop(self, row: EngineRow, keep: bool = True) -> None:
+        """Take the row, and all beams of its search, out of the batch; its pages may serve whoever begins alike."""
+        for one in row.search.rows if row.search is not None else [row]:
+            if keep and self.reuse and one.shares:
+                self._register_rest(one)
+            self.running.remove(one)
+            self.pool.release(one.pages)
+            one.leave()
+
+    def register(self, row: EngineRow) -> None:
+        """Make the pages that this step filled known, and the prompt's last one when it has been read."""
+        size = self.pool.page_size
+        if not self.reuse or not row.shares:
+            return
+        while (len(row.keys) + 1) * size <= row.cached:
+            place = len(row.keys)
+            tokens = row.tokens[place * size : (place + 1) * size]
+            row.keys.append(self.pool.register(row.pages[place], row.parent(place), tokens))
+        if row.cached == row.prompt_length == len(row.tokens):
+            self._register_rest(row)
+
+    def _register_rest(self, row: EngineRow) -> None:
+        rest = row.tokens[len(row.keys) * self.pool.page_size : row.cached]
+        if rest:
+            place = len(row.keys)
+            self.pool.register(row.pages[place], row.parent(place), rest)
+
+    def branch(self, rows: list[EngineRow], chosen: list[tuple[EngineRow, int]]) -> list[EngineRow]:
+        """The beams that go on from `chosen` rows, in whose pages they stay until they write; `rows` make room."""
+        beams = [row.branch(token) for row, token in chosen]
+        for row in beams:
+            self.pool.hold(row.pages)
+        for row in rows:
+            self.running.remove(row)
+            self.pool.release(row.pages)
+            row.leave()
+        self.running += beams
+        return beams
