@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from kun.atomic_files import Progress, sha256, silent
-from kun.errors import DamagedFile, UnsupportedFormat
+from kun.errors import UnsupportedFormat
 from kun.hub.e5 import E5File
 from kun.hub.gguf.file import GgufFile
 from kun.hub.gguf.model import generation_config, hf_config, hf_tensors, pooling
@@ -19,6 +19,7 @@ from kun.hub.layout import (
     write_tokenizer,
 )
 from kun.hub.weights import Weights, write_weights
+from kun.text.tokenizer_files import read_tokenizer
 
 _SENTENCE_CONFIG = "config_sentence_transformers.json"
 
@@ -101,8 +102,7 @@ def _from_folder(
     """A folder that has the layout already: copied as it is, after its weights have been looked at."""
     config = read_json(source / "config.json")
     weights = Weights.open(source)
-    if not (source / "tokenizer.json").is_file():
-        raise DamagedFile(f"{source} has no tokenizer.json, the one form of tokenizer that Kun reads.")
+    read_tokenizer(source, config)
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.lock"))
     if prompts:
         path = folder / _SENTENCE_CONFIG

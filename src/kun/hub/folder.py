@@ -4,12 +4,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kun.atomic_files import Progress, checking, silent
+from kun.atomic_files import Progress, check_digest, inside, silent
 from kun.errors import DamagedFile
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.layout import LINEAGE, check_files, read_json, read_pooling, weight_records
+from kun.hub.layout import LINEAGE, read_json, read_pooling, weight_records
 from kun.hub.weights import Weights, check_sizes
-from kun.text.tokenizer import load_tokenizer
+from kun.text.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_settings
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +23,9 @@ class FolderCheckpoint(Checkpoint):
 
     @classmethod
     def open(cls, path: Path) -> "FolderCheckpoint":
-        """Open a folder; sizes and small files are checked. Raises `DamagedFile`, which names the file."""
+        """Open a folder; sizes are checked. Raises `DamagedFile`, which names the file."""
         checkpoint = cls(path, read_json(path / "config.json"))
         check_sizes(path, weight_records(checkpoint.lineage))
-        check_files(path, checkpoint.lineage)
         return checkpoint
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -43,11 +42,11 @@ class FolderCheckpoint(Checkpoint):
 
     @cached_property
     def tokenizer_config(self) -> dict[str, Any]:
-        return self._read("tokenizer_config.json")
+        return tokenizer_settings(self.path, self.config)
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        return load_tokenizer(self.path)
+        return read_tokenizer(self.path, self.config)
 
     @property
     def pooling(self) -> str:
@@ -57,17 +56,16 @@ class FolderCheckpoint(Checkpoint):
         return folder_template(self.path) or super().template_source()
 
     def identifying_files(self) -> list[Path]:
-        small = [self.path / name for name in ("config.json", "tokenizer.json")]
-        return [path for path in small if path.is_file()] + Weights.open(self.path).files
+        return [self.path / "config.json", *tokenizer_files(self.path), *Weights.open(self.path).files]
 
     def verify(self, progress: Progress = silent) -> None:
         Weights.open(self.path)
-        super().verify(progress)
+        for name, record in weight_records(self.lineage).items():
+            check_digest(inside(self.path, name), record["sha256"], str(self.path / name), progress)
 
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, mapped from the disk."""
-        with checking(self.digests()):
-            return Weights.open(self.path).load()
+        return Weights.open(self.path).load()
 
 
 def folder_template(folder: Path) -> str | None:

@@ -16,7 +16,8 @@ from typing import Any
 from tokenizers import Tokenizer, pre_tokenizers
 
 from kun.errors import UnsupportedFormat
-from kun.hub.gguf.tokenizer import CUTTINGS, SPACE, Kind
+from kun.text.building import CUTTINGS, SPACE
+from kun.text.sentencepiece import PieceType
 
 _PROBE = """It's HERE'S we'll I'VE they'd o'clock; 3.14 12345678 x1y22 １２ ½ Ⅷ ٣٤
   def f(a_b, *c):\n\treturn {"k": [1, -2e10]}  # ok!?\r\n\r\n\n   trailing   \t \n
@@ -122,13 +123,13 @@ def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> tupl
             f"The tokenizer has ids up to {largest}, the embedding {rows} rows: GGUF holds as many tokens as rows."
         )
     tokens = [f"[PAD{index}]" for index in range(rows)]
-    kinds = [int(Kind.UNUSED)] * rows
+    kinds = [int(PieceType.UNUSED)] * rows
     for token, index in vocabulary.items():
-        tokens[index], kinds[index] = token, int(Kind.NORMAL)
+        tokens[index], kinds[index] = token, int(PieceType.NORMAL)
     for index, added in tokenizer.get_added_tokens_decoder().items():
-        kinds[index] = int(Kind.CONTROL if added.special else Kind.USER_DEFINED)
+        kinds[index] = int(PieceType.CONTROL if added.special else PieceType.USER_DEFINED)
     if special.get("unk_token") in vocabulary:
-        kinds[vocabulary[special["unk_token"]]] = int(Kind.UNKNOWN)
+        kinds[vocabulary[special["unk_token"]]] = int(PieceType.UNKNOWN)
     return tokens, kinds
 
 
@@ -173,11 +174,11 @@ def _sentencepiece(tokenizer: Tokenizer, described: dict[str, Any], fields: dict
     for place, (left, right) in enumerate(merges):
         places.setdefault(left + right, place)
     kinds = [
-        int(Kind.BYTE) if kind == Kind.NORMAL and _is_byte(token) else kind
+        int(PieceType.BYTE) if kind == PieceType.NORMAL and _is_byte(token) else kind
         for token, kind in zip(fields["tokens"], fields["token_type"], strict=True)
     ]
     scores = [
-        -float(places.get(token, len(merges))) if kind == Kind.NORMAL else 0.0
+        -float(places.get(token, len(merges))) if kind == PieceType.NORMAL else 0.0
         for token, kind in zip(fields["tokens"], kinds, strict=True)
     ]
     first = tokenizer.encode("x", add_special_tokens=False).tokens[:1]
@@ -225,7 +226,7 @@ def _wordpiece(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str
     return {
         "model": "bert",
         "tokens": [
-            token if kind != Kind.NORMAL else token[2:] if token.startswith("##") else SPACE + token
+            token if kind != PieceType.NORMAL else token[2:] if token.startswith("##") else SPACE + token
             for token, kind in zip(fields["tokens"], fields["token_type"], strict=True)
         ],
     }
