@@ -4,24 +4,28 @@ Each import that costs time happens in the function that needs it, so that `impo
 stay instant. The classes that these functions return are fetched by name: `kun.KnowledgeBase`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kun.atomic_files import Progress
+from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     import torch
 
     from kun.evaluation.result import Result
     from kun.evaluation.task import AnyTask
-    from kun.hub.catalog import Entry
     from kun.hub.export.exporting import Exported
+    from kun.hub.listing import ModelRow
     from kun.hub.store import InstalledModel
     from kun.inspection.attention import Look
-    from kun.inspection.logits import Place
+    from kun.inspection.logits import NextWords
     from kun.inspection.positions import Places
     from kun.inspection.tokens import Cutting
     from kun.knowledge.base import KnowledgeBase
+    from kun.knowledge.listing import KnowledgeBaseRow
     from kun.models.language_model import LanguageModel
     from kun.models.ready import ReadyModel
     from kun.models.task_model import TaskModel
@@ -39,22 +43,17 @@ _HOMES = {
     "Answer": "kun.knowledge.answer",
     "Report": "kun.knowledge.base",
     "Run": "kun.training.run",
-    "DEFAULT_MODEL": "kun.settings",
-    "DEFAULT_ENCODER": "kun.settings",
 }
 
-#: (stage, done, total): bytes or pieces of work, as far as they are known
-Progress = Callable[[str, int, int | None], None]
 
-
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'kun.api' has no attribute {name!r}")
 
 
 def load(
-    name: str | Path,
+    name: str | Path = DEFAULT_MODEL,
     *,
     quantize: str | None = None,
     dtype: "torch.dtype | str | None" = None,
@@ -65,7 +64,8 @@ def load(
 
     `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, a hub id, or what a kind of another
     package recognizes; what is named in the catalog or on the hub and is not here yet is pulled first. `quantize` is
-    None, "int8" or "int4". `dtype` is the checkpoint's, `device` the best here where they are None.
+    None, "int8" or "int4". `dtype` is the checkpoint's, `device` the best here where they are None. Without a name it
+    is the default language model.
 
     Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`; `Unavailable` when pulling fails.
     """
@@ -150,7 +150,6 @@ def load_language_model(
     """
     from kun.errors import BadInput
     from kun.models.language_model import LanguageModel
-    from kun.settings import DEFAULT_MODEL
 
     wanted = None if quantize == "none" else quantize
     model = load(name or DEFAULT_MODEL, quantize=wanted, progress=progress)
@@ -176,7 +175,6 @@ def create_knowledge_base(
     Raises `EncoderMismatch` when it exists with another encoder, and what `pull` raises.
     """
     from kun.knowledge.base import KnowledgeBase
-    from kun.settings import DEFAULT_ENCODER
 
     if encoder or name not in knowledge_bases():
         locate(encoder or DEFAULT_ENCODER, progress=progress)
@@ -197,28 +195,14 @@ def knowledge_bases() -> list[str]:
     return names()
 
 
-def knowledge_base_rows() -> list[dict[str, Any]]:
+def knowledge_base_rows() -> "list[KnowledgeBaseRow]":
     """Every knowledge base under KUN_HOME: name, path, encoder, documents, passages.
 
     One that cannot be read has None for what is not known of it, and says why in `fault`.
     """
-    return [_knowledge_base_row(name) for name in knowledge_bases()]
+    from kun.knowledge.listing import rows
 
-
-def _knowledge_base_row(name: str) -> dict[str, Any]:
-    from kun.errors import KunError
-    from kun.settings import settings
-
-    row: dict[str, Any] = {"name": name, "path": str(settings().knowledge / name)}
-    row |= dict.fromkeys(("encoder", "documents", "passages", "fault"))
-    try:
-        base = knowledge_base(name)
-        row["encoder"] = base.encoder_name
-        sources = base.sources()
-        row |= {"documents": len(sources), "passages": sum(source.passages for source in sources)}
-    except KunError as error:
-        row["fault"] = str(error)
-    return row
+    return rows()
 
 
 def delete_knowledge_base(name: str | Path) -> None:
@@ -253,7 +237,6 @@ def inspect_tokens(text: str, models: Sequence[str | Path] = ()) -> "list[Cuttin
     """
     from kun.hub.opening import open_checkpoint
     from kun.inspection.tokens import cut
-    from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
 
     paths = [locate(name) for name in models or (DEFAULT_MODEL, DEFAULT_ENCODER)]
     return [cut(text, open_checkpoint(path).tokenizer, path.name) for path in paths]
@@ -263,7 +246,6 @@ def inspect_merges(word: str, model: str | Path | None = None) -> list[tuple[str
     """How byte pair encoding builds `word` from single characters; empty for a tokenizer of another kind."""
     from kun.hub.opening import open_checkpoint
     from kun.inspection.tokens import merges
-    from kun.settings import DEFAULT_MODEL
 
     return merges(word, open_checkpoint(locate(model or DEFAULT_MODEL)).tokenizer)
 
@@ -297,7 +279,7 @@ def inspect_attention(
 
 def inspect_logits(
     text: str, model: str | Path | None = None, k: int = 5, answer: str | None = None
-) -> "list[Place]":
+) -> "list[NextWords]":
     """The `k` likeliest next tokens at every place of `text`, and what each layer would say.
 
     Of a model that reads all of the text first, at every place of the `answer`, or of the one that it writes.
@@ -310,7 +292,7 @@ def inspect_logits(
 
 def train(
     recipe: str | Path,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     *,
     resume: bool = False,
     progress: "Report | None" = None,
@@ -347,7 +329,7 @@ def speedrun(
 
 
 def read_task(
-    task: "str | Path | Mapping[str, Any] | AnyTask", *, limit: int | None = None, shots: int | None = None
+    task: "str | Path | Mapping[str, object] | AnyTask", *, limit: int | None = None, shots: int | None = None
 ) -> "AnyTask":
     """A task from its TOML file, which shows `shots` examples where they are given; its data is checked, too.
 
@@ -360,7 +342,7 @@ def read_task(
 
 def evaluate(
     model: "str | Path | ReadyModel",
-    task: "str | Path | Mapping[str, Any] | AnyTask",
+    task: "str | Path | Mapping[str, object] | AnyTask",
     *,
     limit: int | None = None,
     shots: int | None = None,
@@ -377,41 +359,21 @@ def evaluate(
     if isinstance(model, str | Path):
         read_task(task, limit=limit, shots=shots)  # before it is loaded
         model = load(model, progress=progress)
-    lm: Any = model
-    checked = read(task)
+    checked, name = read(task), model.name
 
     def tell(done: int, total: int) -> None:
         if progress is not None:
-            progress(f"{checked.name or checked.kind}, {lm.name}", done, total)
+            progress(f"{checked.name or checked.kind}, {name}", done, total)
 
-    return run(lm, checked, limit=limit, shots=shots, tell=tell)
+    return run(model, checked, limit=limit, shots=shots, tell=tell)
 
 
-def models() -> list[dict[str, Any]]:
+def models() -> "list[ModelRow]":
     """Every model that is here or in the catalog: name, kind, bytes, licence, here, whole, source, base, description.
 
     `whole` is None for a model that is not here, and False where a file of it is missing or cut short; `base` is
     what an adapter is put beside, None for what is a model by itself.
     """
-    from kun.hub.catalog import catalog
-    from kun.hub.store import installed
+    from kun.hub.listing import rows
 
-    here = {model.name: model for model in installed()}
-    known = catalog()
-    names = [*known, *(name for name in here if name not in known)]
-    return [_model_row(name, here.get(name), known.get(name)) for name in names]
-
-
-def _model_row(name: str, here: "InstalledModel | None", entry: "Entry | None") -> dict[str, Any]:
-    facts: Any = here or entry
-    return {
-        "name": name,
-        "kind": facts.kind,
-        "bytes": facts.bytes,
-        "licence": facts.licence,
-        "here": here is not None,
-        "whole": here.whole if here else None,
-        "source": here.source if here else None,
-        "base": here.base if here else None,
-        "description": facts.description,
-    }
+    return rows()

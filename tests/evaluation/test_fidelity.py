@@ -20,10 +20,11 @@ from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs, merge
 from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.export import fidelity, reading
+from kun.hub.export import fidelity, reading, verdict
 from kun.hub.export.comparing import Tolerance, compare_chats, compare_states, compare_tokens
 from kun.hub.export.exporting import Export
-from kun.hub.export.fidelity import ExportDiffers, export_model, prove
+from kun.hub.export.fidelity import export_model, prove
+from kun.hub.export.verdict import ExportDiffers
 from kun.hub.layout import read_json, write_json
 from kun.hub.opening import open_checkpoint
 
@@ -149,9 +150,9 @@ def test_a_reader_that_says_nothing_is_ended(
 def test_an_export_that_differs_is_not_left(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = fidelity.Reading("a reader", tokens=compare_tokens(["a"], [[1]], [[2]]))
+    shown = verdict.Reading("a reader", tokens=compare_tokens(["a"], [[1]], [[2]]))
     monkeypatch.setattr(
-        fidelity, "prove", lambda *given: fidelity.Fidelity("gguf", "F32", (shown,), None, None, ())
+        fidelity, "prove", lambda *given: verdict.Fidelity("gguf", "F32", (shown,), None, None, ())
     )
     with pytest.raises(ExportDiffers, match="token 0 is 2 instead of 1"):
         export_model(checkpoint, tmp_path / "out", format="gguf", verify=True)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from kun.knowledge.cut import BUDGET, cut
-from kun.knowledge.rows import Kind, Span
+from kun.knowledge.rows import Span, TextKind
 
-KINDS: list[Kind] = ["text", "markdown", "code", "rows"]
+KINDS: list[TextKind] = ["text", "markdown", "code", "rows"]
 
 
 def unigram_tokenizer() -> Tokenizer:
@@ -49,7 +49,7 @@ TEXTS = st.text(alphabet="abc efgh\n\n#|。，中文`-.!：第一章 \t(", max_s
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXTS, budget=st.integers(10, 60))
 def test_nothing_is_lost_the_order_is_kept_and_so_is_the_budget(
-    tokenizer: str, kind: Kind, text: str, budget: int
+    tokenizer: str, kind: TextKind, text: str, budget: int
 ) -> None:
     assert_whole(
         text, cut(text, TOKENIZERS[tokenizer], kind=kind, budget=budget), TOKENIZERS[tokenizer], budget
@@ -141,7 +141,7 @@ def test_white_space_alone_has_no_passage(kind: int) -> None:
 @pytest.mark.parametrize(
     "unit", ["\n", "# \n", "|a|b|\n", "a. ", "(", "`" * 3 + "\n", "* [", "int f(", "def a", "x，", "---\n"]
 )
-def test_hostile_text_takes_time_in_proportion(kind: Kind, unit: str) -> None:
+def test_hostile_text_takes_time_in_proportion(kind: TextKind, unit: str) -> None:
     began = time.perf_counter()
     cut(unit * (200_000 // len(unit)), TOKENIZERS["words"], kind=kind)
     assert time.perf_counter() - began < 15

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from kun.errors import Busy
-from kun.server.conversations import Conversations, Message
+from kun.server.conversations import Conversations, StoredMessage
 from kun.server.web import mounting
 from kun.server.web.gate import Sessions, session_secret
 from kun.server.web.knowledge import literal
@@ -352,7 +352,7 @@ def turns(tiny_home: Path, service: FakeService) -> Turns:
     return Turns(service, Conversations(tiny_home / "kun.db"))
 
 
-def wait(turns: Turns, conversation: Any) -> Message:
+def wait(turns: Turns, conversation: Any) -> StoredMessage:
     deadline = time.monotonic() + 10
     while turns.running(conversation.id) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -405,12 +405,12 @@ def test_an_answer_that_fails_says_why(turns: Turns, service: FakeService, probl
 
 def test_the_prompt_leaves_out_questions_that_were_never_answered() -> None:
     messages = [
-        Message("1", "user", "one"),
-        Message("2", "assistant", "", "failed"),
-        Message("3", "user", "two"),
-        Message("4", "assistant", "second"),
-        Message("5", "user", "three"),
-        Message("6", "assistant", "", "running"),
+        StoredMessage("1", "user", "one"),
+        StoredMessage("2", "assistant", "", "failed"),
+        StoredMessage("3", "user", "two"),
+        StoredMessage("4", "assistant", "second"),
+        StoredMessage("5", "user", "three"),
+        StoredMessage("6", "assistant", "", "running"),
     ]
     said = [(m["role"], m["content"]) for m in prompt_messages(messages, "6")]
     assert said == [("user", "two"), ("assistant", "second"), ("user", "three")]

@@ -1,7 +1,7 @@
 """`kun eval`: how well a model does on a task."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import typer
 
@@ -71,7 +71,14 @@ def evaluate(
         typer.echo(f"Wrote {report}.", err=True)
 
 
-def _how(precision: str, quantize: str) -> dict[str, Any]:
+class _Loading(TypedDict, total=False):
+    """The options of `api.load` that say how a model's numbers are held."""
+
+    quantize: str
+    dtype: str
+
+
+def _how(precision: str, quantize: str) -> _Loading:
     """How a model is loaded."""
     if quantize != "none":
         return {"quantize": quantize}
@@ -79,7 +86,7 @@ def _how(precision: str, quantize: str) -> dict[str, Any]:
 
 
 def _measured(
-    name: str, tasks: "list[AnyTask]", how: dict[str, Any], limit: int | None, quiet: bool
+    name: str, tasks: "list[AnyTask]", how: _Loading, limit: int | None, quiet: bool
 ) -> "list[Result]":
     """One model on all tasks."""
     with output.progress(quiet=quiet, in_bytes=True) as tell:
@@ -138,7 +145,7 @@ def _short(text: str) -> str:
     return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…")
 
 
-def _as_dict(result: "Result", samples: int) -> dict[str, Any]:
-    plain: dict[str, Any] = output.as_dict(result)
+def _as_dict(result: "Result", samples: int) -> dict[str, object]:
+    plain = output.as_dict(result)
     plain["samples"] = [output.as_dict(sample) for sample in chosen(result, samples)]
     return plain

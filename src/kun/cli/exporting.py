@@ -1,7 +1,7 @@
 """`kun export`: a model for other programs, and the proof that it is the same model there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from kun.cli import output
 if TYPE_CHECKING:
     from kun.hub.export.comparing import StateCheck, TextCheck
     from kun.hub.export.exporting import Exported
-    from kun.hub.export.fidelity import Fidelity
+    from kun.hub.export.verdict import Fidelity
 
 
 def export(
@@ -41,7 +41,7 @@ def export(
       kun export smollm2-135m-instruct ./smollm2 --verify
       kun export smollm2-135m-instruct ./gguf --format gguf --dtype Q8_0 --verify
     """
-    from kun.hub.export.fidelity import ExportDiffers
+    from kun.hub.export.verdict import ExportDiffers
 
     try:
         with output.progress(quiet=as_json) as report:
@@ -61,7 +61,7 @@ def export(
         raise typer.Exit(1)
 
 
-def _as_dict(exported: "Exported") -> dict[str, Any]:
+def _as_dict(exported: "Exported") -> dict[str, object]:
     proof = exported.fidelity
     return {
         "path": str(exported.path),

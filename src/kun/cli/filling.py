@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -45,9 +45,10 @@ def fill(
         _print(text, masks)
 
 
-def _by_mask(filled: list[Any]) -> "list[list[Filling]]":
+def _by_mask(filled: "list[Filling] | list[list[Filling]]") -> "list[list[Filling]]":
     """A list for each mask, also where there is but one."""
-    return filled if isinstance(filled[0], list) else [filled]
+    singles = [one for one in filled if not isinstance(one, list)]
+    return [singles] if singles else [one for one in filled if isinstance(one, list)]
 
 
 def _print(text: str, masks: "list[list[Filling]]") -> None:

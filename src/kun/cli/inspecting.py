@@ -4,15 +4,17 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from kun import api
 from kun.cli import output
+from kun.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from kun.inspection.attention import Look, Steps
+    from kun.inspection.picture import PictureFormat
     from kun.inspection.tokens import Cutting
 
 app = typer.Typer(
@@ -48,7 +50,7 @@ def tokens(
       kun inspect tokens "I love my dog." -m smollm2-135m-instruct -m all-minilm-l6-v2 --picture cut.png
     """
     seen = api.inspect_tokens(text, models or ())
-    steps = [api.inspect_merges(text, model) for model in models or (api.DEFAULT_MODEL,)] if merges else []
+    steps = [api.inspect_merges(text, model) for model in models or (DEFAULT_MODEL,)] if merges else []
     if picture is not None:
         from kun.inspection.picture import cuttings
 
@@ -67,7 +69,7 @@ def tokens(
             typer.echo("This tokenizer does not merge: it is no byte pair encoding.")
 
 
-def _cutting_as_dict(cutting: "Cutting") -> dict[str, Any]:
+def _cutting_as_dict(cutting: "Cutting") -> dict[str, object]:
     pieces = [output.as_dict(piece) | {"bytes": list(piece.bytes)} for piece in cutting.pieces]
     rate = round(cutting.bytes_per_token, 3)
     return {"tokenizer": cutting.tokenizer, "text": cutting.text, "bytes_per_token": rate, "pieces": pieces}
@@ -206,7 +208,7 @@ def attention(
             output.print_table(("looks at →", *look.looked_at), rows)
 
 
-def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str, Any]:
+def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str, object]:
     return {
         "model": look.model,
         "kind": look.kind,
@@ -217,7 +219,7 @@ def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str
     }
 
 
-def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, Any]:
+def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, object]:
     """What a masked score cannot be in JSON, minus infinity, is null."""
     plain = output.as_dict(seen)
     plain["scores"] = [score if math.isfinite(score) else None for score in seen.scores]
@@ -279,7 +281,7 @@ def logits(
     typer.echo("After the last token, layer by layer: " + " ".join(guess.text for guess in seen[-1].layers))
 
 
-def _draw(path: Path, draw: Callable[[Any], bytes]) -> None:
+def _draw(path: Path, draw: "Callable[[PictureFormat], bytes]") -> None:
     from kun.inspection.picture import format_of
 
     format = format_of(path)

@@ -28,7 +28,6 @@ app = typer.Typer(
 )
 
 NAME = typer.Argument(..., help="The knowledge base: a name under KUN_HOME, or a path.")
-_FACTS = ("documents", "passages", "encoder")
 
 SOURCES = typer.Option(
     None, "--source", "-s", help="Only these documents (names or patterns like 'en/*.md')."
@@ -182,7 +181,10 @@ def _list_all(as_json: bool) -> None:
             [
                 (
                     row["name"],
-                    *("?" if row[fact] is None else row[fact] for fact in _FACTS),
+                    *(
+                        "?" if fact is None else fact
+                        for fact in (row["documents"], row["passages"], row["encoder"])
+                    ),
                     row["fault"] or "",
                 )
                 for row in rows

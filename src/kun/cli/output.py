@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import typer
 
 from kun.errors import KunError, NotFound
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from rich.progress import Progress, TaskID
 
     from kun.knowledge.passage import Passage
@@ -201,10 +202,8 @@ class _Lines:
         return size(count) if self._in_bytes else str(count)
 
 
-def as_dict(value: Any) -> Any:
-    """Dataclasses to plain dictionaries, for JSON."""
-    from dataclasses import asdict, is_dataclass
+def as_dict(value: "DataclassInstance") -> dict[str, object]:
+    """A dataclass as a plain dictionary, for JSON."""
+    from dataclasses import asdict
 
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return value
+    return asdict(value)

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from kun import api
 from kun.cli import output
 from kun.errors import BadInput
+from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from kun.knowledge.base import KnowledgeBase
@@ -53,7 +54,7 @@ def serve(
     """
     named = named_adapters(adapters or [])
     _check_address(host, port)
-    _fetch([model or api.DEFAULT_MODEL, encoder or api.DEFAULT_ENCODER], quiet=False)
+    _fetch([model or DEFAULT_MODEL, encoder or DEFAULT_ENCODER], quiet=False)
     _serve(model, encoder, host, port, quantize, web, adapters=named)
 
 
@@ -84,7 +85,7 @@ def quickstart(
     output.check_paths([documents] if documents else [])
     if stay:
         _check_address(host, port)
-    _fetch([api.DEFAULT_MODEL, api.DEFAULT_ENCODER], quiet=as_json)
+    _fetch([DEFAULT_MODEL, DEFAULT_ENCODER], quiet=as_json)
     asked = questions or (QUESTIONS if documents is None else ())
     answers, failed = _read_and_ask(documents, asked, as_json)
     seconds = round(time.monotonic() - started, 2)
@@ -99,7 +100,7 @@ def quickstart(
 
 def _read_and_ask(
     documents: Path | None, questions: Sequence[str], quiet: bool
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+) -> tuple[list[dict[str, object]], dict[str, str]]:
     """The answers, and why documents could not be read. What it loads is let go of before the server loads it."""
     base = api.create_knowledge_base("handbook" if documents is None else documents.resolve().name)
     with output.progress(quiet=quiet) as report:
@@ -110,7 +111,7 @@ def _read_and_ask(
         return [_answer(base, question, lm, quiet) for question in questions], added.failed
 
 
-def _answer(base: "KnowledgeBase", question: str, lm: "LanguageModel", quiet: bool) -> dict[str, Any]:
+def _answer(base: "KnowledgeBase", question: str, lm: "LanguageModel", quiet: bool) -> dict[str, object]:
     stream = base.ask_stream(question, lm)
     if not quiet:
         typer.secho(f"\n? {question}", bold=True)

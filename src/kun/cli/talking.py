@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,6 +12,8 @@ from kun.cli import output
 from kun.errors import BadInput, KunError
 
 if TYPE_CHECKING:
+    from kun.generation.options import SamplingOptions
+    from kun.knowledge.answer import SamplingChoice
     from kun.knowledge.base import KnowledgeBase
     from kun.models.language_model import LanguageModel
 
@@ -75,11 +77,11 @@ def generate(
     prompts = [_read_prompt() if text == "-" else text for text in prompt or ["-"]]
     with output.progress(quiet=as_json, in_bytes=True) as report:
         lm = api.load_language_model(model, quantize=quantize, progress=report)
-    asked: list[Any] = [[{"role": "user", "content": text}] if as_chat else text for text in prompts]
+    asked = [[{"role": "user", "content": text}] if as_chat else text for text in prompts]
     if len(asked) == n == beams == 1 and not as_json:
-        _print_stream(lm.stream(asked[0], **options))
+        _print_stream(lm.stream(asked[0], options))
         return
-    answers = lm.generate(asked, **options)
+    answers = lm.generate(asked, options)
     rows = [
         {"prompt": text, "texts": [given] if isinstance(given, str) else given}
         for text, given in zip(prompts, answers, strict=True)
@@ -117,7 +119,12 @@ def chat(
     """
     if knowledge and system:
         raise BadInput("--system and --kb do not go together: a knowledge base has instructions of its own.")
-    options = _checked(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    options: SamplingChoice = {"seed": seed}
+    if temperature is not None:
+        options["temperature"] = temperature
+    if max_tokens is not None:
+        options["max_tokens"] = max_tokens
+    _checked(**options)
     base = api.knowledge_base(knowledge) if knowledge else None
     with output.progress(in_bytes=True) as report:
         lm = api.load_language_model(model, quantize=quantize, progress=report)
@@ -145,7 +152,11 @@ class _Conversation:
     """The messages so far, and what a line does to them."""
 
     def __init__(
-        self, lm: "LanguageModel", base: "KnowledgeBase | None", system: str | None, options: dict[str, Any]
+        self,
+        lm: "LanguageModel",
+        base: "KnowledgeBase | None",
+        system: str | None,
+        options: "SamplingChoice",
     ) -> None:
         self._lm, self._base, self._system, self._options = lm, base, system, options
         self._turns: list[dict[str, str]] = []
@@ -174,8 +185,9 @@ class _Conversation:
     def _from_model(self, question: str) -> Iterable[str]:
         head = [{"role": "system", "content": self._system}] if self._system else []
         messages = [*head, *self._turns, {"role": "user", "content": question}]
-        options = {"max_tokens": _LONGEST_ANSWER, **self._options}
-        return self._lm.stream(messages, truncate=True, **options)
+        longest = self._options.get("max_tokens", _LONGEST_ANSWER)
+        options = _checked(truncate=True, **(self._options | {"max_tokens": longest}))
+        return self._lm.stream(messages, options)
 
     def _from_documents(self, question: str, base: "KnowledgeBase") -> str:
         stream = base.ask_stream(question, self._lm, history=self._turns, **self._options)
@@ -214,8 +226,8 @@ def _read_prompt() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
-def _checked(**options: Any) -> dict[str, Any]:
+def _checked(**options: object) -> "SamplingOptions":
     """The options that were given, checked before a model is loaded; what is left out is the checkpoint's to decide."""
-    given = {name: value for name, value in options.items() if value is not None}
-    api.SamplingOptions(**given)
-    return given
+    from kun.generation.options import make_options
+
+    return make_options({name: value for name, value in options.items() if value is not None})

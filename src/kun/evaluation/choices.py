@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Any
 
 from kun.errors import BadInput
 from kun.evaluation.likelihood import Likelihood, Question, Scorer
 from kun.evaluation.progress import Tell
 from kun.evaluation.prompts import Examples, Template, column
 from kun.evaluation.result import Measure, Sample, mean
-from kun.evaluation.rows import Row
+from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import MultipleChoice
 
 _SHOWN = 400
@@ -35,16 +34,16 @@ class Choices:
         self._answers = [Template(source, "choices") for source in listed]
         self._examples = Examples(task, self._prompt.of, self._answer)
 
-    def of(self, row: Row) -> Choice:
+    def of(self, row: TaskRow) -> Choice:
         """Raises `BadInput` that names the row where it has no answers, or none of them is right."""
         answers = self._listed(row)
         return Choice(self._examples.prompt(row), answers, _number(row, self._task.answer, answers))
 
-    def _answer(self, row: Row) -> str:
+    def _answer(self, row: TaskRow) -> str:
         answers = self._listed(row)
         return answers[_number(row, self._task.answer, answers)]
 
-    def _listed(self, row: Row) -> list[str]:
+    def _listed(self, row: TaskRow) -> list[str]:
         if not isinstance(self._task.choices, str):
             return [template.of(row) for template in self._answers]
         listed = column(row, self._task.choices)
@@ -53,9 +52,9 @@ class Choices:
         return listed
 
 
-def _number(row: Row, name: str, answers: Sequence[str]) -> int:
+def _number(row: TaskRow, name: str, answers: Sequence[str]) -> int:
     """Which answer the column names: by its text, its letter, or its number from 0."""
-    said: Any = column(row, name)
+    said = column(row, name)
     text = str(said).strip()
     if not isinstance(said, int) and text in answers:
         return answers.index(text)
@@ -70,7 +69,7 @@ def _number(row: Row, name: str, answers: Sequence[str]) -> int:
 
 
 def choose(
-    scorer: Scorer, task: MultipleChoice, rows: Sequence[Row], tell: Tell
+    scorer: Scorer, task: MultipleChoice, rows: Sequence[TaskRow], tell: Tell
 ) -> tuple[dict[str, Measure], list[Sample], int]:
     """Accuracy by the sum of log-probabilities, and by that sum for each character; samples; how many were cut."""
     choices = Choices(task)

@@ -1,7 +1,7 @@
 """Classification: a classifier's likeliest label, or the label's name that a language model holds likeliest."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kun.errors import BadInput, BadRecipe
 from kun.evaluation.choices import weighable
@@ -9,7 +9,7 @@ from kun.evaluation.likelihood import Scorer
 from kun.evaluation.progress import Tell
 from kun.evaluation.prompts import Examples, Template, column, shown, text_of
 from kun.evaluation.result import Measure, Sample, mean
-from kun.evaluation.rows import Row
+from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import Classification
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ _SHOWN = 400
 _HEAD = "SequenceClassification"
 
 
-def wanted_labels(task: Classification, rows: Sequence[Row]) -> list[str]:
+def wanted_labels(task: Classification, rows: Sequence[TaskRow]) -> list[str]:
     """The name of each row's label. Raises `BadInput` that names the row whose label the task does not know."""
     return [_name(task, row) for row in rows]
 
 
-def _name(task: Classification, row: Row) -> str:
+def _name(task: Classification, row: TaskRow) -> str:
     said = str(column(row, task.label))
     if said not in task.labels:
         raise BadInput(f"{row.where}: the label {said[:40]!r} is none of {shown(list(task.labels))}.")
@@ -33,7 +33,7 @@ def _name(task: Classification, row: Row) -> str:
 
 
 def by_likelihood(
-    scorer: Scorer, task: Classification, rows: Sequence[Row], tell: Tell
+    scorer: Scorer, task: Classification, rows: Sequence[TaskRow], tell: Tell
 ) -> tuple[list[str], list[str], int]:
     """For each row the likeliest label's name, what was asked, and how many prompts were cut."""
     if task.prompt is None:
@@ -51,7 +51,7 @@ def by_likelihood(
 
 
 def by_classifier(
-    model: "TaskModel", task: Classification, rows: Sequence[Row], tell: Tell
+    model: "TaskModel", task: Classification, rows: Sequence[TaskRow], tell: Tell
 ) -> tuple[list[str], list[str], int]:
     """For each row the label that the head of `model` finds likeliest, what was read, and how many texts were cut.
 
@@ -143,13 +143,13 @@ def _run(model: "TaskModel", rows: Sequence[tuple[list[int], list[int], bool]]) 
         max=model.config.token_types - 1
     )  # RoBERTa has but one type, whatever its tokenizer says
     with torch.inference_mode():
-        output: Any = model.net(ids, None, known, lengths=[len(row) for row, _, _ in rows])
+        output = model.net(ids, None, known, lengths=[len(row) for row, _, _ in rows])
     labels: list[int] = output.logits.argmax(dim=-1).tolist()
     return labels
 
 
 def judged(
-    rows: Sequence[Row], asked: Sequence[str], wanted: Sequence[str], said: Sequence[str]
+    rows: Sequence[TaskRow], asked: Sequence[str], wanted: Sequence[str], said: Sequence[str]
 ) -> tuple[dict[str, Measure], list[Sample], dict[str, dict[str, int]]]:
     """Accuracy, the mean of the labels' F1, a sample a row, and how often each label was taken for which."""
     names = list(dict.fromkeys([*sorted(set(wanted)), *sorted(set(said))]))

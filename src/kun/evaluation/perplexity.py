@@ -14,7 +14,7 @@ from kun.evaluation.likelihood import Likelihood, Question, Scorer
 from kun.evaluation.progress import Tell
 from kun.evaluation.prompts import text_of
 from kun.evaluation.result import Measure, Sample, ratio
-from kun.evaluation.rows import Row
+from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import Perplexity
 
 _SHOWN = 200
@@ -34,7 +34,7 @@ def windows(ids: Sequence[int], begin: int, context: int, stride: int) -> Iterat
 
 
 def perplexity(
-    scorer: Scorer, task: Perplexity, rows: Sequence[Row], tell: Tell
+    scorer: Scorer, task: Perplexity, rows: Sequence[TaskRow], tell: Tell
 ) -> tuple[dict[str, Measure], list[Sample], dict[str, str]]:
     """Perplexity of a token and bits of a byte over all texts, each text's own as samples, and how it was measured."""
     if scorer.reads_source:
@@ -63,7 +63,7 @@ def perplexity(
     return _measures(by_text, sizes), samples, notes
 
 
-def _cut(scorer: Scorer, text: str, row: Row) -> tuple[int, list[int], int]:
+def _cut(scorer: Scorer, text: str, row: TaskRow) -> tuple[int, list[int], int]:
     """The token that a text begins after, the tokens to be foreseen, and their bytes.
 
     All of the text is foreseen; of a model that has no token to begin with, all but the first token.

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kun.errors import BadInput
 from kun.evaluation.prompts import Template, example_rows
-from kun.evaluation.rows import TABLES, Row, read_rows, read_text
+from kun.evaluation.rows import TABLES, TaskRow, read_rows, read_text
 from kun.evaluation.task import AnyTask, MultipleChoice, Perplexity, read_task
 
 
 def prepared(
-    task: str | Path | Mapping[str, Any] | AnyTask, limit: int | None = None, shots: int | None = None
-) -> tuple[AnyTask, list[Row]]:
+    task: str | Path | Mapping[str, object] | AnyTask, limit: int | None = None, shots: int | None = None
+) -> tuple[AnyTask, list[TaskRow]]:
     """The task, which shows `shots` examples where they are given, and its first `limit` rows.
 
     Raises `NotFound`, `BadRecipe` for a task that cannot be, `DamagedFile` that names the line, and `BadInput`.
@@ -41,8 +40,8 @@ def _with_shots(task: AnyTask, shots: int) -> AnyTask:
     return task.model_copy(update={"shots": shots})
 
 
-def _texts(task: Perplexity) -> list[Row]:
+def _texts(task: Perplexity) -> list[TaskRow]:
     """The texts to foresee: a column of a table's rows, or another file as one text."""
     if task.data.suffix in (".jsonl", *TABLES):
         return read_rows(task.data, task.columns)
-    return [Row({task.text: read_text(task.data)}, task.data.name)]
+    return [TaskRow({task.text: read_text(task.data)}, task.data.name)]

@@ -1,16 +1,15 @@
 """Rows made into prompts: Jinja templates over the columns, and solved examples before the question."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kun.errors import BadInput, BadRecipe
-from kun.evaluation.rows import Row, read_rows
+from kun.evaluation.rows import TaskRow, read_rows
 from kun.evaluation.task import Prompted
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -26,7 +25,7 @@ class Template:
         except TemplateError as error:
             raise BadRecipe(f"{key} is no template: {error}.") from error
 
-    def of(self, row: Row) -> str:
+    def of(self, row: TaskRow) -> str:
         """The text for a row. Raises `BadInput` that names the row and what it lacks."""
         try:
             return self._template.render(row.values)
@@ -39,7 +38,7 @@ class Template:
             raise BadInput(f"{row.where}: {self._key} cannot be filled in: {error}.") from error
 
 
-def column(row: Row, name: str) -> Any:
+def column(row: TaskRow, name: str) -> object:
     """What a row has in a column. Raises `BadInput` that names the nearest one."""
     if name not in row.values:
         near = get_close_matches(name, list(row.values), n=1)
@@ -48,7 +47,7 @@ def column(row: Row, name: str) -> Any:
     return row.values[name]
 
 
-def text_of(row: Row, name: str) -> str:
+def text_of(row: TaskRow, name: str) -> str:
     """A column that must be a text, or a number that can stand as one. Raises `BadInput`."""
     value = column(row, name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -56,7 +55,7 @@ def text_of(row: Row, name: str) -> str:
     return str(value)
 
 
-def example_rows(task: Prompted) -> list[Row]:
+def example_rows(task: Prompted) -> list[TaskRow]:
     """The rows that a task shows solved. Raises `BadRecipe` where there are fewer than asked for."""
     if not task.shots:
         return []
@@ -73,11 +72,11 @@ class Examples:
     """Solved rows, shown before each question: `question` and `answer` make the two sides of a row."""
 
     task: Prompted
-    question: Callable[[Row], str]
-    answer: Callable[[Row], str]
+    question: Callable[[TaskRow], str]
+    answer: Callable[[TaskRow], str]
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TaskRow]:
         return example_rows(self.task)
 
     @cached_property
@@ -89,13 +88,13 @@ class Examples:
         )
         return task.preamble + "".join(solved)
 
-    def prompt(self, row: Row) -> str:
+    def prompt(self, row: TaskRow) -> str:
         """The question after the examples, as one text."""
         return self.before + self.question(row)
 
-    def messages(self, row: Row) -> list[Mapping[str, Any]]:
+    def messages(self, row: TaskRow) -> list[dict[str, str]]:
         """The question after the examples, as a conversation."""
-        turns: list[Mapping[str, Any]] = []
+        turns: list[dict[str, str]] = []
         if self.task.preamble:
             turns.append({"role": "system", "content": self.task.preamble})
         for example in self.rows:

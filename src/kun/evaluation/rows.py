@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kun.data.records import allow_long_cells
 from kun.errors import BadInput, DamagedFile, NotFound, UnsupportedFormat
@@ -16,14 +15,14 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
-class Row:
+class TaskRow:
     """The values of one row by column, and `where` it stands: "questions.jsonl:12"."""
 
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     where: str
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[TaskRow]:
     """All rows of a `.jsonl`, `.csv` or `.tsv` file, in order; `columns` are those of a table without a header.
 
     Cells of a TSV file are as they stand: quotes mean nothing there. Raises `NotFound`, `UnsupportedFormat`,
@@ -53,7 +52,7 @@ def read_text(path: Path) -> str:
         raise DamagedFile(f"{path.name}:{line} is not UTF-8: save the file in that encoding.") from error
 
 
-def _json_lines(name: str, text: str) -> Iterator[Row]:
+def _json_lines(name: str, text: str) -> Iterator[TaskRow]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -64,10 +63,10 @@ def _json_lines(name: str, text: str) -> Iterator[Row]:
             raise DamagedFile(f"{where} is no JSON ({error}): mend that line.") from error
         if not isinstance(values, dict):
             raise DamagedFile(f"{where} is {line.strip()[:40]!r}; each line must be one JSON object.")
-        yield Row(values, where)
+        yield TaskRow(values, where)
 
 
-def _table(name: str, text: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
+def _table(name: str, text: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[TaskRow]:
     allow_long_cells()
     lines = io.StringIO(text, newline="")
     if delimiter == ",":
@@ -86,6 +85,6 @@ def _table(name: str, text: str, delimiter: str, columns: Sequence[str] | None) 
                 continue
             if len(cells) != len(header):
                 raise DamagedFile(f"{where} has {len(cells)} cells; there are {len(header)} columns.")
-            yield Row(dict(zip(header, cells, strict=True)), where)
+            yield TaskRow(dict(zip(header, cells, strict=True)), where)
     except csv.Error as error:
         raise DamagedFile(f"{name}:{line} cannot be read ({error}): mend that line.") from error

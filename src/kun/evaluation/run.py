@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kun.errors import BadInput
 from kun.evaluation import labels, writing
 from kun.evaluation.prepare import prepared
 from kun.evaluation.progress import Tell, silent
-from kun.evaluation.result import Result
-from kun.evaluation.rows import Row
+from kun.evaluation.result import Measure, Result, Sample
+from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import (
     AnyTask,
     Classification,
@@ -19,16 +20,16 @@ from kun.evaluation.task import (
     Summary,
     Translation,
 )
+from kun.models.ready import ReadyModel
 from kun.models.task_model import TaskModel
 
 if TYPE_CHECKING:
-    from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
 
 
 def evaluate(
-    model: "LanguageModel | Encoder | TaskModel",
-    task: str | Path | Mapping[str, Any] | AnyTask,
+    model: ReadyModel,
+    task: str | Path | Mapping[str, object] | AnyTask,
     *,
     limit: int | None = None,
     shots: int | None = None,
@@ -45,16 +46,32 @@ def evaluate(
     found = _run(model, read, rows, tell)
     seconds = time.monotonic() - started
     shown = {"shots": str(read.shots)} if isinstance(read, MultipleChoice | Classification) else {}
-    notes = shown | found.pop("notes", {})
     return Result(
-        read.name or read.kind, read.kind, model.name, n=len(rows), seconds=seconds, notes=notes, **found
+        read.name or read.kind,
+        read.kind,
+        model.name,
+        n=len(rows),
+        seconds=seconds,
+        measures=found.measures,
+        samples=found.samples,
+        cut=found.cut,
+        confusion=found.confusion,
+        notes=shown | found.notes,
     )
 
 
-def _run(
-    model: "LanguageModel | Encoder | TaskModel", task: AnyTask, rows: list[Row], tell: Tell
-) -> dict[str, Any]:
-    """What the task's kind finds, as fields of a `Result`."""
+@dataclass(frozen=True)
+class _Found:
+    """What a task's kind finds; each a field of `Result`."""
+
+    measures: dict[str, Measure]
+    samples: list[Sample]
+    cut: int = 0
+    confusion: dict[str, dict[str, int]] | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def _run(model: ReadyModel, task: AnyTask, rows: list[TaskRow], tell: Tell) -> _Found:
     if isinstance(task, Classification):
         wanted = labels.wanted_labels(task, rows)
         if isinstance(model, TaskModel):
@@ -64,32 +81,35 @@ def _run(
 
             said, asked, cut = labels.by_likelihood(Scorer(_writer(model)), task, rows, tell)
         measures, samples, confusion = labels.judged(rows, asked, wanted, said)
-        return {"measures": measures, "samples": samples, "cut": cut, "confusion": confusion}
+        return _Found(measures, samples, cut, confusion)
     lm = _writer(model)
     if isinstance(task, Translation | Summary):
         said, asked, cut = writing.written(lm, task, task.prompt, rows, tell)
-        judge: Any = writing.translated if isinstance(task, Translation) else writing.summarized
-        measures, samples, notes = judge(task, rows, asked, said)
-        return {"measures": measures, "samples": samples, "cut": cut, "notes": notes}
+        if isinstance(task, Translation):
+            measures, samples, notes = writing.translated(task, rows, asked, said)
+        else:
+            measures, samples, notes = writing.summarized(task, rows, asked, said)
+        return _Found(measures, samples, cut, notes=notes)
     from kun.evaluation.likelihood import Scorer
 
     if isinstance(task, Perplexity):
         from kun.evaluation.perplexity import perplexity
 
         measures, samples, notes = perplexity(Scorer(lm), task, rows, tell)
-        return {"measures": measures, "samples": samples, "notes": notes}
+        return _Found(measures, samples, notes=notes)
     from kun.evaluation.choices import choose
 
     measures, samples, cut = choose(Scorer(lm), task, rows, tell)
-    return {"measures": measures, "samples": samples, "cut": cut}
+    return _Found(measures, samples, cut)
 
 
-def _writer(model: Any) -> "LanguageModel":
+def _writer(model: ReadyModel) -> "LanguageModel":
     """The model, which must be a language model."""
-    if not hasattr(model, "submit"):
+    from kun.models.language_model import LanguageModel
+
+    if not isinstance(model, LanguageModel):
         raise BadInput(
             f"{model.name} is an encoder and writes no text: this task is for language models, and classification for "
             f"encoders that were saved with a classifier's head."
         )
-    lm: LanguageModel = model
-    return lm
+    return model

@@ -1,10 +1,10 @@
 """What a task's TOML file may say, checked before a model is loaded."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -111,7 +111,7 @@ _KINDS: dict[str, type[Task]] = {
 _ADAPTER: TypeAdapter[AnyTask] = TypeAdapter(Annotated[AnyTask, Field(discriminator="kind")])
 
 
-def read_task(task: "str | Path | Mapping[str, Any] | AnyTask") -> AnyTask:
+def read_task(task: "str | Path | Mapping[str, object] | AnyTask") -> AnyTask:
     """A task from its TOML file, or from what such a file would say (paths then as from here).
 
     Raises `NotFound`, and `BadRecipe` that names the key, and the nearest one that exists.
@@ -130,7 +130,7 @@ def read_task(task: "str | Path | Mapping[str, Any] | AnyTask") -> AnyTask:
     return _checked({"name": path.stem, **said}, str(path), path.parent)
 
 
-def _checked(said: Mapping[str, Any], where: str, folder: Path) -> AnyTask:
+def _checked(said: Mapping[str, object], where: str, folder: Path) -> AnyTask:
     try:
         task = _ADAPTER.validate_python(dict(said))
     except ValidationError as error:
@@ -146,7 +146,7 @@ def _placed(task: AnyTask, folder: Path) -> Iterator[tuple[str, Path]]:
             yield name, folder / path.expanduser()
 
 
-def _faults(error: ValidationError, said: Mapping[str, Any]) -> Iterator[str]:
+def _faults(error: ValidationError, said: Mapping[str, object]) -> Iterator[str]:
     for fault in error.errors():
         kind, place = fault["type"], [str(part) for part in fault["loc"]]
         if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -161,6 +161,6 @@ def _faults(error: ValidationError, said: Mapping[str, Any]) -> Iterator[str]:
             yield f"{'.'.join(place[1:])}: {fault['msg']}"
 
 
-def _nearest(name: str, known: Any) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

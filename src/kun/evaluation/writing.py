@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kun.evaluation.progress import Tell
 from kun.evaluation.prompts import Examples, Template, text_of
 from kun.evaluation.result import Measure, Sample, mean
 from kun.evaluation.rouge import rouge
-from kun.evaluation.rows import Row
+from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import Summary, Translation, Written
 
 if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric
+
     from kun.models.language_model import LanguageModel
 
 _AT_ONCE = 64
@@ -22,17 +24,21 @@ _INTERVAL = 1.96
 
 
 def written(
-    lm: "LanguageModel", task: Written, prompt: str, rows: Sequence[Row], tell: Tell
+    lm: "LanguageModel", task: Written, prompt: str, rows: Sequence[TaskRow], tell: Tell
 ) -> tuple[list[str], list[str], int]:
     """What the model writes for each row, the likeliest token each time; what was asked; how many prompts were cut."""
     from kun.generation.options import SamplingOptions
 
     template = Template(prompt, "prompt")
     examples = Examples(task, template.of, lambda row: text_of(row, task.target))
-    asked: list[Any] = [examples.messages(row) if task.chat else examples.prompt(row) for row in rows]
-    given: dict[str, Any] = {"max_tokens": task.max_tokens, "stop": task.stop, "truncate": True}
-    given |= {"beams": task.beams} if task.beams > 1 else {"temperature": 0.0}
-    options = SamplingOptions(**given)
+    asked = [examples.messages(row) if task.chat else examples.prompt(row) for row in rows]
+    options = SamplingOptions(
+        max_tokens=task.max_tokens,
+        stop=task.stop,
+        truncate=True,
+        beams=task.beams,
+        temperature=None if task.beams > 1 else 0.0,
+    )
     said, cut = [], 0
     for start in range(0, len(asked), _AT_ONCE):
         running = [lm.submit(each, options) for each in asked[start : start + _AT_ONCE]]
@@ -49,14 +55,14 @@ def written(
 
 
 def translated(
-    task: Translation, rows: Sequence[Row], asked: Sequence[str], said: Sequence[str]
+    task: Translation, rows: Sequence[TaskRow], asked: Sequence[str], said: Sequence[str]
 ) -> tuple[dict[str, Measure], list[Sample], dict[str, str]]:
     """BLEU and chrF of all translations, as sacreBLEU computes them, with resampled standard errors; its signatures."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
     wanted = [text_of(row, task.target) for row in rows]
-    metrics: dict[str, Any] = {"bleu": BLEU(tokenize=task.tokenize), "chrf": CHRF()}
+    metrics: dict[str, Metric] = {"bleu": BLEU(tokenize=task.tokenize), "chrf": CHRF()}
     measures, notes = {}, {}
     for name, metric in metrics.items():
         measures[name], notes[name] = _resampled(metric, said, wanted)
@@ -68,7 +74,7 @@ def translated(
     return measures, samples, notes
 
 
-def _resampled(metric: Any, said: Sequence[str], wanted: Sequence[str]) -> tuple[Measure, str]:
+def _resampled(metric: "Metric", said: Sequence[str], wanted: Sequence[str]) -> tuple[Measure, str]:
     """A metric's score with its standard error over resampled rows (Koehn, W04-3250), and its signature."""
     several = len(said) > 1
     score = metric.corpus_score(said, [wanted], n_bootstrap=_RESAMPLES if several else 1)
@@ -81,7 +87,7 @@ def _resampled(metric: Any, said: Sequence[str], wanted: Sequence[str]) -> tuple
 
 
 def summarized(
-    task: Summary, rows: Sequence[Row], asked: Sequence[str], said: Sequence[str]
+    task: Summary, rows: Sequence[TaskRow], asked: Sequence[str], said: Sequence[str]
 ) -> tuple[dict[str, Measure], list[Sample], dict[str, str]]:
     """The mean F1 of each ROUGE over all summaries, in percent."""
     wanted = [text_of(row, task.target) for row in rows]

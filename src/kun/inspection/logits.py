@@ -22,7 +22,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Place:
+class NextWords:
     """After `token`: the likeliest that come next, the probability of what did, what each layer would say.
 
     `followed` is None after the last token; `layers` holds one guess a layer, the first layer's first.
@@ -34,7 +34,7 @@ class Place:
     layers: tuple[Guess, ...]
 
 
-def next_words(opened: Opened, text: str, k: int = 5, answer: str | None = None) -> list[Place]:
+def next_words(opened: Opened, text: str, k: int = 5, answer: str | None = None) -> list[NextWords]:
     """The next-word distribution at every place of `text`, or of the `answer` to it; see `Opened.read`.
 
     Raises `UnsupportedFormat` for a network that has none.
@@ -51,7 +51,7 @@ def next_words(opened: Opened, text: str, k: int = 5, answer: str | None = None)
     best = last.topk(min(k, last.shape[-1]))
     rows = zip(reading.tokens, best.values.tolist(), best.indices.tolist(), follow, strict=True)
     places = [
-        Place(
+        NextWords(
             token,
             tuple(Guess(_shown(opened.tokenizer, i), p) for p, i in zip(values, indices, strict=True)),
             followed,

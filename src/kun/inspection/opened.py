@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -14,6 +13,7 @@ from kun.generation.stream import ends_of
 from kun.hub.opening import open_checkpoint
 from kun.hub.pull import locate
 from kun.networks.family import Kind
+from kun.networks.network import LanguageNetwork
 from kun.text.tokenizer import before_the_end, sound
 
 LONGEST = 64
@@ -23,7 +23,7 @@ MOST_WRITTEN = 12
 
 
 @dataclass(frozen=True)
-class Reading:
+class NetworkInput:
     """What a network reads: `ids` [1, t] shown as `tokens`, the first `prefix` of which see each other.
 
     An encoder-decoder's are those of its decoder; its encoder reads `source` [1, s], shown as `source_tokens`.
@@ -42,7 +42,7 @@ class Reading:
             return {"input_ids": self.ids}
         return {"input_ids": self.source, "decoder_input_ids": self.ids}
 
-    def then(self, ids: Sequence[int], tokens: Sequence[str]) -> "Reading":
+    def then(self, ids: Sequence[int], tokens: Sequence[str]) -> "NetworkInput":
         """This, and these behind it."""
         longer = torch.cat((self.ids, torch.tensor([list(ids)], dtype=torch.long)), dim=1)
         return replace(self, ids=longer, tokens=[*self.tokens, *tokens])
@@ -53,7 +53,7 @@ class Opened:
     """A network of one stack of layers, or of an encoder's and a decoder's; `ends` are tokens that end an answer."""
 
     name: str
-    net: Any
+    net: nn.Module
     tokenizer: Tokenizer
     kind: Kind
     ends: frozenset[int] = frozenset()
@@ -72,33 +72,45 @@ class Opened:
         cls, name: str, net: nn.Module, tokenizer: Tokenizer, kind: Kind, ends: frozenset[int] = frozenset()
     ) -> "Opened":
         opened = cls(name, net, tokenizer, kind, ends)
-        if not all(isinstance(_layers(stack), nn.ModuleList) for stack in opened._stacks):
-            raise UnsupportedFormat(f"{name} has no layers of self-attention, so it is not shown.")
+        for stack in opened._stacks:
+            opened._layers(stack)
         return opened
 
     @property
     def layers(self) -> nn.ModuleList:
         """The layers of which the last says what the network says: a decoder's, where there are two stacks."""
-        return _layers(self._stacks[-1])
+        return self._layers(self._stacks[-1])
 
     @property
     def encoder_layers(self) -> nn.ModuleList:
         """The layers that read the source, or the only ones."""
-        return _layers(self._stacks[0])
+        return self._layers(self._stacks[0])
 
     def say(self, states: Tensor) -> Tensor:
         """Logits [..., vocabulary] that a layer's states [..., d_model] come to, through the last norm and the head."""
         norm = getattr(self._stacks[-1], "norm", None)
-        logits: Tensor = self.net.head(states if norm is None else norm(states))
-        return logits
+        return self.language_network.head(states if norm is None else norm(states))
 
     @property
-    def _stacks(self) -> tuple[Any, ...]:
+    def language_network(self) -> LanguageNetwork:
+        """The network, which must be one that writes. Raises `UnsupportedFormat` for another."""
+        if not isinstance(self.net, LanguageNetwork):
+            raise UnsupportedFormat(f"{self.name} writes no text. Name a language model.")
+        return self.net
+
+    @property
+    def _stacks(self) -> tuple[object, ...]:
         if self.kind != "encoder-decoder":
             return (self.net,)
         return getattr(self.net, "encoder", None), getattr(self.net, "decoder", None)
 
-    def read(self, text: str, answer: str | None = None) -> Reading:
+    def _layers(self, stack: object) -> nn.ModuleList:
+        layers = stack if isinstance(stack, nn.ModuleList) else getattr(stack, "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            raise UnsupportedFormat(f"{self.name} has no layers of self-attention, so it is not shown.")
+        return layers
+
+    def read(self, text: str, answer: str | None = None) -> NetworkInput:
         """How the network reads `text`, as it does when it writes.
 
         One that reads all of a text and then writes another also reads the `answer`, or the beginning of its
@@ -107,17 +119,17 @@ class Opened:
         """
         if self.kind == "encoder":
             ids, tokens = self._cut(text)
-            reading, answers = Reading(torch.tensor([ids]), tokens), False
+            reading, answers = NetworkInput(torch.tensor([ids]), tokens), False
         else:
             ids, tokens = self._cut(text, open_ended=self.kind == "decoder")
-            row = self.net.new_state(1, 1, torch.float32, torch.device("cpu")).start(ids)
+            row = self.language_network.new_state(1, 1, torch.float32, torch.device("cpu")).start(ids)
             begun = torch.tensor([row.tokens])
             if self.kind == "decoder":
                 tokens += map(self._shown, row.tokens[len(ids) :])
-                reading = Reading(begun, tokens, row.prefix)
+                reading = NetworkInput(begun, tokens, row.prefix)
             else:
                 shown = [self._shown(token) for token in row.tokens]
-                reading = Reading(begun, shown, source=torch.tensor([ids]), source_tokens=tuple(tokens))
+                reading = NetworkInput(begun, shown, source=torch.tensor([ids]), source_tokens=tuple(tokens))
             answers = row.prefix > 0 or reading.source is not None
         if answers:
             return self._answered(reading, answer)
@@ -127,7 +139,7 @@ class Opened:
             )
         return reading
 
-    def _answered(self, reading: Reading, answer: str | None) -> Reading:
+    def _answered(self, reading: NetworkInput, answer: str | None) -> NetworkInput:
         if answer is not None:
             return reading.then(*self._cut(answer, special=False))
         with torch.no_grad():
@@ -159,7 +171,3 @@ class Opened:
         """A token that no text was cut into."""
         text: str = self.tokenizer.decode([token], skip_special_tokens=False)
         return text.strip() or self.tokenizer.id_to_token(token) or f"<{token}>"
-
-
-def _layers(stack: Any) -> Any:
-    return stack if isinstance(stack, nn.ModuleList) else getattr(stack, "layers", None)

@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kun.errors import BadInput
 from kun.inspection.tokens import Cutting
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from kun.inspection.attention import Look, Steps
-    from kun.inspection.logits import Place
+    from kun.inspection.logits import NextWords
     from kun.inspection.positions import Places
 
-Format = Literal["png", "svg"]
+PictureFormat = Literal["png", "svg"]
 PALETTE = ("#b8dfe6", "#f6d8a8", "#c9e4c5", "#e3cbea", "#f3c5c0", "#cfd8ea")
 """The colours of neighbouring pieces, light enough for black letters."""
 _FONTS = (
@@ -31,7 +31,7 @@ _FONTS = (
 _MAP, _DIM, _INK = "GnBu", "#4a6573", "#0c2836"
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Path) -> PictureFormat:
     """The format that a file's name asks for. Raises `BadInput` for another one than PNG and SVG."""
     match path.suffix.lower():
         case ".png":
@@ -41,7 +41,7 @@ def format_of(path: Path) -> Format:
     raise BadInput(f"{path.name} must end in .png or .svg: those pictures can be drawn.")
 
 
-def cuttings(seen: Sequence[Cutting], format: Format) -> bytes:
+def cuttings(seen: Sequence[Cutting], format: PictureFormat) -> bytes:
     """A text as several tokenizers cut it, a line each, ids below the pieces."""
     figure = _figure(width=12, height=0.6 + 1.1 * len(seen))
     axes = figure.subplots(len(seen), 1, squeeze=False)[:, 0]
@@ -72,7 +72,7 @@ def shown(piece: bytes) -> str:
         return piece.hex(" ")
 
 
-def positions(seen: Sequence["Places"], format: Format) -> bytes:
+def positions(seen: Sequence["Places"], format: PictureFormat) -> bytes:
     """Heat maps side by side."""
     columns = min(3, len(seen))
     rows = -(-len(seen) // columns)
@@ -91,7 +91,7 @@ def positions(seen: Sequence["Places"], format: Format) -> bytes:
     return _saved(figure, format)
 
 
-def attention(looks: Sequence["Look"], layer: int | None, head: int | None, format: Format) -> bytes:
+def attention(looks: Sequence["Look"], layer: int | None, head: int | None, format: PictureFormat) -> bytes:
     """Who looks at whom: a map for each look, rows look at columns."""
     widths, heights = (
         [1.6 + 0.5 * max(len(each), 5) for each in lists]
@@ -100,13 +100,13 @@ def attention(looks: Sequence["Look"], layer: int | None, head: int | None, form
     figure = _figure(width=sum(widths), height=max(heights))
     grid = figure.subplots(1, len(looks), squeeze=False, width_ratios=widths)[0]
     for ax, look in zip(grid, looks, strict=True):
-        _map(ax, look.pick(layer, head).numpy(), look.tokens, look.looked_at)
+        _map(ax, look.pick(layer, head).tolist(), look.tokens, look.looked_at)
         ax.set_title(look.title, fontsize=10)
         ax.set(xlabel="looked at", ylabel="looks")
     return _saved(figure, format)
 
 
-def steps(looks: Sequence["Look"], seen: Sequence["Steps"], format: Format) -> bytes:
+def steps(looks: Sequence["Look"], seen: Sequence["Steps"], format: PictureFormat) -> bytes:
     """One word's attention in each network: dot products, scores, weights, nearness before and after."""
     heights = [0.9 + 0.36 * max(len(look.looked_at), 4) for look in looks]
     figure = _figure(width=13, height=sum(heights))
@@ -118,7 +118,7 @@ def steps(looks: Sequence["Look"], seen: Sequence["Steps"], format: Format) -> b
     return _saved(figure, format)
 
 
-def _step_bars(axes: Any, tokens: Sequence[str], seen: "Steps") -> None:
+def _step_bars(axes: "Sequence[Axes]", tokens: Sequence[str], seen: "Steps") -> None:
     parts = (
         ("1. dot products q · k", seen.products),
         ("scaled by 1/√d, masked", seen.scores),
@@ -135,7 +135,7 @@ def _step_bars(axes: Any, tokens: Sequence[str], seen: "Steps") -> None:
     axes[0].invert_yaxis()
 
 
-def next_words(seen: Sequence["Place"], format: Format) -> bytes:
+def next_words(seen: Sequence["NextWords"], format: PictureFormat) -> bytes:
     """What each layer would say after each token, darker the surer; the last layer at the top."""
     n_layers = len(seen[0].layers)
     figure = _figure(width=1.2 + 1.15 * len(seen), height=1.2 + 0.3 * n_layers)
@@ -154,7 +154,7 @@ def next_words(seen: Sequence["Place"], format: Format) -> bytes:
     return _saved(figure, format)
 
 
-def _map(ax: "Axes", values: Any, rows: Sequence[str], columns: Sequence[str]) -> None:
+def _map(ax: "Axes", values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]) -> None:
     ax.imshow(values, cmap=_MAP, vmin=0, vmax=1)
     ax.set_xticks(range(len(columns)), columns, rotation=90 if len(columns) > 8 else 0)
     ax.set_yticks(range(len(rows)), rows)
@@ -186,7 +186,7 @@ def _fonts_here() -> list[str]:
     return [name for name in _FONTS if name in here]
 
 
-def _saved(figure: "Figure", format: Format) -> bytes:
+def _saved(figure: "Figure", format: PictureFormat) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=format, metadata={"Date": None} if format == "svg" else None)
     return buffer.getvalue()

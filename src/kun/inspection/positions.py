@@ -6,18 +6,18 @@ ALiBi: Press et al., arXiv:2108.12409.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.blocks.positions import RotaryConfig, alibi_slopes, frequencies, rotate, sinusoids
 from kun.blocks.relative import relative_bucket
 from kun.errors import BadInput
 
-Kind = Literal["index", "sinusoidal", "learned", "rotary", "relative", "alibi"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+PositionKind = Literal["index", "sinusoidal", "learned", "rotary", "relative", "alibi"]
+KINDS: tuple[PositionKind, ...] = get_args(PositionKind)
 MOST_PLACES, MOST_WIDTH = 512, 1024
 
 
@@ -31,14 +31,14 @@ class Places:
     their distance counts).
     """
 
-    kind: Kind
+    kind: PositionKind
     table: Tensor
     rows: str
     columns: str
     facts: dict[str, float]
 
 
-def places(kind: str, n: int = 64, width: int = 64, net: Any = None) -> Places:
+def places(kind: str, n: int = 64, width: int = 64, net: nn.Module | None = None) -> Places:
     """The table of `kind` for `n` places and vectors of `width`; `learned` takes it from `net`.
 
     Raises `BadInput` for another kind, an impossible size, or a network without such a table.
@@ -75,7 +75,7 @@ def _sinusoidal(n: int, width: int) -> Places:
     return Places("sinusoidal", table, "place", "dimension", facts)
 
 
-def _learned(n: int, net: Any) -> Places:
+def _learned(n: int, net: nn.Module | None) -> Places:
     table = _table_of(net)
     if table is None:
         raise BadInput("This network learns no table of positions: GPT-2 and BERT do; name one with --model.")
@@ -83,7 +83,7 @@ def _learned(n: int, net: Any) -> Places:
     return Places("learned", table, "place", "dimension", {"nearest": _nearest(table)})
 
 
-def _table_of(net: Any) -> Tensor | None:
+def _table_of(net: nn.Module | None) -> Tensor | None:
     for path in ("positions", "embeddings.positions"):
         module = net
         for part in path.split("."):

@@ -5,9 +5,9 @@ vector as the sum of its pieces is fastText's (arXiv:1607.04606), not GPT's.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -93,6 +93,6 @@ def _symbols(word: str, tokenizer: Tokenizer) -> list[str]:
     return list(parts[0][0])
 
 
-def _pair(pair: Any) -> list[str]:
+def _pair(pair: str | Sequence[str]) -> list[str]:
     """A merge, written as two texts, or in older files as one with a space."""
     return pair.split(" ") if isinstance(pair, str) else list(pair)

@@ -1,6 +1,6 @@
 """Seeing what a network does without changing it: a mode that notes each attention, and hooks on its layers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +68,13 @@ class _Noting(TorchFunctionMode):
 
     last: Attended | None = None
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             self.last = _attended(*args, **kwargs)
@@ -83,7 +89,7 @@ def _attended(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
-    **_: Any,
+    **_: object,
 ) -> Attended:
     return Attended(q, k, v, attn_mask, is_causal, q.shape[-1] ** -0.5 if scale is None else scale)
 

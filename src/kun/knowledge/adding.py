@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kun.errors import EncoderMismatch, KunError
 from kun.knowledge.cut import BUDGET, cut
@@ -45,7 +46,9 @@ class EncoderLike(Protocol):
     max_tokens: int
     tokenizer: "Tokenizer"
 
-    def embed(self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None) -> Any:
+    def embed(
+        self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None
+    ) -> NDArray[np.float32]:
         """Unit vectors, float32 [n, dimensions]."""
 
 
@@ -55,7 +58,7 @@ class TokenEncoder(Protocol):
 
     def embed_tokens(
         self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None
-    ) -> tuple[Any, list[Any]]:
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
         """Unit vectors, float32 [n, dimensions], and each text's states, float32 [t, dimensions]."""
 
 

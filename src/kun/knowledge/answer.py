@@ -217,12 +217,12 @@ def ask_stream(
 
     Raises `BadInput` for an empty question or an unknown option, and what searching and generating raise.
     """
-    from kun.generation.options import SamplingOptions
+    from kun.generation.options import make_options
 
     question = question.strip()
     _check(question, options)
     chosen: SamplingChoice = {"max_tokens": _MAX_TOKENS, "temperature": 0.0}
-    sampling = SamplingOptions(**(chosen | options))
+    sampling = make_options(chosen | options)
     language = language_of(question)
     told = phrases(language)
     complete = completed(question, history, lm, told)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from kun.knowledge.rows import Kind
+from kun.knowledge.rows import TextKind
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ _MAX_HEADING = 160
 _MAX_FRONT_MATTER = 10_000
 
 
-def blocks(text: str, kind: Kind, pages: Sequence[int] = ()) -> Iterator[Block]:
+def blocks(text: str, kind: TextKind, pages: Sequence[int] = ()) -> Iterator[Block]:
     """The blocks of `text` in order; together they hold all of it. `pages` are the places where pages begin.
 
     A block never crosses the beginning of a page.

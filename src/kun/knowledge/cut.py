@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kun.knowledge.blocks import Block, blocks
-from kun.knowledge.rows import Kind, Span
+from kun.knowledge.rows import Span, TextKind
 from kun.text.sentences import sentences
 
 if TYPE_CHECKING:
@@ -30,7 +30,12 @@ _BREAKS = "\n。！？；;!?.…，,、：: \t　)）]】」』”"
 
 
 def cut(
-    text: str, tokenizer: "Tokenizer", *, kind: Kind = "text", pages: Sequence[int] = (), budget: int = BUDGET
+    text: str,
+    tokenizer: "Tokenizer",
+    *,
+    kind: TextKind = "text",
+    pages: Sequence[int] = (),
+    budget: int = BUDGET,
 ) -> list[Span]:
     """The passages of `text`, in order and without overlap: every character but white space is in one of them.
 

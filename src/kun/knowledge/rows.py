@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Kind = Literal["text", "markdown", "code", "rows"]
+TextKind = Literal["text", "markdown", "code", "rows"]
 
 
 Vectors = NDArray[np.float32]
@@ -50,7 +50,7 @@ class StoredText:
     id: str
     source: str
     text: str
-    kind: Kind
+    kind: TextKind
     pages: list[int]
 
 
@@ -68,7 +68,7 @@ class NewDocument:
     bytes: int
     modified_ns: int
     text: str
-    kind: Kind
+    kind: TextKind
     pages: Sequence[int]
     spans: Sequence[Span]
     vectors: Vectors

@@ -3,11 +3,21 @@
 import base64
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kun.errors import BadInput, ContextOverflow
-from kun.server.bodies import Body, ChatMessage, ChatRequest, CompletionRequest, EmbeddingRequest, Sampled
+from kun.server.bodies import (
+    Body,
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Prompt,
+    Sampled,
+    several,
+)
 from kun.server.documents import DocumentReply
+from kun.server.failures import JsonObject
 from kun.server.generated import ChatReply, CompletionReply
 from kun.server.metrics import Metrics
 from kun.server.replies import Reply
@@ -16,9 +26,12 @@ from kun.server.workers import Workers
 from kun.settings import settings
 
 if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
     from kun.generation.options import SamplingOptions
     from kun.generation.results import Generation, TokenLogprob
-    from kun.knowledge.answer import AnswerStream
+    from kun.knowledge.answer import AnswerStream, SamplingChoice
     from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
 
@@ -77,21 +90,23 @@ class Answering:
 
     def _ask(self, base: str, lm: "LanguageModel", body: ChatRequest) -> "AnswerStream":
         _check_documents(body)
-        *earlier, last = [_message(message) for message in body.messages]
-        if last["role"] != "user":
+        *earlier, last = body.messages
+        if last.role != "user":
             raise BadInput("A knowledge base answers questions: the last message must be the user's.")
-        history = [message for message in earlier if message["role"] in ("user", "assistant")]
+        history = [
+            {"role": message.role, "content": _text(message)}
+            for message in earlier
+            if message.role in ("user", "assistant")
+        ]
+        options: SamplingChoice = {"top_p": body.top_p, "seed": body.seed}
         tokens = body.max_completion_tokens or body.max_tokens
-        given = {
-            "max_tokens": tokens,
-            "temperature": body.temperature,
-            "top_p": body.top_p,
-            "seed": body.seed,
-        }
-        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if tokens is not None:
+            options["max_tokens"] = tokens
+        if body.temperature is not None:
+            options["temperature"] = body.temperature
         knowledge = self._service.knowledge_base(base)
         return knowledge.ask_stream(
-            last["content"], lm, history=history, k=body.k, sources=body.sources, **options
+            _text(last), lm, history=history, k=body.k, sources=body.sources, **options
         )
 
     async def complete(self, body: CompletionRequest) -> Reply:
@@ -104,17 +119,17 @@ class Answering:
         async def start(number: int) -> "Generation":
             return await self._starting.run(lm.submit, prompts[number], options, abandoned=_cancel)
 
-        async def score(prompt: Any) -> "tuple[list[int], list[TokenLogprob | None]]":
+        async def score(prompt: Prompt) -> "tuple[list[int], list[TokenLogprob | None]]":
             return await self._reading.run(_scored, lm, prompt, body.logprobs or 0)
 
         return await CompletionReply(lm, body, prompts, start, score).begin()
 
-    async def embed(self, body: EmbeddingRequest) -> dict[str, Any]:
+    async def embed(self, body: EmbeddingRequest) -> JsonObject:
         """Vectors of texts. Raises what the encoder raises."""
         self._name_unknown(body)
         return await self._embedding.run(self._embed, body)
 
-    def _embed(self, body: EmbeddingRequest) -> dict[str, Any]:
+    def _embed(self, body: EmbeddingRequest) -> JsonObject:
         encoder = self._service.encoder(body.model)
         if body.dimensions not in (None, encoder.dimensions):
             raise BadInput(
@@ -143,31 +158,29 @@ class Answering:
             log.warning("Ignored fields of a request: %s", ", ".join(map(repr, sorted(new)))[:1000])
 
 
-def several(inputs: Any) -> list[Any]:
-    """A text, token ids, or a list of either, as a list."""
-    return [inputs] if isinstance(inputs, str) or isinstance(inputs[0], int) else list(inputs)
-
-
 def _cancel(begun: "Generation | AnswerStream") -> None:
     begun.cancel()
 
 
-def _scored(lm: "LanguageModel", prompt: Any, top: int) -> "tuple[list[int], list[TokenLogprob | None]]":
+def _scored(lm: "LanguageModel", prompt: Prompt, top: int) -> "tuple[list[int], list[TokenLogprob | None]]":
     return lm.encode(prompt), lm.prompt_logprobs(prompt, top)
 
 
-def _message(message: ChatMessage) -> dict[str, Any]:
-    """A message as the chat template takes it: its content a text."""
+def _text(message: ChatMessage) -> str:
+    """The content of a message as one text."""
     content = message.content
     if isinstance(content, list):
         if any(part.type not in ("text", "input_text", "refusal") for part in content):
             raise BadInput("This model does not see or hear: send content parts of type text only.")
         content = "\n".join(part.text or "" for part in content)
-    said: dict[str, Any] = {"role": message.role, "content": content or ""}
-    for name in ("name", "tool_calls", "tool_call_id"):
-        if getattr(message, name) is not None:
-            said[name] = getattr(message, name)
-    return said
+    return content or ""
+
+
+def _message(message: ChatMessage) -> JsonObject:
+    """A message as the chat template takes it: its content a text."""
+    rest = {"name": message.name, "tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
+    given = {name: value for name, value in rest.items() if value is not None}
+    return {"role": message.role, "content": _text(message), **given}
 
 
 def _check_documents(body: ChatRequest) -> None:
@@ -215,15 +228,15 @@ def _completion_options(body: CompletionRequest) -> "SamplingOptions":
     )
 
 
-def _options(body: Sampled, **given: Any) -> "SamplingOptions":
-    from kun.generation.options import SamplingOptions
+def _options(body: Sampled, **given: object) -> "SamplingOptions":
+    from kun.generation.options import make_options
 
     given |= {name: getattr(body, name) for name in _SAMPLING}
     given["logit_bias"] = {int(token): value for token, value in (body.logit_bias or {}).items()}
-    return SamplingOptions(**{name: value for name, value in given.items() if value is not None})
+    return make_options({name: value for name, value in given.items() if value is not None})
 
 
-def _schema(body: ChatRequest) -> dict[str, Any] | None:
+def _schema(body: ChatRequest) -> JsonObject | None:
     wanted = body.response_format
     if wanted is None or wanted.type == "text":
         return None
@@ -235,7 +248,7 @@ def _schema(body: ChatRequest) -> dict[str, Any] | None:
     return schema
 
 
-def _as_text(encoder: "Encoder", one: Any) -> str:
+def _as_text(encoder: "Encoder", one: Prompt) -> str:
     """A text, or what its token ids stand for."""
     if isinstance(one, str):
         return one.encode("utf-8", "replace").decode()
@@ -260,7 +273,7 @@ def _counted(encoder: "Encoder", text: str, body: EmbeddingRequest) -> int:
     return min(tokens, encoder.max_tokens)
 
 
-def _vector(vector: Any, body: EmbeddingRequest) -> Any:
+def _vector(vector: "NDArray[float32]", body: EmbeddingRequest) -> str | list[float]:
     if body.encoding_format == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return vector.tolist()

@@ -1,7 +1,7 @@
 """The OpenAI-compatible API, and the web app beside it."""
 
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from kun.errors import ModelNotFound
 from kun.server.answering import Answering
 from kun.server.bodies import ChatRequest, CompletionRequest, EmbeddingRequest
-from kun.server.failures import Json, handle_failures
+from kun.server.failures import Json, JsonObject, handle_failures
 from kun.server.guard import Guard
 from kun.server.metrics import Metrics
 from kun.server.replies import EventStream, Reply, unless_left
@@ -52,7 +52,7 @@ def _about(app: FastAPI, service: Service, answering: Answering, metrics: Metric
     """What there is, and how it is."""
     started = int(time.time())
 
-    def described(name: str) -> dict[str, Any]:
+    def described(name: str) -> JsonObject:
         return {"id": name, "object": "model", "created": started, "owned_by": "kun"}
 
     @app.get("/healthz", responses={200: {"model": Health}})
@@ -93,7 +93,7 @@ def _models(app: FastAPI, answering: Answering) -> None:
         return Json(await unless_left(request.receive, answering.embed(body)))
 
 
-async def _respond(request: Request, begin: Coroutine[Any, Any, Reply], stream: bool) -> Response:
+async def _respond(request: Request, begin: Awaitable[Reply], stream: bool) -> Response:
     reply = await unless_left(request.receive, begin)
     if stream:
         return EventStream(reply)

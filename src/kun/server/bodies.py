@@ -3,7 +3,7 @@
 A field that is null is a field left out. The bounds are those of `kun.generation.SamplingOptions`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,6 +22,16 @@ Biases = Annotated[
 Texts = Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
 Inputs = str | Texts | TokenIds | Annotated[list[TokenIds], Field(min_length=1, max_length=MOST_INPUTS)]
 """One text, several, the token ids of one, or of several."""
+Prompt = str | list[int]
+"""A text, or its token ids."""
+
+
+def several(inputs: str | list[str] | list[int] | list[list[int]]) -> list[Prompt]:
+    """A text, token ids, or a list of either, as a list."""
+    if isinstance(inputs, str):
+        return [inputs]
+    ids = [one for one in inputs if isinstance(one, int)]
+    return [ids] if ids else [one for one in inputs if not isinstance(one, int)]
 
 
 class Body(BaseModel):
@@ -31,12 +41,12 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_whole_numbers(cls, given: Any) -> Any:
+    def _with_whole_numbers(cls, given: object) -> object:
         """JSON has but one kind of numbers: 16.0 is the same as 16."""
         return {name: _whole(value) for name, value in given.items()} if isinstance(given, dict) else given
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: object) -> object:
     """A number without a fraction as an integer; so too those of a list, or of lists in it."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -54,7 +64,7 @@ class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] | None = None
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, object]] | None = None
     tool_call_id: str | None = None
 
 
@@ -64,7 +74,7 @@ class StreamOptions(Body):
 
 class ResponseFormat(Body):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+    json_schema: dict[str, object] | None = None
 
 
 class Sampled(Body):
@@ -105,8 +115,8 @@ class ChatRequest(Sampled):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=100)
     response_format: ResponseFormat | None = None
-    tools: list[dict[str, Any]] | None = Field(None, max_length=64)
-    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    tools: list[dict[str, object]] | None = Field(None, max_length=64)
+    tool_choice: Literal["none", "auto", "required"] | dict[str, object] | None = None
     parallel_tool_calls: bool | None = None
     return_prompt: bool | None = None
     k: int | None = Field(None, ge=1, le=100)

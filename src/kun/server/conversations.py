@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 from uuid import uuid4
 
 from sqlalchemy import ForeignKey, Index, create_engine, delete, event, func, or_, select, update
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -37,15 +38,51 @@ class Conversation:
     updated_at: str
 
 
+class PlainPassage(TypedDict):
+    """A passage as JSON: it is kept with the answer, so that it opens even when the document is gone."""
+
+    id: str
+    text: str
+    source: str
+    heading: str
+    page: int | None
+    score: float
+    reasons: dict[str, float] | None
+
+
+class AnswerError(TypedDict, total=False):
+    """The class of what went wrong, and its message."""
+
+    kind: str
+    message: str
+
+
+class AnswerDetails(TypedDict, total=False):
+    """What belongs to an answer, as far as it is known."""
+
+    wanted_model: str
+    model: str
+    knowledge: str
+    passages: list[PlainPassage]
+    prompt: str
+    question: str
+    declined: bool
+    quoted: bool
+    finish_reason: str
+    tokens: int
+    seconds: float
+    error: AnswerError
+
+
 @dataclass(frozen=True)
-class Message:
-    """One message. `details` holds what belongs to an answer: passages, prompt, error, tokens, seconds …"""
+class StoredMessage:
+    """One message; `details` belong to an answer."""
 
     id: str
     role: Role
     text: str
     status: Status = "done"
-    details: dict[str, Any] = field(default_factory=dict)
+    details: AnswerDetails = field(default_factory=AnswerDetails)
 
 
 class _Base(DeclarativeBase):
@@ -79,8 +116,8 @@ class _Message(_Base):
     status: Mapped[str] = mapped_column(default="done")
     details: Mapped[str] = mapped_column(default="{}")
 
-    def public(self) -> Message:
-        return Message(self.id, self.role, self.text, self.status, json.loads(self.details))  # type: ignore[arg-type]
+    def public(self) -> StoredMessage:
+        return StoredMessage(self.id, self.role, self.text, self.status, json.loads(self.details))  # type: ignore[arg-type]
 
 
 class Conversations:
@@ -161,7 +198,7 @@ class Conversations:
 
     # Messages
 
-    def messages(self, owner: str, id: str) -> "builtins.list[Message]":
+    def messages(self, owner: str, id: str) -> "builtins.list[StoredMessage]":
         with self._transaction() as session:
             _owned(session, owner, id)
             rows = session.scalars(
@@ -169,7 +206,7 @@ class Conversations:
             )
             return [row.public() for row in rows]
 
-    def exchange(self, owner: str, id: str, text: str) -> tuple[Message, Message]:
+    def exchange(self, owner: str, id: str, text: str) -> tuple[StoredMessage, StoredMessage]:
         """Append a user's message and the running answer to it, together."""
         if not text.strip():
             raise BadInput("The message is empty: type something first.")
@@ -185,7 +222,7 @@ class Conversations:
             answer = _append(session, id, "assistant", "", "running")
             return asked.public(), answer.public()
 
-    def answer_again(self, owner: str, id: str, message: str) -> Message:
+    def answer_again(self, owner: str, id: str, message: str) -> StoredMessage:
         """Take back an answer and all after it; return the running answer that takes its place."""
         with self._transaction() as session:
             _owned(session, owner, id).updated_at = _now()
@@ -198,7 +235,7 @@ class Conversations:
             _owned(session, owner, id)
             self._truncate(session, id, message, "user")
 
-    def write(self, message: str, text: str, status: Status, details: dict[str, Any]) -> None:
+    def write(self, message: str, text: str, status: Status, details: AnswerDetails) -> None:
         """Store the state of an answer; one that was taken back meanwhile stays away."""
         with self._transaction() as session:
             session.execute(
@@ -285,7 +322,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def _prepare(connection: Any, _record: Any) -> None:
+def _prepare(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")

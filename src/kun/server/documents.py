@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kun.server.bodies import ChatRequest
+from kun.server.failures import JsonObject
 from kun.server.replies import Reply
 from kun.server.workers import Workers
 
@@ -25,7 +26,7 @@ class DocumentReply(Reply):
     def cancel(self) -> None:
         self._stream.cancel()
 
-    async def _collect(self) -> dict[str, Any]:
+    async def _collect(self) -> JsonObject:
         answer, usage = await self._workers.run(self._finish)
         message = {"role": "assistant", "content": answer.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
@@ -38,7 +39,7 @@ class DocumentReply(Reply):
         read = sum(self._lm.count(message["content"]) for message in answer.prompt)
         return answer, {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
 
-    def _extras(self, answer: "Answer") -> dict[str, Any]:
+    def _extras(self, answer: "Answer") -> JsonObject:
         """What is Kun's own: the passages; with `return_prompt` what the model read, and what was searched."""
         citations = [
             {
@@ -51,14 +52,17 @@ class DocumentReply(Reply):
             }
             for place, passage in enumerate(answer.passages, 1)
         ]
-        told = {"prompt": answer.prompt, "question": answer.question} if self._request.return_prompt else {}
-        return {"citations": citations} | told
+        told: JsonObject = (
+            {"prompt": answer.prompt, "question": answer.question} if self._request.return_prompt else {}
+        )
+        return told | {"citations": citations}
 
-    async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        def chunk(delta: dict[str, Any], end: str | None = None) -> dict[str, Any]:
+    async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
+        def chunk(delta: JsonObject, end: str | None = None) -> JsonObject:
             choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
             usage = {"usage": None} if self._request.wants_usage else {}
-            return {"object": "chat.completion.chunk", "choices": [choice]} | usage
+            head: JsonObject = {"object": "chat.completion.chunk", "choices": [choice]}
+            return head | usage
 
         yield chunk({"role": "assistant", "content": ""})
         async for text in _bridged(self._stream, self._workers):

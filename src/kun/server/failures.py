@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +19,7 @@ _CODES: dict[type[KunError], str] = {
 }
 _UNION_TAGS = {"str", "int", "float", "bool", "dict", "constrained-str"}
 RETRY_SECONDS = 1
+JsonObject = dict[str, object]
 
 
 class ClientLeft(Exception):
@@ -29,16 +29,16 @@ class ClientLeft(Exception):
 class Json(JSONResponse):
     """JSON in UTF-8; half a character (a lone surrogate from a request) becomes a question mark."""
 
-    def render(self, content: Any) -> bytes:
+    def render(self, content: object) -> bytes:
         return encoded(content)
 
 
-def encoded(content: Any) -> bytes:
+def encoded(content: object) -> bytes:
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 
 
-def error_object(message: str, kind: str, code: str | None = None, param: str | None = None) -> Any:
+def error_object(message: str, kind: str, code: str | None = None, param: str | None = None) -> JsonObject:
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

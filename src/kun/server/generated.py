@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kun.errors import Busy, Unavailable
-from kun.server.bodies import ChatRequest, CompletionRequest, Sampled
+from kun.server.bodies import ChatRequest, CompletionRequest, Prompt, Sampled
+from kun.server.failures import JsonObject
 from kun.server.replies import Reply
-from kun.server.scores import chat_scores, plain_scores
+from kun.server.scores import PlainScores, chat_scores, plain_scores
 
 if TYPE_CHECKING:
     from kun.generation.results import Generation, Piece, TokenLogprob
@@ -25,7 +26,7 @@ class Written:
 
     text: str = ""
     reason: str | None = None
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[JsonObject] = field(default_factory=list)
     scores: "list[TokenLogprob]" = field(default_factory=list)
     tokens: int = 0
 
@@ -101,7 +102,7 @@ class GenerationReply(Reply):
     def _copies(self) -> int:
         return self._request.copies
 
-    def _ending(self) -> dict[str, Any]:
+    def _ending(self) -> JsonObject:
         """What ends a whole answer, and a stream that wants it."""
         read = sum(generation.prompt_tokens for generation in self._generations)
         cut = sum(generation.truncated for generation in self._generations)
@@ -119,18 +120,18 @@ class ChatReply(GenerationReply):
 
     _request: ChatRequest
 
-    async def _collect(self) -> dict[str, Any]:
+    async def _collect(self) -> JsonObject:
         choices = [self._choice(index, one) for index, one in enumerate(await self._answers(0))]
         return {"object": "chat.completion", "choices": choices} | self._ending()
 
-    def _choice(self, index: int, one: Written) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": one.text}
+    def _choice(self, index: int, one: Written) -> JsonObject:
+        message: JsonObject = {"role": "assistant", "content": one.text}
         if one.calls:
             message |= {"content": one.text or None, "tool_calls": one.calls}
         scores = chat_scores(self._lm, one.scores) if self._request.logprobs else None
         return {"index": index, "message": message, "finish_reason": one.reason, "logprobs": scores}
 
-    async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+    async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
         for index in range(self._copies):
             yield self._chunk(index, {"role": "assistant", "content": ""})
         async for piece in self._pieces(0):
@@ -146,11 +147,12 @@ class ChatReply(GenerationReply):
             yield {"object": "chat.completion.chunk", "choices": []} | self._ending()
 
     def _chunk(
-        self, index: int, delta: dict[str, Any], scores: Any = None, reason: str | None = None
-    ) -> dict[str, Any]:
+        self, index: int, delta: JsonObject, scores: JsonObject | None = None, reason: str | None = None
+    ) -> JsonObject:
         choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": scores}
         usage = {"usage": None} if self._request.wants_usage else {}
-        return {"object": "chat.completion.chunk", "choices": [choice]} | usage
+        head: JsonObject = {"object": "chat.completion.chunk", "choices": [choice]}
+        return head | usage
 
 
 class CompletionReply(GenerationReply):
@@ -162,9 +164,9 @@ class CompletionReply(GenerationReply):
         self,
         lm: "LanguageModel",
         request: CompletionRequest,
-        prompts: Sequence[Any],
+        prompts: Sequence[Prompt],
         start: "Callable[[int], Awaitable[Generation]]",
-        score: "Callable[[Any], Awaitable[tuple[list[int], list[TokenLogprob | None]]]]",
+        score: "Callable[[Prompt], Awaitable[tuple[list[int], list[TokenLogprob | None]]]]",
     ) -> None:
         super().__init__(lm, request, "cmpl", len(prompts), start)
         self._prompts, self._score = prompts, score
@@ -183,8 +185,8 @@ class CompletionReply(GenerationReply):
                 self._made = 0
                 yield replace(piece, text="", token_ids=(), logprobs=(), finish_reason="length")
 
-    async def _collect(self) -> dict[str, Any]:
-        choices: list[dict[str, Any]] = []
+    async def _collect(self) -> JsonObject:
+        choices: list[JsonObject] = []
         for number in range(self._count):
             answers = await self._answers(number)
             if len(answers) > self._request.copies:
@@ -211,12 +213,12 @@ class CompletionReply(GenerationReply):
 
     def _logprobs(
         self, ids: list[int], scores: "Sequence[TokenLogprob | None]", before: int = 0
-    ) -> dict[str, Any] | None:
+    ) -> PlainScores | None:
         if self._request.logprobs is None:
             return None
         return plain_scores(self._lm, ids[0] if ids else None, scores, before)
 
-    async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+    async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
         for number in range(self._count):
             text, ids, scores = await self._echo(number)
             written = [len(text)] * self._copies
@@ -232,10 +234,11 @@ class CompletionReply(GenerationReply):
         if self._request.wants_usage:
             yield {"object": "text_completion", "choices": []} | self._ending()
 
-    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def _chunk(self, choice: JsonObject) -> JsonObject:
         usage = {"usage": None} if self._request.wants_usage else {}
-        return {"object": "text_completion", "choices": [choice]} | usage
+        head: JsonObject = {"object": "text_completion", "choices": [choice]}
+        return head | usage
 
 
-def _choice(index: int, text: str, reason: str | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+def _choice(index: int, text: str, reason: str | None, logprobs: PlainScores | None) -> JsonObject:
     return {"index": index, "text": text, "finish_reason": reason, "logprobs": logprobs}

@@ -1,35 +1,31 @@
-"""What every request to the API passes: host, origin, key, size, time; and what every answer carries.
+"""The way into the API: host, origin, key, size and time of every request, and the headers of every answer.
 
 An ASGI middleware, since the body is counted while it arrives, and a client that leaves is seen at once.
 """
 
 import asyncio
-import hmac
-import ipaddress
 import logging
 import re
 import time
 import uuid
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kun.errors import Busy, KunError, NotPermitted, TooLarge
+from kun.server.entrance import COMMON_HEADERS, is_api, is_key, is_longer, refusal
 from kun.server.failures import ClientLeft, Json, error_response, kun_error
 from kun.server.metrics import Metrics
 from kun.settings import settings
 
 log = logging.getLogger("kun.server")
-_API = ("/v1", "/healthz", "/metrics", "/openapi.json")
 _BODY_SECONDS = 60.0
 _BODIES_HELD = 4
 """How many bodies of the largest size may be in memory at once."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
+    **COMMON_HEADERS,
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -57,9 +53,9 @@ class Guard:
             self._metrics.observe(scope["path"], answer.status, time.perf_counter() - started)
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await refusal(scope, receive, answer.send)
+        refused = self._refusal(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, answer.send)
             return
         try:
             body = await self._body(headers, receive)
@@ -85,12 +81,9 @@ class Guard:
             self._held -= len(body)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Json | None:
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._keys and _is_public_name(host):
-            message = "Without API keys this server answers only to localhost and to addresses."
-            return error_response(403, message, "permission_error")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return error_response(403, "Pages of other sites are not answered.", "permission_error")
+        reason = refusal(headers, self._keys)
+        if reason is not None:
+            return error_response(403, reason, "permission_error")
         if self._keys and scope["path"] != "/healthz" and not self._has_key(headers):
             message = "The API key is missing or wrong: send it as 'Authorization: Bearer KEY'."
             return kun_error(NotPermitted(message))
@@ -98,16 +91,13 @@ class Guard:
 
     def _has_key(self, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
-        # headers are read as Latin-1 whatever they are; every key is compared, so that the time taken tells nothing
-        sent = given.strip().encode("latin-1")
-        matches = [hmac.compare_digest(sent, key.encode()) for key in self._keys]
-        return kind.lower() == "bearer" and any(matches)
+        sent = given.strip().encode("latin-1")  # as headers are read, whatever they are
+        return is_key(sent, self._keys) and kind.lower() == "bearer"
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body. Raises `TooLarge` as soon as that is known, `Busy` when others' fill the memory."""
         most, size, chunks = settings().max_request_bytes, 0, []
-        said = headers.get("content-length", "0")
-        if said.isdecimal() and int(said) > most:
+        if is_longer(headers, most):
             raise _too_large(most)
         try:
             async with asyncio.timeout(_BODY_SECONDS):
@@ -146,10 +136,6 @@ class _Answer:
         await self._send(message)
 
 
-def is_api(path: str) -> bool:
-    return any(path == prefix or path.startswith(prefix + "/") for prefix in _API)
-
-
 def _request_id(headers: Headers) -> str:
     """The client's own where it sent a sound one."""
     given = headers.get("x-request-id", "")
@@ -178,16 +164,3 @@ def _last(response: Json) -> Json:
 
 def _too_large(most: int) -> TooLarge:
     return TooLarge(f"The request is larger than {most:,} bytes: send less at once.")
-
-
-def _is_public_name(host: str) -> bool:
-    """Whether someone else's DNS could point this name here (rebinding): one with a dot that is no address."""
-    try:
-        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return "." in name and not name.endswith(".localhost")
-    return False

@@ -5,15 +5,15 @@ import logging
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from kun.errors import KunError, Unavailable
-from kun.server.failures import ClientLeft, code_of, encoded, error_object
+from kun.server.failures import ClientLeft, JsonObject, code_of, encoded, error_object
 
 log = logging.getLogger("kun.server")
 Result = TypeVar("Result")
@@ -25,9 +25,13 @@ class Reply(ABC):
     """An answer that is being written: take it `whole`, or as `chunks`; `cancel` it when it is not wanted."""
 
     def __init__(self, model: str, kind: str) -> None:
-        self._head = {"id": f"{kind}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+        self._head: JsonObject = {
+            "id": f"{kind}-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": model,
+        }
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> JsonObject:
         return self._head | await self._collect()
 
     async def events(self) -> AsyncGenerator[bytes, None]:
@@ -48,10 +52,10 @@ class Reply(ABC):
     def cancel(self) -> None: ...
 
     @abstractmethod
-    async def _collect(self) -> dict[str, Any]: ...
+    async def _collect(self) -> JsonObject: ...
 
     @abstractmethod
-    def _chunks(self) -> AsyncGenerator[dict[str, Any], None]: ...
+    def _chunks(self) -> AsyncGenerator[JsonObject, None]: ...
 
 
 class EventStream(Response):
@@ -81,7 +85,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def unless_left(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+async def unless_left(receive: Receive, work: Awaitable[Result]) -> Result:
     """The result of `work`, which is cancelled when the client leaves.
 
     Raises `ClientLeft` then, and `Unavailable` after `LONGEST_SECONDS`. The request's body must have been read.
@@ -105,5 +109,5 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def _event(value: dict[str, Any]) -> bytes:
+def _event(value: JsonObject) -> bytes:
     return b"data: " + encoded(value) + b"\n\n"

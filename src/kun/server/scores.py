@@ -2,20 +2,32 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
+
+from kun.server.failures import JsonObject
 
 if TYPE_CHECKING:
     from kun.generation.results import TokenLogprob
     from kun.models.language_model import LanguageModel
 
+
+class PlainScores(TypedDict):
+    """Log-probabilities of a completion: lists that run side by side, one entry a token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
 _LEAST = -9999.0
 """Stands for the logarithm of zero, which JSON does not have."""
 
 
-def chat_scores(lm: "LanguageModel", scores: "Sequence[TokenLogprob]") -> dict[str, Any]:
+def chat_scores(lm: "LanguageModel", scores: "Sequence[TokenLogprob]") -> JsonObject:
     """Of a chat: each token with its bytes, since one token may be half a character."""
 
-    def one(token: int, value: float) -> dict[str, Any]:
+    def one(token: int, value: float) -> JsonObject:
         data = lm.token_bytes(token)
         return {"token": data.decode("utf-8", "replace"), "logprob": max(value, _LEAST), "bytes": list(data)}
 
@@ -29,8 +41,8 @@ def chat_scores(lm: "LanguageModel", scores: "Sequence[TokenLogprob]") -> dict[s
 
 def plain_scores(
     lm: "LanguageModel", first: int | None, scores: "Sequence[TokenLogprob | None]", before: int = 0
-) -> dict[str, Any]:
-    """Of a completion: lists that run side by side. `first` is the token without a score, `before` an offset."""
+) -> PlainScores:
+    """Of a completion. `first` is the token without a score, `before` an offset."""
     tokens = [_text(lm, first if score is None else score.token_id) for score in scores]
     return {
         "tokens": tokens,

@@ -1,8 +1,10 @@
 """Answers of the API, in OpenAI's shapes: what `/openapi.json` promises."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
+
+from kun.server.failures import JsonObject
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -57,7 +59,7 @@ class ToolCall(BaseModel):
     function: Function
 
 
-class Message(BaseModel):
+class AnswerMessage(BaseModel):
     role: Literal["assistant"]
     content: str | None
     tool_calls: list[ToolCall] | None = None
@@ -79,7 +81,7 @@ class Logprobs(BaseModel):
 
 class ChatChoice(BaseModel):
     index: int
-    message: Message
+    message: AnswerMessage
     finish_reason: FinishReason
     logprobs: Logprobs | None
 
@@ -107,7 +109,7 @@ class ChatCompletion(BaseModel):
     truncated_tokens: int | None = None
     citations: list[Citation] | None = None
     question: str | None = None
-    prompt: list[dict[str, Any]] | None = None
+    prompt: list[JsonObject] | None = None
 
 
 class PlainLogprobs(BaseModel):
@@ -169,14 +171,17 @@ _ERRORS = {
 }
 
 
-def answers(shape: type[BaseModel], *, streams: bool = False, errors: tuple[int, ...] = ()) -> dict[Any, Any]:
+def answers(
+    shape: type[BaseModel], *, streams: bool = False, errors: tuple[int, ...] = ()
+) -> dict[int | str, JsonObject]:
     """The answers of a route, as FastAPI's `responses` takes them."""
-    done: dict[str, Any] = {"model": shape}
+    done: JsonObject = {"model": shape}
     if streams:
         # an event's data is a chunk of the answer, or [DONE]: what OpenAPI has no schema for
         done["content"] = {"text/event-stream": {"schema": {}}}
         done["description"] = "The whole answer, or server-sent events that end with [DONE]"
     told = (401, 403, 408, 413, 429, 500, 503, *errors)
-    return {200: done} | {
+    failed: dict[int | str, JsonObject] = {
         status: {"model": ErrorBody, "description": _ERRORS[status]} for status in sorted(told)
     }
+    return {200: done} | failed

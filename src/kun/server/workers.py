@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from kun.errors import Busy
 
 Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
 
 
 class Workers:
@@ -22,14 +23,14 @@ class Workers:
 
     def __init__(self, name: str, threads: int, most_waiting: int) -> None:
         self._name, self._most_threads, self._most_waiting = name, threads, most_waiting
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = self._busy = self._waiting = 0
 
     async def run(
         self,
-        call: Callable[..., Result],
-        *args: Any,
+        call: Callable[[*Given], Result],
+        *args: *Given,
         abandoned: Callable[[Result], None] | None = None,
     ) -> Result:
         """What `call` returns. When the caller is cancelled meanwhile, `abandoned` gets what comes out later."""
@@ -58,19 +59,14 @@ class Workers:
             if self._threads < self._most_threads and self._busy + self._waiting > self._threads:
                 self._threads += 1
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
-        self._jobs.put((future, call))
+        self._jobs.put(partial(_fulfil, future, call))
         return future
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._count(waiting=-1, busy=1)
-            future, call = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(call())
-                except BaseException as error:
-                    future.set_exception(error)
-            del future, call, job  # an idle thread holds on to no result
+            job()
+            del job  # an idle thread holds on to no result
             self._count(busy=-1)
 
     def _count(self, waiting: int = 0, busy: int = 0) -> None:
@@ -79,6 +75,14 @@ class Workers:
             self._busy += busy
 
 
-def _hand_over(abandoned: Callable[[Any], None], future: "Future[Any]") -> None:
+def _fulfil(future: "Future[Result]", call: Callable[[], Result]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+
+def _hand_over(abandoned: Callable[[Result], None], future: "Future[Result]") -> None:
     if not future.cancelled() and future.exception() is None:
         abandoned(future.result())

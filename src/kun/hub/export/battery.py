@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from kun.errors import BadInput
 from kun.hub.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ TEXTS: tuple[str, ...] = (
     "Supercalifragilisticexpialidocious antidisestablishmentarianism 鑫森淼焱垚 龘 𠮷野家 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
 )
 
-_WEATHER = {
+_WEATHER: dict[str, object] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -49,13 +49,22 @@ _WEATHER = {
 _CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "北京", "days": 2}}}
 
 
-def _chat(*turns: tuple[str, str], prompt: bool = True, tools: Any = None) -> dict[str, Any]:
-    messages = [{"role": role, "content": content} for role, content in turns]
+class TriedChat(TypedDict):
+    """One chat: its messages, the tools to choose from, and whether the answer is asked for."""
+
+    messages: list[dict[str, object]]
+    tools: list[dict[str, object]] | None
+    prompt: bool
+
+
+def _chat(
+    *turns: tuple[str, str], prompt: bool = True, tools: list[dict[str, object]] | None = None
+) -> TriedChat:
+    messages: list[dict[str, object]] = [{"role": role, "content": content} for role, content in turns]
     return {"messages": messages, "tools": tools, "prompt": prompt}
 
 
-#: by name: messages, tools, and whether the answer is asked for
-CHATS: dict[str, dict[str, Any]] = {
+CHATS: dict[str, TriedChat] = {
     "one question": _chat(("user", "What is 鲲?")),
     "a system's words": _chat(("system", "You answer in verse."), ("user", "  Hi!\n\nHow are you?  ")),
     "three turns": _chat(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ class TextCheck:
 
     total: int
     same: int
-    first: dict[str, Any] | None = None
+    first: dict[str, str | int | None] | None = None
     spared: int = 0
 
     @property
@@ -42,7 +41,7 @@ class StateCheck:
     largest: float
     relative: float
     typical: float
-    where: dict[str, Any]
+    where: dict[str, float | list[int]]
     mean_kl: float | None
     worst_kl: float | None
     agreement: float | None
@@ -65,7 +64,9 @@ class Tolerance:
     mean_kl: float
 
 
-def compare_tokens(texts: Sequence[str], ours: Sequence[Sequence[int]], theirs: Sequence[Any]) -> TextCheck:
+def compare_tokens(
+    texts: Sequence[str], ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]
+) -> TextCheck:
     """Ids of the same texts: `first` names the text, the place, and the token that each has there (None: ended)."""
     first = next(
         (i for i, pair in enumerate(zip(ours, theirs, strict=True)) if list(pair[0]) != pair[1]), None
@@ -97,13 +98,13 @@ def compare_chats(
     )
 
 
-def _parting(one: Sequence[Any], other: Sequence[Any]) -> int:
+def _parting(one: Sequence[object], other: Sequence[object]) -> int:
     """The first place where two sequences differ."""
     shorter = min(len(one), len(other))
     return next((i for i in range(shorter) if one[i] != other[i]), shorter)
 
 
-def _at(values: Sequence[Any], place: int) -> Any:
+def _at(values: Sequence[int], place: int) -> int | None:
     return values[place] if place < len(values) else None
 
 
@@ -120,7 +121,7 @@ def compare_states(
 ) -> StateCheck:
     """Numbers float32 [positions, width] of two networks; `places` are the sequence and token of each position."""
     if ours.shape != theirs.shape:
-        where = {"kun": list(ours.shape), "reader": list(theirs.shape)}
+        where: dict[str, float | list[int]] = {"kun": list(ours.shape), "reader": list(theirs.shape)}
         return StateCheck(len(ours), np.inf, np.inf, np.inf, where, None, None, None, tolerance)
     furthest, largest, squares, divergences, agreeing = (0, 0), -1.0, 0.0, [], 0
     spread = max(float(ours.std(dtype=np.float64)), 1e-12)

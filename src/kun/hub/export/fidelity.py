@@ -15,21 +15,19 @@ import copy
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kun.atomic_files import Progress, silent
-from kun.errors import KunError
 from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export.battery import CHATS, Battery
 from kun.hub.export.comparing import (
     StateCheck,
-    TextCheck,
     Tolerance,
     compare_chats,
     compare_states,
@@ -38,10 +36,11 @@ from kun.hub.export.comparing import (
 from kun.hub.export.exporting import Export, Exported
 from kun.hub.export.gguf import planned
 from kun.hub.export.reading import Answer, CannotRead, Job, read
+from kun.hub.export.verdict import UNMERGED, ExportDiffers, Fidelity, Reading
 
-Verdict = Literal["same", "differs", "not compared"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-_UNMERGED = "the base with its adapter"
 _SPAN = ("start_logits", "end_logits")
 _RESULTS = (
     ("logits",),
@@ -64,95 +63,6 @@ _OF_THE_LARGEST = 4.0
 """The same for the largest of all differences, which chance moves more."""
 
 
-class ExportDiffers(KunError):
-    """An export that its reader does not read as the model it was made of. `fidelity` tells where."""
-
-    def __init__(self, message: str, fidelity: "Fidelity") -> None:
-        super().__init__(message)
-        self.fidelity = fidelity
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What one reference reader showed; None for what it was not asked, `problem` where it could not be."""
-
-    reader: str
-    tokens: TextCheck | None = None
-    chats: TextCheck | None = None
-    chat_tokens: TextCheck | None = None
-    states: StateCheck | None = None
-    problem: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        checks = (self.tokens, self.chats, self.chat_tokens, self.states)
-        return all(check is None or check.ok for check in checks)
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """The result of a proof.
-
-    `rounding` is the price of the weights' fewer bits, None where they are what they were; `arithmetic` that of
-    llama.cpp's way to compute, None where it costs nothing.
-    """
-
-    format: str
-    dtype: str
-    readings: tuple[Reading, ...]
-    rounding: StateCheck | None
-    arithmetic: StateCheck | None
-    missing: tuple[str, ...]
-
-    @property
-    def verdict(self) -> Verdict:
-        if not all(reading.ok for reading in self.readings):
-            return "differs"
-        return "not compared" if self.missing else "same"
-
-    @property
-    def sentence(self) -> str:
-        """The verdict in words."""
-        match self.verdict:
-            case "same":
-                names = [
-                    each.reader for each in self.readings if not each.problem and each.reader != _UNMERGED
-                ]
-                return f"{' and '.join(names)} read the same tokens, chats and logits as Kun."
-            case "differs":
-                return " ".join(filter(None, map(_difference, self.readings)))
-        problems = dict.fromkeys(reading.problem for reading in self.readings if reading.problem)
-        return f"Not compared: {', '.join(self.missing)}. {'; '.join(problems)}."
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "sentence": self.sentence, **asdict(self)}
-
-
-def _difference(reading: Reading) -> str:
-    """What a reader reads otherwise, in one sentence; nothing where it is the same."""
-    if reading.tokens and not reading.tokens.ok:
-        first = reading.tokens.first or {}
-        return (
-            f"{reading.reader} cuts {reading.tokens.total - reading.tokens.same} of {reading.tokens.total} texts "
-            f"otherwise: in {first['text']!r} token {first['token']} is {first['reader']} instead of {first['kun']}."
-        )
-    if reading.chats and not reading.chats.ok:
-        first = reading.chats.first or {}
-        return (
-            f"{reading.reader} renders {reading.chats.total - reading.chats.same} of {reading.chats.total} chats "
-            f"otherwise: {first['chat']!r} is {first['reader']!r} at character {first['character']} instead of "
-            f"{first['kun']!r}."
-        )
-    if reading.chat_tokens and not reading.chat_tokens.ok:
-        return f"{reading.reader} cuts rendered chats into other tokens: {reading.chat_tokens.first}."
-    if reading.states and not reading.states.ok:
-        return (
-            f"{reading.reader} computes other numbers: {reading.states.largest:.4g} apart at "
-            f"{reading.states.where}, {reading.states.relative:.2%} of their spread."
-        )
-    return ""
-
-
 @dataclass(frozen=True)
 class _Own:
     """States as Kun computes them with the weights that the file holds, float32 [positions, width].
@@ -171,7 +81,9 @@ class _Own:
     merging: StateCheck | None
 
 
-def prove(export: Export, path: Path, progress: Progress = silent, source: Any = None) -> Fidelity:
+def prove(
+    export: Export, path: Path, progress: Progress = silent, source: "nn.Module | None" = None
+) -> Fidelity:
     """Compare the file or folder at `path`, written by `export`, with the model as Kun runs it.
 
     `source` is the network whose numbers count, where it isn't the one that was written: a base with its adapter,
@@ -182,7 +94,7 @@ def prove(export: Export, path: Path, progress: Progress = silent, source: Any =
     own = _own_states(export, battery, source, progress) if needed <= free else None
     readings = []
     if own is not None and own.merging is not None:
-        readings.append(Reading(_UNMERGED, states=own.merging))
+        readings.append(Reading(UNMERGED, states=own.merging))
     shown = []
     for reader in _readers(export):
         text = reader != "transformers" or export.format == "hf"
@@ -205,7 +117,7 @@ def prove(export: Export, path: Path, progress: Progress = silent, source: Any =
     )
 
 
-def _memory(net: Any) -> tuple[int, int]:
+def _memory(net: "nn.Module") -> tuple[int, int]:
     """Bytes that comparing logits takes (the network in float32, here and then in the reader), and that are free."""
     needed = sum(weight.numel() for weight in net.parameters()) * 4 * 5 // 4
     try:
@@ -241,7 +153,7 @@ def _job(export: Export, battery: Battery, path: Path, text: bool, results: tupl
     )
 
 
-def _own_states(export: Export, battery: Battery, source: Any, progress: Progress) -> _Own:
+def _own_states(export: Export, battery: Battery, source: "nn.Module | None", progress: Progress) -> _Own:
     kind = export.checkpoint.kind
     net = copy.deepcopy(export.net).float().eval()
     results = _results(net, export, battery)
@@ -264,7 +176,9 @@ def _own_states(export: Export, battery: Battery, source: Any, progress: Progres
     )
 
 
-def _states_like_ggml(net: Any, export: Export, battery: Battery, results: tuple[str, ...]) -> np.ndarray:
+def _states_like_ggml(
+    net: "nn.Module", export: Export, battery: Battery, results: tuple[str, ...]
+) -> np.ndarray:
     from kun.hub.export.ggml import LikeGgml
 
     kinds = {part: tensor.kind for tensor in planned(net, export.dtype) for part in tensor.parts}
@@ -272,7 +186,7 @@ def _states_like_ggml(net: Any, export: Export, battery: Battery, results: tuple
         return _states(net, battery, export.checkpoint.kind, results)[0]
 
 
-def _results(net: Any, export: Export, battery: Battery) -> tuple[str, ...]:
+def _results(net: "nn.Module", export: Export, battery: Battery) -> tuple[str, ...]:
     """The names of what `net` returns and the file holds: a GGUF file has no pooler."""
     given = _run(net, battery.sequences[0], export.checkpoint.kind)
     there = next(
@@ -284,7 +198,7 @@ def _results(net: Any, export: Export, battery: Battery) -> tuple[str, ...]:
 
 
 def _states(
-    net: Any, battery: Battery, kind: str, results: tuple[str, ...]
+    net: "nn.Module", battery: Battery, kind: str, results: tuple[str, ...]
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """float32 [positions, width], and the sequence and token of each position.
 
@@ -301,7 +215,7 @@ def _states(
     return np.concatenate(rows), places
 
 
-def _run(net: Any, sequence: Sequence[int], kind: str) -> Any:
+def _run(net: "nn.Module", sequence: Sequence[int], kind: str) -> object:
     import torch
 
     ids = torch.tensor([sequence])
@@ -310,7 +224,7 @@ def _run(net: Any, sequence: Sequence[int], kind: str) -> Any:
         return net(input_ids=ids, **given)
 
 
-def _by_token(name: str, result: Any) -> np.ndarray:
+def _by_token(name: str, result: "Tensor") -> np.ndarray:
     """A result [1, t, width] or [1, width], or [1, t] where an answer starts or ends, as float32 rows."""
     rows: np.ndarray = result.reshape(-1, 1 if name in _SPAN else result.shape[-1]).float().numpy()
     return rows

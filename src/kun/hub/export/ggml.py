@@ -6,7 +6,7 @@ form, looked up by float16. All else is float32.
 https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-cpu/ggml-cpu.c (`type_traits_cpu`), `vec.h` beside it
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,8 +29,12 @@ class LikeGgml(TorchFunctionMode):
         self._kinds = {id(net.get_parameter(name)): kind for name, kind in kinds.items()}
 
     def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        function: Callable[..., object],
+        types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         if function is F.linear:
             x, weight, *bias = args
             return F.linear(rounded(x, self._kinds.get(id(weight), "F32")), weight, *bias, **(kwargs or {}))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -41,9 +41,9 @@ class Job:
     model: str
     format: str
     kind: str
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     texts: Sequence[str]
-    chats: Sequence[dict[str, Any]]
+    chats: Sequence[Mapping[str, object]]
     sequences: Sequence[Sequence[int]]
     sequence_texts: Sequence[str]
     results: Sequence[str]
@@ -124,7 +124,7 @@ def _within_patience(process: "subprocess.Popen[str]", reader: str, wait: Callab
 
 
 @contextmanager
-def _process(line: list[str], errors: Any) -> "Iterator[subprocess.Popen[str]]":
+def _process(line: list[str], errors: IO[bytes]) -> "Iterator[subprocess.Popen[str]]":
     """A process that ends with the block, however that ends."""
     environment = os.environ | {
         "TRANSFORMERS_OFFLINE": "1",

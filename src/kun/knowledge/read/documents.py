@@ -3,12 +3,17 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.knowledge.read.encoding import decode
 from kun.knowledge.read.extracted import Extracted
 from kun.knowledge.read.records import row_lines
+from kun.knowledge.rows import TextKind
+
+if TYPE_CHECKING:
+    from openpyxl.worksheet.worksheet import Worksheet
+    from pdfminer.layout import LTPage
 
 _END_OF_PDF = 8192  # bytes at the end of a file in which its end must be marked
 _TITLE_WITHIN = 500  # characters of a page in which its title may stand again
@@ -42,7 +47,7 @@ def read_pdf(file: Path, name: str) -> Extracted:
     return _paged(pages, "text")
 
 
-def _page_text(page: Any) -> str:
+def _page_text(page: "LTPage") -> str:
     from pdfminer.layout import LTTextContainer
 
     return "\n".join(_unwrapped(box.get_text()) for box in page if isinstance(box, LTTextContainer))
@@ -55,7 +60,7 @@ def _unwrapped(box: str) -> str:
     return re.sub(r"\x00|\(cid:\d+\)", "", box)
 
 
-def _paged(pages: list[str], kind: Any) -> Extracted:
+def _paged(pages: list[str], kind: TextKind) -> Extracted:
     """The pages one after the other, and where each begins."""
     text, starts = "", []
     parts: list[str] = []
@@ -107,7 +112,7 @@ def read_sheets(file: Path, name: str) -> Extracted:
     return Extracted("".join(lines), "rows")
 
 
-def _sheet_lines(sheet: Any) -> Iterator[str]:
+def _sheet_lines(sheet: "Worksheet") -> Iterator[str]:
     rows = ([*row] for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row))
     lines = list(row_lines(rows))
     if lines:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from kun.knowledge.rows import Kind
+from kun.knowledge.rows import TextKind
 
 
 @dataclass(frozen=True)
@@ -10,5 +10,5 @@ class Extracted:
     """The text of a document, how it is to be cut, and the places in it where its pages (or slides) begin."""
 
     text: str
-    kind: Kind
+    kind: TextKind
     pages: list[int] = field(default_factory=list)

@@ -7,7 +7,7 @@ from typing import Literal
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.knowledge.folder import printable
 
-Format = Literal["pdf", "docx", "pptx", "xlsx", "html", "text"]
+FileFormat = Literal["pdf", "docx", "pptx", "xlsx", "html", "text"]
 
 CODE = frozenset(
     """
@@ -17,7 +17,7 @@ CODE = frozenset(
     .gradle .groovy .tf .hcl .css .scss .less .vue .svelte .yaml .yml .toml .ini .cfg .conf .xml .xsd .xsl
     """.split()
 )
-_PARTS: dict[str, Format] = {
+_PARTS: dict[str, FileFormat] = {
     "word/document.xml": "docx",
     "ppt/presentation.xml": "pptx",
     "xl/workbook.xml": "xlsx",
@@ -49,7 +49,7 @@ _COMPOUND = bytes.fromhex("d0cf11e0a1b11ae1")
 _ENCRYPTED_PART = "EncryptedPackage".encode("utf-16-le")
 
 
-def sniff(file: Path, head: bytes) -> Format:
+def sniff(file: Path, head: bytes) -> FileFormat:
     """The format, from the first bytes and, for an archive, its table of contents.
 
     Raises `UnsupportedFormat` for what Kun does not read, `DamagedFile` for a broken archive.
@@ -66,7 +66,7 @@ def sniff(file: Path, head: bytes) -> Format:
     return "html" if _is_html(file, head) else "text"
 
 
-def _office(file: Path) -> Format:
+def _office(file: Path) -> FileFormat:
     try:
         with zipfile.ZipFile(file) as archive:
             names = {info.filename for info in archive.infolist()}

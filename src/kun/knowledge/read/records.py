@@ -3,8 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from kun.data.records import allow_long_cells
 from kun.knowledge.read.extracted import Extracted
@@ -24,7 +23,7 @@ def from_separated(text: str, separator: str | None = None) -> Extracted:
     return Extracted("".join(lines), "rows")
 
 
-def row_lines(rows: Iterator[list[Any]]) -> Iterator[str]:
+def row_lines(rows: Iterator[Sequence[object]]) -> Iterator[str]:
     """The lines of a table whose first row holds names, unless one of those is empty or a number."""
     names: list[str] | None = None
     for number, row in enumerate(rows):
@@ -45,7 +44,7 @@ def _line(names: list[str], cells: list[str]) -> Iterator[str]:
         yield "; ".join(shown) + "\n"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "" if value is None else " ".join(str(value).split())
 
 
@@ -90,11 +89,11 @@ def _json_line(line: str) -> str:
         return line + "\n"
 
 
-def _record(value: Any) -> str:
+def _record(value: object) -> str:
     return "; ".join(_flat(value)) + "\n"
 
 
-def _flat(value: Any, path: str = "", depth: int = 0) -> Iterator[str]:
+def _flat(value: object, path: str = "", depth: int = 0) -> Iterator[str]:
     """`path.to.key: value` for every value inside."""
     if isinstance(value, dict) and depth < _MAX_DEPTH:
         for key, inner in value.items():
@@ -108,14 +107,14 @@ def _flat(value: Any, path: str = "", depth: int = 0) -> Iterator[str]:
             yield f"{path}: {shown}" if path else shown
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """A string on one line, anything else as JSON."""
     if value is None:
         return ""
     return " ".join(value.split()) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _notebook(cells: list[Any]) -> str:
+def _notebook(cells: Sequence[object]) -> str:
     parts = []
     for cell in cells:
         source = cell.get("source", "") if isinstance(cell, dict) else ""

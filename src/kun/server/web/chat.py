@@ -1,14 +1,19 @@
 """The Chat page: a conversation, its model and knowledge base, and the answers as they are written."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from nicegui import ui
+from nicegui.events import ValueChangeEventArguments
 
 from kun.errors import NotFound
-from kun.server.conversations import Conversation, Message
+from kun.server.conversations import Conversation, StoredMessage
 from kun.server.web.frame import frame, icon_button, missing, off_loop, say_kindly
 from kun.server.web.message import SUBMIT_ON_ENTER, Actions, AnswerView, show_question
 from kun.server.web.state import Visit
+
+if TYPE_CHECKING:
+    from kun.server.service import ModelInfo
 
 _WATCH_S = 0.1
 _HANDBOOK = "handbook"
@@ -76,17 +81,19 @@ class ChatPage:
             books[self.base] = self.base
         self._select(books, self.base, "base", "menu_book", self._choose_base)
 
-    def _select(self, options: dict[str, str], value: str, key: str, icon: str, on_change: Any) -> None:
+    def _select(
+        self, options: dict[str, str], value: str, key: str, icon: str, on_change: Callable[..., object]
+    ) -> None:
         select = ui.select(options, value=value, on_change=on_change).props("dense borderless options-dense")
         select.classes(f"choice choice-{key}").props["aria-label"] = self.words(key)
         with select.add_slot("prepend"):
             ui.icon(icon)
 
-    async def _choose_model(self, event: Any) -> None:
+    async def _choose_model(self, event: ValueChangeEventArguments) -> None:
         self.model = event.value
         await self._keep_choice(model=self.model)
 
-    async def _choose_base(self, event: Any) -> None:
+    async def _choose_base(self, event: ValueChangeEventArguments) -> None:
         self.base = event.value
         self._set_placeholder()
         await self._keep_choice(knowledge=self.base)
@@ -127,7 +134,7 @@ class ChatPage:
     async def show(self) -> None:
         """All messages, as they are stored now."""
         conversation = self.conversation
-        messages: list[Message] = []
+        messages: list[StoredMessage] = []
         if conversation is not None:
             self.revision = self.turns.revision(conversation.id)
             messages = await off_loop(self.web.conversations.messages, self.visit.owner, conversation.id)
@@ -221,6 +228,6 @@ class ChatPage:
         self.send_button.set_visibility(not is_running)
 
 
-def language_models(models: Any) -> list[str]:
+def language_models(models: "Sequence[ModelInfo]") -> list[str]:
     """The names of those that write text, as the service lists them: its default one first."""
     return [model.name for model in models]

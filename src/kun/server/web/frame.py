@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 from nicegui import ui
+from nicegui.events import ValueChangeEventArguments
 
 from kun.errors import KunError
 from kun.server.conversations import Conversation
@@ -28,6 +29,7 @@ _THEMES = {
 _WATCH_S = 0.15
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Page = Callable[..., Awaitable[None]]
 
 
@@ -36,21 +38,20 @@ def register(pages: Sequence[tuple[str, Page]]) -> None:
         ui.page(path, title="Kun", favicon=STATIC / "mark.svg")(page)
 
 
-async def off_loop(work: Callable[..., T], *args: Any, **options: Any) -> T:
+async def off_loop(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """Run blocking work in a thread, so that other pages go on."""
     return await asyncio.to_thread(work, *args, **options)
 
 
-def say_kindly(page: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def say_kindly(page: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
     """An event handler whose `KunError`s are shown to the person instead of the log."""
 
     @functools.wraps(page)
-    async def guarded(*args: Any, **options: Any) -> Any:
+    async def guarded(*args: P.args, **options: P.kwargs) -> None:
         try:
-            return await page(*args, **options)
+            await page(*args, **options)
         except KunError as error:
             ui.notify(str(error), type="warning", multi_line=True, close_button="✕", timeout=8000)
-            return None
 
     return guarded
 
@@ -127,26 +128,28 @@ def _remember(name: str, value: str) -> None:
 
 def _conversation_list(visit: Visit) -> None:
     words, turns = visit.words, visit.web.turns
-    state = {"query": "", "revision": turns.revision(f"list:{visit.owner}")}
+    query, shown = "", turns.revision(f"list:{visit.owner}")
 
     @ui.refreshable
     async def listing() -> None:
-        found = await off_loop(visit.web.conversations.list, visit.owner, state["query"])
+        found = await off_loop(visit.web.conversations.list, visit.owner, query)
         if not found:
-            ui.label(words("no_chats_found" if state["query"] else "no_chats")).classes("no-chats")
+            ui.label(words("no_chats_found" if query else "no_chats")).classes("no-chats")
         for heading, group in _by_age(found, words):
             ui.label(heading).classes("age")
             for conversation in group:
                 _conversation_row(visit, conversation)
 
-    async def search(event: Any) -> None:
-        state["query"] = event.value or ""
+    async def search(event: ValueChangeEventArguments) -> None:
+        nonlocal query
+        query = event.value or ""
         await listing.refresh()
 
     async def watch() -> None:
+        nonlocal shown
         revision = turns.revision(f"list:{visit.owner}")
-        if revision != state["revision"]:
-            state["revision"] = revision
+        if revision != shown:
+            shown = revision
             await listing.refresh()
 
     ui.input(placeholder=words("search_chats"), on_change=search).props(
@@ -223,7 +226,7 @@ async def confirmed(words: Words, question: str, action: str) -> bool:
     return bool(answer)
 
 
-def main_button(text: str, on_click: Callable[..., Any], icon: str | None = None) -> ui.button:
+def main_button(text: str, on_click: Callable[..., object], icon: str | None = None) -> ui.button:
     """The button for what one came to do."""
     return (
         ui.button(text, icon=icon, on_click=on_click, color=None)
@@ -232,7 +235,7 @@ def main_button(text: str, on_click: Callable[..., Any], icon: str | None = None
     )
 
 
-def icon_button(icon: str, label: str, on_click: Callable[..., Any] | None = None) -> ui.button:
+def icon_button(icon: str, label: str, on_click: Callable[..., object] | None = None) -> ui.button:
     """A round button with an icon; what it does is its tooltip and its name for screen readers."""
     button = (
         ui.button(icon=icon, on_click=on_click, color=None).props("flat round dense").classes("icon-button")

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import secrets
 import time
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,12 +18,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kun.server.entrance import COMMON_HEADERS, is_api, is_key, is_longer, refusal
 from kun.server.web.words import Words, preferred_language
 from kun.settings import settings
 
 COOKIE = "kun_session"
 _SESSION_S = 30 * 24 * 3600
-_API = ("/v1", "/healthz", "/metrics", "/docs", "/redoc", "/openapi.json")
 _OPEN = ("/login", "/kun-static/", "/favicon.ico")
 _MAX_BODY = 8 * 2**20
 _MAX_FAILURES = 10
@@ -38,9 +37,8 @@ _POLICY = (
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
+    **COMMON_HEADERS,
     "Referrer-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
@@ -77,8 +75,7 @@ class Sessions:
 
     def log_in(self, key: str, address: str) -> str | None:
         """The cookie for a key, None for a wrong one."""
-        matches = [hmac.compare_digest(key.encode(), known.encode()) for known in self.api_keys]
-        if any(matches):
+        if is_key(key.encode(), self.api_keys):
             return self._serializer.dumps(self._mark(key))
         if len(self._failures) > 10_000:
             self._failures.clear()
@@ -123,28 +120,24 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
-        if refusal is None and scope["path"] in ("/login", "/logout") and scope["type"] == "http":
-            refusal = await self._session(Request(scope, receive))
+        refused = self._refusal(scope, headers)
+        if refused is None and scope["path"] in ("/login", "/logout") and scope["type"] == "http":
+            refused = await self._session(Request(scope, receive))
         owner = self._sessions.owner(_cookies(headers).get(COOKIE))
-        if refusal is None and owner is None and not scope["path"].startswith(_OPEN):
+        if refused is None and owner is None and not scope["path"].startswith(_OPEN):
             is_page = scope["type"] == "http" and "text/html" in headers.get("accept", "")
-            refusal = RedirectResponse("/login", 303) if is_page else PlainTextResponse("Log in first.", 401)
-        if refusal is not None:
-            await _refuse(refusal, scope, receive, send)
+            refused = RedirectResponse("/login", 303) if is_page else PlainTextResponse("Log in first.", 401)
+        if refused is not None:
+            await _refuse(refused, scope, receive, send)
             return
         scope["kun.web"], scope["kun.owner"] = self._web, owner or ""
         await self._app(scope, _bounded(receive, _limit(scope["path"])), _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        host = headers.get("host", "")
-        if not self._sessions.api_keys and _is_public_name(host):
-            return PlainTextResponse("Without API keys this server answers to localhost only.", 403)
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return PlainTextResponse("Requests from other sites are refused.", 403)
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > _limit(scope["path"]):
+        reason = refusal(headers, self._sessions.api_keys)
+        if reason is not None:
+            return PlainTextResponse(reason, 403)
+        if is_longer(headers, _limit(scope["path"])):
             return PlainTextResponse("The request is too large.", 413)
         return None
 
@@ -178,10 +171,6 @@ class Gate:
         return response
 
 
-def is_api(path: str) -> bool:
-    return any(path == prefix or path.startswith(prefix + "/") for prefix in _API)
-
-
 def login_page(request: Request, problem: str, status: int = 200) -> HTMLResponse:
     language = preferred_language(
         request.cookies.get("kun_language"), request.headers.get("accept-language", "")
@@ -203,16 +192,6 @@ def login_page(request: Request, problem: str, status: int = 200) -> HTMLRespons
 def _cookies(headers: Headers) -> dict[str, str]:
     pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
     return {name: value for name, _, value in pairs}
-
-
-def _is_public_name(host: str) -> bool:
-    """Whether the host is a name that someone else's DNS could point here (rebinding): one with a dot, no address."""
-    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return "." in name and not name.endswith(".localhost")
-    return False
 
 
 def _limit(path: str) -> int:

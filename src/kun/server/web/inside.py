@@ -3,12 +3,15 @@
 import base64
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from kun.server.web.frame import frame, main_button, off_loop, say_kindly
 from kun.server.web.state import Visit
+
+if TYPE_CHECKING:
+    from kun.inspection.tokens import Cutting
 
 _LONGEST = 2000
 
@@ -68,19 +71,21 @@ class _Part:
         with self.fields:
             button = main_button(self.visit.words("show"), run, "visibility").classes("show")
 
-    def text(self, value: str) -> Any:
+    def text(self, value: str) -> ui.input:
         with self.fields:
             field = ui.input(self.visit.words("text"), value=value).props(
                 f"outlined dense maxlength={_LONGEST}"
             )
         return field.classes("inside-text")
 
-    def choice(self, label: str, options: Any, value: Any, multiple: bool = False) -> Any:
+    def choice(
+        self, label: str, options: list[str], value: list[str] | str | None, multiple: bool = False
+    ) -> ui.select:
         with self.fields:
             field = ui.select(options, label=label, value=value, multiple=multiple)
         return field.props("outlined dense options-dense").classes("inside-choice")
 
-    def number(self, label: str) -> Any:
+    def number(self, label: str) -> ui.number:
         with self.fields:
             field = ui.number(label, min=0, precision=0).props("outlined dense clearable")
         return field.classes("inside-number")
@@ -101,13 +106,13 @@ def _tokens(visit: Visit, models: list[str], first: list[str]) -> None:
     part.button(show)
 
 
-def _cuttings(visit: Visit, text: str, names: Sequence[str]) -> list[Any]:
+def _cuttings(visit: Visit, text: str, names: Sequence[str]) -> "list[Cutting]":
     from kun.inspection.tokens import cut
 
     return [cut(text[:_LONGEST], visit.web.service.tokenizer(name), name) for name in names]
 
 
-def _show_pieces(cutting: Any) -> None:
+def _show_pieces(cutting: "Cutting") -> None:
     from kun.inspection.picture import PALETTE, shown
 
     with ui.element("div").classes("pieces"):
@@ -198,5 +203,5 @@ def _show_picture(svg: bytes, name: str) -> None:
     ui.element("img").classes("inside-picture").props(f'src="{source}" alt="{name}"')
 
 
-def _whole(field: Any) -> int | None:
+def _whole(field: ui.number) -> int | None:
     return None if field.value is None else int(field.value)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nicegui import ui
+from nicegui.events import MultiUploadEventArguments, ValueChangeEventArguments
 
 from kun.atomic_files import writing_to
 from kun.errors import KunError
@@ -22,7 +23,11 @@ from kun.server.web.words import Words
 from kun.settings import settings
 
 if TYPE_CHECKING:
-    from kun.knowledge.base import KnowledgeBase
+    from nicegui.elements.upload_files import FileUpload
+
+    from kun.knowledge.adding import Report
+    from kun.knowledge.base import KnowledgeBase, Source
+    from kun.knowledge.passage import Passage
 
 MAX_FILES_AT_ONCE = 200
 _N_FOUND = 8
@@ -79,7 +84,7 @@ def _create_row(visit: Visit) -> None:
     words = visit.words
 
     @say_kindly
-    async def create(_: Any = None) -> None:
+    async def create(_: object = None) -> None:
         name = (field.value or "").strip()
         button.props("loading")
         try:
@@ -215,18 +220,18 @@ class BasePage:
             multi_line=True,
         )
 
-    async def _received(self, event: Any) -> None:
+    async def _received(self, event: MultiUploadEventArguments) -> None:
         with self.upload:
             await say_kindly(self._take)(event.files)
 
-    async def _take(self, received: Sequence[Any]) -> None:
+    async def _take(self, received: "Sequence[FileUpload]") -> None:
         try:
             files = [await self._keep(file) for file in received]
         finally:
             self.upload.reset()
         await self._add(files)
 
-    async def _keep(self, file: Any) -> Path:
+    async def _keep(self, file: "FileUpload") -> Path:
         """The file in `uploads/`, whole or not at all. Raises `NoSpace`, `NotWritable`."""
         folder = self.base.uploads
         with writing_to(folder):
@@ -267,7 +272,7 @@ class BasePage:
             "stage", done=progress.done, total=progress.total, detail=progress.detail
         )
 
-    def _show_report(self, report: Any) -> None:
+    def _show_report(self, report: "Report") -> None:
         words = self.visit.words
         self.report.clear()
         with self.report, ui.element("div").classes("report-card"):
@@ -285,7 +290,7 @@ class BasePage:
 
     # Documents
 
-    async def _filter(self, event: Any) -> None:
+    async def _filter(self, event: ValueChangeEventArguments) -> None:
         self.name_filter = (event.value or "").casefold()
         await self._list_documents()
 
@@ -302,7 +307,7 @@ class BasePage:
                 if self.name_filter in source.name.casefold():
                     self._document_row(source)
 
-    def _document_row(self, source: Any) -> None:
+    def _document_row(self, source: "Source") -> None:
         words = self.visit.words
 
         @say_kindly
@@ -355,7 +360,7 @@ class BasePage:
             for number, passage in enumerate(passages, 1):
                 self._found_card(passage, number)
 
-    def _found_card(self, passage: Any, number: int) -> None:
+    def _found_card(self, passage: "Passage", number: int) -> None:
         plain = plain_passage(passage)
         text = passage.text if len(passage.text) <= _SHOWN_TEXT else passage.text[:_SHOWN_TEXT] + "…"
         with ui.element("button").classes("found-card").props('type="button"') as card:

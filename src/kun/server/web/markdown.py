@@ -5,10 +5,9 @@ become links, and all other markup is written here.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import cache
 from html import escape
-from typing import Any
 from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
@@ -68,14 +67,22 @@ def _is_harmless(url: str) -> bool:
 
 
 def _render_citation(
-    self: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: dict[str, Any]
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    _options: OptionsDict,
+    _env: MutableMapping[str, object],
 ) -> str:
     number = tokens[index].meta["n"]
     return f'<button type="button" class="cite" data-n="{number}">{number}</button>'
 
 
 def _render_image(
-    self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: dict[str, Any]
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, object],
 ) -> str:
     """A picture is a link to it: showing it would tell its server that someone reads this."""
     token = tokens[index]
@@ -85,7 +92,11 @@ def _render_image(
 
 
 def _render_link(
-    self: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: dict[str, Any]
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    _options: OptionsDict,
+    _env: MutableMapping[str, object],
 ) -> str:
     return f"<a {_link_attributes(str(tokens[index].attrGet('href') or ''))}>"
 
@@ -95,7 +106,11 @@ def _link_attributes(url: str) -> str:
 
 
 def _render_code(
-    self: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, env: dict[str, Any]
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    _options: OptionsDict,
+    env: MutableMapping[str, object],
 ) -> str:
     token = tokens[index]
     language = re.sub(r"[^\w+#.-]", "", (token.info.split() or [""])[0])[:20]

@@ -3,11 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from nicegui import ui
 
-from kun.server.conversations import Message
+from kun.server.conversations import AnswerDetails, AnswerError, StoredMessage
 from kun.server.web.frame import icon_button, main_button
 from kun.server.web.markdown import render
 from kun.server.web.passages import open_passage
@@ -31,7 +30,7 @@ class Actions:
     edit: Callable[[str, str], Awaitable[None]]
 
 
-def show_question(visit: Visit, message: Message, actions: Actions) -> None:
+def show_question(visit: Visit, message: StoredMessage, actions: Actions) -> None:
     words = visit.words
     with ui.element("article").classes("message question").props(f'aria-label="{words("you")}"') as article:
         with ui.element("div").classes("bubble"):
@@ -43,7 +42,7 @@ def show_question(visit: Visit, message: Message, actions: Actions) -> None:
             _copy_button(words("copy"), message.text)
 
 
-def _edit(visit: Visit, message: Message, article: ui.element, actions: Actions) -> None:
+def _edit(visit: Visit, message: StoredMessage, article: ui.element, actions: Actions) -> None:
     words = visit.words
     article.clear()
     article.classes(add="editing")
@@ -76,7 +75,7 @@ def _edit(visit: Visit, message: Message, article: ui.element, actions: Actions)
 class AnswerView:
     """An answer, which `update` keeps at the state of its running turn."""
 
-    def __init__(self, visit: Visit, message: Message, actions: Actions) -> None:
+    def __init__(self, visit: Visit, message: StoredMessage, actions: Actions) -> None:
         self.visit, self.message, self.actions = visit, message, actions
         self._shown = -1
         with ui.element("article").classes("message answer") as self.article:
@@ -103,8 +102,8 @@ class AnswerView:
         self.status.text = stages[turn.stage]
         self._show(turn.text, turn.details)
 
-    def _show(self, text: str, details: dict[str, Any]) -> None:
-        self.message = Message(self.message.id, "assistant", text, self.message.status, dict(details))
+    def _show(self, text: str, details: AnswerDetails) -> None:
+        self.message = StoredMessage(self.message.id, "assistant", text, self.message.status, details.copy())
         self.body.content = (
             render(text, len(details.get("passages", ())), self.visit.words("copy")) if text else ""
         )
@@ -129,7 +128,7 @@ class AnswerView:
             self._sources()
             self._actions()
 
-    def _error(self, error: dict[str, str]) -> None:
+    def _error(self, error: AnswerError) -> None:
         words, details = self.visit.words, self.message.details
         kind, said = error.get("kind", ""), error.get("message", "")
         model = details.get("wanted_model", "")

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
 
 from nicegui import ui
 
 from kun.errors import KunError
+from kun.server.conversations import PlainPassage
 from kun.server.web.frame import icon_button, off_loop
 from kun.server.web.state import Visit
 from kun.server.web.words import Words
@@ -14,7 +14,7 @@ from kun.server.web.words import Words
 _AROUND = 700
 
 
-async def open_passage(visit: Visit, knowledge: str, passage: Mapping[str, Any], number: int) -> None:
+async def open_passage(visit: Visit, knowledge: str, passage: PlainPassage, number: int) -> None:
     """A panel at the side: where the passage stands, and the text around it with the passage marked."""
     words = visit.words
     before, after, is_there = await off_loop(surroundings, visit, knowledge, passage)
@@ -40,7 +40,7 @@ async def open_passage(visit: Visit, knowledge: str, passage: Mapping[str, Any],
     )
 
 
-def surroundings(visit: Visit, knowledge: str, passage: Mapping[str, Any]) -> tuple[str, str, bool]:
+def surroundings(visit: Visit, knowledge: str, passage: PlainPassage) -> tuple[str, str, bool]:
     """The text before and after a passage in its document, and whether it still stands there."""
     try:
         document = visit.web.service.knowledge_base(knowledge).document(passage["source"])
@@ -55,7 +55,7 @@ def surroundings(visit: Visit, knowledge: str, passage: Mapping[str, Any]) -> tu
     return before, after, True
 
 
-def place(words: Words, passage: Mapping[str, Any]) -> None:
+def place(words: Words, passage: PlainPassage) -> None:
     """Heading and page, where it has them."""
     parts = [passage.get("heading") or "", words("page", n=passage["page"]) if passage.get("page") else ""]
     if any(parts):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nicegui import ui
 
@@ -11,21 +11,28 @@ from kun.server.web.turns import Models, Turns
 from kun.server.web.words import Words, preferred_language
 from kun.settings import settings
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from kun.inspection.opened import Opened
+    from kun.knowledge.base import KnowledgeBase
+    from kun.server.service import ModelInfo
+
 
 class Backend(Models, Protocol):
     """What the web app needs of `kun.server.service.Service`."""
 
-    def models(self) -> Sequence[Any]: ...
+    def models(self) -> "Sequence[ModelInfo]": ...
 
-    def readable(self) -> Sequence[Any]: ...
+    def readable(self) -> "Sequence[ModelInfo]": ...
 
-    def opened(self, name: str) -> Any: ...
+    def opened(self, name: str) -> "Opened": ...
 
-    def tokenizer(self, name: str) -> Any: ...
+    def tokenizer(self, name: str) -> "Tokenizer": ...
 
     def knowledge_bases(self) -> list[str]: ...
 
-    def create_knowledge_base(self, name: str) -> Any: ...
+    def create_knowledge_base(self, name: str) -> "KnowledgeBase": ...
 
     def delete_knowledge_base(self, name: str) -> None: ...
 

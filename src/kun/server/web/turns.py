@@ -6,11 +6,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from kun.errors import Busy, KunError
-from kun.server.conversations import Conversation, Conversations, Message, Status
+from kun.server.conversations import (
+    AnswerDetails,
+    Conversation,
+    Conversations,
+    PlainPassage,
+    Status,
+    StoredMessage,
+)
 from kun.settings import DEFAULT_MODEL, settings
+
+if TYPE_CHECKING:
+    from kun.knowledge.base import KnowledgeBase
+    from kun.knowledge.passage import Passage
+    from kun.models.language_model import LanguageModel
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +35,9 @@ Stage = Literal["loading", "searching", "thinking", "writing"]
 class Models(Protocol):
     """What an answer needs of the service."""
 
-    def language_model(self, name: str | None = None) -> Any: ...
+    def language_model(self, name: str | None = None) -> "LanguageModel": ...
 
-    def knowledge_base(self, name: str) -> Any: ...
+    def knowledge_base(self, name: str) -> "KnowledgeBase": ...
 
 
 @dataclass
@@ -38,7 +50,7 @@ class Turn:
     text: str = ""
     status: Status = "running"
     stage: Stage = "loading"
-    details: dict[str, Any] = field(default_factory=dict)
+    details: AnswerDetails = field(default_factory=AnswerDetails)
     version: int = 0
     asked: float = field(default_factory=time.monotonic)
     _cancel: Callable[[], None] | None = None
@@ -109,7 +121,7 @@ class Turns:
             if len(self._running) >= settings().max_queue:
                 raise Busy("Too many questions are waiting: try again in a moment.")
 
-    def _start(self, owner: str, conversation: Conversation, answer: Message) -> Turn:
+    def _start(self, owner: str, conversation: Conversation, answer: StoredMessage) -> Turn:
         turn = Turn(owner, conversation, answer.id)
         self._running[conversation.id] = turn
         self.changed(owner, conversation.id)
@@ -130,10 +142,8 @@ class Turns:
     def _answer(self, turn: Turn) -> None:
         conversation = turn.conversation
         messages = prompt_messages(self._conversations.messages(turn.owner, conversation.id), turn.message)
-        turn.details |= {
-            "wanted_model": conversation.model or DEFAULT_MODEL,
-            "knowledge": conversation.knowledge,
-        }
+        turn.details["wanted_model"] = conversation.model or DEFAULT_MODEL
+        turn.details["knowledge"] = conversation.knowledge
         lm = self._service.language_model(conversation.model or None)
         turn.details["model"] = lm.name
         if conversation.knowledge:
@@ -141,13 +151,13 @@ class Turns:
         else:
             self._answer_plainly(turn, lm, messages)
 
-    def _answer_from(self, turn: Turn, lm: Any, messages: list[dict[str, str]]) -> None:
+    def _answer_from(self, turn: Turn, lm: "LanguageModel", messages: list[dict[str, str]]) -> None:
         self._enter(turn, "searching")
         base = self._service.knowledge_base(turn.conversation.knowledge)
         question, history = messages[-1]["content"], messages[:-1]
         stream = base.ask_stream(question, lm, history=history, max_tokens=MAX_ANSWER_TOKENS)
         turn.details["passages"] = [plain_passage(passage) for passage in stream.passages]
-        turn.details["prompt"] = stream.prompt if isinstance(stream.prompt, str) else lm.render(stream.prompt)
+        turn.details["prompt"] = lm.render(stream.prompt)
         if stream.question.strip() != question.strip():
             turn.details["question"] = stream.question
         self._write(turn, lm, stream, stream.cancel)
@@ -155,10 +165,10 @@ class Turns:
             answer = stream.answer()
             turn.text = answer.text
             turn.details["passages"] = [plain_passage(passage) for passage in answer.passages]
-            turn.details |= {"declined": answer.declined, "quoted": answer.quoted}
+            turn.details.update({"declined": answer.declined, "quoted": answer.quoted})
         self._finish(turn, "done")
 
-    def _answer_plainly(self, turn: Turn, lm: Any, messages: list[dict[str, str]]) -> None:
+    def _answer_plainly(self, turn: Turn, lm: "LanguageModel", messages: list[dict[str, str]]) -> None:
         from kun.generation.options import SamplingOptions
 
         self._enter(turn, "thinking")
@@ -174,7 +184,9 @@ class Turns:
         self._write(turn, lm, pieces(), generation.cancel)
         self._finish(turn, "done")
 
-    def _write(self, turn: Turn, lm: Any, pieces: Iterable[str], cancel: Callable[[], None]) -> None:
+    def _write(
+        self, turn: Turn, lm: "LanguageModel", pieces: Iterable[str], cancel: Callable[[], None]
+    ) -> None:
         with turn._lock:
             turn._cancel = cancel
             stopped = turn.status != "running"
@@ -195,7 +207,7 @@ class Turns:
                 self._conversations.write(turn.message, turn.text, "running", turn.details)
                 stored = time.monotonic()
         seconds = time.monotonic() - turn.asked
-        turn.details |= {"tokens": lm.count(turn.text), "seconds": round(seconds, 3)}
+        turn.details.update({"tokens": lm.count(turn.text), "seconds": round(seconds, 3)})
 
     @staticmethod
     def _enter(turn: Turn, stage: Stage) -> None:
@@ -220,7 +232,7 @@ class Turns:
         self.changed(turn.owner, turn.conversation.id)
 
 
-def prompt_messages(messages: Sequence[Message], answer: str) -> list[dict[str, str]]:
+def prompt_messages(messages: Sequence[StoredMessage], answer: str) -> list[dict[str, str]]:
     """What was said before the running `answer`, as the chat template takes it; unanswered questions are left out."""
     said: list[dict[str, str]] = []
     for message in messages:
@@ -235,7 +247,7 @@ def prompt_messages(messages: Sequence[Message], answer: str) -> list[dict[str, 
     return said
 
 
-def plain_passage(passage: Any) -> dict[str, Any]:
+def plain_passage(passage: "Passage") -> PlainPassage:
     """A passage as JSON: it is kept with the answer, so that it opens even when the document is gone."""
     reasons = passage.reasons
     return {

@@ -3,19 +3,43 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
 
 MISSING = 3
 _FLOAT32 = 0  # of ggml's types, for keys and values
 
 
+class _Chat(TypedDict):
+    messages: list[dict[str, object]]
+    tools: list[dict[str, object]] | None
+    prompt: bool
+
+
+class _Job(TypedDict):
+    """What is asked for; see `kun.hub.export.reading.Job`."""
+
+    model: str
+    format: str
+    kind: str
+    config: dict[str, object]
+    texts: list[str]
+    chats: list[_Chat]
+    sequences: list[list[int]]
+    sequence_texts: list[str]
+    results: list[str]
+    threads: int
+
+
 def main(folder: Path) -> None:
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job: _Job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     try:
         import llama_cpp
     except ImportError:
         sys.exit(MISSING)
-    model = _open(llama_cpp, job)
+    model = _open(job)
     answer = {"reader": f"llama.cpp (llama-cpp-python {llama_cpp.__version__})", **_read_text(model, job)}
     if job["sequences"]:
         read = _embeddings if job["kind"] == "encoder" else _logits
@@ -23,7 +47,9 @@ def main(folder: Path) -> None:
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
-def _open(llama_cpp: Any, job: dict[str, Any]) -> Any:
+def _open(job: _Job) -> "Llama":
+    import llama_cpp
+
     encoder = job["kind"] == "encoder"
     tokens = max(map(len, job["sequences"]), default=0) + 8
     return llama_cpp.Llama(
@@ -46,7 +72,7 @@ def _open(llama_cpp: Any, job: dict[str, Any]) -> Any:
     )
 
 
-def _read_text(model: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _read_text(model: "Llama", job: _Job) -> dict[str, object]:
     chats = [_render(model, chat) for chat in job["chats"]]
     return {
         "tokens": [model.tokenize(text.encode(), add_bos=True, special=True) for text in job["texts"]],
@@ -58,7 +84,7 @@ def _read_text(model: Any, job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _render(model: Any, chat: dict[str, Any]) -> Any:
+def _render(model: "Llama", chat: _Chat) -> str | None:
     """The prompt; None where the file has no template, or its template refuses these messages."""
     import jinja2
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
@@ -79,7 +105,7 @@ def _render(model: Any, chat: dict[str, Any]) -> Any:
         return None
 
 
-def _logits(model: Any, job: dict[str, Any], path: Path) -> None:
+def _logits(model: "Llama", job: _Job, path: Path) -> None:
     import numpy as np
 
     rows = []
@@ -91,7 +117,7 @@ def _logits(model: Any, job: dict[str, Any], path: Path) -> None:
     np.save(path, np.concatenate(rows))
 
 
-def _embeddings(model: Any, job: dict[str, Any], path: Path) -> None:
+def _embeddings(model: "Llama", job: _Job, path: Path) -> None:
     """The states of an encoder's tokens; it takes texts alone, those that the sequences were made of."""
     import numpy as np
 

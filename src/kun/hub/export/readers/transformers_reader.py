@@ -3,14 +3,40 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 MISSING = 3
 _SPAN = ("start_logits", "end_logits")
 
 
+class _Chat(TypedDict):
+    messages: list[dict[str, object]]
+    tools: list[dict[str, object]] | None
+    prompt: bool
+
+
+class _Job(TypedDict):
+    """What is asked for; see `kun.hub.export.reading.Job`."""
+
+    model: str
+    format: str
+    kind: str
+    config: dict[str, Any]
+    texts: list[str]
+    chats: list[_Chat]
+    sequences: list[list[int]]
+    sequence_texts: list[str]
+    results: list[str]
+    threads: int
+
+
 def main(folder: Path) -> None:
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job: _Job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     try:
         import transformers
     except ImportError:
@@ -18,7 +44,7 @@ def main(folder: Path) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     path, is_gguf = Path(job["model"]), job["format"] == "gguf"
-    answer: dict[str, Any] = {"reader": f"transformers {transformers.__version__}"}
+    answer: dict[str, object] = {"reader": f"transformers {transformers.__version__}"}
     if not is_gguf:
         answer |= _read_text(transformers.AutoTokenizer.from_pretrained(path), job)
     if job["sequences"]:
@@ -27,17 +53,19 @@ def main(folder: Path) -> None:
             # of a GGUF file it reads the weights, and not all of the sizes
             config = transformers.AutoConfig.for_model(**job["config"])
             place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "config": config}
-        _read_states(_class(transformers, job), place, job, folder / "states.npy")
+        _read_states(_class(job), place, job, folder / "states.npy")
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
-def _class(transformers: Any, job: dict[str, Any]) -> Any:
+def _class(job: _Job) -> Any:
     """The class that config.json names, else the general one."""
+    import transformers
+
     general = transformers.AutoModel if job["kind"] == "encoder" else transformers.AutoModelForCausalLM
     return getattr(transformers, job["config"]["architectures"][0], general)
 
 
-def _read_text(tokenizer: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _read_text(tokenizer: Any, job: _Job) -> dict[str, object]:
     chats = [_render(tokenizer, chat) for chat in job["chats"]]
     return {
         "tokens": [tokenizer(text)["input_ids"] for text in job["texts"]],
@@ -46,7 +74,7 @@ def _read_text(tokenizer: Any, job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _render(tokenizer: Any, chat: dict[str, Any]) -> Any:
+def _render(tokenizer: Any, chat: _Chat) -> str | None:
     """The prompt; None where the template refuses these messages."""
     import jinja2
 
@@ -58,7 +86,7 @@ def _render(tokenizer: Any, chat: dict[str, Any]) -> Any:
         return None
 
 
-def _read_states(model_class: Any, place: dict[str, Any], job: dict[str, Any], path: Path) -> None:
+def _read_states(model_class: Any, place: dict[str, Any], job: _Job, path: Path) -> None:
     import numpy as np
     import torch
 
@@ -77,7 +105,7 @@ def _read_states(model_class: Any, place: dict[str, Any], job: dict[str, Any], p
     np.save(path, np.concatenate(rows))
 
 
-def _by_token(name: str, result: Any) -> Any:
+def _by_token(name: str, result: "Tensor") -> "NDArray[float32]":
     """A result [1, t, width] or [1, width], or [1, t] where an answer starts or ends, as float32 rows."""
     return result.reshape(-1, 1 if name in _SPAN else result.shape[-1]).float().numpy()
 
