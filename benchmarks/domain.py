@@ -81,7 +81,7 @@ def _written(path: Path, texts: Iterable[str]) -> Path:
 def _tuned(out: Path, text: Path, rate: float, lora: dict[str, Any], steps: int) -> float:
     """Train, and the minutes that it took."""
     from kun.training.recipe import parse_recipe
-    from kun.training.stages import train
+    from kun.training.train import train
 
     recipe: dict[str, Any] = {
         "stage": "finetune",

@@ -48,7 +48,7 @@ def _row(
     what: str, recipe: Mapping[str, Any], data: Mapping[str, str], out: Path, quick: bool, aim: float
 ) -> Row:
     from kun.training.recipe import parse_recipe
-    from kun.training.stages import train
+    from kun.training.train import train
 
     given = {
         "stage": "classify",

@@ -52,7 +52,7 @@ def _sample(source: Path, target: Path, count: int) -> Path:
 
 def _accuracy(model: dict[str, Any], train: Path, held_out: Path, epochs: int, out: Path) -> float:
     from kun.training.recipe import parse_recipe
-    from kun.training.stages import train as run
+    from kun.training.train import train as run
 
     recipe: dict[str, Any] = {
         "stage": "classify",

@@ -45,7 +45,7 @@ def _translated(train: Path, held_out: Path, minutes: float, folder: Path) -> tu
     """The measures of a model trained so long, and its steps."""
     from kun.api import evaluate
     from kun.training.recipe import parse_recipe
-    from kun.training.stages import train as run
+    from kun.training.train import train as run
 
     data = {"train": str(train), "format": "pairs"}
     tokenizer = {"stage": "tokenizer", "out": str(folder / "tokenizer"), "data": data, "tokenizer": TOKENIZER}

@@ -38,15 +38,7 @@ IMPORTERS = {
     "resolve_name",
 }
 
-KNOWN: tuple[str, ...] = (
-    "circle: kun.data.*",
-    "circle: kun.training.*",
-    "full package: kun.adaptation",
-    "full package: kun.training.*",
-    "long: kun.api",
-    "long: kun.hub.export.fidelity",
-    "long: kun.training.loop",
-)
+KNOWN: tuple[str, ...] = ("full package: kun.adaptation",)
 """Violations that are being fixed: patterns of their keys. To be empty."""
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kun.models.ready import ReadyModel
     from kun.models.task_model import TaskModel
     from kun.tour.speedrun.run import Speedrun
-    from kun.training.loop import Report
+    from kun.training.progress import TrainingProgress
     from kun.training.run import Run
 
 _HOMES = {
@@ -295,7 +295,7 @@ def train(
     overrides: Mapping[str, object] | None = None,
     *,
     resume: bool = False,
-    progress: "Report | None" = None,
+    progress: "TrainingProgress | None" = None,
 ) -> "Run":
     """Train as a recipe says, with dotted `overrides` ({"train.steps": 200}) laid over it; the run that it wrote.
 
@@ -304,9 +304,9 @@ def train(
     `NoMemory`, `NoSpace`, `Busy`, and what `load` raises.
     """
     from kun.training.recipe import read_recipe
-    from kun.training.stages import train as run_stage
+    from kun.training.train import train as run_stage
 
-    return run_stage(read_recipe(recipe, overrides), Path(recipe).stem, resume=resume, report=progress)
+    return run_stage(read_recipe(recipe, overrides), Path(recipe).stem, resume=resume, progress=progress)
 
 
 def speedrun(
@@ -315,7 +315,7 @@ def speedrun(
     out: str | Path | None = None,
     seed: int = 0,
     resume: bool = False,
-    progress: "Report | None" = None,
+    progress: "TrainingProgress | None" = None,
 ) -> "Speedrun":
     """A GPT's life within some minutes: tokenizer, pretraining, fine-tuning and evaluation on installed documentation.
 

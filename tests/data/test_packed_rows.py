@@ -84,21 +84,21 @@ def test_padding_is_below_two_percent_or_less_than_a_row(
 ) -> None:
     store = store_of(tmp_path_factory.mktemp("store"), lengths)
     plan = PackedRows(store, context).plan(0)
-    assert plan.waste < 0.02 or len(plan) == -(-store.n_tokens // context)
-    assert plan.waste == pytest.approx(1 - store.n_tokens / (len(plan) * context))
+    assert plan.padding_fraction < 0.02 or len(plan) == -(-store.n_tokens // context)
+    assert plan.padding_fraction == pytest.approx(1 - store.n_tokens / (len(plan) * context))
 
 
 @pytest.mark.parametrize("length", [3, 20, 33, 40, 63, 64, 65, 100])
 def test_documents_that_fill_no_row_well_waste_under_two_percent_too(tmp_path: Path, length: int) -> None:
     store = store_of(tmp_path, [length] * 4000)
-    assert PackedRows(store, 64).plan(0).waste < 0.02
+    assert PackedRows(store, 64).plan(0).padding_fraction < 0.02
 
 
 def test_documents_that_fit_stay_whole_where_that_wastes_little(tmp_path: Path) -> None:
     lengths = np.random.default_rng(0).lognormal(2.5, 0.7, 3000).astype(int).clip(1, 64).tolist()
     store = store_of(tmp_path, lengths)
     plan = PackedRows(store, 64).plan(0)
-    assert plan.waste < 0.01
+    assert plan.padding_fraction < 0.01
     assert len(plan.pieces.lengths) == len(store)
 
 

@@ -38,7 +38,7 @@ def speedrun(tmp_path_factory):
 
     def interrupted(self):
         step(self)
-        if self.progress.step == 3:
+        if self.state.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -6,19 +6,22 @@
 import json
 import sys
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
+from kun.objectives.next_token import NextToken
+from kun.objectives.text.fresh import new_config
 from kun.text.learn import byte_tokenizer
 from kun.training.feed import Batch
-from kun.training.fresh import find_family, new_config
-from kun.training.layout import Layout, lay_out
-from kun.training.objectives import NextToken
-from kun.training.objectives.objective import means
+from kun.training.layout import ParallelLayout
+from kun.training.networks import Networks
 from kun.training.optimizers import Optimizer
 from kun.training.processes import ALONE, joined
-from kun.training.recipe import Model, parse_recipe
+from kun.training.recipe import parse_recipe
+from kun.training.resolving import find_family, resolve
+from kun.training.spreading import lay_out
+from kun.training.tables import Model
+from kun.training.task import Loss
 
 ROWS, LENGTH, STEPS = 8, 12, 50
 SIZES = {"d_model": 16, "n_heads": 4, "n_layers": 2}
@@ -48,25 +51,20 @@ FAMILIES = {
 }
 
 
-class Logits:
+class Logits(NextToken):
     """Cross-entropy of whatever logits a network gives."""
 
-    def prepare(self, batch: Batch, chance: np.random.Generator) -> Batch:
-        return batch
+    name = "logits"
 
-    def targets(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> int:
         return batch["labels"].numel()
 
-    def loss(self, net, batch):
-        logits = net(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
-        return F.cross_entropy(logits.flatten(0, -2).float(), batch["labels"].flatten(), reduction="sum")
-
-    def measure(self, net, batch):
-        with torch.no_grad():
-            return {"loss": float(self.loss(net, batch))}
-
-    def summary(self, sums, targets):
-        return means(sums, targets)
+    def loss(self, networks, batch):
+        given = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        logits = networks.trained(**given).logits
+        labels = batch["labels"].flatten()
+        summed = F.cross_entropy(logits.flatten(0, -2).float(), labels, reduction="sum")
+        return Loss(summed, self.count(batch))
 
 
 def make(family: str) -> torch.nn.Module:
@@ -93,7 +91,7 @@ def rows_of(step: int, net: torch.nn.Module) -> Batch:
     return {**batch, "attention_mask": documents}
 
 
-def train(layout: Layout, objective, parts: list[slice], recipe) -> list[tuple[float, float]]:
+def train(layout: ParallelLayout, objective, parts: list[slice], recipe) -> list[tuple[float, float]]:
     """Losses and norms of all steps; `parts` are the rows that this process takes, as much as goes through at once."""
     optimizer = Optimizer(layout.net, recipe.optimizer)
     told = []
@@ -101,8 +99,8 @@ def train(layout: Layout, objective, parts: list[slice], recipe) -> list[tuple[f
     for step in range(STEPS):
         whole = rows_of(step, layout.net)
         batches = [{name: tensor[part] for name, tensor in whole.items()} for part in parts]
-        (targets,) = layout.processes.total(sum(objective.targets(batch) for batch in batches))
-        (loss,) = layout.processes.total(float(layout.gradients(objective, batches, targets)))
+        (targets,) = layout.processes.total(sum(objective.count(batch) for batch in batches))
+        (loss,) = layout.processes.total(float(layout.gradients(objective, batches, targets).sum))
         layout.reduce(optimizer.slots)
         norm = layout.norm(optimizer.slots)
         optimizer.step(1.0, norm)
@@ -125,13 +123,14 @@ def main(case: str) -> None:
             "parallel": table,
         }
     )
+    job, _ = resolve(recipe)
     family = family.removesuffix(" muon")
     with joined(recipe.parallel) as (processes, _):
         data = table.get("data", 1)
         each = ROWS // data
         objective = NextToken() if "pipeline" in table else Logits()
         alone = train(
-            Layout(make(family), ALONE),
+            ParallelLayout(Networks(make(family)), ALONE),
             objective,
             [slice(i * each, (i + 1) * each) for i in range(data)],
             recipe,
@@ -139,7 +138,7 @@ def main(case: str) -> None:
         first = processes.place("data") * each
         halves = [slice(first, first + each // 2), slice(first + each // 2, first + each)]
         parts = [slice(first, first + each)] if "expert" in table else halves
-        ours = train(lay_out(make(family), recipe, processes), objective, parts, recipe)
+        ours = train(lay_out(Networks(make(family)), job, processes), objective, parts, recipe)
     if processes.is_first:
         loss = max(abs(a[0] - b[0]) for a, b in zip(alone, ours, strict=True))
         norm = max(abs(a[1] - b[1]) / a[1] for a, b in zip(alone, ours, strict=True))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kun.training.recipe import read_recipe
-from kun.training.stages import train
+from kun.training.train import train
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.toml"))

@@ -6,9 +6,9 @@ import pytest
 
 from kun.errors import BadRecipe
 from kun.families.switch.gshard_config import GShardConfig
+from kun.objectives.text.fresh import dropouts, new_config
 from kun.text.learn import byte_tokenizer
-from kun.training.fresh import dropouts, new_config
-from kun.training.recipe import Model
+from kun.training.tables import Model
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def _weights(run):
 
 def _told(run):
     """The metrics without what depends on the clock."""
-    clock = ("seconds", "tokens_per_s", "peak_share")
+    clock = ("seconds", "items_per_s", "tokens_per_s", "peak_share")
     return [{k: v for k, v in line.items() if k not in clock} for line in run.metrics]
 
 
@@ -45,7 +46,17 @@ def test_a_run_learns_and_leaves_what_the_design_says(recipe):
     run = kun.train(recipe, {"train.steps": 60, "train.sample_every": 30})
     assert run.metrics[-1]["loss"] < 0.75 * run.metrics[0]["loss"]
     assert [line["step"] for line in run.metrics] == list(range(1, 61))
-    assert {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "seconds"} <= run.metrics[0].keys()
+    assert {
+        "step",
+        "loss",
+        "lr",
+        "grad_norm",
+        "items",
+        "items_per_s",
+        "tokens",
+        "tokens_per_s",
+        "seconds",
+    } <= run.metrics[0].keys()
     assert [line["step"] for line in run.metrics if "eval_loss" in line] == list(range(4, 61, 4))
     assert steps(run.path / "snapshots") == [55, 60]
     model = kun.load(run.checkpoint)
@@ -83,7 +94,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(recipe, tmp_path, mo
 
     def interrupted(self):
         step(self)
-        if self.progress.step == halt:
+        if self.state.step == halt:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Loop, "_step", interrupted)
@@ -205,14 +216,15 @@ def test_a_full_disk_names_the_snapshot_that_is_whole(recipe, tmp_path, monkeypa
 
 
 def test_a_loss_that_is_no_number_names_the_batch_and_spoils_nothing(recipe, tmp_path, monkeypatch):
-    from kun.training.objectives import NextToken
+    from kun.objectives.next_token import NextToken
 
     loss, count = NextToken.loss, 0
 
-    def broken(self, net, batch):
+    def broken(self, networks, batch):
         nonlocal count
-        count += net.training
-        return loss(self, net, batch) * (float("nan") if count == 15 else 1.0)
+        count += networks.trained.training
+        made = loss(self, networks, batch)
+        return replace(made, sum=made.sum * (float("nan") if count == 15 else 1.0))
 
     monkeypatch.setattr(NextToken, "loss", broken)
     with pytest.raises(Diverged, match=r"step 8 .*rows from"):
@@ -325,13 +337,13 @@ def test_a_run_that_could_not_compile_a_batch_goes_on_uncompiled_with_the_same_b
     failed = type("Failed", (Exception,), {"__module__": "torch._inductor.exc"})
     broken = True
 
-    def breaking(self, prepared, targets):
-        if broken and self.progress.step == 2 and self.compiled:
+    def breaking(self, prepared, count):
+        if broken and self.state.step == 2 and self.compiled:
             raise failed("no compiler knows this form")
-        return computed(self, prepared, targets)
+        return computed(self, prepared, count)
 
     def killed(self):
-        if self.progress.step == 4:
+        if self.state.step == 4:
             raise RuntimeError("killed")
         step(self)
 
@@ -355,13 +367,13 @@ def _out_of_memory(*_, **__):
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ("kun.training.model._new", r"the network.*\[lora\]"),
-        ("kun.training.stages.text.PackedRows", r"reading the data.*data\.limit"),
+        ("kun.objectives.text.model._new", r"the network.*\[lora\]"),
+        ("kun.objectives.text.task.PackedRows", r"reading the data.*data\.limit"),
         ("kun.data.overlap._all_grams", r"comparing held-out data.*data\.eval"),
         ("kun.hub.saving.write_weights", r"writing the checkpoint.*--resume"),
         ("kun.training.loop.Optimizer", r"the network and its optimizer.*\[lora\]"),
-        ("kun.training.objectives.NextToken.loss", "a batch.*micro_batch_tokens"),
-        ("kun.training.objectives.NextToken.measure", "an evaluation.*micro_batch_tokens"),
+        ("kun.objectives.next_token.NextToken.loss", "a batch.*micro_batch_tokens"),
+        ("kun.objectives.next_token.NextToken.measure", "an evaluation.*micro_batch_tokens"),
     ],
 )
 def test_memory_that_is_too_small_is_told_with_what_to_lower(recipe, monkeypatch, where, told):

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from kun.objectives.text.model import TrainingModel
 from kun.text.learn import byte_tokenizer
-from kun.training.model import Subject
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from kun.training.model import Subject
 def test_a_checkpoints_own_tokens_go_before_those_that_are_usual(own, wanted):
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens(["[MASK]", "<mask>", "</s>", "<eos>"])
-    subject = Subject(None, None, tokenizer, 32, origin=SimpleNamespace(special_tokens=own))
-    assert tokenizer.id_to_token(subject.mask) == wanted[0]
+    model = TrainingModel(None, None, tokenizer, 32, origin=SimpleNamespace(special_tokens=own))
+    assert tokenizer.id_to_token(model.mask) == wanted[0]
     if own:
-        assert tokenizer.id_to_token(subject.end) == wanted[1]
+        assert tokenizer.id_to_token(model.end) == wanted[1]

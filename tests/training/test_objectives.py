@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 
 from kun.families.xlnet.config import XLNetConfig
 from kun.families.xlnet.xlnet import XLNet
-from kun.training.layout import Layout
+from kun.objectives.text.padded import PaddedFeed
+from kun.training.layout import ParallelLayout
 from kun.training.loop import Loop
 from kun.training.optimizers import Optimizer
-from kun.training.padded import PaddedFeed
-from kun.training.recipe import Optimizer as Recipe
 from kun.training.recipe import parse_recipe
-from kun.training.stages import train
+from kun.training.tables import OptimizerTable
+from kun.training.train import train
 
 WORDS = "fish bird sea cloud wing back north south deep broad".split()
 
@@ -153,7 +153,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(recipe, monkeypatch, case):
 
     def interrupted(self):
         step(self)
-        if self.progress.step == 3:
+        if self.state.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Loop, "_step", interrupted)
@@ -167,19 +167,19 @@ def test_an_interrupted_run_ends_with_the_same_bits(recipe, monkeypatch, case):
         assert tensor.equal(theirs[name]), name
 
 
-def test_a_process_without_rows_goes_along_and_counts_for_naught(recipe, monkeypatch):
-    step, gradients, parts = PaddedFeed.step, Layout.gradients, []
+def test_a_process_without_rows_goes_along_and_has_weight_zero(recipe, monkeypatch):
+    step, gradients, parts = PaddedFeed.at, ParallelLayout.gradients, []
 
     def without_rows(self, place):
         batches, after = step(self, place)
         return ([] if place.row and not place.epoch else batches), after
 
-    def counted(self, objective, batches, targets):
+    def counted(self, task, batches, count):
         parts.append(len(batches))
-        return gradients(self, objective, batches, targets)
+        return gradients(self, task, batches, count)
 
-    monkeypatch.setattr(PaddedFeed, "step", without_rows)
-    monkeypatch.setattr(Layout, "gradients", counted)
+    monkeypatch.setattr(PaddedFeed, "at", without_rows)
+    monkeypatch.setattr(ParallelLayout, "gradients", counted)
     run = train(recipe("classes, BERT", 2), "run")
     assert min(parts) > 0
     assert [line["grad_norm"] > 0 for line in run.metrics] == [True, False]
@@ -188,7 +188,7 @@ def test_a_process_without_rows_goes_along_and_counts_for_naught(recipe, monkeyp
 
 def test_biases_are_not_decayed_though_they_stand_in_a_table():
     config = XLNetConfig(vocab_size=8, d_model=8, n_layers=1, n_heads=2, d_ff=8)
-    slots = Optimizer(XLNet(config), Recipe(name="muon")).slots
+    slots = Optimizer(XLNet(config), OptimizerTable(name="muon")).slots
     kept = {slot.name.rpartition(".")[2] for slot in slots if not slot.decays}
     assert {"content_bias", "distance_bias", "segment_bias", "bias", "lm_bias"} <= kept
     assert not any(slot.is_matrix for slot in slots if not slot.decays)
@@ -199,6 +199,6 @@ def test_biases_are_not_decayed_though_they_stand_in_a_table():
 def test_batches_whose_shapes_vary_are_not_compiled_unasked(recipe, monkeypatch, case, compiled):
     asked = []
     monkeypatch.setattr("kun.training.compiling._WORTH", 0.0)
-    monkeypatch.setattr(Loop, "compile", lambda self: asked.append(self.objective))
+    monkeypatch.setattr(Loop, "compile", lambda self: asked.append(self.task))
     train(recipe(case, 1), "run")
     assert len(asked) == compiled

@@ -11,11 +11,11 @@ from kun.data.rows import Text
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
 from kun.errors import BadInput, BadRecipe, BadRow
+from kun.objectives.masked import Masked
+from kun.objectives.text.packed import tensors
 from kun.text.learn import byte_tokenizer
-from kun.training.feed import tensors
-from kun.training.objectives import Masked
 from kun.training.recipe import parse_recipe
-from kun.training.stages import train
+from kun.training.train import train
 
 SMALL = {"family": "bert", "n_layers": 1, "n_heads": 2, "d_model": 16, "tokenizer": "bytes"}
 
@@ -99,7 +99,7 @@ def test_a_trained_judge_is_loaded_and_says_its_labels_as_the_reference_does(run
         given = tokenizer(*([text] if isinstance(text, str) else text), return_tensors="pt")
         given = {name: given[name] for name in ("input_ids", "attention_mask")}
         if family == "bert" and isinstance(text, tuple):
-            given["token_type_ids"] = torch.tensor([model._encode_judged(text).type_ids])
+            given["token_type_ids"] = torch.tensor([model._encode(text).type_ids])
         with torch.no_grad():
             shares = theirs(**given).logits.softmax(-1)[0].tolist()
         named = {theirs.config.id2label[n]: share for n, share in enumerate(shares)}
@@ -175,7 +175,7 @@ def test_questions_are_read_from_squads_own_form_and_wrong_places_are_named(tmp_
 def test_a_static_mask_is_the_same_in_each_epoch_though_documents_are_cut_elsewhere(tmp_path):
     rows = [Text("".join(chr(65 + (n * n + i * i) % 57) for i in range(50 + 30 * n))) for n in range(8)]
     store = TokenStore.build(tmp_path, rows, RowTokenizer(byte_tokenizer()), processes=1)
-    objective = Masked(mask=4, vocabulary=64, special=frozenset(), share=0.4, dynamic=False)
+    objective = Masked(Masked.Options(mask_share=0.4, dynamic=False), mask=4, vocabulary=64)
     epochs = []
     for epoch in range(2):
         plan = PackedRows(store, 32).plan(epoch)

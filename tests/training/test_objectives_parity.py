@@ -7,17 +7,16 @@ import transformers as hf
 from torch.nn.utils.rnn import pad_sequence
 
 from kun.families import family_of
+from kun.objectives.answer_span import AnswerSpan
+from kun.objectives.classify import Classify
+from kun.objectives.masked import Masked
+from kun.objectives.next_token import NextToken
+from kun.objectives.permutation import Permutation
+from kun.objectives.regress import Regress
+from kun.objectives.seq2seq import Seq2Seq
+from kun.objectives.span import Span
 from kun.training.cross_entropy import IGNORED
-from kun.training.objectives import (
-    AnswerSpan,
-    Classify,
-    Masked,
-    NextToken,
-    Permutation,
-    Regress,
-    Seq2Seq,
-    Span,
-)
+from kun.training.networks import Networks
 
 CHANCE = np.random.default_rng
 
@@ -34,7 +33,7 @@ def _ours(theirs):
 
 
 def _mean(objective, net, batch):
-    loss = objective.loss(net, batch) / objective.targets(batch)
+    loss = objective.loss(Networks(net), batch).sum / objective.count(batch)
     loss.backward()
     return float(loss.detach())
 
@@ -63,7 +62,7 @@ def test_masked_words_cost_what_the_reference_says(kind):
     torch.manual_seed(0)
     theirs = getattr(hf, f"{kind}ForMaskedLM")(getattr(hf, f"{kind}Config")(**BERT)).eval()
     net = _ours(theirs)
-    objective = Masked(mask=4, vocabulary=64, special=frozenset({0, 4}), share=0.3)
+    objective = Masked(Masked.Options(mask_share=0.3), mask=4, vocabulary=64, special=frozenset({0, 4}))
     batch = objective.prepare({"input_ids": _text()}, CHANCE(0))
     reference = theirs(input_ids=batch["input_ids"], labels=batch["labels"]).loss
     _check(net, theirs, _mean(objective, net, batch), reference)
@@ -77,7 +76,7 @@ def test_judging_costs_what_the_reference_says(kind, problem):
     config = getattr(hf, f"{kind}Config")(**BERT, num_labels=labels, problem_type=problem)
     theirs = getattr(hf, f"{kind}ForSequenceClassification")(config).eval()
     net = _ours(theirs)
-    objective = Regress() if labels == 1 else Classify(3)
+    objective = Regress() if labels == 1 else Classify(classes=3)
     mask = torch.arange(12) < torch.tensor([12, 7, 9])[:, None]
     ids = torch.where(mask, _text(), 0)
     classes = torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)
@@ -105,7 +104,7 @@ def test_a_judging_decoder_says_what_the_reference_says():
     sizes = {"vocab_size": 64, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2}
     theirs = hf.GPT2ForSequenceClassification(hf.GPT2Config(**sizes, num_labels=3, pad_token_id=0)).eval()
     net = _ours(theirs)
-    objective = Classify(3)
+    objective = Classify(classes=3)
     mask = torch.arange(12) < torch.tensor([12, 7, 9])[:, None]
     ids = torch.where(mask, _text(), 0)
     batch = objective.prepare(
@@ -126,7 +125,7 @@ def test_the_gradient_of_a_judging_decoder_does_not_depend_on_how_a_step_is_divi
     sizes = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 64, "max_positions": 32}
     decoder = GPT(GPTConfig(**sizes))
     net = Classifier(ClassifierConfig(decoder.config, ("a", "b", "c"), None, 0), decoder).eval()
-    objective = Classify(3, auxiliary=0.5)
+    objective = Classify(classes=3, auxiliary=0.5)
     mask = torch.arange(12) < torch.tensor([12, 3, 7])[:, None]
     classes = torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)
     whole = {"input_ids": torch.where(mask, _text(), 0), "attention_mask": mask, "classes": classes}
@@ -135,7 +134,7 @@ def test_the_gradient_of_a_judging_decoder_does_not_depend_on_how_a_step_is_divi
         net.zero_grad()
         for part in parts:
             batch = {name: tensor[part] for name, tensor in whole.items()}
-            objective.loss(net, objective.prepare(batch, CHANCE(0))).backward()
+            objective.loss(Networks(net), objective.prepare(batch, CHANCE(0))).sum.backward()
         found.append({name: p.grad.clone() for name, p in net.named_parameters()})
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4)
@@ -207,7 +206,7 @@ def test_routers_add_to_the_loss_what_the_reference_adds():
         name: batch[name] for name in ("input_ids", "attention_mask", "labels", "decoder_attention_mask")
     }
     output = theirs(**given, output_router_logits=True)
-    plain = Seq2Seq(start=0, pad=0).measure(net.eval(), batch)["loss"] / objective.targets(batch)
+    plain = Seq2Seq(start=0, pad=0).measure(Networks(net.eval()), batch)["loss"] / objective.count(batch)
     mine = _mean(objective, net.train(), batch)
     # the reference counts padding among the tokens that are routed, we do not
     assert mine - plain == pytest.approx(float(output.loss.detach()) - plain, rel=0.2)
@@ -220,7 +219,7 @@ def test_label_smoothing_is_that_of_the_reference_trainer():
     torch.manual_seed(0)
     theirs = _marian().eval()
     net = _ours(theirs)
-    objective = Seq2Seq(start=0, pad=0, smoothing=0.1)
+    objective = Seq2Seq(Seq2Seq.Options(label_smoothing=0.1), start=0, pad=0)
     batch = objective.prepare(_pairs(), CHANCE(0))
     given = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
     reference = LabelSmoother(0.1)(theirs(**given), batch["labels"])
@@ -233,7 +232,7 @@ def test_permutations_cost_what_the_reference_says():
         hf.XLNetConfig(vocab_size=64, d_model=32, n_layer=2, n_head=2, d_inner=64, mem_len=None)
     ).eval()
     net = _ours(theirs)
-    objective = Permutation(share=0.25)
+    objective = Permutation(Permutation.Options(predict_share=0.25))
     batch = objective.prepare({"input_ids": _text(rows=2)}, CHANCE(0))
     logits = theirs(
         input_ids=batch["input_ids"],
@@ -246,7 +245,7 @@ def test_permutations_cost_what_the_reference_says():
 
 
 def test_spans_left_out_and_listed_make_up_the_text():
-    objective = Span(Seq2Seq(start=0, pad=0), tuple(range(60, 50, -1)), end=1)
+    objective = Span(start=0, pad=0, sentinels=tuple(range(60, 50, -1)), end=1)
     for seed in range(50):
         ids = np.append(CHANCE(seed).integers(5, 50, size=2 + seed), 1)
         source, target = objective.corrupted(ids, CHANCE(seed))
@@ -292,11 +291,11 @@ def _nets():
 
     yield "gpt", GPT(GPTConfig(**small, max_positions=32)), NextToken()
     yield "lstm", LSTM(LSTMConfig(vocab_size=64, d_model=32, n_layers=2)), NextToken()
-    masked = Masked(mask=4, vocabulary=64, special=frozenset(), share=0.4, dynamic=False)
+    masked = Masked(Masked.Options(mask_share=0.4, dynamic=False), mask=4, vocabulary=64)
     yield "bert", bert.Bert(bert.BertConfig(**small, max_positions=32, head="MaskedLM")), masked
     config = roberta.RobertaConfig(**small, max_positions=32, head="MaskedLM")
     yield "roberta", roberta.Roberta(config), masked
-    yield "xlnet", XLNet(XLNetConfig(**small)), Permutation(share=0.3)
+    yield "xlnet", XLNet(XLNetConfig(**small)), Permutation(Permutation.Options(predict_share=0.3))
 
 
 @pytest.mark.parametrize("name", ["gpt", "lstm", "bert", "roberta", "xlnet"])

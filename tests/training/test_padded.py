@@ -10,9 +10,10 @@ from kun.data.rows import Labelled, Pair
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
 from kun.errors import BadRecipe
+from kun.objectives.text.cursor import DataCursor
+from kun.objectives.text.padded import PaddedFeed
 from kun.text.learn import byte_tokenizer
-from kun.training.feed import ALONE, Place, Share
-from kun.training.padded import PaddedFeed
+from kun.training.feed import ALL_ROWS, RankSlice
 
 
 @pytest.fixture(scope="module")
@@ -53,25 +54,25 @@ def test_little_is_padding_though_each_step_has_many_lengths(pairs):
 
 
 def test_a_feed_goes_on_from_any_place_and_is_shared_without_loss(pairs):
-    def feed(share=ALONE):
+    def feed(rows=ALL_ROWS):
         made = PaddedFeed(PaddedRows(pairs, 1000), None, micro_tokens=400, eval_tokens=10**6)
-        made.divide(share)
+        made.divide(rows)
         return made
 
-    place, places = Place(), []
+    place, places = DataCursor(), []
     while place.epoch == 0:
         places.append(place)
-        _, place = feed().step(place)
-    assert [feed().step(one)[1] for one in places] == [*places[1:], Place(1, 0)]
-    whole = feed().step(places[3])[0]
-    shared = [batch for rank in range(2) for batch in feed(Share(rank, 2)).step(places[3])[0]]
+        _, place = feed().at(place)
+    assert [feed().at(one)[1] for one in places] == [*places[1:], DataCursor(1, 0)]
+    whole = feed().at(places[3])[0]
+    shared = [batch for rank in range(2) for batch in feed(RankSlice(rank, 2)).at(places[3])[0]]
 
     def firsts(batches):
         return sorted(bytes(row[:3].tolist()) for batch in batches for row in batch["input_ids"] % 256)
 
     assert firsts(whole) == firsts(shared)
     with pytest.raises(BadRecipe, match="raise it"):
-        feed(Share(0, 100))
+        feed(RankSlice(0, 100))
 
 
 def test_labels_come_with_their_rows(tmp_path):

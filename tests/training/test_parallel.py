@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 import kun
 from kun.errors import BadRecipe
 from kun.training.processes import check_parallel
-from kun.training.recipe import Parallel
 from kun.training.snapshot import newest, steps
+from kun.training.tables import Parallel
 
 SPREAD = Path(__file__).with_name("spread.py")
 pytestmark = pytest.mark.timeout(600)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import kun
 from kun.errors import BadRecipe, Diverged
-from kun.training import report
 from kun.training.loop import Loop
+from kun.training.report import reporting
 from kun.training.report.curves import Curve, chart, smooth, ticks
+from kun.training.report.page import write_report
 from kun.training.report.words import LANGUAGES, catalogue
 
 EVIL = "</p><script>ran()</script><img src=x onerror=ran()>"
@@ -44,7 +45,7 @@ def _write_run(folder, **files):
     for name in ("metrics", "samples"):
         lines = "".join(json.dumps(line) + "\n" for line in files.get(name, []))
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return report.write_report(folder).read_text(encoding="utf-8")
+    return write_report(folder).read_text(encoding="utf-8")
 
 
 def test_a_report_tells_the_curves_the_data_the_model_and_the_recipe(recipe):
@@ -120,7 +121,7 @@ def test_a_training_that_diverged_says_so_in_its_report(recipe):
 def test_an_interrupted_training_has_a_report_and_a_resumed_one_is_done(recipe, monkeypatch):
     def interrupted(self):
         step(self)
-        if self.progress.step == 6:
+        if self.state.step == 6:
             raise KeyboardInterrupt
 
     step = Loop._step
@@ -135,7 +136,7 @@ def test_an_interrupted_training_has_a_report_and_a_resumed_one_is_done(recipe, 
 
 
 def test_a_report_is_written_while_training_goes_on(recipe, monkeypatch):
-    monkeypatch.setattr(report, "_SECONDS", 0.0)
+    monkeypatch.setattr(reporting, "_SECONDS", 0.0)
     seen = []
     step = Loop._step
 

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from kun.training.model import tokenizer_of
 
 import kun
 from kun.errors import BadInput
 from kun.text.tokenizer import load_tokenizer
-from kun.training.model import tokenizer_of
 from kun.training.recipe import parse_recipe
 
 

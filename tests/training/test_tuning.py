@@ -9,9 +9,13 @@ from safetensors.torch import load_file
 import kun
 from kun.errors import BadRecipe
 from kun.hub.opening import open_checkpoint
+from kun.objectives.text.model import HeadRequirements, open_model
 from kun.text.chat import ChatTemplate
-from kun.training.model import open_subject
+from kun.training.opening import Opener
+from kun.training.progress import silent
 from kun.training.recipe import read_recipe
+from kun.training.resolving import resolve
+from kun.training.run import RunFolder
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -139,5 +143,7 @@ def test_an_adapter_needs_a_checkpoint_to_stand_beside(tmp_path, text):
 
 
 def test_a_document_ends_with_the_checkpoints_own_end_token(recipe, base):
-    subject = open_subject(read_recipe(recipe), torch.device("cpu"))
-    assert subject.tokenizer.id_to_token(subject.end) == "<|im_end|>"  # it has <|endoftext|>, too
+    job, _ = resolve(read_recipe(recipe))
+    open = Opener(job, torch.device("cpu"), RunFolder(recipe.parent / "run"), silent)
+    model = open_model(open, HeadRequirements())
+    assert model.tokenizer.id_to_token(model.end) == "<|im_end|>"  # it has <|endoftext|>, too

@@ -56,7 +56,6 @@ def train(
 def _summary(last: dict, metrics: list[dict]) -> str:
     held_out = [line for line in metrics if "eval_loss" in line]
     best = min(held_out, key=lambda line: line["eval_loss"]) if held_out else None
-    told = (
-        f"{last['step']} steps, {last['tokens']:,} tokens in {last['seconds']:.0f} s; loss {last['loss']:.3f}"
-    )
+    unit = "tokens" if "tokens" in last else "items"
+    told = f"{last['step']} steps, {last[unit]:,} {unit} in {last['seconds']:.0f} s; loss {last['loss']:.3f}"
     return told + (f"; best evaluation {best['eval_loss']:.3f} at step {best['step']}" if best else "")

@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from kun.atomic_files import Progress, writing_to
 from kun.data.blocks import Block
+from kun.data.described import read_description
 from kun.data.rows import BadRows, Conversation, Labelled, Pair, Question, Row, Text, digests
-from kun.data.store import read_description
 from kun.data.tokenized import RowTokenizer
 from kun.data.workers import blocks_of
 from kun.data.writer import StoreWriter

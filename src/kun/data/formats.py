@@ -19,8 +19,8 @@ from kun.data.records import Record
 from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadRow, UnsupportedFormat
 
-Format = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+DataFormat = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad"]
+FORMATS: tuple[DataFormat, ...] = get_args(DataFormat)
 
 _TEXTS = ("text", "content", "document", "body")
 _PAIRS = (
@@ -66,7 +66,7 @@ _SPEAKERS = {
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
-def detect(record: Record) -> Format:
+def detect(record: Record) -> DataFormat:
     """The format of a file, from its first record. Raises `UnsupportedFormat`, which says what was found."""
     value = record.value
     if isinstance(value, str):
@@ -95,13 +95,13 @@ def detect(record: Record) -> Format:
     )
 
 
-def _detect_cells(where: str, cells: list[str]) -> Format:
+def _detect_cells(where: str, cells: list[str]) -> DataFormat:
     if len(cells) < 2:
         return "text"
     return "labelled" if _is_number(cells[0]) or _is_number(cells[-1]) else "pairs"
 
 
-def to_row(record: Record, format: Format) -> Row | None:
+def to_row(record: Record, format: DataFormat) -> Row | None:
     """The row that a record is in a format; None where it is empty (a text of white space alone).
 
     Raises `BadRow` where a field is missing, empty or of the wrong type.
@@ -157,7 +157,7 @@ def _string(record: Record, name: str, value: Any, empty: bool = False) -> str:
     return _sound(value)
 
 
-def _object(record: Record, format: Format) -> dict[str, Any]:
+def _object(record: Record, format: DataFormat) -> dict[str, Any]:
     if not isinstance(record.value, dict):
         raise BadRow(
             f"{record.where} has no named fields, which the format {format} needs: name its columns."
@@ -165,7 +165,7 @@ def _object(record: Record, format: Format) -> dict[str, Any]:
     return _lowered(record.value)
 
 
-def _missing(record: Record, format: Format, wanted: str) -> BadRow:
+def _missing(record: Record, format: DataFormat, wanted: str) -> BadRow:
     fields = _listing(record.value) if isinstance(record.value, dict) else f"{len(record.value)} cells"
     return BadRow(
         f"{record.where} has {fields}, but the format {format} needs {wanted}: mend or skip the row."
@@ -373,7 +373,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-_READERS: dict[Format, Callable[[Record], Row | None]] = {
+_READERS: dict[DataFormat, Callable[[Record], Row | None]] = {
     "text": _to_text,
     "alpaca": _to_alpaca,
     "sharegpt": _to_sharegpt,
@@ -384,7 +384,7 @@ _READERS: dict[Format, Callable[[Record], Row | None]] = {
 }
 
 
-def check_format(name: str) -> Format:
+def check_format(name: str) -> DataFormat:
     """`name` as a format. Raises `UnsupportedFormat`, naming those there are."""
     if name not in FORMATS:
         raise UnsupportedFormat(f"There is no data format {name!r}: use one of {', '.join(FORMATS)}.")

@@ -88,7 +88,7 @@ class PackingPlan:
         return len(self._bounds) - 1
 
     @property
-    def waste(self) -> float:
+    def padding_fraction(self) -> float:
         """The share of padding."""
         return 1 - float(self.pieces.lengths.sum()) / (len(self) * self.context)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kun.errors import BadRow
 
-Message = Mapping[str, Any]
+ChatMessage = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Text:
 class Conversation:
     """Messages with role and content, as OpenAI's API has them, and the tools that could be called."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     where: str = ""
     tools: tuple[Mapping[str, Any], ...] | None = None
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
-from kun.data.formats import Format, detect, flattened, to_row
+from kun.data.formats import DataFormat, detect, flattened, to_row
 from kun.data.records import TABLES, Record, kind_of, read_records
 from kun.data.rows import BadRows, Row
 from kun.errors import BadInput, BadRow, NotFound, NotPermitted, Unavailable, UnsupportedFormat
@@ -50,7 +50,7 @@ class Rows:
     def __init__(
         self,
         source: Source,
-        format: Format | None = None,
+        format: DataFormat | None = None,
         skip_bad: bool = False,
         limit: int | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class Rows:
                 f"{_named(self.source)} holds no data{besides}: name a source with at least one row."
             )
 
-    def _row(self, record: Record, format: Format) -> Row | None:
+    def _row(self, record: Record, format: DataFormat) -> Row | None:
         try:
             return to_row(record, format)
         except BadRow as error:

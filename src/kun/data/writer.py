@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kun.atomic_files import new_file, sha256, sync
 from kun.data.blocks import Block
 from kun.data.columns import shard_name
-from kun.data.store import DOCUMENT_COLUMNS, STORE, TOKEN_COLUMNS, VERSION, Counts, Described
+from kun.data.described import DOCUMENT_COLUMNS, STORE, TOKEN_COLUMNS, VERSION, Counts, Described
 
 JOURNAL = "journal.jsonl"
 

@@ -2,24 +2,23 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Generic
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from kun.errors import BadRecipe
 from kun.training.feed import Batch
-from kun.training.objectives import Objective
+from kun.training.networks import Net, Networks
 from kun.training.optimizers import Slot, local
 from kun.training.processes import Processes
-from kun.training.recipe import Recipe
+from kun.training.task import Loss, Task
 
 _BUCKET = 2**18
 """Numbers that are summed over processes at once: 1 MB. A tensor with more is summed where it lies."""
 
 
-class Layout:
+class ParallelLayout(Generic[Net]):
     """All of the network on every process, each of which learns from its share of the rows.
 
     Gradients are summed once a step, in float32. On a processor this is faster than `Sharded`, which moves weights
@@ -29,8 +28,9 @@ class Layout:
     is_part = False
     """Whether some parameters lie on other processes alone."""
 
-    def __init__(self, net: nn.Module, processes: Processes) -> None:
-        self.net, self.processes = net, processes
+    def __init__(self, networks: Networks[Net], processes: Processes) -> None:
+        net = networks.trained
+        self.networks, self.net, self.processes = networks, net, processes
         self.parameters = sum(p.numel() for p in net.parameters())
         self.trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
         self.is_whole = processes.size("tensor") == 1
@@ -41,21 +41,23 @@ class Layout:
 
             split_layers(net, processes.mesh["tensor"])
 
-    def check(self, objective: Objective) -> None:
-        """Raise `BadRecipe` for an objective that cannot be computed so."""
+    def check(self, task: Task[Net]) -> None:
+        """Raise `BadRecipe` for a task that cannot be computed so."""
 
-    def gradients(self, objective: Objective, batches: list[Batch], targets: float) -> Tensor:
-        """Bring forth the gradients of this process's batches; the sum of their losses over `targets`."""
-        total = torch.zeros((), device=next(self.net.parameters()).device)
+    def gradients(self, task: Task[Net], batches: list[Batch], count: float) -> Loss:
+        """Compute the gradients of this process's batches; the sum of their losses over `count`."""
+        total = self._nothing()
         for batch in batches:
-            loss = objective.loss(self.net, batch) / targets
-            loss.backward()
-            total += loss.detach()
+            made = task.loss(self.networks, batch)
+            total = _backward(total, made, made.sum / count)
         return total
 
-    def measure(self, objective: Objective, batch: Batch) -> dict[str, float]:
-        """The objective's measures of a batch that belongs to this process."""
-        return objective.measure(self.net, batch)
+    def measure(self, task: Task[Net], batch: Batch) -> dict[str, float]:
+        """The task's measures of a batch that belongs to this process."""
+        return task.measure(self.networks, batch)
+
+    def _nothing(self) -> Loss:
+        return Loss(torch.zeros((), device=next(self.net.parameters()).device), 0)
 
     def groups(self, name: str) -> list[dist.ProcessGroup]:
         """The processes over which the gradient of this parameter is still to be summed."""
@@ -91,12 +93,12 @@ class Layout:
         dist.all_reduce(whole)
         return whole.sqrt().float()
 
-    def shell(self) -> nn.Module | None:
+    def shell(self) -> Net | None:
         """The network as one process would have it, without its weights: on the first, where none has it."""
         return self._shell
 
     def evened(self, batches: list[Batch]) -> list[tuple[Batch, float]]:
-        """As many batches on every process, each with what it counts: those with fewer repeat their last for naught."""
+        """As many batches on every process, with weights: those with fewer repeat their last, with weight zero."""
         missing = self.processes.most(len(batches)) - len(batches)
         return [*((batch, 1.0) for batch in batches), *[(batches[-1], 0.0)] * missing]
 
@@ -105,32 +107,33 @@ class Layout:
         return [] if mesh is None or self.processes.size(dimension) == 1 else [mesh[dimension].get_group()]
 
 
-class Sharded(Layout):
+class Sharded(ParallelLayout[Net]):
     """Each process keeps its part of the weights alone (FSDP2), and of what the optimizer remembers."""
 
-    def __init__(self, net: nn.Module, processes: Processes, compute: torch.dtype) -> None:
+    def __init__(self, networks: Networks[Net], processes: Processes, compute: torch.dtype) -> None:
         from kun.adaptation.sharding.data import shard
 
+        net = networks.trained
         outline = shell(net) if processes.is_first else None
-        super().__init__(net, processes)
+        super().__init__(networks, processes)
         assert processes.mesh is not None
         self._shell, self.is_whole = outline, False
         self.whole = shard(net.float(), processes.mesh["data"], compute)
 
-    def gradients(self, objective: Objective, batches: list[Batch], targets: float) -> Tensor:
+    def gradients(self, task: Task[Net], batches: list[Batch], count: float) -> Loss:
         from kun.adaptation.sharding.data import synchronize
 
-        total = torch.zeros((), device=next(self.net.parameters()).device)
+        total = self._nothing()
         even = self.evened(batches)
         for number, (batch, weight) in enumerate(even):
             synchronize(self.whole, number == len(even) - 1)
-            loss = self.whole(objective.loss, batch) * (weight / targets)
-            loss.backward()
-            total += loss.detach()
+            made = Loss(*self.whole(lambda net, batch: _parts(task.loss(self.networks, batch)), batch))
+            total = _backward(total, made, made.sum * (weight / count), weight)
         return total
 
-    def measure(self, objective: Objective, batch: Batch) -> dict[str, float]:
-        return self.whole(objective.measure, batch)
+    def measure(self, task: Task[Net], batch: Batch) -> dict[str, float]:
+        measured: dict[str, float] = self.whole(lambda net, batch: task.measure(self.networks, batch), batch)
+        return measured
 
     def groups(self, name: str) -> list[dist.ProcessGroup]:
         return []
@@ -139,15 +142,16 @@ class Sharded(Layout):
         return 1 if _is_split(slot.master, "tensor") else self.processes.size("tensor")
 
 
-class Routed(Layout):
+class Routed(ParallelLayout[Net]):
     """The experts of each layer lie on `size` of the processes along data, and tokens go where theirs are (GShard)."""
 
-    def __init__(self, net: nn.Module, processes: Processes, size: int) -> None:
+    def __init__(self, networks: Networks[Net], processes: Processes, size: int) -> None:
         from kun.adaptation.sharding.experts import check_experts, spread_experts
 
+        net = networks.trained
         check_experts(net, size)
         outline = shell(net) if processes.is_first else None
-        super().__init__(net, processes)
+        super().__init__(networks, processes)
         self._shell, self.is_whole, self.is_part = outline, False, True
         self.size = size
         mesh = processes.mesh
@@ -158,12 +162,11 @@ class Routed(Layout):
         self._alike = processes.group_of([row for block in blocks.mT.tolist() for row in block])
         spread_experts(net, near)
 
-    def gradients(self, objective: Objective, batches: list[Batch], targets: float) -> Tensor:
-        total = torch.zeros((), device=next(self.net.parameters()).device)
+    def gradients(self, task: Task[Net], batches: list[Batch], count: float) -> Loss:
+        total = self._nothing()
         for batch, weight in self.evened(batches):
-            loss = objective.loss(self.net, batch) * (weight / targets)
-            loss.backward()
-            total += loss.detach()
+            made = task.loss(self.networks, batch)
+            total = _backward(total, made, made.sum * (weight / count), weight)
         return total
 
     def groups(self, name: str) -> list[dist.ProcessGroup]:
@@ -175,52 +178,21 @@ class Routed(Layout):
         return super().copies(slot) // (self.size if ".experts." in slot.name else 1)
 
 
-def lay_out(net: nn.Module, recipe: Recipe, processes: Processes) -> Layout:
-    """Spread `net` over the processes as a recipe says. Raises `BadRecipe` for what cannot be spread so."""
-    parallel = recipe.parallel
-    if processes.world == 1:
-        return Layout(net, processes)
-    divided = parallel.shard or parallel.tensor * parallel.pipeline * parallel.expert > 1
-    if divided and recipe.lora:
-        raise BadRecipe(
-            "A low-rank adapter trains on several processes by parallel.data alone: leave out the others."
-        )
-    if divided and recipe.train.sample_every:
-        raise BadRecipe(
-            "train.sample_every needs a whole network on one process: leave it out, or use parallel.data."
-        )
-    if parallel.expert > 1 and (parallel.shard or parallel.pipeline > 1):
-        raise BadRecipe("parallel.expert goes with data and tensor, not with shard or pipeline.")
-    if parallel.shard or parallel.expert > 1:
-        _check_even(net, parallel.shard, is_new=recipe.model.source is None)
-    if parallel.expert > 1:
-        return Routed(net, processes, parallel.expert)
-    if parallel.pipeline > 1:
-        from kun.training.piped import Piped
-
-        if parallel.shard:
-            raise BadRecipe(
-                "parallel.shard does not go with parallel.pipeline, which divides the weights already."
-            )
-        return Piped(net, processes)
-    if parallel.shard:
-        compute = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
-        return Sharded(net, processes, compute)
-    return Layout(net, processes)
+def _parts(made: Loss) -> tuple[Tensor, int, Mapping[str, Tensor]]:
+    """A loss as FSDP's hooks look into it."""
+    return made.sum, made.count, made.metrics
 
 
-def _check_even(net: nn.Module, is_sharded: bool, *, is_new: bool) -> None:
-    """Raise `BadRecipe` where processes that wait for each other in a layer might not all come to it."""
-    config: Any = net.config
-    on = [name for name in ("layer_dropout", "decoder_layer_dropout") if vars(config).get(name)]
-    if on:
-        mend = " and ".join(f"model.{name} = 0" for name in on) if is_new else "model.dropout = 0"
-        raise BadRecipe(f"Layers that are left out at random cannot lie on several processes: set {mend}.")
-    if is_sharded and vars(config).get("n_experts"):
-        raise BadRecipe("parallel.shard is not for networks with experts: use parallel.expert.")
+def _backward(total: Loss, made: Loss, part: Tensor, weight: float = 1.0) -> Loss:
+    """Compute the gradients of `part` of a batch's loss; the total with it."""
+    part.backward()
+    metrics = {
+        name: total.metrics.get(name, 0.0) + value.detach() * weight for name, value in made.metrics.items()
+    }
+    return Loss(total.sum + part.detach(), total.count + round(made.count * weight), metrics)
 
 
-def shell(net: nn.Module) -> nn.Module:
+def shell(net: Net) -> Net:
     """A copy of a network whose learning parameters have shapes and no numbers."""
     empty: dict[int, Any] = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta")) for p in net.parameters() if p.requires_grad
@@ -228,11 +200,11 @@ def shell(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, empty)
 
 
-def filled(shell: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+def filled(shell: Net, weights: Mapping[str, Tensor]) -> Net:
     """A shell with weights, by name, in the types that it had."""
-    mine = dict(shell.named_parameters())
+    ours = dict(shell.named_parameters())
     shell.load_state_dict(
-        {name: weight.to(mine[name].dtype) for name, weight in weights.items()}, strict=False, assign=True
+        {name: weight.to(ours[name].dtype) for name, weight in weights.items()}, strict=False, assign=True
     )
     return shell
 

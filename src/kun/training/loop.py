@@ -5,72 +5,62 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Generic
 
 import numpy as np
 import torch
-from torch import nn
 
 from kun.training.compiling import compile_network, is_compilers, reason, undo
-from kun.training.feed import Batch, Feed, Place
+from kun.training.feed import Batch, Feed, digests
 from kun.training.flops import peak_memory
 from kun.training.interruptions import Interruptions
-from kun.training.layout import Layout, filled
-from kun.training.memory import A_SAMPLE, A_STEP, AN_EVALUATION, enough_memory
-from kun.training.objectives import Objective
+from kun.training.job import Job, threads
+from kun.training.layout import ParallelLayout, filled
+from kun.training.looking import Look
+from kun.training.memory import A_STEP, enough_memory
+from kun.training.networks import Net
 from kun.training.optimizers import Optimizer
-from kun.training.progress import Progress
-from kun.training.recipe import Recipe
-from kun.training.run import RunFolder, conditions, threads
+from kun.training.progress import TrainingProgress, silent
+from kun.training.run import RunFolder
 from kun.training.schedules import make_schedule
 from kun.training.snapshot import Snapshot, newest, write_snapshot
+from kun.training.state import TrainerState
+from kun.training.task import Loss, Task
 
-Report = Callable[[str, int, int | None, str], None]
-"""(stage, done, total, detail) of work that people wait for."""
-
-
-def silent(stage: str, done: int, total: int | None, detail: str) -> None:
-    """A `Report` that tells nobody."""
-
-
-Sampler = Callable[[nn.Module], list[dict[str, str]]]
-"""Texts that the network writes now: a `prompt` and its `text` each."""
-Watcher = Callable[[Mapping[str, Any]], None]
-"""Is told the metrics of each step."""
+Metrics = dict[str, float]
+Watcher = Callable[[Mapping[str, float]], None]
+"""Is given the metrics of each step."""
 
 
-class Loop:
-    """Trains a network towards `objective` on what `feed` gives, and writes the run.
+class Loop(Generic[Net]):
+    """Trains the networks of a layout at a task, on what `feed` gives, and writes the run.
 
-    A step is a function of the weights, the seed and its number alone, so that a run goes on from a snapshot as if it
-    had never stopped (on the same number of threads and processes, and where its end is not set in minutes).
+    A step is a function of the weights, the feed's state, the seed and its number alone, so that a run goes on from a
+    snapshot as if it had never stopped (on the same number of threads and processes, and where its end is not set in
+    minutes).
     """
 
     def __init__(
         self,
-        recipe: Recipe,
-        layout: Layout,
-        objective: Objective,
-        feed: Feed,
+        job: Job,
+        task: Task[Net],
+        layout: ParallelLayout[Net],
+        feed: Feed[Net],
         folder: RunFolder,
         *,
         device: torch.device,
-        facts: Mapping[str, Any] | None = None,
-        flops_per_token: float = 0.0,
+        flops: float = 0.0,
         peak_flops: float | None = None,
-        sampler: Sampler | None = None,
-        report: Report | None = None,
+        progress: TrainingProgress = silent,
     ) -> None:
-        self.recipe, self.objective, self.feed, self.folder = recipe, objective, feed, folder
-        layout.check(objective)
+        layout.check(task)
+        self.job, self.task, self.feed, self.folder, self.device = job, task, feed, folder, device
         self.layout, self.net, self.processes = layout, layout.net, layout.processes
-        self.device, self.sampler, self.share = device, sampler, layout.processes.share
-        self.facts = dict(facts or {})
-        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
-        self.report: Report = report or silent
-        self.optimizer = Optimizer(self.net, recipe.optimizer, ema=recipe.train.ema)
-        self.schedule = make_schedule(recipe.optimizer)
-        self.progress = Progress()
+        self.flops, self.peak_flops, self.progress = flops, peak_flops, progress
+        self.optimizer = Optimizer(self.net, job.optimizer, ema=job.train.ema)
+        self.schedule = make_schedule(job.optimizer)
+        self.look = Look(job, task, layout, feed, folder, self.optimizer, device)
+        self.state = TrainerState()
         self.watchers: list[Watcher] = []
         self.notes: list[str] = []
         """What is to be known of how it went, in sentences."""
@@ -80,35 +70,40 @@ class Loop:
 
     def resume(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot. Raises `DamagedFile` where it is another network's."""
-        self.optimizer.load(snapshot, snapshot.facts["updates"], partly=self.layout.is_part)
-        self.progress = Progress.of(snapshot)
-        self.notes = list(snapshot.facts.get("notes", []))
-        self.not_compiled = snapshot.facts.get("not_compiled", "")
+        facts = snapshot.facts
+        self.optimizer.load(snapshot, facts["updates"], partly=self.layout.is_part)
+        self.state = TrainerState.of(snapshot.step, facts)
+        self.feed.load(facts.get("feed", facts))  # before, the place in the data was among the others
+        self.notes = list(facts.get("notes", []))
+        self.not_compiled = facts.get("not_compiled", "")
         self._snapped = snapshot.step
 
     def say(self, what: str, detail: str) -> None:
         """Report what people ought to know of this training, and note it."""
-        self.report(what, 0, None, detail)
+        self.progress(what, 0, None, detail)
         note = f"{what.capitalize()}: {detail}."
         if note not in self.notes:
             self.notes.append(note)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """What the last bits of the results depend on beside recipe, data and machine."""
-        return {**conditions(self.recipe, self.processes.world), "compiled": self.compiled}
+        return {**self.job.conditions(self.processes.world), "compiled": self.compiled}
 
     def compile(self) -> None:
-        """Compile the network for the batches of the first step; where that fails, or did before, say so."""
+        """Compile the network for the batches of a step; where that fails, or did before, say so."""
         if self.not_compiled:  # in a run that goes on, whose bits would differ
             self._go_uncompiled(self.not_compiled)
             return
-        batches, _ = self.feed.step(Place())
-        self.report("compiling", 0, None, "")
+        before = self.feed.state()
+        self.feed.begin(self.state.step, self.layout.networks)
+        batches = self.feed.spare()
+        self.feed.load(before)
+        self.progress("compiling", 0, None, "")
 
         def probe() -> None:
             self.net.train()
-            batch = self._on_device(self.objective.prepare(batches[0], np.random.default_rng(0)))
-            self.objective.loss(self.net, batch).backward()
+            batch = self.look.on_device(self.task.prepare(batches[0], np.random.default_rng(0)))
+            self.task.loss(self.layout.networks, batch).sum.backward()
 
         why = compile_network(self.net, probe)
         self.optimizer.forget()
@@ -120,37 +115,41 @@ class Loop:
         self.compiled, self.not_compiled = False, why
         self.say("not compiled", why)
 
-    def run(self) -> Progress:
-        """Train until the recipe's end.
+    def run(self) -> TrainerState:
+        """Train until the job's end, and on to the feed's next border.
 
         Raises `Diverged`, `NoMemory`, `NoSpace`; KeyboardInterrupt, after a last snapshot.
         """
-        self.folder.begin_at(self.progress.step)
+        self.folder.begin_at(self.state.step)
+        every, due = self.job.train.snapshot_every, False
         with Interruptions() as interruptions, self.processes.naming():
-            while self._done() < 1 and not self._tired():
+            while not self._is_over() or not self.feed.at_border:
                 self._step()
+                due |= bool(every) and self.state.step % (every or 1) == 0
+                if not self.feed.at_border:
+                    continue
                 if self._interrupted(interruptions):
                     self._snapshot()
                     raise KeyboardInterrupt
-                every = self.recipe.train.snapshot_every
-                if every and self.progress.step % every == 0:
+                if due:
                     self._snapshot()
+                    due = False
             self._snapshot()
-        return self.progress
+        return self.state
 
     @contextmanager
-    def final_weights(self) -> Iterator[nn.Module]:
-        """Within it a whole network has the weights that the recipe wants kept: the last, the averaged or the best.
+    def final_weights(self) -> Iterator[Net]:
+        """Within it a whole network has the weights that the job wants kept: the last, the averaged or the best.
 
         The first process alone has it, where the network lies on several.
         """
-        is_best = self.recipe.train.keep == "best"
+        is_best = self.job.train.keep == "best"
         best = newest(self.folder.path / "best") if is_best else None
         shell = self.layout.shell()
         if shell is not None:
             last = best or newest(self.folder.snapshots)
             assert last is not None
-            prefix = "" if best else "average." if self.recipe.train.ema is not None else "master."
+            prefix = "" if best else "average." if self.job.train.ema is not None else "master."
             weights = {k.removeprefix(prefix): t for k, t in last.tensors().items() if k.startswith(prefix)}
             yield filled(shell, weights)
             return
@@ -159,20 +158,29 @@ class Loop:
                 self.optimizer.put(best.tensors())
             yield self.net
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, float]:
         """What the lineage says of how it went."""
-        now = self.progress
-        told: dict[str, Any] = {"steps": now.step, "tokens": now.tokens, "seconds": round(now.seconds, 1)}
-        told |= {"loss": now.losses[-1]} if now.losses else {}
-        return told | ({"best_eval_loss": now.best} if math.isfinite(now.best) else {})
+        now = self.state
+        made: dict[str, float] = {
+            "steps": now.step,
+            self._counted: now.items,
+            "seconds": round(now.seconds, 1),
+        }
+        made |= {"loss": now.losses[-1]} if now.losses else {}
+        return made | ({"best_eval_loss": now.best} if math.isfinite(now.best) else {})
 
-    def known(self) -> dict[str, Any]:
+    @property
+    def _counted(self) -> str:
+        return "tokens" if self.task.unit == "tokens" else "items"
+
+    def known(self) -> dict[str, object]:
         """What is known of the training as a whole, beside its metrics."""
-        now = self.progress
+        now = self.state
         return {
             "parameters": self.layout.parameters,
             "trained": self.layout.trained,
-            "flops_per_token": self.flops_per_token,
+            "unit": self.task.unit,
+            "flops_per_token": self.flops,
             "peak_flops": self.peak_flops,
             "overhead": now.idle / (now.busy + now.idle) if now.busy else None,
             "bytes": peak_memory(self.device),
@@ -184,14 +192,21 @@ class Loop:
 
     def _done(self) -> float:
         """How much of the training is done, by whichever limit is nearest: from 0 to 1, when it ends."""
-        train, now = self.recipe.train, self.progress
+        train, now = self.job.train, self.state
         shares = [
             now.step / train.steps if train.steps else 0.0,
-            now.tokens / train.tokens if train.tokens else 0.0,
-            self.feed.epochs(now.place) / train.epochs if train.epochs else 0.0,
+            now.items / train.tokens if train.tokens else 0.0,
+            self.feed.epochs() / train.epochs if train.epochs else 0.0,
             now.seconds / (60 * train.minutes) if train.minutes else 0.0,
         ]
         return max(shares)
+
+    def _is_over(self) -> bool:
+        return self._done() >= 1 or self._patience_exhausted() or bool(self.state.ended)
+
+    def _patience_exhausted(self) -> bool:
+        patience = self.job.train.patience
+        return patience is not None and self.state.worse >= patience
 
     def _interrupted(self, interruptions: Interruptions) -> bool:
         """Whether to stop after this step: all processes agree on that."""
@@ -199,87 +214,96 @@ class Loop:
 
     def _pass(self, seconds: float) -> None:
         """Add to the time that the training took, which is that of the first process on all."""
-        (self.progress.seconds,) = self.processes.first_says(self.progress.seconds + seconds)
-
-    def _tired(self) -> bool:
-        patience = self.recipe.train.patience
-        return patience is not None and self.progress.worse >= patience
+        (self.state.seconds,) = self.processes.first_says(self.state.seconds + seconds)
 
     def _step(self) -> None:
         began = time.perf_counter()
-        now, train = self.progress, self.recipe.train
-        rate = self.schedule(now.step, self._done())
-        batches, place = self.feed.step(now.place)
+        now = self.state
+        rate, place = self.schedule(now.step, self._done()), self.feed.where()
+        self.feed.begin(now.step, self.layout.networks)
+        batches = self.feed.step()
         with enough_memory(*A_STEP):
-            prepared, mine = self._prepared(batches)
-            told = self.processes.total(mine, sum(self.objective.targets(batch) for batch in prepared))
-            tokens, targets = int(told[0]), max(1.0, told[1])
-            # of fewer rows than processes this one has none: it goes along with the others, and counts for naught
+            prepared = self._prepared(batches)
+            mine = (sum(map(self.task.items, prepared)), sum(map(self.task.count, prepared)))
+            counted = self.processes.total(*mine)
+            items, count = int(counted[0]), max(1.0, counted[1])
+            # of fewer rows than processes this one has none: it goes along with the others, with weight zero
             if not prepared:
-                prepared, targets = self._prepared(self._spare)[0], math.inf
+                prepared, count = self._prepared(self._spare), math.inf
             started = time.perf_counter()
-            loss = self._gradients(prepared, targets)
+            loss, metrics = self._gradients(prepared, count)
             self.layout.reduce(self.optimizer.slots)
             norm = self.layout.norm(self.optimizer.slots)
-            now.check(loss, float(norm))
+            now.check(loss, float(norm), place)
             self.optimizer.step(rate, norm)
         computed = time.perf_counter()
-        now.step, now.tokens, now.place = now.step + 1, now.tokens + tokens, place
+        now.step, now.items = now.step + 1, now.items + items
         now.losses.append(loss)
         ended = time.perf_counter()
         seconds = ended - began
         now.busy, now.idle = now.busy + computed - started, now.idle + seconds - (computed - started)
-        line: dict[str, Any] = {
-            "step": now.step,
-            "loss": loss,
-            "lr": self.recipe.optimizer.lr * rate,
-            "grad_norm": float(norm),
-            "tokens": now.tokens,
-            "tokens_per_s": round(tokens / seconds, 1),
-        }
+        line: Metrics = {"step": now.step, "loss": loss, **metrics, "lr": self.job.optimizer.lr * rate}
+        line |= {"grad_norm": float(norm), "items": now.items, "items_per_s": round(items / seconds, 1)}
+        if self.task.unit == "tokens":
+            line |= {"tokens": line["items"], "tokens_per_s": line["items_per_s"]}
         if self.peak_flops:
-            line["peak_share"] = round(self._share_of_peak(tokens / seconds), 4)
+            share = self.flops * items / seconds / self.peak_flops / self.processes.world
+            line["peak_share"] = round(share, 4)
         self._pass(seconds)
-        samples = self._is_due(train.sample_every)
-        if samples:
-            self._timed(self._sample)
-        if self._is_due(train.eval_every):  # after a sample, whose time could bring the end
-            line |= self._timed(self._evaluate)
-        if train.sample_every and not samples and (self._done() >= 1 or self._tired()):  # which that brought
-            self._timed(self._sample)
+        self._look(line)
         line["seconds"] = round(now.seconds, 3)
+        self._judge(line)
         self.folder.record(line)
         for watch in self.watchers:
             watch(line)
         self._tell(line)
 
+    def _look(self, line: Metrics) -> None:
+        """Sample and evaluate where that is due; their time belongs to the training, and can bring its end."""
+        train = self.job.train
+        samples = self._is_due(train.sample_every)
+        if samples:
+            self._timed(self._sample)
+        if self._is_due(train.eval_every):  # after a sample, whose time could bring the end
+            line |= self._timed(lambda: self.look.evaluate(self.state))
+        if train.sample_every and not samples and self._is_over():  # which that brought
+            self._timed(self._sample)
+
     def _is_due(self, every: int | None) -> bool:
         """Whether something that is done every so many steps, and after the last one, is to be done now."""
-        return every is not None and (self.progress.step % every == 0 or self._done() >= 1)
+        return every is not None and (self.state.step % every == 0 or self._done() >= 1)
 
-    def _timed(self, look: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """What an evaluation or the like tells; its time belongs to the training."""
+    def _timed(self, look: Callable[[], Metrics]) -> Metrics:
         began = time.perf_counter()
-        told = look()
+        seen = look()
         self._pass(time.perf_counter() - began)
-        return told
+        return seen
 
-    def _share_of_peak(self, tokens_per_s: float) -> float:
-        return self.flops_per_token * tokens_per_s / (self.peak_flops or 1.0) / self.processes.world
+    def _sample(self) -> Metrics:
+        self.look.sample(self.state.step)
+        return {}
 
-    def _prepared(self, batches: list[Batch]) -> tuple[list[Batch], int]:
-        """The batches as the network will see them, and how many tokens these are."""
-        seed, step = self.recipe.seed, self.progress.step
-        prepared = []
-        for number, batch in enumerate(batches):
-            chance = np.random.default_rng((seed, step, self.share.rank, number))
-            prepared.append(self._on_device(self.objective.prepare(batch, chance)))
-        return prepared, sum(_tokens(batch) for batch in prepared)
+    def _judge(self, line: Metrics) -> None:
+        """Ask the task whether to go on; the first process decides for all."""
+        why = self.task.verdict(line)
+        (ends,) = self.processes.first_says(float(bool(why)))
+        if ends:
+            self.state.ended = why or "the first process ended it"
+            self.say("ended by the task's own verdict", self.state.ended)
 
-    def _gradients(self, prepared: list[Batch], targets: float) -> float:
-        """Put the gradient of the mean loss of a step into the optimizer; that loss."""
+    def _prepared(self, batches: list[Batch]) -> list[Batch]:
+        """The batches as the network will see them."""
+        seed, step, rank = self.job.seed, self.state.step, self.processes.rows.rank
+        rngs = (np.random.default_rng((seed, step, rank, number)) for number in range(len(batches)))
+        return [
+            self.look.on_device(self.task.prepare(batch, rng))
+            for batch, rng in zip(batches, rngs, strict=True)
+        ]
+
+    def _gradients(self, prepared: list[Batch], count: float) -> tuple[float, Metrics]:
+        """Put the gradient of the mean loss of a step into the optimizer; that loss, and the means of metrics."""
         try:
-            mine = self._computed(prepared, targets)
+            mine = self._computed(prepared, count)
         except Exception as error:
             if not is_compilers(error):
                 raise
@@ -287,138 +311,58 @@ class Loop:
             undo(self.net)
             self._go_uncompiled(reason(error))
             self.optimizer.forget()
-            mine = self._computed(prepared, targets)
-        loss, uncompiled = self.processes.total(mine, float(bool(self.not_compiled)))
+            mine = self._computed(prepared, count)
+        parts = [float(value) / count for value in mine.metrics.values()]
+        loss, uncompiled, *means = self.processes.total(
+            float(mine.sum), float(bool(self.not_compiled)), *parts
+        )
         if uncompiled and not self.not_compiled:  # all compute alike, so that a snapshot can tell how
             undo(self.net)
             self._go_uncompiled("another process could not compile it")
-        return loss
+        return loss, dict(zip(mine.metrics, means, strict=True))
 
-    def _computed(self, prepared: list[Batch], targets: float) -> float:
+    def _computed(self, prepared: list[Batch], count: float) -> Loss:
         """This process's part of it."""
-        torch.manual_seed(_number(self.recipe.seed, self.progress.step, self.share.rank))
+        torch.manual_seed(_number(self.job.seed, self.state.step, self.processes.rows.rank))
         self.net.train()
-        return float(self.layout.gradients(self.objective, prepared, targets))
+        return self.layout.gradients(self.task, prepared, count)
 
     @cached_property
     def _spare(self) -> list[Batch]:
-        """Batches for this process where it has none, and the others wait for it in their layers.
-
-        Made once: for others of another epoch the feed would lay out all of that.
-        """
-        return self.feed.step(Place())[0]
-
-    def _on_device(self, batch: Batch) -> Batch:
-        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-
-    def _evaluate(self) -> dict[str, float]:
-        """Means over the held-out data, as `eval_loss` and so on; and whether it went better than ever."""
-        self.net.eval()
-        # what is compiled for training would be compiled again for this
-        with (
-            torch.compiler.set_stance("force_eager"),
-            self.optimizer.averaged(),
-            enough_memory(*AN_EVALUATION),
-        ):
-            means = self._measured()
-            if not means:
-                return means
-            if means["eval_loss"] < self.progress.best:
-                self.progress.best, self.progress.worse = means["eval_loss"], 0
-                if self.recipe.train.keep == "best":
-                    self._keep_best()
-            else:
-                self.progress.worse += 1
-        return means
-
-    def _measured(self) -> dict[str, float]:
-        """Means over the held-out data of all processes."""
-        sums: dict[str, float] = {}
-        targets = 0
-        mine = list(self.feed.evaluation())
-        # the processes take part in each other's batches: those with fewer repeat some, without counting them
-        spare = mine or self._spare
-        most = self.processes.most(len(mine))
-        for number in range(most):
-            counts = number < len(mine)
-            chance = np.random.default_rng((self.recipe.seed, number))
-            batch = self.objective.prepare(mine[number] if counts else spare[0], chance)
-            ready = self._on_device(batch)
-            measured = self.layout.measure(self.objective, ready)
-            targets += self.objective.targets(ready) * counts
-            for name, value in measured.items():
-                sums[name] = sums.get(name, 0.0) + value * counts
-        whole = self.processes.total(targets, *sums.values())
-        if not sums:
-            return {}
-        told = self.objective.summary(dict(zip(sums, whole[1:], strict=True)), int(whole[0]))
-        return {f"eval_{name}": value for name, value in told.items()}
-
-    def _keep_best(self) -> None:
-        weights = {slot.name: slot.master.detach() for slot in self.optimizer.slots}
-        facts = {"eval_loss": self.progress.best}
-        write_snapshot(
-            self.folder.path / "best", self.progress.step, weights, facts, keep=1, processes=self.processes
-        )
-
-    def _sample(self) -> dict[str, float]:
-        """Record what the network writes now; there is nothing of it to tell."""
-        if self.sampler is None or not self.processes.is_first:
-            return {}
-        self.net.eval()
-        with (
-            torch.compiler.set_stance("force_eager"),
-            self.optimizer.averaged(),
-            enough_memory(*A_SAMPLE),
-        ):
-            for sample in self.sampler(self.net):
-                self.folder.record_sample({"step": self.progress.step, **sample})
-        return {}
+        """Batches for this process where it has none, and the others wait for it in their layers."""
+        return self.feed.spare()
 
     def _snapshot(self) -> None:
-        if self._snapped == self.progress.step:
+        if self._snapped == self.state.step:
             return
         facts = {
-            **self.facts,
-            **self.progress.facts(),
+            **digests(self.feed),
+            **self.state.facts(),
+            "feed": self.feed.state(),
             "updates": self.optimizer.updates,
             "conditions": self.conditions(),
             "notes": self.notes,
             "not_compiled": self.not_compiled,
         }
+        keep, tensors = self.job.train.keep_snapshots, self.optimizer.state()
         write_snapshot(
-            self.folder.snapshots,
-            self.progress.step,
-            self.optimizer.state(),
-            facts,
-            keep=self.recipe.train.keep_snapshots,
-            processes=self.processes,
+            self.folder.snapshots, self.state.step, tensors, facts, keep=keep, processes=self.processes
         )
-        self._snapped = self.progress.step
+        self._snapped = self.state.step
 
-    def _tell(self, line: dict[str, Any]) -> None:
-        train, now = self.recipe.train, self.progress
+    def _tell(self, line: Metrics) -> None:
+        train, now = self.job.train, self.state
         done = self._done()
         total = train.steps if train.steps else max(now.step, round(now.step / done)) if done else None
         parts = [f"loss {line['loss']:.3f}"]
         if "eval_loss" in line:
             parts.append(f"eval {line['eval_loss']:.3f}")
-        parts.append(f"{line['tokens_per_s']:,.0f} tokens/s")
+        parts.append(f"{line['items_per_s']:,.0f} {self.task.unit}/s")
         if "peak_share" in line:
             parts.append(f"{line['peak_share']:.0%} of peak")
-        self.report("training", now.step, total, ", ".join(parts))
+        self.progress("training", now.step, total, ", ".join(parts))
 
 
 def _number(*parts: int) -> int:
     """One seed made of several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _tokens(batch: Batch) -> int:
-    """Tokens of a batch that are no padding."""
-    mask = batch.get("attention_mask")
-    read = batch["input_ids"].numel() if mask is None else int((mask != 0).sum())
-    written, real = batch.get("decoder_input_ids"), batch.get("decoder_attention_mask")
-    if written is None:
-        return read
-    return read + (written.numel() if real is None else int(real.sum()))

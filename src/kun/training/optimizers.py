@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kun.training.recipe import Optimizer as Recipe
 from kun.training.sharded import spread_like
 from kun.training.snapshot import Snapshot
+from kun.training.tables import OptimizerTable
 
 
 @dataclass(eq=False)
@@ -38,9 +38,9 @@ class Optimizer:
     Weight decay belongs to matrices and tables, not to biases and gains (as in GPT-1 and BERT).
     """
 
-    def __init__(self, net: nn.Module, recipe: Recipe, *, ema: float | None = None) -> None:
-        self.recipe, self.ema, self.updates = recipe, ema, 0
-        self.slots = [_slot(name, p, net, recipe) for name, p in net.named_parameters() if p.requires_grad]
+    def __init__(self, net: nn.Module, table: OptimizerTable, *, ema: float | None = None) -> None:
+        self.table, self.ema, self.updates = table, ema, 0
+        self.slots = [_slot(name, p, net, table) for name, p in net.named_parameters() if p.requires_grad]
         self._hooks = [
             slot.weight.register_post_accumulate_grad_hook(_collector(slot)) for slot in self.slots
         ]
@@ -57,17 +57,17 @@ class Optimizer:
     def step(self, share: float, norm: Tensor) -> None:
         """Change the weights at `share` of the peak rates, with gradients of this `norm` clipped, and forget these."""
         self.updates += 1
-        clip = self.recipe.clip
+        clip = self.table.clip
         divisor = torch.ones(()) if clip is None else (norm / clip).clamp(min=1.0)
         moved = [slot for slot in self.slots if slot.gradient is not None]
-        self._adamw([slot for slot in moved if not slot.is_matrix], self.recipe.lr * share, divisor)
-        self._muon([slot for slot in moved if slot.is_matrix], self.recipe.muon_lr * share, divisor)
+        self._adamw([slot for slot in moved if not slot.is_matrix], self.table.lr * share, divisor)
+        self._muon([slot for slot in moved if slot.is_matrix], self.table.muon_lr * share, divisor)
         self.forget()
         self._publish(moved)
 
     def _adamw(self, slots: list[Slot], lr: float, divisor: Tensor) -> None:
-        recipe = self.recipe
-        beta1, beta2 = recipe.betas
+        table = self.table
+        beta1, beta2 = table.betas
         for decays in (True, False):
             some = [slot for slot in slots if slot.decays == decays]
             if not some:
@@ -84,8 +84,8 @@ class Optimizer:
                 lr=lr,
                 beta1=beta1,
                 beta2=beta2,
-                weight_decay=recipe.weight_decay if decays else 0.0,
-                eps=recipe.eps,
+                weight_decay=table.weight_decay if decays else 0.0,
+                eps=table.eps,
                 amsgrad=False,
                 maximize=False,
                 grad_scale=divisor.to(device),
@@ -104,7 +104,7 @@ class Optimizer:
             torch._foreach_lerp_(momenta, scaled, 1 - MOMENTUM)
             ahead = torch._foreach_lerp(scaled, momenta, MOMENTUM)
             masters = [local(slot.master) for slot in alike]
-            torch._foreach_mul_(masters, 1 - lr * self.recipe.weight_decay)
+            torch._foreach_mul_(masters, 1 - lr * self.table.weight_decay)
             whole = torch.stack(
                 [_gathered(mine, slot.master) for mine, slot in zip(ahead, alike, strict=True)]
             )
@@ -176,12 +176,12 @@ class Optimizer:
                 slot.weight.copy_(slot.master)
 
 
-def _slot(name: str, weight: nn.Parameter, net: nn.Module, recipe: Recipe) -> Slot:
+def _slot(name: str, weight: nn.Parameter, net: nn.Module, table: OptimizerTable) -> Slot:
     full = weight.dtype == torch.float32
     master = weight if full else weight.detach().float()
     # XLNet has a bias for each head, in a table
     decays = weight.dim() >= 2 and not name.endswith("bias")
-    is_matrix = recipe.name == "muon" and decays and weight.dim() == 2 and _in_a_layer(name, net)
+    is_matrix = table.name == "muon" and decays and weight.dim() == 2 and _in_a_layer(name, net)
     kinds = ("momentum",) if is_matrix else ("first", "second")
     memory = {kind: torch.zeros_like(master, requires_grad=False) for kind in kinds}
     return Slot(name, weight, master, decays, is_matrix, memory)

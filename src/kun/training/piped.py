@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from kun.adaptation.sharding.pipeline import Stage, check_stages, keep_stage
@@ -12,35 +12,37 @@ from kun.errors import BadRecipe
 from kun.networks.decoder import Decoder
 from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
-from kun.training.layout import Layout, shell
-from kun.training.objectives import NextToken, Objective
+from kun.training.layout import ParallelLayout, shell
+from kun.training.networks import Net, Networks
 from kun.training.optimizers import Slot
 from kun.training.processes import Processes
+from kun.training.task import Loss, Task
 
 
-class Piped(Layout):
+class Piped(ParallelLayout[Net]):
     """Each process has some layers. An embedding that is the head, too, lies on the first and on the last of them."""
 
-    def __init__(self, net: nn.Module, processes: Processes) -> None:
+    def __init__(self, networks: Networks[Net], processes: Processes) -> None:
+        net = networks.trained
         self.stage, self.n_stages = processes.place("pipeline"), processes.size("pipeline")
         check_stages(net, self.n_stages)
         self.is_tied = getattr(net, "lm_head", None) is None
         outline = shell(net) if processes.is_first else None
-        super().__init__(net, processes)
+        super().__init__(networks, processes)
         self._shell, self.is_whole, self.is_part = outline, False, True
         self.width: int = net.config.d_model  # type: ignore[union-attr, assignment]
         self.dtype = next(net.parameters()).dtype
         keep_stage(net, self.stage, self.n_stages)
         self._ends = self._tie()
         self._schedules: dict[tuple[int, int, int], Any] = {}
-        self._targets = 1.0
+        self._count = 1.0
 
     @property
     def is_last(self) -> bool:
         return self.stage == self.n_stages - 1
 
-    def gradients(self, objective: Objective, batches: list[Batch], targets: float) -> Tensor:
-        self._targets = targets
+    def gradients(self, task: Task[Net], batches: list[Batch], count: float) -> Loss:
+        self._count = count
         whole = _joined(batches)
         n_rows = len(whole["input_ids"])
         wanted = max(len(batches), self.n_stages)
@@ -52,10 +54,11 @@ class Piped(Layout):
             )
         losses: list[Tensor] = []
         self._run(self._schedule(whole, parts).step, whole, losses)
-        return torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros(())
+        total = torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros(())
+        return Loss(total, task.count(whole))
 
-    def measure(self, objective: Objective, batch: Batch) -> dict[str, float]:
-        self._targets = 1.0
+    def measure(self, task: Task[Net], batch: Batch) -> dict[str, float]:
+        self._count = 1.0
         losses: list[Tensor] = []
         with torch.no_grad():
             whole = _joined([batch])
@@ -69,9 +72,9 @@ class Piped(Layout):
     def copies(self, slot: Slot) -> int:
         return super().copies(slot) * (2 if self.is_tied and slot.name.startswith("embed.") else 1)
 
-    def check(self, objective: Objective) -> None:
-        """Raise `BadRecipe` for an objective that a pipeline does not know."""
-        if not isinstance(objective, NextToken):
+    def check(self, task: Task[Net]) -> None:
+        """Raise `BadRecipe` for a task that a pipeline does not know."""
+        if not task.is_pipelined:
             raise BadRecipe("parallel.pipeline is for the next-token objective: use parallel.data or tensor.")
 
     def _tie(self) -> Any:
@@ -117,7 +120,7 @@ class Piped(Layout):
 
     def _loss(self, states: Tensor, labels: Tensor) -> Tensor:
         net: Any = self.net
-        return cross_entropy(net.head, states, labels) / self._targets
+        return cross_entropy(net.head, states, labels) / self._count
 
 
 def _joined(batches: list[Batch]) -> Batch:

@@ -24,9 +24,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from kun import errors
 from kun.errors import BadRecipe, KunError, ProcessLost
 from kun.settings import launch
-from kun.training.feed import ALONE as ALL_ROWS
-from kun.training.feed import Share
-from kun.training.recipe import Parallel
+from kun.training.feed import ALL_ROWS, RankSlice
+from kun.training.tables import Parallel
 
 T = TypeVar("T")
 
@@ -49,7 +48,7 @@ class Processes:
 
     rank, world = 0, 1
     mesh: DeviceMesh | None = None
-    share: Share = ALL_ROWS
+    rows: RankSlice = ALL_ROWS
 
     @property
     def is_first(self) -> bool:
@@ -79,7 +78,7 @@ class Processes:
         """The largest on any process."""
         return number
 
-    def by_first(
+    def broadcast_from_rank0(
         self,
         make: Callable[[], T],
         read: Callable[[Any], T] = _as_it_is,
@@ -89,7 +88,7 @@ class Processes:
         return make()
 
     @contextmanager
-    def leading(self, first: AbstractContextManager[None]) -> Iterator[None]:
+    def on_rank0(self, first: AbstractContextManager[None]) -> Iterator[None]:
         """Within it the first process is within `first`, too."""
         with first:
             yield
@@ -126,7 +125,7 @@ class Several(Processes):
             mesh_dim_names=("pipeline", "data", "tensor"),
         )
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.share = Share(self.place("data"), parallel.data)
+        self.rows = RankSlice(self.place("data"), parallel.data)
         self._speaks = self.place("tensor") == 0 and self.place("pipeline") == parallel.pipeline - 1
         self._device = device
         self._count = 0
@@ -164,7 +163,7 @@ class Several(Processes):
         dist.all_reduce(sums)
         return sums.tolist()
 
-    def by_first(
+    def broadcast_from_rank0(
         self,
         make: Callable[[], T],
         read: Callable[[Any], T] = _as_it_is,
@@ -187,7 +186,7 @@ class Several(Processes):
             return make()
 
     @contextmanager
-    def leading(self, first: AbstractContextManager[None]) -> Iterator[None]:
+    def on_rank0(self, first: AbstractContextManager[None]) -> Iterator[None]:
         with ExitStack() as stack:
             self.first(lambda: stack.enter_context(first) if self.is_first else None)
             yield

@@ -20,9 +20,9 @@ from kun.tour.speedrun.corpus import Files, write_corpus
 from kun.tour.speedrun.page import write_page
 from kun.tour.speedrun.recipes import Recipes, Values
 from kun.tour.speedrun.sizes import Budget, Size, choose_size, choose_threads
-from kun.training.loop import Report
+from kun.training.progress import TrainingProgress
 from kun.training.recipe import parse_recipe, read_recipe
-from kun.training.report import ending
+from kun.training.report.reporting import ending
 
 STAGES = ("data", "tokenizer", "pretrain", "finetune", "evaluate")
 LEAST_MINUTES = 0.3
@@ -72,7 +72,7 @@ class _State:
         return 60 * self.values["minutes"] - sum(self.values["seconds"].values())
 
     @contextmanager
-    def stage(self, name: str, report: Report) -> Iterator[Report]:
+    def stage(self, name: str, report: TrainingProgress) -> Iterator[TrainingProgress]:
         """Gives the stage what it tells of itself with. Its time counts, however it ends: by a kill, to what it told
         a few seconds before."""
         began, before = time.monotonic(), self.values["seconds"].get(name, 0.0)
@@ -95,7 +95,7 @@ class _State:
 
 
 def run_speedrun(
-    minutes: float, out: str | Path | None, seed: int, *, resume: bool, report: Report | None
+    minutes: float, out: str | Path | None, seed: int, *, resume: bool, report: TrainingProgress | None
 ) -> Speedrun:
     """Do what is not done of a speedrun. Raises what `kun.speedrun` raises."""
     if minutes < LEAST_MINUTES:
@@ -103,7 +103,7 @@ def run_speedrun(
             f"A speedrun of {minutes} minutes is too short to learn anything: give {LEAST_MINUTES} or more."
         )
     path = _folder(out, resume)
-    tell: Report = report or (lambda stage, done, total, detail: None)
+    tell: TrainingProgress = report or (lambda stage, done, total, detail: None)
     with _held(path):
         state = _opened(path, minutes, seed, resume)
         try:
@@ -184,9 +184,9 @@ class _Work:
     def size(self) -> Size:
         return Size(**self.state.values["size"])
 
-    def train(self, name: str, make: Callable[[], Values], report: Report) -> None:
+    def train(self, name: str, make: Callable[[], Values], report: TrainingProgress) -> None:
         """Do a recipe, which is written first; one that was begun goes on."""
-        from kun.training.stages import train
+        from kun.training.train import train
 
         path = self.path / "recipes" / f"{name}.toml"
         if not path.is_file():
@@ -195,7 +195,7 @@ class _Work:
                 fresh.write_text(text, encoding="utf-8")
         begun = (self.path / name / "recipe.toml").is_file()
         with _threads(self.state.values.get("threads")):
-            train(read_recipe(path), name, resume=begun, report=report)
+            train(read_recipe(path), name, resume=begun, progress=report)
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _data(work: _Work, report: Report) -> None:
+def _data(work: _Work, report: TrainingProgress) -> None:
     report("reading the installed documentation", 0, None, "")
     corpus = write_corpus(
         work.files.folder, work.budget.characters, work.budget.asked, work.state.values["seed"]
@@ -219,11 +219,11 @@ def _data(work: _Work, report: Report) -> None:
     work.state.write(corpus=asdict(corpus))
 
 
-def _tokenizer(work: _Work, report: Report) -> None:
+def _tokenizer(work: _Work, report: TrainingProgress) -> None:
     work.train("tokenizer", work.recipes.tokenizer, report)
 
 
-def _pretrain(work: _Work, report: Report) -> None:
+def _pretrain(work: _Work, report: TrainingProgress) -> None:
     def recipe() -> Values:
         seconds = max(_LEAST_TRAINING, _PRETRAINING * work.training - _STARTING)
         values = work.recipes.pretraining(seconds)
@@ -236,7 +236,7 @@ def _pretrain(work: _Work, report: Report) -> None:
     work.train("pretrain", recipe, report)
 
 
-def _finetune(work: _Work, report: Report) -> None:
+def _finetune(work: _Work, report: TrainingProgress) -> None:
     def recipe() -> Values:
         seconds = max(_LEAST_TRAINING, work.training - _STARTING)
         # whoever else uses this machine may have come or gone since
@@ -246,7 +246,7 @@ def _finetune(work: _Work, report: Report) -> None:
     work.train("finetune", recipe, report)
 
 
-def _evaluate(work: _Work, report: Report) -> None:
+def _evaluate(work: _Work, report: TrainingProgress) -> None:
     from kun.tour.speedrun.measures import measure
 
     with _threads(1):  # steps this small wait longer for a second thread than it works
@@ -257,7 +257,7 @@ def _evaluate(work: _Work, report: Report) -> None:
     work.state.write(measures=found)
 
 
-_DO: dict[str, Callable[[_Work, Report], None]] = {
+_DO: dict[str, Callable[[_Work, TrainingProgress], None]] = {
     "data": _data,
     "tokenizer": _tokenizer,
     "pretrain": _pretrain,

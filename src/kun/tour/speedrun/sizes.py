@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
+from kun.objectives.next_token import NextToken
+from kun.objectives.text.fresh import new_config
+from kun.objectives.text.model import tokenizer_of
 from kun.training.flops import flops_per_token
-from kun.training.fresh import find_family, new_config
-from kun.training.model import tokenizer_of
-from kun.training.objectives import NextToken
+from kun.training.networks import Networks
 from kun.training.recipe import Recipe, parse_recipe
+from kun.training.resolving import find_family
 
 _TOKENS_PER_PARAMETER = 1.5
 """Far fewer than the 20 of Hoffmann et al. (arXiv:2203.15556): in networks this small most parameters are the table of
@@ -102,7 +104,7 @@ def _network(values: dict[str, Any], n_layers: int, d_model: int) -> tuple[Any, 
     """A network of these sizes, and its operations for each token."""
     sizes = Size(n_layers, d_model, 0, 0.0).sizes
     recipe: Recipe = parse_recipe({**values, "model": {**values["model"], **sizes}})
-    tokenizer, _ = tokenizer_of(recipe)
+    tokenizer, _ = tokenizer_of(recipe.model, recipe.data)
     context = values["train"]["context"]
     config = new_config(recipe.model, tokenizer, context)
     net = find_family(values["model"]["family"]).network(config)
@@ -114,8 +116,8 @@ def _speed(net: Any, operations: float, context: int) -> float:
     net = net.to(torch.bfloat16)
     ids = torch.randint(0, 256, (_MEASURED_TOKENS // context, context))
     batch = {"input_ids": ids, "labels": ids}
-    NextToken().loss(net, batch).backward()
+    NextToken().loss(Networks(net), batch).sum.backward()
     began = time.perf_counter()
     for _ in range(_MEASUREMENTS):
-        NextToken().loss(net, batch).backward()
+        NextToken().loss(Networks(net), batch).sum.backward()
     return operations * ids.numel() * _MEASUREMENTS / (time.perf_counter() - began)

@@ -18,7 +18,13 @@ from kun.training.run import read_lines
 Values = Mapping[str, Any]
 
 _SAMPLED_STEPS = 6
-_OWN_CHARTS = (("lr", GLOW), ("grad_norm", WARM), ("tokens_per_s", GLOW), ("peak_share", WARM))
+_OWN_CHARTS = (
+    ("lr", GLOW),
+    ("grad_norm", WARM),
+    ("tokens_per_s", GLOW),
+    ("items_per_s", GLOW),
+    ("peak_share", WARM),
+)
 
 
 def write_report(run: Path) -> Path:
@@ -74,7 +80,8 @@ def _figures(facts: Values, metrics: Sequence[Values]) -> list[tuple[str, str | 
     last = metrics[-1]
     held_out = [line["eval_loss"] for line in metrics if "eval_loss" in line]
     is_language = held_out and facts.get("objective", "next_token") == "next_token"
-    speed = statistics.median(line["tokens_per_s"] for line in metrics)
+    counted = "tokens" if "tokens" in last else "items"
+    speed = statistics.median(line[f"{counted}_per_s"] for line in metrics)
     shares = [line["peak_share"] for line in metrics if "peak_share" in line]
     overhead, held = facts.get("overhead"), facts.get("bytes")
     return [
@@ -82,9 +89,9 @@ def _figures(facts: Values, metrics: Sequence[Values]) -> list[tuple[str, str | 
         (say("eval_loss"), f"{min(held_out):.3f}" if held_out else None),
         (say("perplexity"), parts.number(math.exp(min(held_out))) if is_language else None),
         (say("steps"), parts.number(last["step"])),
-        (say("tokens"), parts.number(last["tokens"])),
+        (say(counted), parts.number(last[counted])),
         (say("time"), parts.duration(last["seconds"])),
-        (say("speed"), f"{speed:,.0f}"),
+        (say("speed" if counted == "tokens" else "items_per_s"), f"{speed:,.0f}"),
         (say("peak_share"), parts.percent(statistics.median(shares)) if shares else None),
         (say("memory"), parts.memory(held) if held else None),
         (say("overhead"), parts.percent(overhead) if overhead is not None else None),
@@ -104,6 +111,8 @@ def curves(metrics: Sequence[Values]) -> str:
             name = key.removeprefix("eval_")
             made.append(chart(f"{escape(name)}, {say('held_out')}", [Curve(x, y, name, name, WARM)]))
     for key, colour in _OWN_CHARTS:
+        if key == "items_per_s" and any("tokens_per_s" in line for line in metrics):
+            continue  # the items are tokens
         title = "peak" if key == "peak_share" else key
         curve = Curve.named(title, _series(metrics, key), colour, is_noisy=key != "lr")
         made.append(chart(say(title), [curve]))
@@ -151,14 +160,14 @@ def _data(facts: Values) -> str:
         ]
     )
     overlap: Values | None = facts.get("overlap")
-    waste = facts.get("waste")
+    padding = facts.get("padding_fraction", facts.get("waste"))  # as it was called before
     used = parts.facts(
         [
             (say("documents"), data.get("documents")),
             (say("train_tokens"), data.get("tokens")),
             (say("eval_documents"), data.get("eval_documents")),
             (say("eval_tokens"), data.get("eval_tokens")),
-            (say("waste"), None if waste is None else f"{waste:.2%}"),
+            (say("padding_fraction"), None if padding is None else f"{padding:.2%}"),
         ]
     )
     if overlap:

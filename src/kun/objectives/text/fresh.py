@@ -7,31 +7,12 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from kun.errors import BadInput, BadRecipe
-from kun.families import family_of, model_types, records
 from kun.networks.family import Family
-from kun.training.recipe import Model
+from kun.training.resolving import find_family, model_type_of
+from kun.training.tables import Model
 
 _MULTIPLE = 64
 """Vocabularies are padded up to it, which suits the kernels of matrix products."""
-
-
-def find_family(name: str) -> Family:
-    """The family by its `model_type`, or by its usual name. Raises `BadRecipe` with the nearest name."""
-    model_type, known = _model_type(name), [*model_types(), *_aliases()]
-    if model_type not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-        raise BadRecipe(f"model.family = {name!r} is no family; {hint}")
-    return family_of({"model_type": model_type})
-
-
-def _aliases() -> dict[str, str]:
-    """Usual names of model types."""
-    return {alias: model_type for family in records() for alias, model_type in family.aliases.items()}
-
-
-def _model_type(name: str) -> str:
-    return name if name in model_types() else _aliases().get(name, name)
 
 
 def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
@@ -42,7 +23,7 @@ def new_config(model: Model, tokenizer: Tokenizer, context: int) -> Any:
     """
     assert model.family is not None
     family = find_family(model.family)
-    base = published(family, _model_type(model.family))
+    base = published(family, model_type_of(model.family))
     known = {field.name for field in fields(base)} - {"model_type", "vocab_size"}
     for key in model.sizes:
         if key not in known:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +9,11 @@ import torch
 from kun.data.packing import Ints
 from kun.data.padding import PaddedBatch, PaddedPlan, PaddedRows, micro_batches
 from kun.errors import BadRecipe
-from kun.training.feed import ALONE, Batch, Place, Share
+from kun.objectives.text.cursor import DataCursor, RowFeed
+from kun.training.feed import Batch, RankSlice
 
 
-class PaddedFeed:
+class PaddedFeed(RowFeed):
     """Steps of about as many tokens as the recipe asks for, whose rows are of like lengths."""
 
     def __init__(
@@ -24,28 +24,31 @@ class PaddedFeed:
         micro_tokens: int,
         eval_tokens: int,
     ) -> None:
-        self.train, self.held_out, self.share = train, evaluation, ALONE
+        super().__init__(train.store, evaluation.store if evaluation else None)
+        self.train, self.evaluated = train, evaluation
         self.micro_tokens, self.eval_tokens = micro_tokens, eval_tokens
         self._epoch: tuple[int, PaddedPlan] | None = None
 
-    def divide(self, share: Share) -> None:
-        """See `Feed`: every so-manieth row for each."""
+    def divide(self, rows: RankSlice) -> None:
+        """See `Feed`: each takes every `world`-th row."""
         fewest = min(len(step) for step in self._of_epoch(0).steps)
-        if fewest < share.world:
+        if fewest < rows.world:
             raise BadRecipe(
-                f"train.batch_tokens = {self.train.step_tokens} makes a step of {fewest} rows, which {share.world} "
+                f"train.batch_tokens = {self.train.step_tokens} makes a step of {fewest} rows, which {rows.world} "
                 f"processes cannot share: raise it."
             )
-        self.share = share
+        self.rows = rows
 
-    def step(self, place: Place) -> tuple[list[Batch], Place]:
-        """See `Feed`; no step goes beyond the end of an epoch."""
+    def at(self, place: DataCursor) -> tuple[list[Batch], DataCursor]:
+        """See `RowFeed`; no step goes beyond the end of an epoch."""
         plan = self._of_epoch(place.epoch)
         number = int(np.searchsorted(plan.starts, place.row))
         rows = plan.steps[number]
         done = number + 1 == len(plan.steps)
-        after = Place(place.epoch + 1, 0) if done else Place(place.epoch, int(plan.starts[number + 1]))
-        return list(self._batches(plan, rows[self.share.rank :: self.share.world])), after
+        after = (
+            DataCursor(place.epoch + 1, 0) if done else DataCursor(place.epoch, int(plan.starts[number + 1]))
+        )
+        return list(self._batches(plan, rows[self.rows.rank :: self.rows.world])), after
 
     def _batches(self, plan: PaddedPlan, rows: Ints) -> Iterator[Batch]:
         for part in micro_batches(plan, rows, self.micro_tokens):
@@ -58,21 +61,21 @@ class PaddedFeed:
 
     def evaluation(self) -> Iterator[Batch]:
         """See `Feed`: rows of the held-out data up to so many tokens, drawn once for all, the shortest first."""
-        if self.held_out is None:
+        if self.evaluated is None:
             return
         plan = self._evaluated
         chosen = np.random.default_rng(0).permutation(len(plan))
         chosen = chosen[np.cumsum(plan.widths[chosen]) - plan.widths[chosen] < self.eval_tokens]
         ordered = chosen[np.argsort(plan.widths[chosen], kind="stable")]
-        yield from self._batches(plan, ordered[self.share.rank :: self.share.world])
+        yield from self._batches(plan, ordered[self.rows.rank :: self.rows.world])
 
     @cached_property
     def _evaluated(self) -> PaddedPlan:
-        assert self.held_out is not None
-        return self.held_out.plan(0)
+        assert self.evaluated is not None
+        return self.evaluated.plan(0)
 
-    def epochs(self, place: Place) -> float:
-        return place.epoch + place.row / max(1, len(self._of_epoch(place.epoch)))
+    def rows_of(self, epoch: int) -> int:
+        return len(self._of_epoch(epoch))
 
 
 def padded_tensors(batch: PaddedBatch) -> Batch:
@@ -80,7 +83,7 @@ def padded_tensors(batch: PaddedBatch) -> Batch:
 
     `labels` int64 [b, t] are the tokens of the targets, `classes` float64 [b] the labels of whole rows.
     """
-    arrays: dict[str, Any] = {
+    arrays = {
         "input_ids": batch.input_ids,
         "attention_mask": None if batch.real.all() else batch.real,
         "labels": batch.targets,

@@ -4,37 +4,51 @@ An order of a document's tokens is drawn, and the last of them in that order are
 in the order, wherever they stand.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
+from kun.data.rows import Text
+from kun.objectives.text.task import PackedTask
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
-from kun.training.objectives.objective import learned_tokens, means
+from kun.training.networks import Networks
+from kun.training.tables import Table
+from kun.training.task import Loss
 
 
-@dataclass(frozen=True)
-class Permutation:
+class Permutation(PackedTask):
     """-log p(token | its place, and the tokens before it in a drawn order of its document).
 
-    `share` of the tokens of a document, the last in its order, are predicted: the paper's 1/K.
+    How many tokens are predicted differs from batch to batch.
     """
 
-    share: float = 1 / 6
+    name = "permutation"
+    stages = ("pretrain", "finetune")
+    rows = (Text,)
 
-    def prepare(self, batch: Batch, chance: np.random.Generator) -> Batch:
+    class Options(Table):
+        predict_share: float = Field(default=1 / 6, gt=0, lt=1)
+        """The share of a document's tokens, the last in its order, that are predicted (XLNet's 1/K)."""
+
+    options: Options
+
+    def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         ids, documents = batch["input_ids"], batch.get("attention_mask")
         numbers = torch.ones_like(ids) if documents is None else documents.long()
-        order = torch.from_numpy(chance.random(ids.shape))
+        order = torch.from_numpy(rng.random(ids.shape))
         same = numbers[:, :, None] == numbers[:, None, :]
         earlier = (order[:, None, :] < order[:, :, None]) & same  # [b, i, j]: j comes before i
         size = same.sum(dim=-1)
         # a share that is no whole number of tokens is rounded up as often as it says
-        wanted = (size * self.share + torch.from_numpy(chance.random((len(ids), 1)))).long().clamp(min=1)
+        wanted = (
+            (size * self.options.predict_share + torch.from_numpy(rng.random((len(ids), 1))))
+            .long()
+            .clamp(min=1)
+        )
         predicted = (earlier.sum(dim=-1) >= size - wanted) & (numbers > 0) & (size > 1)
         seen = same & (~predicted[:, None, :] | (earlier & predicted[:, :, None]))
         places = _places(predicted)
@@ -43,23 +57,14 @@ class Permutation:
         labels = torch.where(places >= 0, ids.gather(1, places.clamp(min=0)), IGNORED)
         return {**batch, "perm_mask": ~seen, "target_mapping": mapping, "labels": labels}
 
-    def targets(self, batch: Batch) -> int:
-        return learned_tokens(batch)
-
-    def loss(self, net: Any, batch: Batch) -> Tensor:
+    def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
+        net: Any = networks.trained
         states = net.states(
             inputs_embeds=net.embed_tokens(batch["input_ids"]),
             perm_mask=batch["perm_mask"],
             target_mapping=batch["target_mapping"],
         )
-        return cross_entropy(net.head, states, batch["labels"])
-
-    def measure(self, net: Any, batch: Batch) -> dict[str, float]:
-        with torch.no_grad():
-            return {"loss": float(self.loss(net, batch))}
-
-    def summary(self, sums: Mapping[str, float], targets: int) -> dict[str, float]:
-        return means(sums, targets)
+        return Loss(cross_entropy(net.head, states, batch["labels"]), self.count(batch))
 
 
 def _places(chosen: Tensor) -> Tensor:

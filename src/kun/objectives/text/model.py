@@ -14,12 +14,14 @@ from kun.hub.checkpoint import Checkpoint
 from kun.hub.opening import open_checkpoint
 from kun.hub.pull import locate
 from kun.networks.family import Family
+from kun.objectives.text.fitted import Head, continued, new
+from kun.objectives.text.fresh import new_config
+from kun.objectives.text.vocabulary import PAD, judging_tokenizer, sentinel, with_tokens
 from kun.text.chat import ChatTemplate
-from kun.training.fitted import Head, continued, new
-from kun.training.fresh import find_family, new_config
+from kun.training.job import Job
 from kun.training.memory import A_NETWORK, enough_memory
-from kun.training.recipe import Lora, Recipe
-from kun.training.vocabulary import PAD, judging_tokenizer, sentinel, with_tokens
+from kun.training.opening import Opener
+from kun.training.tables import Data, Lora, Model
 
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 """How tokenizers name the end of a document, the commonest first."""
@@ -32,7 +34,7 @@ CONTEXT = 1024
 
 
 @dataclass(frozen=True)
-class Needs:
+class HeadRequirements:
     """What an objective asks of a network beside its body: a head, a token for the mask, tokens for left-out spans."""
 
     head: Head | None = None
@@ -41,7 +43,7 @@ class Needs:
 
 
 @dataclass
-class Subject:
+class TrainingModel:
     """A network to train, and what goes with it.
 
     `origin` is the checkpoint that it came from, None for a new one; `fresh` the parts that it had no weights for.
@@ -96,54 +98,42 @@ def first_token(tokenizer: Tokenizer, texts: tuple[str, ...]) -> int | None:
     return next((index for index in ids if index is not None), None)
 
 
-def open_subject(recipe: Recipe, device: torch.device, needs: Needs = Needs()) -> Subject:
-    """The network that a recipe names, with what is needed of it, in the precision that it computes in, on `device`.
+def open_model(open: Opener, needs: HeadRequirements) -> TrainingModel:
+    """The network that a job names, with what is needed of it, in the precision that it computes in, on the device.
 
     Raises `BadRecipe`, `NoMemory`, and what opening a checkpoint raises.
     """
-    torch.manual_seed(recipe.seed)
+    job = open.job
+    torch.manual_seed(job.seed)
     with enough_memory(*A_NETWORK):
-        return _opened(recipe, device, needs)
-
-
-def _opened(recipe: Recipe, device: torch.device, needs: Needs) -> Subject:
-    made = _continued(recipe, needs) if recipe.model.source else _new(recipe, needs)
-    dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
-    if recipe.lora and recipe.lora.quantize:
-        made.net = quantize(made.net, recipe.lora.quantize, keep=made.fresh).to(device=device)
-    else:
-        made.net = made.net.to(device=device, dtype=dtype)
-    if recipe.lora:
-        add_lora(made.net, _lora_config(recipe.lora, made))
+        made = _continued(job, needs) if job.model.source else _new(job, needs)
+        if job.lora and job.lora.quantize:
+            made.net = quantize(made.net, job.lora.quantize, keep=made.fresh).to(device=open.device)
+        else:
+            made.net = open.placed(made.net)
+        if job.lora:
+            add_lora(made.net, _lora_config(job.lora, made))
+            return made
+        for parameter in made.net.parameters():
+            parameter.requires_grad_()
         return made
-    for parameter in made.net.parameters():
-        parameter.requires_grad_()
-    return made
 
 
-def _lora_config(lora: Lora, subject: Subject) -> LoraConfig:
+def _lora_config(lora: Lora, model: TrainingModel) -> LoraConfig:
     """Parts whose weights are new train entirely."""
     targets = {"targets": tuple(lora.targets)} if lora.targets else {}
-    return LoraConfig(lora.rank, lora.alpha, dropout=lora.dropout, whole=subject.fresh, **targets)
+    return LoraConfig(lora.rank, lora.alpha, dropout=lora.dropout, whole=model.fresh, **targets)
 
 
-def family_named(recipe: Recipe) -> Family:
-    """The family of the network that a recipe names. Raises `BadRecipe`, and what opening a checkpoint raises."""
-    if recipe.model.source:
-        return open_checkpoint(locate(recipe.model.source)).family
-    assert recipe.model.family is not None
-    return find_family(recipe.model.family)
-
-
-def _continued(recipe: Recipe, needs: Needs) -> Subject:
-    assert recipe.model.source is not None
-    checkpoint = open_checkpoint(locate(recipe.model.source))
+def _continued(job: Job, needs: HeadRequirements) -> TrainingModel:
+    assert job.model.source is not None
+    checkpoint = open_checkpoint(locate(job.model.source))
     config = checkpoint.family_config
     limit = config.context_length
-    context = recipe.train.context or min(limit, CONTEXT)
+    context = job.train.context or min(limit, CONTEXT)
     if context > limit:
         raise BadRecipe(
-            f"train.context = {context} is beyond the {limit} tokens that {recipe.model.source} reads."
+            f"train.context = {context} is beyond the {limit} tokens that {job.model.source} reads."
         )
     mask = checkpoint.special_tokens.get("mask_token")
     tokenizer, pad = _fitting(checkpoint.tokenizer, checkpoint.family, needs, mask)
@@ -152,9 +142,9 @@ def _continued(recipe: Recipe, needs: Needs) -> Subject:
         head=needs.head,
         vocabulary=tokenizer.get_vocab_size(),
         pad=pad,
-        dropout=recipe.model.dropout,
+        dropout=job.model.dropout,
     )
-    return Subject(
+    return TrainingModel(
         fitted.net,
         fitted.family,
         tokenizer,
@@ -166,15 +156,15 @@ def _continued(recipe: Recipe, needs: Needs) -> Subject:
     )
 
 
-def _new(recipe: Recipe, needs: Needs) -> Subject:
-    assert recipe.model.family is not None
-    given, template = tokenizer_of(recipe)
-    family = find_family(recipe.model.family)
+def _new(job: Job, needs: HeadRequirements) -> TrainingModel:
+    family = job.family
+    assert family is not None
+    given, template = tokenizer_of(job.model, job.data)
     tokenizer, pad = _fitting(given, family, needs, None)
-    context = recipe.train.context or CONTEXT
-    config = new_config(recipe.model, tokenizer, context)
+    context = job.train.context or CONTEXT
+    config = new_config(job.model, tokenizer, context)
     fitted = new(config, family, needs.head, pad)
-    made = Subject(fitted.net, fitted.family, tokenizer, context, template)
+    made = TrainingModel(fitted.net, fitted.family, tokenizer, context, template)
     ends = [end for end in (made.end, tokenizer.token_to_id(_TURN_END)) if end is not None]
     ids: dict[str, Any] = {
         "eos_token_id": ends if len(ends) > 1 else made.end,
@@ -185,7 +175,9 @@ def _new(recipe: Recipe, needs: Needs) -> Subject:
     return made
 
 
-def _fitting(tokenizer: Tokenizer, family: Family, needs: Needs, mask: str | None) -> tuple[Tokenizer, int]:
+def _fitting(
+    tokenizer: Tokenizer, family: Family, needs: HeadRequirements, mask: str | None
+) -> tuple[Tokenizer, int]:
     """The tokenizer with the tokens that are needed, and the id that stands at padding."""
     if needs.head is not None and "next_token" in family.objectives:  # it scores as GPT-1 did
         return judging_tokenizer(tokenizer)
@@ -199,17 +191,17 @@ def _fitting(tokenizer: Tokenizer, family: Family, needs: Needs, mask: str | Non
     return made, first_token(made, _PADS) or 0
 
 
-def tokenizer_of(recipe: Recipe) -> tuple[Tokenizer, ChatTemplate | None]:
+def tokenizer_of(model: Model, data: Data) -> tuple[Tokenizer, ChatTemplate | None]:
     """The tokenizer of a new network: "bytes", "characters" (of the training text), or a checkpoint's."""
     from kun.data.corpus import texts_of
     from kun.data.sources import Rows
     from kun.text.learn import byte_tokenizer, learn_tokenizer
 
-    name = recipe.model.tokenizer or "bytes"
+    name = model.tokenizer or "bytes"
     if name == "bytes":
         return byte_tokenizer(), None
     if name == "characters":
-        rows = Rows(recipe.data.train, recipe.data.format, recipe.data.skip_bad, recipe.data.limit)
+        rows = Rows(data.train, data.format, data.skip_bad, data.limit)
         texts = (text for row in rows for text in texts_of(row))
         return learn_tokenizer(texts, "characters", 2**16, chat_template=None).tokenizer, None
     path = Path(name).expanduser()

@@ -4,44 +4,76 @@ Of the words that are chosen 80 % become the mask, 10 % another word, and 10 % s
 must say what stands there whatever is seen.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import Field
+from torch import nn
 
+from kun.data.rows import Text
+from kun.objectives.text.fitted import Head
+from kun.objectives.text.model import HeadRequirements, TrainingModel
+from kun.objectives.text.task import PackedTask
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
-from kun.training.objectives.objective import learned_tokens, means
+from kun.training.networks import Networks
+from kun.training.opening import Opener
+from kun.training.tables import Table
+from kun.training.task import Loss
 
 _MASKED, _CHANGED = 0.8, 0.9
 """Below the first a chosen word is masked, below the second it is changed."""
 
 
-@dataclass(frozen=True)
-class Masked:
+class Masked(PackedTask):
     """-log p(word | what is left of its document), at the places that were chosen.
 
-    `share` of the tokens are chosen, none of `special`; others may become one of the first `vocabulary`. Unless
+    `mask_share` of the tokens are chosen, none of `special`; others may become one of the first `vocabulary`. Unless
     `dynamic`, a token's place in the data and `seed` alone decide about it, so that it is the same in every epoch.
     """
 
-    mask: int
-    vocabulary: int
-    special: frozenset[int]
-    share: float = 0.15
-    dynamic: bool = True
-    seed: int = 0
+    name = "masked"
+    stages = ("pretrain", "finetune")
+    rows = (Text,)
+    is_even = True
 
-    def prepare(self, batch: Batch, chance: np.random.Generator) -> Batch:
+    class Options(Table):
+        mask_share: float = Field(default=0.15, gt=0, lt=1)
+        dynamic: bool = True
+        """Masks drawn anew each epoch (RoBERTa), or once for all (BERT)."""
+
+    options: Options
+
+    def __init__(
+        self,
+        options: Options | None = None,
+        *,
+        mask: int = 0,
+        vocabulary: int = 0,
+        special: frozenset[int] = frozenset(),
+        seed: int = 0,
+    ) -> None:
+        super().__init__(options)
+        self.mask, self.vocabulary, self.special, self.seed = mask, vocabulary, special, seed
+
+    def needs(self, open: Opener) -> HeadRequirements:
+        return HeadRequirements(head=Head("MaskedLM"), mask=True)
+
+    def fit(self, model: TrainingModel, open: Opener) -> None:
+        assert model.mask is not None
+        self.mask, self.special = model.mask, model.special
+        self.vocabulary = model.tokenizer.get_vocab_size()
+
+    def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         ids = batch["input_ids"].numpy()
         documents = batch.get("attention_mask")
         numbers = np.ones_like(ids) if documents is None else documents.numpy()
-        drawn = chance.random((3, *ids.shape)) if self.dynamic else self._by_place(batch["places"].numpy())
-        chosen = (drawn[0] < self.share) & (numbers > 0) & ~np.isin(ids, list(self.special))
+        drawn = (
+            rng.random((3, *ids.shape)) if self.options.dynamic else self._by_place(batch["places"].numpy())
+        )
+        chosen = (drawn[0] < self.options.mask_share) & (numbers > 0) & ~np.isin(ids, list(self.special))
         masked, changed = (
             chosen & (drawn[1] < _MASKED),
             chosen & (drawn[1] >= _MASKED) & (drawn[1] < _CHANGED),
@@ -64,21 +96,13 @@ class Masked:
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
-    def targets(self, batch: Batch) -> int:
-        return learned_tokens(batch)
-
-    def loss(self, net: Any, batch: Batch) -> Tensor:
+    def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
+        net: Any = networks.trained
         embedded = net.embed_tokens(batch["input_ids"])
         states = net.states(inputs_embeds=embedded, attention_mask=batch.get("attention_mask"))
         # the vocabulary is wide, and few places are asked for
         asked = batch["labels"] != IGNORED
         words, table = net.head.words, net.embeddings.words
         transformed = words.transform(states[asked])
-        return cross_entropy(lambda x: words.scores(x, table), transformed, batch["labels"][asked])
-
-    def measure(self, net: Any, batch: Batch) -> dict[str, float]:
-        with torch.no_grad():
-            return {"loss": float(self.loss(net, batch))}
-
-    def summary(self, sums: Mapping[str, float], targets: int) -> dict[str, float]:
-        return means(sums, targets)
+        summed = cross_entropy(lambda x: words.scores(x, table), transformed, batch["labels"][asked])
+        return Loss(summed, self.count(batch))

@@ -1,20 +1,14 @@
-"""What a stage puts together for the loop, and the rows and tokens that it makes it from."""
+"""The rows that a task learns from, of the kinds that it reads, and their tokens, which lie in the run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
-from kun.data.sources import Rows
+from kun.data.sources import Rows, Source
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
 from kun.errors import BadInput
-from kun.training.feed import Feed
-from kun.training.loop import Report, Sampler
-from kun.training.model import Subject
-from kun.training.objectives import Objective
-from kun.training.recipe import Recipe
-from kun.training.run import RunFolder
+from kun.training.opening import Opener
 
 _NAMES: dict[type, str] = {
     Text: "running text",
@@ -23,24 +17,6 @@ _NAMES: dict[type, str] = {
     Labelled: "a text with a label",
     Question: "a question on a text",
 }
-
-
-@dataclass
-class Prepared:
-    """All that the loop needs: what learns, towards what, from what.
-
-    `store` is what it learns from, `held_out` what it is evaluated on; `waste` the share of padding where rows are
-    packed, None where they differ in length; `even` whether all batches have one shape.
-    """
-
-    subject: Subject
-    objective: Objective
-    feed: Feed
-    store: TokenStore
-    held_out: TokenStore | None
-    waste: float | None = None
-    sampler: Sampler | None = None
-    even: bool = False
 
 
 class RowsOfKind:
@@ -63,24 +39,26 @@ class RowsOfKind:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a stage reads rows: of which kinds, and what to do where they are of others."""
+class TextSource:
+    """The data of a job, as rows of some kinds; `advice` says what to do where they are of others."""
 
-    recipe: Recipe
-    folder: RunFolder
-    report: Report
+    open: Opener
     kinds: tuple[type, ...]
     advice: str
 
-    def rows(self, source: Any, *, limited: bool = True) -> RowsOfKind:
-        data = self.recipe.data
+    def rows(self, source: Source, *, limited: bool = True) -> RowsOfKind:
+        data = self.open.job.data
         rows = Rows(source, data.format, data.skip_bad, data.limit if limited else None)
         return RowsOfKind(rows, self.kinds, self.advice)
 
+    def training(self) -> RowsOfKind:
+        """The rows to learn from."""
+        return self.rows(self.open.job.data.train)
+
     def stores(self, tokenizer: RowTokenizer) -> tuple[TokenStore, TokenStore | None]:
         """The tokens to learn from and the held-out ones, which lie in the run and are made once."""
-        data = self.recipe.data
-        whole = self._store(self.rows(data.train), "train", tokenizer)
+        data = self.open.job.data
+        whole = self._store(self.training(), "train", tokenizer)
         if data.eval is None:
             return whole, None
         if isinstance(data.eval, float):
@@ -88,8 +66,9 @@ class Reading:
         return whole, self._store(self.rows(data.eval, limited=False), "eval", tokenizer)
 
     def _store(self, rows: RowsOfKind, name: str, tokenizer: RowTokenizer) -> TokenStore:
-        path = self.folder.path / "data" / name
-        if not self.folder.writes or (self.folder.goes_on and (path / "store.json").is_file()):
+        folder = self.open.folder
+        path = folder.path / "data" / name
+        if not folder.writes or (folder.goes_on and (path / "store.json").is_file()):
             return TokenStore.open(path)
         return TokenStore.build(
             path,
@@ -97,5 +76,5 @@ class Reading:
             tokenizer,
             bad=rows.rows.bad,
             fingerprint=rows.fingerprint(),
-            progress=lambda stage, done, total: self.report(stage, done, total, ""),
+            progress=lambda stage, done, total: self.open.progress(stage, done, total, ""),
         )

@@ -12,7 +12,8 @@ from kun.hub.checkpoint import Checkpoint
 from kun.networks.classifier import HEAD, Classifier, ClassifierConfig, reference_class, scoring
 from kun.networks.family import Family
 from kun.networks.network import load_state
-from kun.training.fresh import dropouts, find_family, published
+from kun.objectives.text.fresh import dropouts, published
+from kun.training.resolving import find_family
 
 
 @dataclass(frozen=True)

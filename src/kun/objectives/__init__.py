@@ -1,0 +1,1 @@
+"""Text's training tasks, a file each; what they share is in `text`."""

@@ -1,0 +1,32 @@
+"""Next token: Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018, equation 1."""
+
+from typing import Any
+
+from torch import nn
+
+from kun.data.rows import Conversation, Text
+from kun.objectives.text.task import PackedTask
+from kun.training.cross_entropy import cross_entropy
+from kun.training.feed import Batch
+from kun.training.networks import Networks
+from kun.training.task import Loss
+
+
+class NextToken(PackedTask):
+    """-log p(token | the tokens before it in its document), at every place whose next token is to be learned."""
+
+    name = "next_token"
+    stages = ("pretrain", "finetune")
+    rows = (Text, Conversation)
+    advice = (
+        'a decoder learns from text or conversations; give a pair to an encoder-decoder (stage = "translate"), a label '
+        'to stage = "classify", or write pairs as instructions with answers (format = "alpaca").'
+    )
+    is_even = is_pipelined = writes = True
+
+    def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
+        net: Any = networks.trained
+        # embedded outside of what is compiled: its gradient adds up in an order that never varies
+        embedded = net.embed_tokens(batch["input_ids"])
+        states = net.states(inputs_embeds=embedded, attention_mask=batch.get("attention_mask"))
+        return Loss(cross_entropy(net.head, states, batch["labels"]), self.count(batch))
