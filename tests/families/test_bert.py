@@ -212,6 +212,8 @@ def test_ernie_adds_the_task_that_is_named() -> None:
     )
     with pytest.raises(BadInput, match="outside the vocabulary of 5"):
         mine(ids, task_type_ids=tasks + 1)
+    embedded = mine.embed_tokens(ids)  # as training looks them up
+    assert torch.allclose(mine.states(inputs_embeds=embedded), mine.states(ids), atol=1e-6)
     with pytest.raises(BadInput, match="no table of tasks"):
         ours("ernie-without-tasks Model")(ids, task_type_ids=tasks)
 

@@ -86,6 +86,21 @@ def test_a_padded_batch_gives_the_reference_logits(pair: Pair) -> None:
 
 
 @torch.no_grad()
+def test_logits_are_what_the_head_makes_of_the_states_at_the_wanted_places(pair: Pair) -> None:
+    _, mine = pair
+    ids, written = tokens(2, 9), tokens(2, 7)
+    states = mine.states(ids, None, written)
+    assert states.shape == (2, 7, SIZE)
+    assert torch.equal(mine(ids, None, written).logits, mine.head(states))
+    wanted = torch.tensor([6, 2])
+    assert torch.equal(mine(ids, None, written, logits_at=wanted).logits, mine.head(states[:, wanted]))
+    again = mine.states(None, None, written, encoder_last_hidden_state=mine.encode(ids))
+    assert torch.equal(again, states)
+    with pytest.raises(BadInput, match="has no experts"):
+        mine(ids, None, written, output_router_logits=True)
+
+
+@torch.no_grad()
 def test_cached_steps_over_sources_of_several_lengths_equal_one_uncached_pass(pair: Pair) -> None:
     """Rows join late, share a source, write in pieces, and leave."""
     _, mine = pair

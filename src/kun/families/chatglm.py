@@ -222,7 +222,7 @@ class ChatGLM(Decoder):
         seen = causal_mask(real, x.shape[1], None, x.device)
         assert seen is not None
         prompt = real & (positions[:, 1] == 0)
-        return Context(positions, None, {None: seen | prompt[:, None, None]}, None)
+        return Context(positions, None, {None: seen | prompt[:, None, None]})
 
     def transform(self, x: Tensor, context: Context) -> Tensor:
         in_text, in_blank = (self.rotary(context.positions[:, i], x.dtype) for i in range(2))

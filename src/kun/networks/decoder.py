@@ -28,14 +28,13 @@ from kun.networks.network import (
 class Context:
     """What the layers of one forward pass share.
 
-    `positions` [b, t] of the tokens; the `cache`'s step, or a mask for each window; `wanted` [m], the
-    places in t whose logits are asked for, or None for all.
+    `positions` [b, t] of the tokens; the `cache`'s step, or a mask for each window. Experts, where a network has
+    some, note in `routing` what they do.
     """
 
     positions: Tensor
     cache: CacheStep | None
     masks: dict[int | None, Tensor | None]
-    wanted: Tensor | None
     biased: dict[tuple[int | None, Bias], Tensor] = field(default_factory=dict)
     routing: Routing = field(default_factory=Routing)
 
@@ -46,7 +45,6 @@ class Context:
         attention_mask: Tensor | None,
         positions: Tensor | None,
         cache: CacheStep | None,
-        wanted: Tensor | None = None,
         *,
         longest: int | None = None,
         windows: Iterable[int | None] = (None,),
@@ -60,12 +58,12 @@ class Context:
                 raise BadInput(f"The step has {cache.total} tokens, the input shape {list(x.shape[:2])}.")
             positions = cache.positions if positions is None else positions
             check_positions(positions, longest)
-            return cls(positions, cache, {}, wanted)
+            return cls(positions, cache, {})
         mask = check_mask(attention_mask, x.shape[:2], documents=True)
         length, device = x.shape[1], x.device
         positions = positions_of(mask, length, device) if positions is None else positions
         check_positions(positions, longest)
-        return cls(positions, None, {w: causal_mask(mask, length, w, device) for w in windows}, wanted)
+        return cls(positions, None, {w: causal_mask(mask, length, w, device) for w in windows})
 
     def attend(
         self,
@@ -99,13 +97,6 @@ class Context:
             places = self.positions
             self.biased[window, bias] = biased(bias(places, places), mask, q.dtype)
         return self.biased[window, bias]
-
-    def narrow(self, *states: Tensor) -> tuple[Tensor, ...]:
-        """States [b, t, …] of the wanted tokens alone.
-
-        After the last attention no token needs another, so the rest need not be run.
-        """
-        return states if self.wanted is None else tuple(state[:, self.wanted] for state in states)
 
 
 def embed(table: nn.Module, vocab_size: int, ids: Tensor | None, embeds: Tensor | None) -> Tensor:

@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from torch import nn
-
-from kun.networks.network import NetworkConfig
+from kun.networks.network import Network, NetworkConfig
 
 Kind = Literal["decoder", "encoder", "encoder-decoder"]
 """What a network is for: to write, to read, or to read one text and write another."""
@@ -55,7 +53,7 @@ class Family:
     model_types: tuple[str, ...]
     kind: Kind
     config: ConfigType
-    network: Callable[..., nn.Module]
+    network: Callable[..., Network]
     presets: Mapping[str, NetworkConfig]
     objectives: tuple[str, ...]
     paper: str
