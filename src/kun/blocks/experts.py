@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 SecondExpert = Literal["all", "sampling", "random"]
 SECOND_EXPERTS: tuple[SecondExpert, ...] = ("all", "sampling", "random")
-"""Which tokens get a second expert in training: all the runner-up, or one drawn by its logits (Gumbel noise),
-or the runner-up as often as its gate says (GShard). At inference it is always the runner-up."""
+"""The tokens that get a second expert in training: all the runner-up, or one drawn by its logits (Gumbel noise),
+or the runner-up with a probability that follows its gate (GShard). At inference it is always the runner-up."""
 
 
 @dataclass(frozen=True)
 class Routes:
-    """Where n tokens go: `experts` int64 [n, k], best first, and the `gates` float32 [n, k] that weigh them.
+    """The routes of n tokens: `experts` int64 [n, k], best first, and the `gates` float32 [n, k] that weigh them.
 
     A token goes to an expert only where `kept`, bool [n, k]; kept nowhere, it is left to the residual.
     """
@@ -50,7 +50,7 @@ class Routes:
 
 
 def _places(lane: Tensor) -> Tensor:
-    """How many entries of the same lane stand before each of lane [n, k]; the first column before the second."""
+    """The number of entries of the same lane before each of lane [n, k]; the first column before the second."""
     flat = lane.t().reshape(-1)
     ordered, order = flat.sort(stable=True)
     places = torch.empty_like(flat)
@@ -59,7 +59,7 @@ def _places(lane: Tensor) -> Tensor:
 
 
 def capacity_of(n_tokens: int, n_experts: int, factor: float) -> int:
-    """How many tokens an expert takes: `factor` times its even share of them, rounded up."""
+    """The number of tokens that an expert takes: `factor` times its even share of them, rounded up."""
     return max(1, math.ceil(n_tokens * factor / n_experts))
 
 
@@ -142,7 +142,7 @@ class ExpertList(nn.ModuleList):
     """The experts of a layer."""
 
     def forward(self, x: Tensor, counts: list[int]) -> Tensor:
-        """What the experts make of tokens x [m, d_model] that stand sorted, `counts[i]` of them for the i-th."""
+        """The experts' outputs for sorted tokens x [m, d_model], `counts[i]` of them for the i-th expert."""
         parts = x.split(counts)
         made = [expert(part) for expert, part in zip(self, parts, strict=True) if len(part)]
         return torch.cat(made) if made else torch.zeros_like(x)
@@ -168,9 +168,8 @@ def mix(x: Tensor, routes: Routes, experts: ExpertList) -> Tensor:
 
 @dataclass
 class Routing:
-    """What the sparse layers of one pass share: `real` bool [b, t], false at padding, and what they note.
-
-    `logits` are the routers', float32 [b, t, n_experts] each.
+    """The routing of one pass over its sparse layers: `real` bool [b, t], false at padding, and the routers'
+    `logits`, float32 [b, t, n_experts] each.
     """
 
     real: Tensor | None = None
@@ -193,7 +192,7 @@ class Routing:
 
 
 class Experts(nn.Module):
-    """A router, and the feed-forward networks to which it sends each token; a family says in `route` to which."""
+    """A router, and the feed-forward networks to which it sends each token, as a family defines in `route`."""
 
     def __init__(self, router: Router, experts: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -207,12 +206,12 @@ class Experts(nn.Module):
         return mix(x.flatten(0, 1), self.route(logits, real), self.experts).view_as(x)
 
     def route(self, logits: Tensor, real: Tensor | None) -> Routes:
-        """Where tokens with router logits [b, t, n_experts] go; `real` bool [b · t] is false at padding."""
+        """The routes of tokens with router logits [b, t, n_experts]; `real` bool [b · t] is false at padding."""
         raise NotImplementedError
 
 
 def balance_loss(logits: Tensor, k: int = 1, real: Tensor | None = None) -> Tensor:
-    """How unevenly logits [groups, t, n_experts] spread tokens: n_experts · Σ fᵢ Pᵢ, averaged over the groups.
+    """The unevenness of tokens over experts by logits [groups, t, n_experts]: n_experts · Σ fᵢ Pᵢ, the mean of groups.
 
     fᵢ is the share of a group's tokens that have expert i among their `k` best, Pᵢ the mean probability of
     it: equations 4 to 6 of Switch Transformers, where k is 1 and even spread gives 1. GShard's Algorithm 1 has

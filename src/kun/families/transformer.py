@@ -147,9 +147,6 @@ class TransformerNames(PartNames):
     def restored(self, name: str, tensor: Tensor) -> Tensor:
         return tensor[None] if name == "logits_bias" else tensor
 
-    def _full(self, name: str) -> str:
-        return "final_logits_bias" if name == "logits_bias" else super()._full(name)
-
 
 NAMES = TransformerNames(
     Names(
@@ -174,6 +171,7 @@ NAMES = TransformerNames(
         )
     ),
     prefix="model.",
+    bare=("final_logits_bias",),
     left_out=("embed_positions.weight", "embed_tokens.weight"),
 )
 

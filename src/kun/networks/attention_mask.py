@@ -1,4 +1,4 @@
-"""Which tokens of an encoder attend to each other, in padded rows and in rows packed into one."""
+"""The mask of an encoder: tokens attend to those of their row, in padded rows and in rows packed into one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -38,7 +38,7 @@ class Seq2SeqOutput(NamedTuple):
 
 
 class EncoderDecoderConfig(TextConfig, Protocol):
-    """What an encoder-decoder's parts are made by; `n_layers` are the encoder's."""
+    """The sizes that an encoder-decoder's parts are made by; `n_layers` are the encoder's."""
 
     @property
     def n_decoder_layers(self) -> int: ...
@@ -63,7 +63,7 @@ class EncoderDecoder(LanguageNetwork):
     """An encoder and a decoder with one embedding, which is the head, too, where `tied`.
 
     A family adds the layers of both, of which each of the decoder's has its cross-attention as `cross`, and
-    says in `encoded` and `decoded` how embedded tokens go through them.
+    defines in `encoded` and `decoded` how embedded tokens go through them.
     """
 
     config: EncoderDecoderConfig
@@ -203,14 +203,14 @@ class EncoderDecoder(LanguageNetwork):
     def new_state(
         self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> SourceState:
-        """What it carries from step to step: the decoder's keys and values in pages, and each row's source."""
+        """The state carried from step to step: the decoder's keys and values in pages, and each row's source."""
         c = self.config
         sizes = c.n_decoder_layers, c.n_decoder_heads, c.d_decoder_head
         cache = PagedCache(*sizes, n_pages, page_size, dtype, device)
         return SourceState(cache, c.start_token, c.context_length, self.read)
 
     def read(self, ids: Tensor, lengths: Sequence[int]) -> list[Kept]:
-        """What the decoder's layers keep of each of the sources packed in ids [1, total], all encoded at once."""
+        """The keys and values that the decoder's layers keep of each source packed in ids [1, total]."""
         x = self.embedded(ids, None)
         states = self.encoded(x, AttentionMask.packed(lengths, x.device))
         return kept(states, lengths, [cross.keys_values for cross in self._cross_attentions()])

@@ -9,7 +9,7 @@ from kun.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, R
 
 
 class ExpertConfig(EncoderDecoderConfig, Protocol):
-    """What the layers with experts, and their losses, are made by."""
+    """The sizes that layers with experts, and their losses, are made by."""
 
     @property
     def experts_per_token(self) -> int: ...

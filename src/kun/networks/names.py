@@ -69,7 +69,7 @@ class Fused:
 
 
 class PartNames(NameMap):
-    """A map by parts of names, under a `prefix` that all but the head's tensors have.
+    """A map by parts of names, under a `prefix` that all tensors have but those whose names begin with one of `bare`.
 
     `left_out` are ends of names that are not read: buffers that follow from the config. `fused` tensors are taken
     apart, and `adapted` and `restored` change the layout of a tensor by its name of ours.
@@ -80,10 +80,12 @@ class PartNames(NameMap):
         names: Names,
         prefix: str = "",
         *,
+        bare: tuple[str, ...] = ("lm_head.",),
         left_out: tuple[str, ...] = (),
         fused: Sequence[Fused] = (),
     ) -> None:
-        self.names, self.prefix, self.left_out, self.fused = names, prefix, left_out, fused
+        self.names, self.prefix, self.bare = names, prefix, bare
+        self.left_out, self.fused = left_out, fused
 
     def adapted(self, name: str, tensor: Tensor) -> Tensor:
         """The reference's tensor in our layout."""
@@ -130,4 +132,4 @@ class PartNames(NameMap):
 
     def _full(self, name: str) -> str:
         full = self.names.reference(name)
-        return full if full.startswith("lm_head.") else self.prefix + full
+        return full if full.startswith(self.bare) else self.prefix + full

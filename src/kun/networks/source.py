@@ -26,7 +26,7 @@ Project = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Source(Protocol):
-    """What cross-attention needs of a source."""
+    """A source as cross-attention needs it."""
 
     def attend(self, layer: int, q: Tensor, project: Project, scale: float | None, dropout: float) -> Tensor:
         """Attention of q [b, t, heads, d_head] over what `project` makes of the source -> its shape."""

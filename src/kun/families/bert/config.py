@@ -10,7 +10,7 @@ from kun.networks import config_keys as keys
 from kun.networks.fields import Fields, labels_of
 
 STEMS = ("Bert", "Roberta", "XLMRoberta", "Ernie")
-"""How the reference's class names begin; some checkpoints are named after another family's class."""
+"""The beginnings of the reference's class names; some checkpoints are named after another family's class."""
 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -19,7 +19,7 @@ PROBLEMS = ("regression", "single_label_classification", "multi_label_classifica
 class BertConfig:
     """Sizes of one BERT-type network; `dropout` acts on states and embeddings, in training alone.
 
-    `head` is what stands on the encoder, by the end of the reference's class name: "MaskedLM" for
+    `head` is the encoder's head, by the end of the reference's class name: "MaskedLM" for
     BertForMaskedLM, None for BertModel. `labels` are the classes of a classifying head.
     """
 
@@ -56,7 +56,7 @@ class BertConfig:
 
     @property
     def stem(self) -> str:
-        """How the reference's class names begin."""
+        """The beginning of the reference's class names."""
         return "Bert"
 
     @property

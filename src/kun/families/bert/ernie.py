@@ -1,7 +1,7 @@
 """ERNIE: Sun et al., arXiv:1904.09223; 2.0: arXiv:1907.12412; 3.0's base models are of the same make.
 
 What differs from BERT: in training, whole words, phrases and names are masked, not pieces, so that it learns
-what belongs together (文心, Chinese first). In the network, from 2.0 on, a fourth table says which of its
+what belongs together (文心, Chinese first). In the network, from 2.0 on, a fourth table marks which of its
 training tasks an input is for; task 0 is the one of plain use.
 """
 

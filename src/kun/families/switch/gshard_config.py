@@ -73,11 +73,11 @@ class GShardConfig:
 
     @property
     def experts_per_token(self) -> int:
-        """To how many experts of a layer a token goes, where they have room."""
+        """The number of experts of a layer that a token goes to, where they have room."""
         return 2
 
     def capacity(self, n_tokens: int) -> int:
-        """How many of a batch's tokens an expert takes in training."""
+        """The number of a batch's tokens that an expert takes in training."""
         if self.capacity_factor is None:
             return self.expert_capacity
         return capacity_of(n_tokens, self.n_experts, self.capacity_factor)

@@ -52,11 +52,11 @@ class SwitchConfig(StackConfig):
 
     @property
     def experts_per_token(self) -> int:
-        """To how many experts of a layer a token goes, where they have room."""
+        """The number of experts of a layer that a token goes to, where they have room."""
         return 1
 
     def capacity(self, length: int) -> int:
-        """How many of a row's `length` tokens an expert takes in training."""
+        """The number of a row's `length` tokens that an expert takes in training."""
         if self.capacity_factor is None:
             return self.expert_capacity
         return capacity_of(length, self.n_experts, self.capacity_factor)

@@ -1,7 +1,7 @@
 """Attention by content, by distance and by segment: Dai et al., "Transformer-XL", arXiv:1901.02860, section 3.3.
 
 The score of query i for key j is ((q_i + u)·k_j + (q_i + w)·r_(i-j) + (q_i + z)·s_ij) / √d_head: by what the key
-is, by how far away it stands (r, a projection of a sinusoid), and by whether it is of the same segment (s).
+is, by how far away it is (r, a projection of a sinusoid), and by whether it is of the same segment (s).
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class RelativeContext:
 
     `distances` are sinusoids [t + s, d_model], the farthest key's first. `mask` [b or 1, 1, t, s] is added to
     the scores of the query stream; `content_mask` to those of the content stream, whose tokens also see
-    themselves. `different` bool [b, t, s] is true where segments differ, `mapping` [b, m, t] the places that
-    the queries stand at.
+    themselves. `different` bool [b, t, s] is true where segments differ, `mapping` [b, m, t] the places of
+    the queries.
     """
 
     distances: Tensor
@@ -50,7 +50,7 @@ def mask_of(hidden: Tensor, dtype: torch.dtype) -> Tensor:
 def shift(scores: Tensor, n_keys: int) -> Tensor:
     """From scores by distance [b, heads, t, t + s], farthest first, to scores by key [b, heads, t, s].
 
-    Each query stands one step farther on than the one before it, so that its row begins one place earlier:
+    Each query is one step farther on than the one before it, so that its row begins one place earlier:
     out[i, j] = scores[i, t - i + j], had by reading the rows with a stride of one less.
     """
     rows, heads, queries, distances = scores.shape

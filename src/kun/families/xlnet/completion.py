@@ -24,7 +24,7 @@ REREAD = 1
 
 
 class Completing(Protocol):
-    """What completion needs of the network: its sizes, its sinusoids of distances, and where its weights are."""
+    """The network as completion needs it: its sizes, its sinusoids of distances, and where its weights are."""
 
     config: XLNetConfig
 

@@ -4,7 +4,7 @@ What differs from BERT: nothing is masked in the text. Words are predicted one a
 that is drawn anew each time (`perm_mask`: who comes later is not seen), so that each learns from both sides.
 A word must not see itself when it is predicted, yet others must see it: so two streams run side by side with
 the same weights. The content stream reads words; the query stream starts from one learned vector, knows only
-its place, and says what stands there. Distances take the place of positions, and the states of one segment
+its place, and predicts the word there. Distances take the place of positions, and the states of one segment
 serve the next as memory (both from Transformer-XL, arXiv:1901.02860).
 """
 
@@ -167,7 +167,7 @@ class XLNet(LanguageNetwork):
     def asking_next(self, input_ids: Tensor) -> dict[str, Tensor]:
         """Arguments of `forward` that ask what follows each of the words [1, t]: a row for each place.
 
-        Its words see each other, and those behind it are hidden; the query stands one place farther on.
+        Its words see each other, and those behind it are hidden; the query is one place farther on.
         """
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
         ids = F.pad(input_ids, (0, 1)).expand(len(place), -1)
@@ -272,7 +272,7 @@ class XLNet(LanguageNetwork):
     def new_state(
         self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> DecodingState:
-        """What it carries from step to step: keys and values of what it remembers, and those of distances."""
+        """The state that it carries from step to step: keys and values of what it remembers, and those of distances."""
         return CompletionState(self, n_pages, page_size, dtype, device)
 
 
