@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from kun.cli.output import JSON_OPTION, print_json, progress
+
+if TYPE_CHECKING:
+    from kun.tour.speedrun.facts import Answered, SpeedrunFacts
 
 _SAMPLES = 3
 
@@ -48,16 +51,16 @@ def speedrun(
     typer.echo(f"Talk to it: kun chat {done.checkpoint}")
 
 
-def _samples(path: Path) -> list[dict[str, Any]]:
+def _samples(path: Path) -> "list[Answered]":
     """One answer of each kind, to questions that were never learned where there are such."""
     said = json.loads((path / "answers.json").read_text(encoding="utf-8"))
-    first: dict[str, dict[str, Any]] = {}
+    first: dict[str, Answered] = {}
     for one in [*said["unseen"], *said["seen"]]:
         first.setdefault(one["kind"], one)
     return list(first.values())[:_SAMPLES]
 
 
-def _summary(facts: dict[str, Any]) -> list[str]:
+def _summary(facts: "SpeedrunFacts") -> list[str]:
     seconds, size, bits = facts["seconds"], facts["size"], facts["measures"]["bits_per_byte"]
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     lines = [

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -123,7 +122,7 @@ def _chosen(some: Sequence[Question], count: int, seed: int) -> Iterator[Questio
                 yield one
 
 
-def _with_choices(some: Iterable[Question], modules: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
+def _with_choices(some: Iterable[Question], modules: Sequence[str], seed: int) -> Iterator[dict[str, object]]:
     """Each question with its module among others, in an order of chance."""
     chance = np.random.default_rng(seed)
     for one in some:
@@ -133,7 +132,7 @@ def _with_choices(some: Iterable[Question], modules: Sequence[str], seed: int) -
         yield {"question": one.question, "choices": listed, "answer": one.answer}
 
 
-def _chat(one: Question) -> dict[str, Any]:
+def _chat(one: Question) -> dict[str, object]:
     return {
         "messages": [
             {"role": "user", "content": one.question},
@@ -142,6 +141,6 @@ def _chat(one: Question) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write(path: Path, rows: Iterable[dict[str, object]]) -> None:
     with new_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from kun.atomic_files import new_file
 from kun.evaluation.result import Result, Sample
 from kun.evaluation.run import evaluate
 from kun.models.language_model import LanguageModel
 from kun.tour.speedrun.corpus import Files
+from kun.tour.speedrun.facts import Answered, Measures
 from kun.tour.speedrun.questions import KINDS, is_right
 
 _ANSWER_TOKENS = 48
@@ -20,12 +20,16 @@ _CONTEXT = 256
 Tell = Callable[[int, int], None]
 
 
-def measure(run: Path, files: Files, tell: Tell) -> dict[str, Any]:
-    """Write the tasks, ask them, and return what was found; `tell` hears how many of the tasks are done."""
+def measure(run: Path, files: Files, tell: Tell) -> tuple[Measures, dict[str, list[Answered]]]:
+    """Write the tasks, ask them, and return what was found, and each side's answers.
+
+    `tell` hears how many of the tasks are done.
+    """
     tuned = LanguageModel.open(run / "finetune" / "checkpoint")
     base = LanguageModel.open(run / "pretrain" / "checkpoint")
     tasks = _write_tasks(run / "tasks", files, tuned)
-    made: dict[str, Any] = {"bits_per_byte": _limits(files, tuned), "answers": {}, "choices": {}, "said": {}}
+    made: Measures = {"bits_per_byte": _limits(files, tuned), "answers": {}, "choices": {}}
+    answered: dict[str, list[Answered]] = {}
     steps: list[Callable[[], None]] = []
 
     def bits(name: str, lm: LanguageModel) -> None:
@@ -35,7 +39,7 @@ def measure(run: Path, files: Files, tell: Tell) -> dict[str, Any]:
         kinds = [json.loads(line)["kind"] for line in _lines(getattr(files, side))]
         result = evaluate(tuned, tasks[side])
         made["answers"][side] = _by_kind(kinds, result)
-        made["said"][side] = [
+        answered[side] = [
             {"kind": kind, "question": one.asked, "wanted": one.wanted, "said": one.said}
             for kind, one in zip(kinds, result.samples, strict=True)
         ]
@@ -54,18 +58,18 @@ def measure(run: Path, files: Files, tell: Tell) -> dict[str, Any]:
         tell(done, len(steps))
         step()
     tell(len(steps), len(steps))
-    return made
+    return made, answered
 
 
 def _write_tasks(folder: Path, files: Files, tuned: LanguageModel) -> dict[str, Path]:
-    asking = {
+    asking: dict[str, object] = {
         "kind": "summary",
         "prompt": "{{ question }}",
         "target": "answer",
         "chat": True,
         "max_tokens": _ANSWER_TOKENS,
     }
-    tasks: dict[str, dict[str, Any]] = {
+    tasks: dict[str, dict[str, object]] = {
         "bits": {"kind": "perplexity", "data": str(files.measured), "context": _CONTEXT},
         "seen": {**asking, "data": str(files.seen)},
         "unseen": {**asking, "data": str(files.unseen)},
@@ -91,7 +95,7 @@ def _chat_prompt(lm: LanguageModel) -> str:
     return rendered.replace(place, "{{ question }}")
 
 
-def _write_task(path: Path, said: dict[str, Any]) -> Path:
+def _write_task(path: Path, said: dict[str, object]) -> Path:
     with new_file(path) as fresh:
         text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in said.items())
         fresh.write_text(text, encoding="utf-8")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from kun.atomic_files import new_file
+from kun.tour.speedrun.facts import Answered, Measures, SpeedrunFacts
 from kun.tour.speedrun.questions import KINDS, is_right
 from kun.training.report import parts
 from kun.training.report.curves import ACCENT, GLOW, WARM
@@ -13,16 +13,14 @@ from kun.training.report.page import curves, read_facts, stopped, tokenizer
 from kun.training.report.words import say
 from kun.training.run import read_lines
 
-Values = Mapping[str, Any]
-
 _COLOURS = (GLOW, ACCENT, WARM, "var(--dim)", "var(--danger)")
 _SHOWN = 4
 
 
-def write_page(run: Path, values: Values) -> Path:
+def write_page(run: Path, values: SpeedrunFacts) -> Path:
     """Write report.html from what stands in the run's folder. Raises `NoSpace`, `NotWritable`."""
     answers = read_facts(run / "answers.json")
-    measures: Values = values.get("measures", {})
+    measures = values.get("measures")
     body = [
         stopped(values),
         f"<p>{_say('what')}</p>",
@@ -43,13 +41,13 @@ def write_page(run: Path, values: Values) -> Path:
     return path
 
 
-def _say(key: str, **given: Any) -> str:
+def _say(key: str, **given: object) -> str:
     return say(key, __package__, **given)
 
 
-def _figures(run: Path, values: Values) -> list[tuple[str, str | None]]:
-    corpus, size, measures = (values.get(key, {}) for key in ("corpus", "size", "measures"))
-    bits = measures.get("bits_per_byte", {})
+def _figures(run: Path, values: SpeedrunFacts) -> list[tuple[str, str | None]]:
+    corpus, size, measures = values.get("corpus"), values.get("size"), values.get("measures")
+    bits = measures["bits_per_byte"] if measures else {}
     read = read_facts(run / "pretrain" / "facts.json")
     return [
         (_say("whole_time"), parts.duration(sum(values["seconds"].values()))),
@@ -76,7 +74,7 @@ def _timeline(seconds: Mapping[str, float]) -> str:
     return parts.card(f'<div class="bar" style="height:16px">{bars}</div><p>{keys}</p>')
 
 
-def _honest(measures: Values) -> str:
+def _honest(measures: Measures | None) -> str:
     """What can be expected of the model, said with the numbers that were measured."""
     if not measures:
         return ""
@@ -91,7 +89,7 @@ def _honest(measures: Values) -> str:
     return f"{told[0]}<ul>{''.join(told[1:])}</ul><p>{_say('cannot')}</p>"
 
 
-def _samples(answers: Values) -> str:
+def _samples(answers: Mapping[str, list[Answered]]) -> str:
     cards = []
     for side in ("seen", "unseen"):
         for kind in KINDS:
@@ -102,7 +100,7 @@ def _samples(answers: Values) -> str:
     return parts.cards(*cards)
 
 
-def _sample(one: Values) -> str:
+def _sample(one: Answered) -> str:
     right = is_right(one["said"], one["wanted"])
     mark = "right" if right else "wrong"
     wanted = "" if right else f'<br><span class="dim small">{_say("wanted")} {escape(one["wanted"])}</span>'
@@ -112,7 +110,7 @@ def _sample(one: Values) -> str:
     )
 
 
-def _measures(measures: Values) -> str:
+def _measures(measures: Measures | None) -> str:
     if not measures:
         return ""
     bits = measures["bits_per_byte"]

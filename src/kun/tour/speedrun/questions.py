@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, get_args
 
 from kun.data.documented import Documented
 
-Kind = Literal["purpose", "arguments", "module"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+QuestionKind = Literal["purpose", "arguments", "module"]
+KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
 
 _HELD_OUT = 0.1
 _SENTENCE = re.compile(r"(?s)(.+?[.!?])(?:\s|$)")
@@ -20,7 +20,7 @@ _SHORTEST, _LONGEST = 15, 160  # characters of an answer that says something and
 class Question(NamedTuple):
     """One question on one function; `is_held_out` where no question on it is learned from."""
 
-    kind: Kind
+    kind: QuestionKind
     name: str
     question: str
     answer: str
@@ -42,7 +42,7 @@ def share_of(name: str) -> float:
     return int.from_bytes(blake2b(name.encode(), digest_size=6).digest(), "little") / 2**48
 
 
-def _of_function(entry: Documented, *, is_only: bool) -> Iterator[tuple[Kind, str, str]]:
+def _of_function(entry: Documented, *, is_only: bool) -> Iterator[tuple[QuestionKind, str, str]]:
     summary = summary_of(entry.doc)
     if summary:
         yield "purpose", f"What does {entry.name} do?", summary

@@ -1,9 +1,9 @@
 """The recipes of a speedrun's stages: what `kun train` would be given to do each by itself."""
 
 from pathlib import Path
-from typing import Any
 
 from kun.tour.speedrun.corpus import Files
+from kun.tour.speedrun.facts import RecipeValues, TrainValues
 from kun.tour.speedrun.sizes import Budget, Size
 
 _STEP_TOKENS = 8192
@@ -12,8 +12,6 @@ _SNAPSHOT_SECONDS = 30.0
 _WORTH_COMPILING = 600.0
 """Seconds of training; a compiler takes up to one of its minutes."""
 
-Values = dict[str, Any]
-
 
 class Recipes:
     """Each as the values of its TOML file. Paths are absolute: they can be run from anywhere."""
@@ -21,7 +19,7 @@ class Recipes:
     def __init__(self, run: Path, budget: Budget, seed: int) -> None:
         self.run, self.budget, self.seed, self.files = run, budget, seed, Files(run / "data")
 
-    def tokenizer(self) -> Values:
+    def tokenizer(self) -> RecipeValues:
         return {
             "stage": "tokenizer",
             "out": str(self.run / "tokenizer"),
@@ -30,7 +28,7 @@ class Recipes:
             "tokenizer": {"kind": "bpe", "vocab_size": self.budget.vocabulary},
         }
 
-    def pretraining(self, seconds: float) -> Values:
+    def pretraining(self, seconds: float) -> RecipeValues:
         """Without sizes."""
         return {
             "stage": "pretrain",
@@ -46,7 +44,7 @@ class Recipes:
             "optimizer": {"name": "muon", "lr": 3e-3, "muon_lr": 0.02, "schedule": "wsd", "decay": 0.4},
         }
 
-    def sized(self, values: Values, size: Size, seconds: float) -> Values:
+    def sized(self, values: RecipeValues, size: Size, seconds: float) -> RecipeValues:
         """With the sizes that suit the time, and batches and pauses that suit these."""
         return {
             **values,
@@ -55,7 +53,7 @@ class Recipes:
             "optimizer": {**values["optimizer"], "warmup": _warmup(size, seconds)},
         }
 
-    def finetuning(self, size: Size, seconds: float) -> Values:
+    def finetuning(self, size: Size, seconds: float) -> RecipeValues:
         return {
             "stage": "finetune",
             "out": str(self.run / "finetune"),
@@ -101,7 +99,7 @@ def _warmup(size: Size, seconds: float) -> int:
     return max(2, round(0.03 * _steps(size, seconds)))
 
 
-def _pace(size: Size, seconds: float) -> Values:
+def _pace(size: Size, seconds: float) -> TrainValues:
     steps = _steps(size, seconds)
     every = max(1, round(steps / _EVALUATIONS))
     tokens = max(2048, round(0.003 * size.tokens_per_s * seconds))

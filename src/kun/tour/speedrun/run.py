@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Unpack, cast
 
 from filelock import FileLock, Timeout
 
@@ -17,8 +17,9 @@ from kun.errors import BadInput, Busy, NoSpace, NotWritable
 from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.tour.speedrun.corpus import Files, write_corpus
+from kun.tour.speedrun.facts import RecipeValues, SpeedrunFacts
 from kun.tour.speedrun.page import write_page
-from kun.tour.speedrun.recipes import Recipes, Values
+from kun.tour.speedrun.recipes import Recipes
 from kun.tour.speedrun.sizes import Budget, Size, choose_size, choose_threads
 from kun.training.progress import TrainingProgress
 from kun.training.recipe import parse_recipe, read_recipe
@@ -42,7 +43,7 @@ class Speedrun:
 
     path: Path
     checkpoint: Path
-    facts: Values
+    facts: SpeedrunFacts
 
     @property
     def report(self) -> Path:
@@ -52,7 +53,7 @@ class Speedrun:
 class _State:
     """speedrun.json: what is known so far, written whenever a stage ends, and every few seconds of it."""
 
-    def __init__(self, path: Path, values: Values) -> None:
+    def __init__(self, path: Path, values: SpeedrunFacts) -> None:
         self.path, self.values = path, values
         self._written = -math.inf
 
@@ -60,8 +61,8 @@ class _State:
     def new(cls, path: Path, minutes: float, seed: int) -> "_State":
         return cls(path, {"minutes": minutes, "seed": seed, "state": "training", "done": [], "seconds": {}})
 
-    def write(self, **values: Any) -> None:
-        self.values |= values
+    def write(self, **values: Unpack[SpeedrunFacts]) -> None:
+        self.values.update(values)
         self._written = time.monotonic()
         with new_file(self.path) as fresh:
             write_json(fresh, self.values)
@@ -115,7 +116,7 @@ def run_speedrun(
             with suppress(
                 NoSpace, NotWritable
             ):  # what ended it is told, whatever keeps the page from being written
-                _end(state, ending(error))
+                _end(state, cast("SpeedrunFacts", ending(error)))
             raise
         _end(state, {"state": "done"})
     return Speedrun(path, path / "finetune" / "checkpoint", state.values)
@@ -152,7 +153,7 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
     """The state of a run that is resumed, whose minutes stay as they were; or a new one."""
     file = path / "speedrun.json"
     if resume and file.is_file():
-        state = _State(file, read_json(file))
+        state = _State(file, cast("SpeedrunFacts", read_json(file)))
         state.write(state="training", why=None)
         return state
     state = _State.new(file, minutes, seed)
@@ -160,7 +161,7 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
     return state
 
 
-def _end(state: _State, values: Values) -> None:
+def _end(state: _State, values: SpeedrunFacts) -> None:
     state.write(**values)
     write_page(state.path.parent, state.values)
 
@@ -184,7 +185,7 @@ class _Work:
     def size(self) -> Size:
         return Size(**self.state.values["size"])
 
-    def train(self, name: str, make: Callable[[], Values], report: TrainingProgress) -> None:
+    def train(self, name: str, make: Callable[[], RecipeValues], report: TrainingProgress) -> None:
         """Do a recipe, which is written first; one that was begun goes on."""
         from kun.training.train import train
 
@@ -224,20 +225,20 @@ def _tokenizer(work: _Work, report: TrainingProgress) -> None:
 
 
 def _pretrain(work: _Work, report: TrainingProgress) -> None:
-    def recipe() -> Values:
+    def recipe() -> RecipeValues:
         seconds = max(_LEAST_TRAINING, _PRETRAINING * work.training - _STARTING)
         values = work.recipes.pretraining(seconds)
         threads = choose_threads(values)
         with _threads(threads):
             size = choose_size(values, seconds)
-        work.state.write(size=asdict(size), threads=threads)
+        work.state.write(size=size.facts, threads=threads)
         return work.recipes.sized(values, size, seconds)
 
     work.train("pretrain", recipe, report)
 
 
 def _finetune(work: _Work, report: TrainingProgress) -> None:
-    def recipe() -> Values:
+    def recipe() -> RecipeValues:
         seconds = max(_LEAST_TRAINING, work.training - _STARTING)
         # whoever else uses this machine may have come or gone since
         work.state.write(threads=choose_threads(work.recipes.pretraining(seconds)))
@@ -250,8 +251,7 @@ def _evaluate(work: _Work, report: TrainingProgress) -> None:
     from kun.tour.speedrun.measures import measure
 
     with _threads(1):  # steps this small wait longer for a second thread than it works
-        found = measure(work.path, work.files, lambda done, total: report("asking", done, total, ""))
-    said = found.pop("said")
+        found, said = measure(work.path, work.files, lambda done, total: report("asking", done, total, ""))
     with new_file(work.path / "answers.json") as fresh:
         fresh.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     work.state.write(measures=found)

@@ -9,6 +9,7 @@ import torch
 from kun.objectives.next_token import NextToken
 from kun.objectives.text.fresh import new_config
 from kun.objectives.text.model import tokenizer_of
+from kun.tour.speedrun.facts import RecipeValues, SizeFacts
 from kun.training.flops import flops_per_token
 from kun.training.networks import Networks
 from kun.training.recipe import Recipe, parse_recipe
@@ -63,11 +64,20 @@ class Size:
     tokens_per_s: float
 
     @property
+    def facts(self) -> SizeFacts:
+        return {
+            "n_layers": self.n_layers,
+            "d_model": self.d_model,
+            "parameters": self.parameters,
+            "tokens_per_s": self.tokens_per_s,
+        }
+
+    @property
     def sizes(self) -> dict[str, int]:
         return {"n_layers": self.n_layers, "n_heads": max(1, self.d_model // _HEAD), "d_model": self.d_model}
 
 
-def choose_size(values: dict[str, Any], seconds: float) -> Size:
+def choose_size(values: RecipeValues, seconds: float) -> Size:
     """The largest network that sees enough tokens for its size in `seconds` of a recipe (its `values`, without sizes).
 
     Only the second smallest is measured: the others' operations for each token tell how much slower they are.
@@ -86,7 +96,7 @@ def choose_size(values: dict[str, Any], seconds: float) -> Size:
     return best
 
 
-def choose_threads(values: dict[str, Any]) -> int:
+def choose_threads(values: RecipeValues) -> int:
     """All threads, or one where that is faster by far: small steps wait for a thread whose core others are using."""
     every = torch.get_num_threads()
     made = _network(values, *_SHAPES[1])
@@ -100,14 +110,14 @@ def choose_threads(values: dict[str, Any]) -> int:
     return 1 if speeds[1] > _BY_FAR * speeds[every] else every
 
 
-def _network(values: dict[str, Any], n_layers: int, d_model: int) -> tuple[Any, float]:
+def _network(values: RecipeValues, n_layers: int, d_model: int) -> tuple[Any, float]:
     """A network of these sizes, and its operations for each token."""
     sizes = Size(n_layers, d_model, 0, 0.0).sizes
     recipe: Recipe = parse_recipe({**values, "model": {**values["model"], **sizes}})
     tokenizer, _ = tokenizer_of(recipe.model, recipe.data)
     context = values["train"]["context"]
     config = new_config(recipe.model, tokenizer, context)
-    net = find_family(values["model"]["family"]).network(config)
+    net = find_family(str(values["model"]["family"])).network(config)
     return net, flops_per_token(net, context)
 
 
