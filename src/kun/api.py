@@ -243,7 +243,7 @@ def inspect_tokens(text: str, models: Sequence[str | Path] = ()) -> "list[Cuttin
 
 
 def inspect_merges(word: str, model: str | Path | None = None) -> list[tuple[str, ...]]:
-    """How byte pair encoding builds `word` from single characters; empty for a tokenizer of another kind."""
+    """The merges by which byte pair encoding builds `word`; empty for a tokenizer of another kind."""
     from kun.hub.opening import open_checkpoint
     from kun.inspection.tokens import merges
 
@@ -265,7 +265,7 @@ def inspect_positions(
 def inspect_attention(
     text: str, models: Sequence[str | Path] = (), answer: str | None = None
 ) -> "list[Look]":
-    """Who looks at whom in `text`, in each model; a decoder and an encoder side by side where none is named.
+    """The attention weights over `text` in each model; a decoder and an encoder side by side where none is named.
 
     An encoder-decoder has three attentions, its encoder's, its decoder's, and that of the one on the other; its
     decoder reads the `answer`, or writes one.
@@ -348,7 +348,7 @@ def evaluate(
     shots: int | None = None,
     progress: Progress | None = None,
 ) -> "Result":
-    """How well a model, loaded or by name, does on a task: the path of its TOML file, or what that would say.
+    """The result of a model, loaded or by name, on a task: the path of its TOML file, or the values of one.
 
     Only the first `limit` rows are asked; `shots` is how many solved examples a question follows (default: the
     task's own). Raises `BadRecipe`, `BadInput`, `DamagedFile`, and what `load` raises.

@@ -141,7 +141,7 @@ def _call(line: list[str], debug: bool) -> int:
 
 
 def _is_told(error: KunError) -> bool:
-    """Whether another process of the same training tells it: the first, of what all read."""
+    """True where another process of the same training reports the error: the first one does."""
     started = launch()
     return error.is_told or (started is not None and started.rank > 0 and isinstance(error, BadInput))
 

@@ -79,7 +79,7 @@ class _Loading(TypedDict, total=False):
 
 
 def _how(precision: str, quantize: str) -> _Loading:
-    """How a model is loaded."""
+    """The options of `api.load`."""
     if quantize != "none":
         return {"quantize": quantize}
     return {"dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision]}

@@ -220,7 +220,7 @@ def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str
 
 
 def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, object]:
-    """What a masked score cannot be in JSON, minus infinity, is null."""
+    """A masked score, minus infinity, is null in JSON."""
     plain = output.as_dict(seen)
     plain["scores"] = [score if math.isfinite(score) else None for score in seen.scores]
     return {

@@ -1,4 +1,4 @@
-"""What the commands print: JSON, tables, progress. Bars on a terminal, plain lines elsewhere."""
+"""Output of the commands: JSON, tables, progress. Bars on a terminal, plain lines elsewhere."""
 
 import json
 import sys
@@ -47,7 +47,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 
 def each(names: Sequence[str], do: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:
-    """What `do` gives for each name, and why it failed for the others; one name alone fails as it is."""
+    """The result of `do` for each name, and the reason where it failed; one name alone fails as it is."""
     if len(names) == 1:
         return {names[0]: do(names[0])}, {}
     done: dict[str, T] = {}
@@ -68,7 +68,7 @@ def check_paths(paths: Sequence[Path]) -> None:
 
 
 def leave_if_failed(failed: Mapping[str, str], quiet: bool) -> None:
-    """Where some of the work failed: list it, unless `quiet`, and leave with 1."""
+    """List the failures, unless `quiet`, and leave with 1 where there are some."""
     if not failed:
         return
     if not quiet:
@@ -79,13 +79,13 @@ def leave_if_failed(failed: Mapping[str, str], quiet: bool) -> None:
 
 
 def title(passage: "Passage") -> str:
-    """Where a passage stands: document, headings, page."""
+    """The place of a passage: document, headings, page."""
     parts = [passage.source, passage.heading, f"p. {passage.page}" if passage.page else ""]
     return " · ".join(part for part in parts if part)
 
 
 def print_sources(passages: "Sequence[Passage]") -> None:
-    """What an answer cites as [1], [2] …, a line each."""
+    """The passages that an answer cites as [1], [2] …, a line each."""
     for place, passage in enumerate(passages, 1):
         typer.echo(f"[{place}] {title(passage)}")
 
@@ -106,7 +106,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Report(Protocol):
-    """How long work tells where it is: (stage, done, total), and a word on what it is at."""
+    """A progress callback of long work: (stage, done, total), and a word on the current item."""
 
     def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None: ...
 
@@ -143,7 +143,7 @@ def _bar(in_bytes: bool) -> "Progress":
 
 
 def _is_notice(done: int, total: int | None, detail: str) -> bool:
-    """Whether nothing advances: then it is what people ought to know, which is to stay and be whole."""
+    """True where nothing advances: then the text is news for people, to be printed whole."""
     return total is None and not done and bool(detail)
 
 

@@ -1,1 +1,1 @@
-"""How good a model is, in numbers: a task is a small TOML file beside its data, a result says how sure it is."""
+"""Evaluation of models: a task is a small TOML file next to its data, a result states its standard error."""

@@ -105,7 +105,7 @@ class Scorer:
         return next((token for token in tokens if token is not None), None)
 
     def opening(self, text: str) -> str:
-        """What of a text its first token stands for."""
+        """The part of a text that its first token stands for."""
         end: int = self._lm.tokenizer.encode(text, add_special_tokens=False).offsets[0][1]
         return text[:end]
 
@@ -138,7 +138,7 @@ class Scorer:
         return before, after
 
     def room(self, continuation: int) -> int:
-        """How many tokens of context fit before a continuation of so many, whose last one is not run."""
+        """The number of context tokens that fit before a continuation of so many, whose last one is not run."""
         return self.longest if self.reads_source else self.longest + 1 - continuation
 
     # tokens to log-probabilities
@@ -308,7 +308,7 @@ def _logprobs(logits: Tensor, follow: Sequence[Sequence[int]]) -> list[tuple[flo
 
 
 def _likelihoods(question: Question, first: _Row, others: Sequence[_Row]) -> list[Likelihood]:
-    """What was found after the context belongs to every continuation's first token, in their order."""
+    """Scores after the context belong to every continuation's first token, in their order."""
     n = len(question.continuations)
     rests = [first.found[n:], *(row.found for row in others)]
     each = [[begun, *rest] for begun, rest in zip(first.found[:n], rests, strict=True)]

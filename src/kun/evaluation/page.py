@@ -91,7 +91,7 @@ def _bar(name: str, measure: Measure) -> str:
 
 
 def _confusion(counts: Mapping[str, Mapping[str, int]], model: str) -> str:
-    """How often the label of a row was taken for that of a column; the darker the more often."""
+    """The confusion matrix: how often a row's label was taken for a column's; the darker the more often."""
     head = "".join(f"<th>{escape(name)}</th>" for name in counts)
     rows = []
     for name, said in counts.items():

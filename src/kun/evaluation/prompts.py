@@ -39,7 +39,7 @@ class Template:
 
 
 def column(row: TaskRow, name: str) -> object:
-    """What a row has in a column. Raises `BadInput` that names the nearest one."""
+    """The value of a row in a column. Raises `BadInput` that names the nearest one."""
     if name not in row.values:
         near = get_close_matches(name, list(row.values), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(row.values)}."
@@ -81,7 +81,7 @@ class Examples:
 
     @cached_property
     def before(self) -> str:
-        """What stands before each question."""
+        """Text before each question."""
         task = self.task
         solved = (
             f"{self.question(row)}{task.separator}{self.answer(row)}{task.between}" for row in self.rows

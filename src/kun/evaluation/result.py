@@ -1,4 +1,4 @@
-"""What an evaluation found: numbers with their standard errors, and samples of what went right and wrong."""
+"""The result of an evaluation: numbers with their standard errors, and samples."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -80,6 +80,6 @@ def measured_with(results: Sequence[Result]) -> dict[str, list[str]]:
 
 
 def difference(one: Result, other: Result) -> Measure:
-    """How much the mean score of `one`'s rows is above `other`'s on the same rows, with its paired standard error."""
+    """The mean score of `one`'s rows less `other`'s on the same rows, with its paired standard error."""
     pairs = zip(one.samples, other.samples, strict=True)
     return mean([mine.score - theirs.score for mine, theirs in pairs])

@@ -11,7 +11,7 @@ from kun.data.records import allow_long_cells
 from kun.errors import BadInput, DamagedFile, NotFound, UnsupportedFormat
 
 TABLES = {".csv": ",", ".tsv": "\t"}
-"""What stands between the cells of a table, by the ending of its name."""
+"""The separator between the cells of a table, by the ending of its name."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _json_lines(name: str, text: str) -> Iterator[TaskRow]:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DamagedFile(f"{where} is no JSON ({error}): mend that line.") from error
+            raise DamagedFile(f"{where} is no JSON ({error}): fix that line.") from error
         if not isinstance(values, dict):
             raise DamagedFile(f"{where} is {line.strip()[:40]!r}; each line must be one JSON object.")
         yield TaskRow(values, where)
@@ -87,4 +87,4 @@ def _table(name: str, text: str, delimiter: str, columns: Sequence[str] | None) 
                 raise DamagedFile(f"{where} has {len(cells)} cells; there are {len(header)} columns.")
             yield TaskRow(dict(zip(header, cells, strict=True)), where)
     except csv.Error as error:
-        raise DamagedFile(f"{name}:{line} cannot be read ({error}): mend that line.") from error
+        raise DamagedFile(f"{name}:{line} cannot be read ({error}): fix that line.") from error

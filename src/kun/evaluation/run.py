@@ -35,7 +35,7 @@ def evaluate(
     shots: int | None = None,
     tell: Tell = silent,
 ) -> Result:
-    """How `model` does on `task`: its TOML file, or what such a file would say.
+    """The result of `model` on `task`: its TOML file, or the values of one.
 
     Only the first `limit` rows are asked; `shots` stands in for the task's own.
     Raises `BadRecipe` for a task that cannot be, `DamagedFile` and `BadInput` for a row that cannot be used, by file
@@ -62,7 +62,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Found:
-    """What a task's kind finds; each a field of `Result`."""
+    """The findings of one kind of task; each a field of `Result`."""
 
     measures: dict[str, Measure]
     samples: list[Sample]

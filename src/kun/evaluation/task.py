@@ -1,4 +1,4 @@
-"""What a task's TOML file may say, checked before a model is loaded."""
+"""The keys of a task's TOML file, checked before a model is loaded."""
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from kun.errors import BadRecipe, NotFound
 
 
 class Task(BaseModel):
-    """What every task has. Paths are relative to the task's file."""
+    """The keys of every task. Paths are relative to the task's file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,7 +25,7 @@ class Task(BaseModel):
 
 
 class Perplexity(Task):
-    """How well each token is foreseen: windows of `context` tokens that move by `stride`, each token scored once."""
+    """Perplexity: windows of `context` tokens that move by `stride`, each token scored once."""
 
     kind: Literal["perplexity"]
     text: str = "text"
@@ -38,14 +38,14 @@ class Prompted(Task):
     """A task that asks a language model: Jinja templates over a row's columns, and solved examples before it."""
 
     preamble: str = ""
-    """What stands before everything, as it is."""
+    """Text before everything, as it is."""
     shots: int = Field(0, ge=0, le=1000)
     examples: Path | None = None
     """Rows to show solved, the first `shots` of them for every question."""
     separator: str = " "
-    """What stands between a question and its answer."""
+    """Text between a question and its answer."""
     between: str = "\n\n"
-    """What stands between two examples."""
+    """Text between two examples."""
 
 
 class MultipleChoice(Prompted):

@@ -26,7 +26,7 @@ _INTERVAL = 1.96
 def written(
     lm: "LanguageModel", task: Written, prompt: str, rows: Sequence[TaskRow], tell: Tell
 ) -> tuple[list[str], list[str], int]:
-    """What the model writes for each row, the likeliest token each time; what was asked; how many prompts were cut."""
+    """The model's greedy text for each row; the questions; the number of prompts that were cut."""
     from kun.generation.options import SamplingOptions
 
     template = Template(prompt, "prompt")

@@ -1,4 +1,4 @@
-"""What comes next at every place, and what each layer would already say.
+"""The next-token distribution at every place, and the guess of each layer.
 
 The second is the "logit lens" (nostalgebraist, 2020): a layer's states through the last norm and the head.
 """

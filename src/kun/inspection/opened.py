@@ -24,7 +24,7 @@ MOST_WRITTEN = 12
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What a network reads: `ids` [1, t] shown as `tokens`, the first `prefix` of which see each other.
+    """The input of a network: `ids` [1, t] shown as `tokens`, the first `prefix` of which see each other.
 
     An encoder-decoder's are those of its decoder; its encoder reads `source` [1, s], shown as `source_tokens`.
     """
@@ -37,7 +37,7 @@ class NetworkInput:
 
     @property
     def arguments(self) -> dict[str, Tensor]:
-        """How the network is called with it."""
+        """The keyword arguments of the network's call."""
         if self.source is None:
             return {"input_ids": self.ids}
         return {"input_ids": self.source, "decoder_input_ids": self.ids}
@@ -111,7 +111,7 @@ class Opened:
         return layers
 
     def read(self, text: str, answer: str | None = None) -> NetworkInput:
-        """How the network reads `text`, as it does when it writes.
+        """The input for `text`, as the network reads it when it writes.
 
         One that reads all of a text and then writes another also reads the `answer`, or the beginning of its
         own where None is given. Raises `BadInput` for an empty text, one too long to show, and an answer that the

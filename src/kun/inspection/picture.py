@@ -92,7 +92,7 @@ def positions(seen: Sequence["Places"], format: PictureFormat) -> bytes:
 
 
 def attention(looks: Sequence["Look"], layer: int | None, head: int | None, format: PictureFormat) -> bytes:
-    """Who looks at whom: a map for each look, rows look at columns."""
+    """Attention weights: a map for each look, rows look at columns."""
     widths, heights = (
         [1.6 + 0.5 * max(len(each), 5) for each in lists]
         for lists in ([look.looked_at for look in looks], [look.tokens for look in looks])
@@ -136,7 +136,7 @@ def _step_bars(axes: "Sequence[Axes]", tokens: Sequence[str], seen: "Steps") -> 
 
 
 def next_words(seen: Sequence["NextWords"], format: PictureFormat) -> bytes:
-    """What each layer would say after each token, darker the surer; the last layer at the top."""
+    """Each layer's guess after each token, darker the surer; the last layer at the top."""
     n_layers = len(seen[0].layers)
     figure = _figure(width=1.2 + 1.15 * len(seen), height=1.2 + 0.3 * n_layers)
     ax = figure.subplots()

@@ -1,4 +1,4 @@
-"""Where a token stands, in six ways, as tables of numbers; what each can tell is computed, not claimed.
+"""Six encodings of position as tables of numbers; what each can tell is computed, not claimed.
 
 Index: 1, 2, 3. Sinusoids: Vaswani et al., arXiv:1706.03762. Learned: a table of the network's own (GPT-1 to 3, BERT).
 Rotary: Su et al., arXiv:2104.09864. Relative: the buckets of T5, arXiv:1910.10683.
@@ -114,7 +114,7 @@ def _relative(n: int) -> Places:
 
 
 def _alibi(n: int, n_heads: int = 8) -> Places:
-    """What the first head adds to a score: its slope times how far back the key is."""
+    """The first head's addition to a score: its slope times how far back the key is."""
     place = torch.arange(n, dtype=torch.float32)
     table = (alibi_slopes(n_heads)[0] * (place[None] - place[:, None])).tril()
     return Places("alibi", table, "query", "key", {"offset": _by_offset(table)})
@@ -126,7 +126,7 @@ def _nearest(table: Tensor) -> float:
 
 
 def _shift_error(table: Tensor, offset: int) -> float:
-    """How far one rotation of each sine (first half) and its cosine by `offset` places misses any true vector.
+    """The largest error of one rotation of each sine (first half) and its cosine by `offset` places.
 
     That rotation depends on the offset alone, so how far apart two places are can be read off their vectors.
     """

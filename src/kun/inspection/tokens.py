@@ -1,4 +1,4 @@
-"""How a text is cut: its pieces, with ids and bytes, and the merges of byte pair encoding one by one.
+"""A text as a tokenizer cuts it: its pieces, with ids and bytes, and the merges of byte pair encoding one by one.
 
 Byte pair encoding: Sennrich et al., arXiv:1508.07909. A piece keeps a vector and a place of its own; a word's
 vector as the sum of its pieces is fastText's (arXiv:1607.04606), not GPT's.
@@ -39,7 +39,7 @@ class Cutting:
 
     @property
     def bytes_per_token(self) -> float:
-        """How much a token carries; 0 for an empty text."""
+        """Bytes that a token carries; 0 for an empty text."""
         return len(self.text.encode()) / len(self.pieces) if self.pieces else 0.0
 
 

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 @dataclass(frozen=True)
 class Attended:
-    """What went into one scaled dot-product attention: q [b, heads, t, d], k and v [b, heads, s, d]."""
+    """The inputs of one scaled dot-product attention: q [b, heads, t, d], k and v [b, heads, s, d]."""
 
     q: Tensor
     k: Tensor
@@ -30,7 +30,7 @@ class Attended:
 
     @property
     def scores(self) -> Tensor:
-        """What the softmax is taken of: the products scaled, with the mask; minus infinity where nothing is seen."""
+        """The inputs of the softmax: the products scaled, with the mask; minus infinity where nothing is seen."""
         scores = self.products * self.scale
         if self.causal:
             seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
@@ -98,7 +98,7 @@ def _attended(
 def watching(layers: nn.ModuleList, part: str = "attention") -> Iterator[Seen]:
     """Note what happens in one `part` of all `layers` while the block runs, without gradients.
 
-    A part has projections `q` and `o`, and a norm beside it, before it or after it.
+    A part has projections `q` and `o`, and a norm next to it, before it or after it.
     """
     seen, noting = Seen(), _Noting()
     hooks = [hook for layer in layers for hook in _hooks(layer, part, seen, noting)]

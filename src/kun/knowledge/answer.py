@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kun.models.language_model import LanguageModel
 
 _PASSAGES = 3
-"""How many passages a model of half a billion parameters reads without losing the thread."""
+"""Passages that a model of half a billion parameters reads without losing the thread."""
 _MAX_TOKENS = 160
 _HISTORY_TURNS = 4
 _LONGEST_QUESTION = 4000
@@ -176,7 +176,7 @@ class AnswerStream:
             yield from self._decline_or_quote(True)
 
     def _stands(self, sentence: str) -> bool:
-        """Whether the first sentence of an answer can be said."""
+        """True where the first sentence of an answer can stand."""
         bearing = [one.text for one in self._bearing]
         return (
             is_in(self._told.language, sentence)
@@ -312,6 +312,6 @@ def _is_sound(rewritten: str, question: str, before: str) -> bool:
 
 
 def speaks(lm: "LanguageModel", language: str) -> bool:
-    """Whether a model is said to speak `language`; one that nothing is said of is trusted."""
+    """True where the catalog lists `language` for the model, or lists none."""
     entry = catalog().get(lm.name)
     return entry is None or not entry.languages or language in (*entry.languages, "und")

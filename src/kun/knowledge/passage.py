@@ -1,11 +1,11 @@
-"""What searching finds: a stretch of a document, and why it was found."""
+"""A stretch of a document that a search found, and the reasons."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why a passage was found.
+    """The reasons for which a passage was found.
 
     `exact`: the query stands in it word for word; `within`: it does, but as a part of longer words. `words` is the
     share of the query's words that it has, `meaning` its cosine, and `tokens` the mean over the query's tokens of

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible API, and the web app beside it."""
+"""The OpenAI-compatible API, and the web app next to it."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -49,7 +49,7 @@ def create_app(service: Service, *, web: bool = True, api_keys: Sequence[str] = 
 
 
 def _about(app: FastAPI, service: Service, answering: Answering, metrics: Metrics) -> None:
-    """What there is, and how it is."""
+    """The routes on the state of the server."""
     started = int(time.time())
 
     def described(name: str) -> JsonObject:
@@ -77,7 +77,7 @@ def _about(app: FastAPI, service: Service, answering: Answering, metrics: Metric
 
 
 def _models(app: FastAPI, answering: Answering) -> None:
-    """What models do."""
+    """The routes that models answer."""
     asked = (400, 404, 409, 422)
 
     @app.post("/v1/chat/completions", responses=answers(ChatCompletion, streams=True, errors=asked))

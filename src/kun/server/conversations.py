@@ -51,14 +51,14 @@ class PlainPassage(TypedDict):
 
 
 class AnswerError(TypedDict, total=False):
-    """The class of what went wrong, and its message."""
+    """The class of an error, and its message."""
 
     kind: str
     message: str
 
 
 class AnswerDetails(TypedDict, total=False):
-    """What belongs to an answer, as far as it is known."""
+    """The facts of an answer, as far as they are known."""
 
     wanted_model: str
     model: str

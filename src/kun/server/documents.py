@@ -40,7 +40,7 @@ class DocumentReply(Reply):
         return answer, {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
 
     def _extras(self, answer: "Answer") -> JsonObject:
-        """What is Kun's own: the passages; with `return_prompt` what the model read, and what was searched."""
+        """Fields of Kun's own: the passages; with `return_prompt` the prompt and the question that was searched."""
         citations = [
             {
                 "index": place,
@@ -74,7 +74,7 @@ class DocumentReply(Reply):
 
 
 async def _bridged(pieces: Iterable[str], workers: Workers) -> AsyncGenerator[str, None]:
-    """What a blocking iterator gives, read in a thread, handed over as it comes."""
+    """The pieces of a blocking iterator, read in a thread, handed over as they come."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[str | None] = asyncio.Queue()
 

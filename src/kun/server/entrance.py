@@ -14,7 +14,7 @@ _MOST_DIGITS = 18
 
 
 def is_api(path: str) -> bool:
-    """Whether `path` is the API's: there, keys are asked for, not sessions."""
+    """True for a path of the API, where keys are asked for, not sessions."""
     return any(path == prefix or path.startswith(prefix + "/") for prefix in _API)
 
 
@@ -33,12 +33,12 @@ def refusal(headers: Headers, keys: Sequence[str]) -> str | None:
 
 
 def is_key(sent: bytes, keys: Sequence[str]) -> bool:
-    """Whether `sent` is one of `keys`; every one is compared, so that the time taken tells nothing."""
+    """True for one of `keys`; every one is compared, so that the time taken tells nothing."""
     return any([hmac.compare_digest(sent, key.encode()) for key in keys])
 
 
 def is_longer(headers: Headers, most: int) -> bool:
-    """Whether the body is announced as longer than `most` bytes, or with a length that is no number."""
+    """True where the body is announced as longer than `most` bytes, or with a length that is no number."""
     length = headers.get("content-length", "0")
     return not length.isdecimal() or len(length) > _MOST_DIGITS or int(length) > most
 
@@ -51,7 +51,7 @@ def _host_of(origin: str) -> str | None:
 
 
 def _is_public_name(host: str) -> bool:
-    """Whether someone else's DNS could point this name here: one with a dot that is no address, or no name at all."""
+    """True for a name that another's DNS could point here: one with a dot that is no address, or no name at all."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a language model writes, in OpenAI's shapes: chat messages, or texts that go on."""
+"""Replies of a language model in OpenAI's shapes: chat messages, or texts that go on."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kun.models.language_model import LanguageModel
 
 _AHEAD = 16
-"""How many prompts of one request are queued at once, so that the queue has room for others."""
+"""Prompts of one request that are queued at once, so that the queue has room for others."""
 _PATIENCE_SECONDS = 0.05
 
 
@@ -103,7 +103,7 @@ class GenerationReply(Reply):
         return self._request.copies
 
     def _ending(self) -> JsonObject:
-        """What ends a whole answer, and a stream that wants it."""
+        """The fields that end a whole answer, and a stream that asks for them."""
         read = sum(generation.prompt_tokens for generation in self._generations)
         cut = sum(generation.truncated for generation in self._generations)
         usage = {

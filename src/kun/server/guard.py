@@ -22,7 +22,7 @@ from kun.settings import settings
 log = logging.getLogger("kun.server")
 _BODY_SECONDS = 60.0
 _BODIES_HELD = 4
-"""How many bodies of the largest size may be in memory at once."""
+"""Bodies of the largest size that may be in memory at once."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _HEADERS = {
     **COMMON_HEADERS,

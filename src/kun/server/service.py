@@ -1,4 +1,4 @@
-"""What is served: language models, encoders and knowledge bases, each loaded once, when it is first asked for."""
+"""Language models, encoders and knowledge bases that are served, each loaded once, when it is first asked for."""
 
 import logging
 import os
@@ -121,7 +121,7 @@ class Service:
         return open_checkpoint(api.locate(self._place(name))).tokenizer
 
     def _place(self, name: str) -> str:
-        """What to open for the name of a model that is here."""
+        """The name or path to open for a model that is here."""
         places = {self.default_model: self._model_place, self.default_encoder: self._encoder_place}
         if name not in [model.name for model in self.readable()]:
             raise _not_served(name)
@@ -282,7 +282,7 @@ class _Loaded(Generic[Thing]):
 
 
 def _named(model: str) -> tuple[str, str]:
-    """What a model is called, and where it is found: a path goes by its last part, a run's checkpoint by the run."""
+    """The name of a model, and the place to open: a path goes by its last part, a run's checkpoint by the run."""
     is_path = model.endswith(".gguf") or os.sep in model or (os.altsep or os.sep) in model
     if not is_path or not Path(model).expanduser().exists():
         return model, model

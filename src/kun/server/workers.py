@@ -15,7 +15,7 @@ Given = TypeVarTuple("Given")
 
 
 class Workers:
-    """At most `threads` calls run at once and `most_waiting` wait; who comes after them is told `Busy`.
+    """At most `threads` calls run at once and `most_waiting` wait; further calls raise `Busy`.
 
     The threads are daemons, unlike those of `concurrent.futures`: one that is loading a model does not hold
     up the end of the process.
@@ -33,7 +33,7 @@ class Workers:
         *args: *Given,
         abandoned: Callable[[Result], None] | None = None,
     ) -> Result:
-        """What `call` returns. When the caller is cancelled meanwhile, `abandoned` gets what comes out later."""
+        """The result of `call`. When the caller is cancelled meanwhile, `abandoned` gets the result later."""
         future = self._submit(partial(call, *args))
         try:
             return await asyncio.wrap_future(future)

@@ -1,4 +1,4 @@
-"""What an export is tried with: texts of many kinds, and chats of every shape. Fixed, so that results compare."""
+"""Inputs of the proof of an export: texts of many kinds, and chats of every shape. Fixed, so that results compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ CHATS: dict[str, TriedChat] = {
 
 @dataclass(frozen=True)
 class Battery:
-    """What an export is tried with, as Kun reads it: ids of texts, chats rendered and cut, ids to compute with.
+    """The inputs as Kun reads them: ids of texts, chats rendered and cut, ids to compute with.
 
     Of what the format is known not to hold, the texts are free; `spared` is how many had any. `sequences` are the
     ids of `sequence_texts`, as many as memory has room for.

@@ -28,7 +28,7 @@ class TextCheck:
 
 @dataclass(frozen=True)
 class StateCheck:
-    """How far two networks are apart over `positions` of text.
+    """The distance of two networks over `positions` of text.
 
     `largest` is the largest difference of a number, at `where`; `relative` that over the numbers' standard
     deviation, `typical` the root of the mean square of all differences over it. `mean_kl` and `worst_kl` are the

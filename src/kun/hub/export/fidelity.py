@@ -48,13 +48,13 @@ _RESULTS = (
     _SPAN,
     ("last_hidden_state", "pooler_output"),
 )
-"""What networks return: all of the first of these that one has is compared."""
+"""Results of networks: all of the first of these that one has is compared."""
 
 _FLOAT32 = Tolerance(relative=2e-3, typical=2e-4, mean_kl=1e-6)
-"""What the order of float32 sums may change through some dozens of layers."""
+"""The change that the order of float32 sums may make through some dozens of layers."""
 
 _TWICE = 2.0
-"""How far apart two networks may be that round alike, in what rounding costs either.
+"""The distance of two networks that round alike, in units of what rounding costs either.
 
 Where their roundings have nothing to do with each other any more, the square of the difference is twice that of one
 rounding; the rest is room for chance.
@@ -274,7 +274,7 @@ def _tolerance(arithmetic: StateCheck | None) -> Tolerance:
 
 
 def _missing(readings: Sequence[Reading], battery: Battery) -> tuple[str, ...]:
-    """What no reader has shown."""
+    """The checks that no reader has made."""
 
     def not_shown() -> Iterator[str]:
         if not any(reading.tokens for reading in readings):

@@ -1,4 +1,4 @@
-"""How llama.cpp computes on a CPU, done by a network of ours, so that its rounding is not taken for a difference.
+"""The arithmetic of llama.cpp on a CPU, done by a network of ours, so that its rounding is not taken for a difference.
 
 Its library, ggml, rounds what flows into a matrix to the company of the matrix's weights: to float16 or bfloat16 for
 weights of those, to blocks of 32 neighbours in 8 bits with a scale for weights of few bits. GELU is always the tanh

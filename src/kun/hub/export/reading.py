@@ -32,7 +32,7 @@ class CannotRead(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What a reader is asked for: tokens of `texts`, rendered `chats`, and the states of `sequences` of ids.
+    """The questions to a reader: tokens of `texts`, rendered `chats`, and the states of `sequences` of ids.
 
     `config` is what config.json says. `sequence_texts` are the texts that the sequences were made of, for a
     reader that takes no ids; `results` are the names of what the model returns for them and is compared.
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reader said: ids of each text, of each chat its text (None where refused) and ids, and states.
+    """The answer of a reader: ids of each text, of each chat its text (None where refused) and ids, and states.
 
     None where it was not asked; `states` are float32 [positions, width].
     """
@@ -104,7 +104,7 @@ def _run(python: str, reader: str, folder: Path, progress: Progress) -> tuple[in
 
 
 def _within_patience(process: "subprocess.Popen[str]", reader: str, wait: Callable[[], _T]) -> _T:
-    """What `wait` waits for; where that takes too long, the process is ended. Raises `CannotRead`."""
+    """The result of `wait`; where that takes too long, the process is ended. Raises `CannotRead`."""
     ended = threading.Event()
 
     def end() -> None:

@@ -22,7 +22,7 @@ class ExportDiffers(KunError):
 
 @dataclass(frozen=True)
 class Reading:
-    """What one reference reader showed; None for what it was not asked, `problem` where it could not be."""
+    """The findings of one reference reader; None for what it was not asked, `problem` where it could not be."""
 
     reader: str
     tokens: TextCheck | None = None
@@ -77,7 +77,7 @@ class Fidelity:
 
 
 def _difference(reading: Reading) -> str:
-    """What a reader reads otherwise, in one sentence; nothing where it is the same."""
+    """The difference that a reader found, in one sentence; nothing where there is none."""
     if reading.tokens and not reading.tokens.ok:
         first = reading.tokens.first or {}
         return (

@@ -1,4 +1,4 @@
-"""Who comes in: sessions by key, requests of this origin, bodies of bounded size, headers that forbid the rest."""
+"""The way into the web app: sessions by key, bodies of bounded size, headers that forbid the rest."""
 
 import hashlib
 import hmac

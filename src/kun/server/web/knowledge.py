@@ -144,7 +144,7 @@ def ask_url(name: str) -> str:
 
 @dataclass
 class AddingProgress:
-    """How far adding is; written by its thread, shown by the page."""
+    """The progress of adding; written by its thread, shown by the page."""
 
     done: int = 0
     total: int | None = None

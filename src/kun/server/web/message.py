@@ -24,7 +24,7 @@ SUBMIT_ON_ENTER = """(e) => {
 
 @dataclass(frozen=True)
 class Actions:
-    """What can be done with messages; the page does it."""
+    """The actions on messages; the page carries them out."""
 
     again: Callable[[str], Awaitable[None]]
     edit: Callable[[str, str], Awaitable[None]]

@@ -63,7 +63,7 @@ def place(words: Words, passage: PlainPassage) -> None:
 
 
 def chips(words: Words, reasons: Mapping[str, float] | None) -> None:
-    """Why a passage was found: word for word or within words, by its words, by its meaning, token by token."""
+    """The reasons of a find: word for word or within words, by its words, by its meaning, token by token."""
     if reasons is None:
         return
     with ui.row().classes("chips"):

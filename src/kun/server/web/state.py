@@ -1,4 +1,4 @@
-"""What all pages of one mounted web app share."""
+"""State that all pages of one mounted web app share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Models, Protocol):
-    """What the web app needs of `kun.server.service.Service`."""
+    """The part of `kun.server.service.Service` that the web app uses."""
 
     def models(self) -> "Sequence[ModelInfo]": ...
 

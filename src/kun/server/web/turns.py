@@ -33,7 +33,7 @@ Stage = Literal["loading", "searching", "thinking", "writing"]
 
 
 class Models(Protocol):
-    """What an answer needs of the service."""
+    """The part of the service that an answer uses."""
 
     def language_model(self, name: str | None = None) -> "LanguageModel": ...
 
@@ -233,7 +233,7 @@ class Turns:
 
 
 def prompt_messages(messages: Sequence[StoredMessage], answer: str) -> list[dict[str, str]]:
-    """What was said before the running `answer`, as the chat template takes it; unanswered questions are left out."""
+    """The messages before the running `answer`, as the chat template takes it; unanswered questions are left out."""
     said: list[dict[str, str]] = []
     for message in messages:
         if message.id == answer:

@@ -1,4 +1,4 @@
-"""What the web app says, in English and Chinese, from one catalogue."""
+"""The texts of the web app, in English and Chinese, from one catalogue."""
 
 import tomllib
 from functools import cache

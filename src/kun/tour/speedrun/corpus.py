@@ -1,4 +1,4 @@
-"""What a speedrun learns from and is asked: files made of the installed documentation."""
+"""The data of a speedrun: files made of the installed documentation."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ _CHOICES = 4
 
 @dataclass(frozen=True)
 class Corpus:
-    """How much documentation was found and what was made of it."""
+    """Counts of the documentation that was found, and of what was made of it."""
 
     modules: int
     characters: int
@@ -37,7 +37,7 @@ class Corpus:
 
 
 class Files:
-    """Where each part of the data is."""
+    """Paths of the parts of the data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

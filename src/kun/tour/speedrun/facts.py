@@ -1,4 +1,4 @@
-"""What a speedrun writes down: the values of its recipes, and the facts of speedrun.json and answers.json."""
+"""Files that a speedrun writes: the values of its recipes, and the facts of speedrun.json and answers.json."""
 
 from typing import NotRequired, TypedDict
 
@@ -48,7 +48,7 @@ class Chosen(TypedDict):
 
 
 class Measures(TypedDict):
-    """What was measured; by side, "seen" or "unseen", and for answers by kind of question."""
+    """The numbers that were measured; by side, "seen" or "unseen", and for answers by kind of question."""
 
     bits_per_byte: dict[str, float]
     answers: dict[str, dict[str, dict[str, float]]]

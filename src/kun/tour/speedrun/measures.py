@@ -1,4 +1,4 @@
-"""What came of a speedrun, in numbers: tasks that `kun eval` would do, on what was learned and on what was not."""
+"""The measures of a speedrun: tasks that `kun eval` would do, on what was learned and on what was not."""
 
 import json
 import lzma
@@ -103,7 +103,7 @@ def _write_task(path: Path, said: dict[str, object]) -> Path:
 
 
 def _limits(files: Files, lm: LanguageModel) -> dict[str, float]:
-    """What bits per byte are where every token is as likely as any other, and what a compressor needs."""
+    """Bits per byte where every token is as likely as any other, and those of a compressor."""
     text = "".join(json.loads(line)["text"] for line in _lines(files.measured))
     size = len(text.encode())
     tokens = len(lm.tokenizer.encode(text, add_special_tokens=False).ids)

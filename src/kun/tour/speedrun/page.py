@@ -75,7 +75,7 @@ def _timeline(seconds: Mapping[str, float]) -> str:
 
 
 def _honest(measures: Measures | None) -> str:
-    """What can be expected of the model, said with the numbers that were measured."""
+    """The expectations that the measured numbers justify."""
     if not measures:
         return ""
     seen, unseen = measures["answers"]["seen"], measures["answers"]["unseen"]

@@ -87,7 +87,7 @@ def _is_private(name: str) -> bool:
 
 
 def is_right(said: str, wanted: str) -> bool:
-    """Whether an answer is the wanted one, but for what does not make it another."""
+    """True for the wanted answer, white space, case and the last full stop apart."""
     return _plain(said) == _plain(wanted)
 
 

@@ -167,7 +167,7 @@ def _end(state: _State, values: SpeedrunFacts) -> None:
 
 
 class _Work:
-    """What the stages have in common."""
+    """Parts that the stages have in common."""
 
     def __init__(self, path: Path, state: _State) -> None:
         self.path, self.state = path, state

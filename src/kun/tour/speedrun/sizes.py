@@ -1,4 +1,4 @@
-"""How large a network suits the time: measured on this machine, not guessed."""
+"""The size of network that suits the time: measured on this machine, not guessed."""
 
 import time
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _BY_FAR = 1.2
 
 @dataclass(frozen=True)
 class Budget:
-    """What some minutes allow before anything is measured."""
+    """Limits that follow from the minutes alone."""
 
     minutes: float
 

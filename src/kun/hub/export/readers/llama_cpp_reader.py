@@ -1,4 +1,4 @@
-"""What llama.cpp reads in a GGUF file, through llama-cpp-python: tokens, rendered chats, logits."""
+"""The reading of a GGUF file by llama.cpp, through llama-cpp-python: tokens, rendered chats, logits."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ class _Chat(TypedDict):
 
 
 class _Job(TypedDict):
-    """What is asked for; see `kun.hub.export.reading.Job`."""
+    """The questions; see `kun.hub.export.reading.Job`."""
 
     model: str
     format: str

@@ -1,4 +1,4 @@
-"""What transformers reads in a checkpoint, or in a GGUF file: tokens, rendered chats, logits."""
+"""The reading of a checkpoint or a GGUF file by transformers: tokens, rendered chats, logits."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ class _Chat(TypedDict):
 
 
 class _Job(TypedDict):
-    """What is asked for; see `kun.hub.export.reading.Job`."""
+    """The questions; see `kun.hub.export.reading.Job`."""
 
     model: str
     format: str
