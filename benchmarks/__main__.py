@@ -10,6 +10,7 @@ from benchmarks.table import Row, add_options, as_text, print_table, skipped
 ALL = (
     "startup", "memory", "parity", "families", "speed", "generate", "perplexity", "retrieval", "answers",
     "scale", "training", "parallel", "shakespeare", "labels", "finetuned", "translation", "lora", "domain",
+    "damage",
 )  # fmt: skip
 
 
