@@ -52,7 +52,7 @@ def check_digest(path: Path, expected: str, name: str, progress: Progress = sile
 
 
 def check_once(path: Path, expected: str, progress: Progress = silent) -> None:
-    """As `check_digest`, but a file that was right is read again only after a change of it.
+    """Raise `DamagedFile` where a file has not the recorded digest; it is read again only after a change of it.
 
     Verdicts lie under KUN_HOME/cache/checked, an empty file each, whose name is a digest of the path, the inode, the
     size, the times of change and what was expected. A file that changed within the clock's granularity gets none.
@@ -61,7 +61,12 @@ def check_once(path: Path, expected: str, progress: Progress = silent) -> None:
     verdict, changed = _verdict(path, expected)
     if verdict.exists():
         return
-    check_digest(path, expected, str(path), progress)
+    found = sha256(path, progress)
+    if found != expected:
+        raise DamagedFile(
+            f"{path} has the SHA-256 {found}, but {expected} was recorded of it: it is damaged and was not used. Pull, "
+            f"copy or make it again."
+        )
     if now - changed > _CLOCK_NS and _verdict(path, expected)[0] == verdict:
         with suppress(OSError):  # a cache: the file is read again next time
             verdict.parent.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kun.atomic_files import Progress, check_digest, inside, silent
+from kun.atomic_files import Progress, checking, silent
 from kun.errors import BadInput, BaseMismatch, DamagedFile, UnsupportedFormat
 from kun.hub.bases import find_base
 from kun.hub.checkpoint import Checkpoint, sample
 from kun.hub.folder import folder_template
 from kun.hub.layout import ADAPTER_CONFIG as CONFIG
 from kun.hub.layout import ADAPTER_WEIGHTS as WEIGHTS
-from kun.hub.layout import LINEAGE, parent_of, read_json, weight_records
+from kun.hub.layout import LINEAGE, check_files, parent_of, read_json, weight_records
 from kun.hub.loading import build
 from kun.hub.weights import PICKLES, Weights, check_sizes, read_header
 from kun.networks.fields import Fields
@@ -67,6 +67,7 @@ class AdapterCheckpoint(Checkpoint):
         _check_kind(path, stated)
         lineage = read_json(path / LINEAGE) if (path / LINEAGE).is_file() else {}
         check_sizes(path, weight_records(lineage))
+        check_files(path, lineage)
         parent = parent_of(lineage)
         found = base if isinstance(base, Checkpoint) else find_base(path, stated, parent, base)
         if "identity" in parent and found.identity != parent["identity"]:
@@ -90,7 +91,8 @@ class AdapterCheckpoint(Checkpoint):
                 f"{self.path} holds its weights as {pickles[0]}, a pickle, which can run code and is never read: "
                 f"have them written as {WEIGHTS}."
             )
-        named = Weights(self.path, read_header(path)).load()
+        with checking(self.digests()):
+            named = Weights(self.path, read_header(path)).load()
         wrong = next((name for name, tensor in named.items() if not tensor.is_floating_point()), None)
         if wrong is not None:
             raise DamagedFile(f"{path}: {wrong} is not floating point; copy the adapter again.")
@@ -213,8 +215,7 @@ class AdapterCheckpoint(Checkpoint):
 
     def verify(self, progress: Progress = silent) -> None:
         """Compare the adapter's weights, and its base's, with the digests of their lineages. Raises `DamagedFile`."""
-        for name, record in weight_records(self.lineage).items():
-            check_digest(inside(self.path, name), record["sha256"], str(self.path / name), progress)
+        super().verify(progress)
         self.base.verify(progress)
 
 

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kun.atomic_files import Progress, silent
+from kun.atomic_files import Progress, check_digest, inside, silent
 from kun.errors import BadInput
 from kun.families import family_of
+from kun.hub.layout import weight_records
 from kun.hub.loading import build, build_quantized
 from kun.text.chat import ChatTemplate
 
@@ -64,11 +65,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def state(self) -> "dict[str, torch.Tensor]":
-        """The weights by the reference's names. Raises `DamagedFile`."""
-
-    @abstractmethod
-    def verify(self, progress: Progress = silent) -> None:
-        """Read every byte of the weights and compare with the digests of the lineage. Raises `DamagedFile`."""
+        """The weights by the reference's names, `digests` compared while they are read. Raises `DamagedFile`."""
 
     @abstractmethod
     def identifying_files(self) -> list[Path]:
@@ -86,6 +83,18 @@ class Checkpoint(ABC):
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             sample(path, digest)
         return digest.hexdigest()
+
+    def digests(self) -> dict[Path, str]:
+        """The SHA-256 of each file of weights, as far as kun.json records it."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return {
+            inside(folder, name): record["sha256"] for name, record in weight_records(self.lineage).items()
+        }
+
+    def verify(self, progress: Progress = silent) -> None:
+        """Read every byte of the weights and compare with `digests`, whatever is remembered. Raises `DamagedFile`."""
+        for path, expected in self.digests().items():
+            check_digest(path, expected, str(path), progress)
 
     @property
     def files_path(self) -> Path:

@@ -4,10 +4,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kun.atomic_files import Progress, check_digest, inside, silent
+from kun.atomic_files import Progress, checking, silent
 from kun.errors import DamagedFile
 from kun.hub.checkpoint import Checkpoint
-from kun.hub.layout import LINEAGE, read_json, read_pooling, weight_records
+from kun.hub.layout import LINEAGE, check_files, read_json, read_pooling, weight_records
 from kun.hub.weights import Weights, check_sizes
 from kun.text.tokenizer_files import read_tokenizer, tokenizer_files, tokenizer_settings
 
@@ -23,9 +23,10 @@ class FolderCheckpoint(Checkpoint):
 
     @classmethod
     def open(cls, path: Path) -> "FolderCheckpoint":
-        """Open a folder; sizes are checked. Raises `DamagedFile`, which names the file."""
+        """Open a folder; sizes and small files are checked. Raises `DamagedFile`, which names the file."""
         checkpoint = cls(path, read_json(path / "config.json"))
         check_sizes(path, weight_records(checkpoint.lineage))
+        check_files(path, checkpoint.lineage)
         return checkpoint
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -60,12 +61,12 @@ class FolderCheckpoint(Checkpoint):
 
     def verify(self, progress: Progress = silent) -> None:
         Weights.open(self.path)
-        for name, record in weight_records(self.lineage).items():
-            check_digest(inside(self.path, name), record["sha256"], str(self.path / name), progress)
+        super().verify(progress)
 
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, mapped from the disk."""
-        return Weights.open(self.path).load()
+        with checking(self.digests()):
+            return Weights.open(self.path).load()
 
 
 def folder_template(folder: Path) -> str | None:

@@ -1,17 +1,20 @@
 """The small files around the weights, as the Hugging Face layout has them, and what Kun adds to it."""
 
 import json
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
 from tokenizers import Tokenizer
 
-from kun.atomic_files import unsealed
+from kun.atomic_files import check_once, inside, sha256, unsealed
 from kun.errors import BadInput, DamagedFile
 from kun.families import kind_of
 from kun.version import __version__
 
+log = logging.getLogger(__name__)
 LINEAGE = "kun.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PIPELINE_INDEX = "model_index.json"
@@ -24,12 +27,17 @@ _PIPELINES = {
 }
 POOLINGS = ("mean", "cls", "max")
 """Ways from the states of a text to one vector."""
+_SMALL = "files"
+"""The key of kun.json for the digests of configs, tokenizers and templates."""
+_TOKENS = re.compile(r"tokenizer\.json|vocab\..*|merges\.txt|.*\.model")
+"""The files of a tokenizer, which nobody edits."""
+_SUFFIXES = (".json", ".jinja", ".txt", ".model")
 _MODE = "pooling_mode_"
 _LONGEST_JSON = 64 * 2**20
 
 
 class Record(TypedDict):
-    """What kun.json holds of one file of weights."""
+    """What kun.json holds of one file."""
 
     sha256: str
     bytes: int
@@ -37,7 +45,28 @@ class Record(TypedDict):
 
 def weight_records(lineage: Mapping[str, object]) -> dict[str, Record]:
     """The files of weights that a lineage names, by their paths within the folder."""
-    stated = lineage.get("weights")
+    return _records(lineage, "weights")
+
+
+def check_files(folder: Path, lineage: Mapping[str, object]) -> None:
+    """Compare the small files that are there with what kun.json recorded of them.
+
+    Raises `DamagedFile` for those of a tokenizer. A config or a template, which people edit, is named in the log.
+    """
+    for name, record in _records(lineage, _SMALL).items():
+        path = inside(folder, name)
+        try:
+            if path.is_file():
+                check_once(path, record["sha256"])
+        except DamagedFile as error:
+            advice = f'If you changed it yourself, take its name out of "{_SMALL}" in {folder / LINEAGE}.'
+            if _TOKENS.fullmatch(path.name):
+                raise DamagedFile(f"{error} {advice}") from error
+            log.warning("%s is not as it was written: it is damaged, or was edited. %s", path, advice)
+
+
+def _records(lineage: Mapping[str, object], key: str) -> dict[str, Record]:
+    stated = lineage.get(key)
     files = stated if isinstance(stated, dict) else {}
     return {name: _record(record) for name, record in files.items()}
 
@@ -143,8 +172,16 @@ def read_pooling(folder: Path) -> str:
 
 
 def write_lineage(folder: Path, lineage: dict[str, object], weights: dict[str, Record]) -> None:
-    """kun.json: where the checkpoint comes from, and the digest of each file of its weights."""
-    write_json(folder / LINEAGE, {"kun": __version__, **lineage, "weights": weights})
+    """kun.json: where the checkpoint comes from, and the digests of the files in its folder; written after them."""
+    small = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    files = {
+        name: Record(sha256=sha256(path), bytes=path.stat().st_size)
+        for name, path in small.items()
+        if path.suffix in _SUFFIXES and name not in weights and name != LINEAGE
+    }
+    write_json(folder / LINEAGE, {"kun": __version__, **lineage, "weights": weights, _SMALL: files})
 
 
 def write_card(folder: Path, lineage: dict[str, object], config: dict[str, object]) -> None:

@@ -1,12 +1,13 @@
 """Weights into networks: as they are, or quantized and kept so that the next start is quick."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from kun.atomic_files import new_file, sha256
+from kun.atomic_files import check_once, new_file
 from kun.errors import BadInput, DamagedFile, NoSpace
 from kun.hub.lazy import lazy_tensors
 from kun.hub.weights import write_file
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 #: raise it when the form of a quantized state changes: what older versions kept is then made anew
 _CACHE_VERSION = 3
+_DAY = 24 * 3600
 _CACHE_BYTES = 16 * 2**30
 Quantization = Literal["int4", "int8"]
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -138,13 +140,13 @@ def _read_kept(path: Path) -> "dict[str, torch.Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if sha256(path) != path.name.split(".")[-2]:
-        raise DamagedFile(f"{path} does not match its digest.")
+    check_once(path, path.name.split(".")[-2])
     try:
         state = load_file(path)
     except SafetensorError as error:
         raise DamagedFile(f"{path} cannot be read.") from error
-    os.utime(path)  # the least recently used goes first
+    if time.time() - path.stat().st_mtime > _DAY:  # the least recently used goes first
+        os.utime(path)  # once a day: after it the digest is compared anew
     return state
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, runtime_checkable
 
 from tokenizers import Tokenizer
 
-from kun.atomic_files import Progress, check_digest, inside, new_folder, silent
+from kun.atomic_files import Progress, inside, new_folder, silent
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.folder import FolderCheckpoint
@@ -21,6 +21,7 @@ from kun.hub.layout import (
     LINEAGE,
     PIPELINE_INDEX,
     Record,
+    check_files,
     read_json,
     reference_class,
     weight_records,
@@ -98,6 +99,7 @@ class PipelineCheckpoint(Checkpoint):
         """
         checkpoint = cls(path, read_json(path / PIPELINE_INDEX))
         check_sizes(path, weight_records(checkpoint.lineage))
+        check_files(path, checkpoint.lineage)
         for component in checkpoint.components.values():
             _ = component.config
         return checkpoint
@@ -130,7 +132,7 @@ class PipelineCheckpoint(Checkpoint):
     def part(self, name: str) -> Checkpoint:
         """A network of the pipeline, as a checkpoint. Raises `UnsupportedFormat`, `DamagedFile`."""
         component = self.component(name, "network")
-        return FolderCheckpoint(component.folder, component.config)
+        return _Part(component.folder, component.config, self)
 
     def tokenizer_of(self, name: str) -> Tokenizer:
         """A tokenizer of the pipeline. Raises `UnsupportedFormat`, `DamagedFile`."""
@@ -187,8 +189,18 @@ class PipelineCheckpoint(Checkpoint):
 
     def verify(self, progress: Progress = silent) -> None:
         self._weights()
-        for name, record in weight_records(self.lineage).items():
-            check_digest(inside(self.path, name), record["sha256"], str(self.path / name), progress)
+        super().verify(progress)
+
+
+class _Part(FolderCheckpoint):
+    """A network of a pipeline, whose digests are in the pipeline's own kun.json."""
+
+    def __init__(self, path: Path, config: dict[str, Any], whole: PipelineCheckpoint) -> None:
+        super().__init__(path, config)
+        self._whole = whole
+
+    def digests(self) -> dict[Path, str]:
+        return {path: digest for path, digest in self._whole.digests().items() if path.parent == self.path}
 
 
 class _Config(Protocol):

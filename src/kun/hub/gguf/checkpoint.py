@@ -4,11 +4,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kun.atomic_files import Progress, silent
+from kun.atomic_files import check_once
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.gguf.file import GgufFile
 from kun.hub.gguf.model import generation_config, hf_config, hf_tensors, pooling
 from kun.hub.gguf.tokenizer import GgufTokenizer
+from kun.hub.layout import LINEAGE, read_json, weight_records
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,12 @@ class GgufCheckpoint(Checkpoint):
 
     @classmethod
     def open(cls, path: Path) -> "GgufCheckpoint":
-        """Open a file; its header is checked. Raises `DamagedFile`, which names it, and `UnsupportedFormat`."""
+        """Open a file; its header is checked, and its digest where a kun.json next to it records one.
+
+        Raises `DamagedFile`, which names it, and `UnsupportedFormat`.
+        """
+        for file, expected in _digests(path).items():  # at once: config and tokenizer are in the file, too
+            check_once(file, expected)
         return cls(path, GgufFile.open(path))
 
     @cached_property
@@ -54,8 +60,8 @@ class GgufCheckpoint(Checkpoint):
     def identifying_files(self) -> list[Path]:
         return [self.path]
 
-    def verify(self, progress: Progress = silent) -> None:
-        """Nothing: the file has no digests."""
+    def digests(self) -> dict[Path, str]:
+        return _digests(self.path)
 
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, float32."""
@@ -63,3 +69,9 @@ class GgufCheckpoint(Checkpoint):
 
         lazy = {name: tensor.read for name, tensor in hf_tensors(self._file).items()}
         return {name: torch.from_numpy(array) for name, array in self._file.read_all(lazy)}
+
+
+def _digests(path: Path) -> dict[Path, str]:
+    record = path.with_name(LINEAGE)
+    recorded = weight_records(read_json(record)) if record.is_file() else {}
+    return {path: recorded[path.name]["sha256"]} if path.name in recorded else {}
