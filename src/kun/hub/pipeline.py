@@ -195,7 +195,7 @@ class PipelineCheckpoint(Checkpoint):
 class _Part(FolderCheckpoint):
     """A network of a pipeline, whose digests are in the pipeline's own kun.json."""
 
-    def __init__(self, path: Path, config: dict[str, Any], whole: PipelineCheckpoint) -> None:
+    def __init__(self, path: Path, config: dict[str, object], whole: PipelineCheckpoint) -> None:
         super().__init__(path, config)
         self._whole = whole
 
