@@ -16,7 +16,7 @@ from benchmarks.table import Options, Row, main
 from kun import api
 from kun.atomic_files import sha256
 from kun.errors import KunError
-from kun.hub.layout import LINEAGE, write_lineage
+from kun.hub.layout import write_lineage
 from kun.hub.opening import open_checkpoint
 from kun.knowledge.store import Store
 from kun.settings import DEFAULT_MODEL
@@ -67,7 +67,7 @@ def _models(folder: Path) -> Iterable[Row]:
     run = kun.train(recipe, {"data.train": str(text), "out": str(folder / "adapter"), **small})
     adapter = run.checkpoint
     yield _row("adapter", [adapter / "adapter_model.safetensors"], lambda: _tensors(adapter))
-    yield _row("tokenizer", [weights / "tokenizer.json"], lambda: open_checkpoint(weights).tokenizer.to_str())
+    yield _row("tokenizer", [weights / "tokenizer.json"], lambda: _tokenizer(weights))
 
 
 def _snapshot(folder: Path) -> Row:
@@ -107,6 +107,10 @@ def _store(folder: Path) -> Row:
 
 def _tensors(path: Path) -> str:
     return _digest(open_checkpoint(path).network("float32").state_dict())
+
+
+def _tokenizer(path: Path) -> str:
+    return open_checkpoint(path).tokenizer.to_str()
 
 
 def _digest(state: dict[str, object]) -> str:
@@ -152,7 +156,11 @@ def damaged(path: Path, seed: int) -> Iterator[None]:
     rng = random.Random(seed)
     size = path.stat().st_size
     kind = ("flip", "zero", "truncate", "append")[seed % 4]
-    at = size if kind == "append" else rng.randrange(max(0, size - MOST_CUT) if kind == "truncate" else 0, size)
+    at = (
+        size
+        if kind == "append"
+        else rng.randrange(max(0, size - MOST_CUT) if kind == "truncate" else 0, size)
+    )
     with path.open("r+b") as file:
         file.seek(at)
         before = file.read()[:MOST_CUT] if kind != "truncate" else file.read()
