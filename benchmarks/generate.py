@@ -10,7 +10,7 @@ import transformers
 from tokenizers import Tokenizer, models
 
 from benchmarks.table import Options, Row, main
-from kun.adaptation import quantize
+from kun.adaptation.quantize import quantize
 from kun.families import family_of
 from kun.generation.options import SamplingOptions
 from kun.models.language_model import LanguageModel

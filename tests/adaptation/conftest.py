@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kun.adaptation import native_available
+from kun.adaptation.native import available
 from kun.settings import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture
 def compiled() -> None:
     """Skips a test of the compiled kernels where there is no compiler."""
-    if not native_available():
+    if not available():
         pytest.skip("there is no C compiler here")
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from kun.adaptation import quantize
+from kun.adaptation.quantize import quantize
 from kun.blocks.cache import CacheStep, PagedCache
 from kun.families.llama.config import LlamaConfig
 from kun.families.llama.llama import Llama

@@ -8,16 +8,15 @@ import torch
 from nets import CONFIG, float_net, new_cache, prompt, quantized_net, run, tables
 from torch import nn
 
-from kun.adaptation import (
+from kun.adaptation.fuse import FusedLlama, fuse
+from kun.adaptation.packing import pack, unpack
+from kun.adaptation.quantize import (
     QuantizedEmbedding,
     QuantizedLinear,
-    fuse,
     load_quantized,
     quantize,
     quantized_state,
 )
-from kun.adaptation.fuse import FusedLlama
-from kun.adaptation.packing import pack, unpack
 from kun.blocks.positions import RotaryConfig
 from kun.errors import BadInput, DamagedFile
 from kun.families.llama.llama import Layer, Llama

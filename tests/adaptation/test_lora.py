@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nets import CONFIG, float_net, prompt, quantized_net
 from torch import Tensor, nn
 
-from kun.adaptation import LoraConfig, add_lora, fuse, lora_pairs, merge
-from kun.adaptation.lora import attach, base_state
+from kun.adaptation.fuse import fuse
+from kun.adaptation.lora import LoraConfig, add_lora, attach, base_state, lora_pairs, merge
 from kun.errors import BadInput
 
 

@@ -8,10 +8,9 @@ import torch
 from nets import CONFIG, PAGE, float_net, new_cache, prompt, quantized_net, tables
 from torch import Tensor, nn
 
-from kun.adaptation import LoraConfig, add_lora, fuse, lora_pairs, merge
 from kun.adaptation.adapters import Adapted
-from kun.adaptation.fuse import FusedLlama
-from kun.adaptation.lora import Pair, attach
+from kun.adaptation.fuse import FusedLlama, fuse
+from kun.adaptation.lora import LoraConfig, Pair, add_lora, attach, lora_pairs, merge
 from kun.blocks.cache import CacheStep
 from kun.errors import BadInput
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parity import ours, reference, tokens
 
-from kun.adaptation import fuse, native, quantize
+from kun.adaptation import native
+from kun.adaptation.fuse import fuse
+from kun.adaptation.quantize import quantize
 from kun.blocks.positions import Rotary, RotaryConfig, rotate
 from kun.errors import BadInput, DamagedFile
 from kun.families.llama.config import LlamaConfig

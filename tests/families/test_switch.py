@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeExperts
 from transformers.models.t5.modeling_t5 import T5DenseGatedActDense
 
-from kun.adaptation import quantize
+from kun.adaptation.quantize import quantize
 from kun.blocks.experts import Experts, Routing, balance_loss, z_loss
 from kun.errors import BadInput, UnsupportedFormat
 from kun.families import family_of

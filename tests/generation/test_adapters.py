@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny import CHAT, END, language_model, tokenizer
 
 import kun
-from kun.adaptation import LoraConfig, add_lora, lora_pairs
+from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs
 from kun.errors import BaseMismatch, UnsupportedFormat
 from kun.generation.options import SamplingOptions
 from kun.hub.adapter_saving import save_adapter

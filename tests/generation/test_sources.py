@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import END, language_model, reference
 
-from kun.adaptation import quantize
+from kun.adaptation.quantize import quantize
 from kun.errors import BadInput, ContextOverflow
 from kun.generation.options import SamplingOptions
 

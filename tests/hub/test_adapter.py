@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import LLAMA, TEMPLATE, byte_level_tokenizer, network, save_encoder
 
 import kun
-from kun.adaptation import LoraConfig, add_lora, lora_pairs
+from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs
 from kun.errors import BadInput, BaseMismatch, DamagedFile, KunError, ModelNotFound, UnsupportedFormat
 from kun.hub import store
 from kun.hub.adapter import AdapterCheckpoint

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "families"))
 import expert_pairs
 from parity import DECODERS, VOCAB, bert_config, reference, tokens
 
-from kun.adaptation import LoraConfig, add_lora, lora_pairs, merge
+from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs, merge
 from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from tiny_models import CORPUS, LLAMA, TEMPLATE, GgufMaker, network, save_encode
 from tokenizers import Tokenizer
 
 import kun
-from kun.adaptation import LoraConfig, add_lora
+from kun.adaptation.lora import LoraConfig, add_lora
 from kun.errors import BadInput, UnsupportedFormat
 from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.adapter_saving import save_adapter

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 
 from tiny_models import save_encoder
 
-from kun.adaptation import LoraConfig, add_lora, lora_pairs
+from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs
 from kun.cli.serving import named_adapters
 from kun.errors import BadInput
 from kun.hub.adapter_saving import save_adapter

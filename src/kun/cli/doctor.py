@@ -49,9 +49,9 @@ def _torch() -> str:
 
 
 def _kernels() -> str:
-    from kun.adaptation import native_report
+    from kun.adaptation.native import report
 
-    return native_report()
+    return report()
 
 
 def _home() -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kun.adaptation import fuse
+from kun.adaptation.fuse import fuse
 from kun.errors import BadInput
 from kun.evaluation.progress import Tell, silent
 from kun.networks.decoding import DecodingState, RowState

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from kun.adaptation import fuse
 from kun.adaptation.adapters import Adapted
+from kun.adaptation.fuse import fuse
 from kun.generation.engine import Engine
 from kun.settings import settings
 

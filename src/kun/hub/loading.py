@@ -107,7 +107,7 @@ def _device(device: "torch.device | str | None") -> "torch.device":
 
 def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str | None") -> "nn.Module":
     """The network with int4 or int8 weights, taken from KUN_HOME/cache where it was made before."""
-    from kun.adaptation import load_quantized, quantize, quantized_state
+    from kun.adaptation.quantize import load_quantized, quantize, quantized_state
 
     if kind not in ("int4", "int8"):
         raise BadInput(f"quantize is {kind!r}; it is None, 'int4' or 'int8'.")
