@@ -80,13 +80,13 @@ def by_classifier(
 def _names(model: "TaskModel", task: Classification) -> list[str]:
     """The task's name for each label of the model, which may be called as the task's names or as the data's values;
     labels without names of their own (LABEL_0, …) are the task's in their order."""
-    theirs = [label.casefold() for label in model.config.labels]
-    for mine in (task.labels.values(), task.labels):
-        by_name = {key.casefold(): name for key, name in zip(mine, task.labels.values(), strict=True)}
-        if set(theirs) == set(by_name):
-            return [by_name[label] for label in theirs]
-    unnamed = theirs == [f"label_{number}" for number in range(len(theirs))]
-    if unnamed and len(theirs) == len(task.labels):
+    own_labels = [label.casefold() for label in model.config.labels]
+    for known in (task.labels.values(), task.labels):
+        by_name = {key.casefold(): name for key, name in zip(known, task.labels.values(), strict=True)}
+        if set(own_labels) == set(by_name):
+            return [by_name[label] for label in own_labels]
+    unnamed = own_labels == [f"label_{number}" for number in range(len(own_labels))]
+    if unnamed and len(own_labels) == len(task.labels):
         return list(task.labels.values())
     raise BadInput(
         f"{model.name} knows the labels {shown(model.config.labels)}; the task has "
@@ -148,7 +148,7 @@ def _run(model: "TaskModel", rows: Sequence[tuple[list[int], list[int], bool]]) 
     return labels
 
 
-def judged(
+def measured(
     rows: Sequence[TaskRow], asked: Sequence[str], wanted: Sequence[str], said: Sequence[str]
 ) -> tuple[dict[str, Measure], list[Sample], dict[str, dict[str, int]]]:
     """Accuracy, the mean of the labels' F1, a sample a row, and how often each label was taken for which."""

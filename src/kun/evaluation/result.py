@@ -82,4 +82,4 @@ def measured_with(results: Sequence[Result]) -> dict[str, list[str]]:
 def difference(one: Result, other: Result) -> Measure:
     """The mean score of `one`'s rows less `other`'s on the same rows, with its paired standard error."""
     pairs = zip(one.samples, other.samples, strict=True)
-    return mean([mine.score - theirs.score for mine, theirs in pairs])
+    return mean([first.score - second.score for first, second in pairs])

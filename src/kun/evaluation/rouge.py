@@ -30,20 +30,20 @@ def cut(text: str, units: Units) -> list[str]:
 
 def rouge(said: str, wanted: str, units: Units) -> dict[str, float]:
     """F1 of ROUGE-1, ROUGE-2 and ROUGE-L of a summary against its reference, 0 to 1."""
-    mine, theirs = cut(said, units), cut(wanted, units)
-    return {name: score(mine, theirs) for name, score in _SCORES.items()}
+    written, reference = cut(said, units), cut(wanted, units)
+    return {name: score(written, reference) for name, score in _SCORES.items()}
 
 
-def _of_words(mine: Sequence[str], theirs: Sequence[str]) -> float:
-    return _overlap(Counter(mine), Counter(theirs))
+def _of_words(written: Sequence[str], reference: Sequence[str]) -> float:
+    return _overlap(Counter(written), Counter(reference))
 
 
-def _of_pairs(mine: Sequence[str], theirs: Sequence[str]) -> float:
-    return _overlap(Counter(pairwise(mine)), Counter(pairwise(theirs)))
+def _of_pairs(written: Sequence[str], reference: Sequence[str]) -> float:
+    return _overlap(Counter(pairwise(written)), Counter(pairwise(reference)))
 
 
-def _of_order(mine: Sequence[str], theirs: Sequence[str]) -> float:
-    return _f1(_longest_common(mine, theirs), len(mine), len(theirs))
+def _of_order(written: Sequence[str], reference: Sequence[str]) -> float:
+    return _f1(_longest_common(written, reference), len(written), len(reference))
 
 
 _SCORES: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
@@ -53,20 +53,20 @@ _SCORES: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
 }
 
 
-def _overlap(mine: Counter, theirs: Counter) -> float:
-    return _f1((mine & theirs).total(), mine.total(), theirs.total())
+def _overlap(written: Counter, reference: Counter) -> float:
+    return _f1((written & reference).total(), written.total(), reference.total())
 
 
 def _f1(shared: int, said: int, wanted: int) -> float:
     return 2 * shared / (said + wanted) if shared else 0.0
 
 
-def _longest_common(mine: Sequence[str], theirs: Sequence[str]) -> int:
+def _longest_common(written: Sequence[str], reference: Sequence[str]) -> int:
     """The length of the longest common subsequence."""
-    before = [0] * (len(theirs) + 1)
-    for word in mine:
+    before = [0] * (len(reference) + 1)
+    for word in written:
         row = [0]
-        for place, other in enumerate(theirs):
+        for place, other in enumerate(reference):
             row.append(before[place] + 1 if word == other else max(before[place + 1], row[place]))
         before = row
     return before[-1]

@@ -80,7 +80,7 @@ def _run(model: ReadyModel, task: AnyTask, rows: list[TaskRow], tell: Tell) -> _
             from kun.evaluation.likelihood import Scorer
 
             said, asked, cut = labels.by_likelihood(Scorer(_writer(model)), task, rows, tell)
-        measures, samples, confusion = labels.judged(rows, asked, wanted, said)
+        measures, samples, confusion = labels.measured(rows, asked, wanted, said)
         return _Found(measures, samples, cut, confusion)
     lm = _writer(model)
     if isinstance(task, Translation | Summary):

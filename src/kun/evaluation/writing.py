@@ -68,8 +68,8 @@ def translated(
         measures[name], notes[name] = _resampled(metric, said, wanted)
     one = CHRF()
     samples = [
-        Sample(row.where, text[-_SHOWN:], right, mine, one.sentence_score(mine, [right]).score)
-        for row, text, right, mine in zip(rows, asked, wanted, said, strict=True)
+        Sample(row.where, text[-_SHOWN:], right, output, one.sentence_score(output, [right]).score)
+        for row, text, right, output in zip(rows, asked, wanted, said, strict=True)
     ]
     return measures, samples, notes
 
@@ -91,10 +91,10 @@ def summarized(
 ) -> tuple[dict[str, Measure], list[Sample], dict[str, str]]:
     """The mean F1 of each ROUGE over all summaries, in percent."""
     wanted = [text_of(row, task.target) for row in rows]
-    scores = [rouge(mine, right, task.units) for mine, right in zip(said, wanted, strict=True)]
+    scores = [rouge(output, right, task.units) for output, right in zip(said, wanted, strict=True)]
     measures = {name: mean([100 * score[name] for score in scores]) for name in scores[0]}
     samples = [
-        Sample(row.where, text[-_SHOWN:], right, mine, 100 * score["rougeL"])
-        for row, text, right, mine, score in zip(rows, asked, wanted, said, scores, strict=True)
+        Sample(row.where, text[-_SHOWN:], right, output, 100 * score["rougeL"])
+        for row, text, right, output, score in zip(rows, asked, wanted, said, scores, strict=True)
     ]
     return measures, samples, {"units": task.units}

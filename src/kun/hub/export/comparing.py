@@ -65,16 +65,16 @@ class Tolerance:
 
 
 def compare_tokens(
-    texts: Sequence[str], ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]
+    texts: Sequence[str], ours: Sequence[Sequence[int]], reference: Sequence[Sequence[int]]
 ) -> TextCheck:
     """Ids of the same texts: `first` names the text, the place, and the token that each has there (None: ended)."""
     first = next(
-        (i for i, pair in enumerate(zip(ours, theirs, strict=True)) if list(pair[0]) != pair[1]), None
+        (i for i, pair in enumerate(zip(ours, reference, strict=True)) if list(pair[0]) != pair[1]), None
     )
-    same = sum(list(a) == b for a, b in zip(ours, theirs, strict=True))
+    same = sum(list(a) == b for a, b in zip(ours, reference, strict=True))
     if first is None:
         return TextCheck(len(ours), same)
-    one, other = list(ours[first]), list(theirs[first] or [])
+    one, other = list(ours[first]), list(reference[first] or [])
     at = _parting(one, other)
     return TextCheck(
         len(ours), same, {"text": texts[first], "token": at, "kun": _at(one, at), "reader": _at(other, at)}
@@ -82,14 +82,14 @@ def compare_tokens(
 
 
 def compare_chats(
-    names: Sequence[str], ours: Sequence[str | None], theirs: Sequence[str | None]
+    names: Sequence[str], ours: Sequence[str | None], reference: Sequence[str | None]
 ) -> TextCheck:
     """Rendered chats, None where a template refuses: `first` names the chat and shows both where they part."""
-    first = next((i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), None)
-    same = sum(a == b for a, b in zip(ours, theirs, strict=True))
+    first = next((i for i, pair in enumerate(zip(ours, reference, strict=True)) if pair[0] != pair[1]), None)
+    same = sum(a == b for a, b in zip(ours, reference, strict=True))
     if first is None:
         return TextCheck(len(ours), same)
-    one, other = ours[first], theirs[first]
+    one, other = ours[first], reference[first]
     at = _parting(one or "", other or "")
     return TextCheck(
         len(ours),
@@ -114,19 +114,19 @@ def _around(text: str | None, at: int) -> str | None:
 
 def compare_states(
     ours: np.ndarray,
-    theirs: np.ndarray,
+    reference: np.ndarray,
     places: Sequence[tuple[int, int]],
     logits: bool,
     tolerance: Tolerance | None,
 ) -> StateCheck:
     """Numbers float32 [positions, width] of two networks; `places` are the sequence and token of each position."""
-    if ours.shape != theirs.shape:
-        where: dict[str, float | list[int]] = {"kun": list(ours.shape), "reader": list(theirs.shape)}
+    if ours.shape != reference.shape:
+        where: dict[str, float | list[int]] = {"kun": list(ours.shape), "reader": list(reference.shape)}
         return StateCheck(len(ours), np.inf, np.inf, np.inf, where, None, None, None, tolerance)
     furthest, largest, squares, divergences, agreeing = (0, 0), -1.0, 0.0, [], 0
     spread = max(float(ours.std(dtype=np.float64)), 1e-12)
     for start in range(0, len(ours), _ROWS_AT_ONCE):
-        a, b = (x[start : start + _ROWS_AT_ONCE].astype(np.float64) for x in (ours, theirs))
+        a, b = (x[start : start + _ROWS_AT_ONCE].astype(np.float64) for x in (ours, reference))
         difference = np.nan_to_num(np.abs(a - b), nan=np.inf)
         row, column = divmod(int(difference.argmax()), difference.shape[1])
         if difference[row, column] > largest:
@@ -147,7 +147,7 @@ def compare_states(
             "token": places[row][1],
             "number": column,
             "kun": float(ours[row, column]),
-            "reader": float(theirs[row, column]),
+            "reader": float(reference[row, column]),
         },
         mean_kl=None if kl is None else float(kl.mean()),
         worst_kl=None if kl is None else float(kl.max()),

@@ -124,11 +124,11 @@ def _chosen(some: Sequence[Question], count: int, seed: int) -> Iterator[Questio
 
 def _with_choices(some: Iterable[Question], modules: Sequence[str], seed: int) -> Iterator[dict[str, object]]:
     """Each question with its module among others, in an order of chance."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for one in some:
         others = [module for module in modules if module != one.answer]
-        listed = [one.answer, *chance.choice(others, min(len(others), _CHOICES - 1), replace=False).tolist()]
-        chance.shuffle(listed)
+        listed = [one.answer, *rng.choice(others, min(len(others), _CHOICES - 1), replace=False).tolist()]
+        rng.shuffle(listed)
         yield {"question": one.question, "choices": listed, "answer": one.answer}
 
 
