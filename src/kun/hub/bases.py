@@ -8,7 +8,8 @@ from kun.hub.catalog import catalog
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.folder import FolderCheckpoint
 from kun.hub.gguf.checkpoint import GgufCheckpoint
-from kun.hub.layout import is_adapter
+from kun.hub.layout import is_adapter, packed_file
+from kun.hub.packed import PackedCheckpoint
 from kun.hub.store import installed, resolve
 
 
@@ -18,7 +19,7 @@ def open_base(path: Path) -> Checkpoint:
         return GgufCheckpoint.open(path)
     if not (path / "config.json").is_file():
         raise UnsupportedFormat(f"{path} is no checkpoint: a folder with config.json, or a .gguf file, is.")
-    return FolderCheckpoint.open(path)
+    return (PackedCheckpoint if packed_file(path) else FolderCheckpoint).open(path)
 
 
 def find_base(

@@ -164,11 +164,15 @@ class Checkpoint(ABC):
 
 def sample(path: Path, digest: "hashlib._Hash") -> None:
     """Add to a digest what tells one file from another: all of a small one, evenly spread parts of a large one."""
-    size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= _SAMPLES * _SAMPLE_BYTES:
-            digest.update(file.read())
-            return
-        for number in range(_SAMPLES):
-            file.seek(number * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
+        for start, stop in sampled(path.stat().st_size):
+            file.seek(start)
+            digest.update(file.read(stop - start))
+
+
+def sampled(size: int) -> list[tuple[int, int]]:
+    """Start and end of the parts of a file of `size` bytes that `sample` reads."""
+    if size <= _SAMPLES * _SAMPLE_BYTES:
+        return [(0, size)]
+    starts = (number * (size - _SAMPLE_BYTES) // (_SAMPLES - 1) for number in range(_SAMPLES))
+    return [(start, start + _SAMPLE_BYTES) for start in starts]

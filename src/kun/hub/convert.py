@@ -1,10 +1,15 @@
-"""What a source holds — a GGUF file, an E5 file, a folder — as a folder in the Hugging Face layout."""
+"""What a source holds — a GGUF file, an E5 file, a folder — as a model's folder: a packed file stays as it came."""
 
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from kun.atomic_files import Progress, sha256, silent
 from kun.errors import UnsupportedFormat
+from kun.hub.converted import converted_identity
 from kun.hub.e5 import E5File
 from kun.hub.gguf.file import GgufFile
 from kun.hub.gguf.model import generation_config, hf_config, hf_tensors, pooling
@@ -16,9 +21,10 @@ from kun.hub.layout import (
     write_json,
     write_lineage,
     write_sentence_layout,
-    write_tokenizer,
+    write_tokenizer_config,
 )
-from kun.hub.weights import Weights, write_weights
+from kun.hub.lazy import LazyTensor
+from kun.hub.weights import Weights
 from kun.text.tokenizer_files import read_tokenizer
 
 _SENTENCE_CONFIG = "config_sentence_transformers.json"
@@ -40,45 +46,37 @@ def convert(
     if source.is_dir():
         _from_folder(source, folder, lineage, prompts, progress)
     elif source.suffix == ".gguf":
-        _from_gguf(source, folder, lineage, generation, progress)
+        _from_gguf(source, folder, lineage, generation)
     elif source.suffix == ".e5":
-        _from_e5(source, folder, lineage, prompts, progress)
+        _from_e5(source, folder, lineage, prompts)
     else:
         raise UnsupportedFormat(f"{source} is of no kind that becomes a checkpoint: .gguf and folders do.")
 
 
 def _from_gguf(
-    source: Path,
-    folder: Path,
-    lineage: dict[str, object],
-    generation: dict[str, object] | None,
-    progress: Progress,
+    source: Path, folder: Path, lineage: dict[str, object], generation: dict[str, object] | None
 ) -> None:
     file = GgufFile.open(source)
-    tokenizer = GgufTokenizer(file)
+    text = GgufTokenizer(file)
     config = hf_config(file)
-    write_tokenizer(folder, tokenizer.build(), tokenizer.config())
+    write_tokenizer_config(folder, text.config())
     if config["model_type"] != "bert":
         write_json(
             folder / "generation_config.json",
-            generation_config(file, tokenizer.end_ids()) | (generation or {}),
+            generation_config(file, text.end_ids()) | (generation or {}),
         )
     else:
         limit = config["max_position_embeddings"]
         write_sentence_layout(folder, config["hidden_size"], limit, pooling(file), {})
-    records = write_weights(folder, hf_tensors(file), progress)
     licence = {"licence": file.field("general.license")} if file.field("general.license") else {}
-    _finish(folder, config, licence | lineage, records)
+    _finish(source, folder, config, licence | lineage, text.build(), hf_tensors(file))
 
 
-def _from_e5(
-    source: Path, folder: Path, lineage: dict[str, object], prompts: dict[str, str] | None, progress: Progress
-) -> None:
+def _from_e5(source: Path, folder: Path, lineage: dict[str, object], prompts: dict[str, str] | None) -> None:
     file = E5File(source)
     limit = file.sizes.positions
-    write_tokenizer(
+    write_tokenizer_config(
         folder,
-        file.tokenizer,
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": limit,
@@ -93,7 +91,7 @@ def _from_e5(
         },
     )
     write_sentence_layout(folder, file.sizes.hidden, limit, "mean", prompts or {})
-    _finish(folder, file.config, lineage, write_weights(folder, file.tensors, progress))
+    _finish(source, folder, file.config, lineage, file.tokenizer, file.tensors)
 
 
 def _from_folder(
@@ -118,8 +116,21 @@ def _from_folder(
 
 
 def _finish(
-    folder: Path, config: dict[str, object], lineage: dict[str, object], records: dict[str, Record]
+    source: Path,
+    folder: Path,
+    config: dict[str, object],
+    lineage: dict[str, object],
+    tokenizer: Tokenizer,
+    tensors: Mapping[str, LazyTensor],
 ) -> None:
+    """The packed file itself, and what is recorded of it."""
+    target = folder / f"model{source.suffix}"
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
     write_json(folder / "config.json", {key: value for key, value in config.items() if value is not None})
-    write_lineage(folder, lineage, records)
+    record = Record(sha256=sha256(target), bytes=target.stat().st_size)
+    identity = converted_identity(folder / "config.json", tokenizer, tensors)
+    write_lineage(folder, {**lineage, "identity": identity}, {target.name: record})
     write_card(folder, lineage, config)

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kun.atomic_files import Progress, checking, silent
 from kun.errors import DamagedFile
@@ -22,7 +22,7 @@ class FolderCheckpoint(Checkpoint):
     """config.json, weights as safetensors, and the small files around them."""
 
     @classmethod
-    def open(cls, path: Path) -> "FolderCheckpoint":
+    def open(cls, path: Path) -> Self:
         """Open a folder; sizes and small files are checked. Raises `DamagedFile`, which names the file."""
         checkpoint = cls(path, read_json(path / "config.json"))
         check_sizes(path, weight_records(checkpoint.lineage))

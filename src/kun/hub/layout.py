@@ -17,6 +17,7 @@ from kun.version import __version__
 log = logging.getLogger(__name__)
 LINEAGE = "kun.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PACKED = ("model.gguf", "model.e5")
 PIPELINE_INDEX = "model_index.json"
 _PIPELINES = {
     "MaskedLM": "fill-mask",
@@ -88,6 +89,12 @@ def reference_class(config: Mapping[str, object]) -> str:
     return str(named[0]) if isinstance(named, list) and named else ""
 
 
+def packed_file(folder: Path) -> Path | None:
+    """The packed file that holds a folder's weights in the place of safetensors; None where there is none."""
+    found = [folder / name for name in PACKED if (folder / name).is_file()]
+    return found[0] if found else None
+
+
 def is_pipeline(folder: Path) -> bool:
     """Whether this is the folder of a pipeline, in diffusers' layout."""
     return (folder / PIPELINE_INDEX).is_file()
@@ -121,6 +128,11 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, config: dict[str, object
     """tokenizer.json, tokenizer_config.json, and chat_template.jinja where the config holds a template."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
+    write_tokenizer_config(folder, config)
+
+
+def write_tokenizer_config(folder: Path, config: dict[str, object]) -> None:
+    """tokenizer_config.json, and chat_template.jinja where the config holds a template."""
     write_json(folder / "tokenizer_config.json", config)
     template = config.get("chat_template")
     if isinstance(template, str):

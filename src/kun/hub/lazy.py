@@ -1,5 +1,6 @@
 """A tensor that is read when it is needed, so that a model larger than the memory can be converted."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,11 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class LazyTensor:
@@ -17,6 +23,11 @@ class LazyTensor:
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
     dtype: str = "F32"
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in a file."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 def lazy_tensors(

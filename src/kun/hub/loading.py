@@ -2,16 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from kun.atomic_files import check_once, new_file
-from kun.errors import BadInput, DamagedFile, NoSpace
+from kun.errors import BadInput, DamagedFile
+from kun.hub.cache import keep, kept
 from kun.hub.lazy import lazy_tensors
 from kun.hub.weights import write_file
-from kun.settings import settings
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +110,7 @@ def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str |
         raise BadInput(f"quantize is {kind!r}; it is None, 'int4' or 'int8'.")
     place = _device(device)
     key = f"{checkpoint.family.name}-{checkpoint.identity[:32]}-{kind}-v{_CACHE_VERSION}"
-    for path in _kept(key):
+    for path in kept("quantized", key, ".safetensors"):
         try:
             state = _read_kept(path)
             net = _empty(checkpoint)
@@ -122,25 +119,16 @@ def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str |
         except (DamagedFile, BadInput, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)  # a cache: made anew below
     net = quantize(build(checkpoint, "float32", "cpu"), cast(Quantization, kind))
-    with suppress(NoSpace, OSError):  # the network works without having been kept
-        _keep(key, quantized_state(net))
+    state = quantized_state(net)
+    if target := keep("quantized", key, ".safetensors", lambda path: _write_kept(path, state)):
+        _make_room(target)
     return net.to(place).eval()
-
-
-def _folder() -> Path:
-    return settings().home / "cache" / "quantized"
-
-
-def _kept(key: str) -> Iterator[Path]:
-    """What is kept under `key`; a file's name ends in the SHA-256 of its content."""
-    return iter(sorted(_folder().glob(f"{key}.*.safetensors")))
 
 
 def _read_kept(path: Path) -> "dict[str, torch.Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    check_once(path, path.name.split(".")[-2])
     try:
         state = load_file(path)
     except SafetensorError as error:
@@ -150,17 +138,12 @@ def _read_kept(path: Path) -> "dict[str, torch.Tensor]":
     return state
 
 
-def _keep(key: str, state: "dict[str, torch.Tensor]") -> None:
-    folder = _folder()
-    with new_file(folder / f"{key}.part") as fresh:
-        digest = write_file(fresh, lazy_tensors(state))
-        target = folder / f"{key}.{digest}.safetensors"
-    (folder / f"{key}.part").replace(target)
-    _make_room(folder, target)
+def _write_kept(path: Path, state: "dict[str, torch.Tensor]") -> None:
+    write_file(path, lazy_tensors(state))
 
 
-def _make_room(folder: Path, newest: Path) -> None:
-    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+def _make_room(newest: Path) -> None:
+    files = sorted(newest.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
     for path in files:
         total += path.stat().st_size

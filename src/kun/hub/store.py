@@ -17,6 +17,7 @@ from kun.hub.layout import (
     PIPELINE_INDEX,
     is_adapter,
     is_pipeline,
+    packed_file,
     read_json,
     weight_records,
 )
@@ -188,7 +189,8 @@ def is_whole(path: Path) -> bool:
             read_json(path / PIPELINE_INDEX)
         else:
             read_json(path / "config.json")
-            Weights.open(path)
+            if packed_file(path) is None:
+                Weights.open(path)
     except KunError:
         return False
     return True

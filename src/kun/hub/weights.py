@@ -18,7 +18,7 @@ import numpy as np
 from kun.atomic_files import Progress, inside, silent
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.hub.layout import Record
-from kun.hub.lazy import LazyTensor
+from kun.hub.lazy import ITEM_BYTES, LazyTensor
 
 if TYPE_CHECKING:
     import torch
@@ -28,10 +28,6 @@ TRANSFORMERS, DIFFUSERS = "model", "diffusion_pytorch_model"
 SINGLE = f"{TRANSFORMERS}.safetensors"
 INDEX = f"{SINGLE}.index.json"
 SHARD_BYTES = 5 * 10**9
-ITEM_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-}  # fmt: skip
 _LONGEST_HEADER = 100 * 10**6
 _LONGEST_INDEX = 64 * 2**20
 _READ_AHEAD = 4
@@ -199,26 +195,20 @@ def write_weights(
     The tensors are read one after the other, a few ahead, so that memory holds only those.
     Returns for each file its `sha256` and `bytes`.
     """
-    shards = _shards(tensors, shard_bytes)
-    total = sum(_size(tensor) for tensor in tensors.values())
+    shards = shards_of(tensors, shard_bytes, stem)
+    total = sum(tensor.bytes for tensor in tensors.values())
     records: dict[str, Record] = {}
     done = 0
-    for number, names in enumerate(shards, 1):
-        name = (
-            f"{stem}.safetensors"
-            if len(shards) == 1
-            else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
-        )
+    for name, shard in shards.items():
 
         def written(size: int, before: int = done) -> None:
             progress("writing", before + size, total)
 
-        digest = write_file(folder / name, {key: tensors[key] for key in names}, written)
-        done += sum(_size(tensors[key]) for key in names)
+        digest = write_file(folder / name, shard, written)
+        done += sum(tensor.bytes for tensor in shard.values())
         records[name] = Record(sha256=digest, bytes=(folder / name).stat().st_size)
     if len(shards) > 1:
-        index = folder / f"{stem}.safetensors.index.json"
-        _write_index(index, dict(zip(records, shards, strict=True)), total)
+        _write_index(folder / f"{stem}.safetensors.index.json", shards, total)
     return records
 
 
@@ -229,7 +219,7 @@ def write_file(
     digest = hashlib.sha256()
     done = 0
     with path.open("wb") as file:
-        header = _header(tensors)
+        header = header_of(tensors)
         digest.update(header)
         file.write(header)
         for data in _read_ahead(list(tensors.values())):
@@ -241,27 +231,35 @@ def write_file(
     return digest.hexdigest()
 
 
-def _size(tensor: LazyTensor) -> int:
-    return _elements(tensor.shape) * ITEM_BYTES[tensor.dtype]
+def shards_of(
+    tensors: dict[str, LazyTensor], shard_bytes: int = SHARD_BYTES, stem: str = TRANSFORMERS
+) -> dict[str, dict[str, LazyTensor]]:
+    """The files that the tensors are written to, by name: one, or as many as take `shard_bytes` at most."""
+    shards = _shards(tensors, shard_bytes)
+    count = len(shards)
+    names = [f"{stem}-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+    names = names if count > 1 else [f"{stem}.safetensors"]
+    return {name: {key: tensors[key] for key in shard} for name, shard in zip(names, shards, strict=True)}
 
 
 def _shards(tensors: dict[str, LazyTensor], shard_bytes: int) -> list[list[str]]:
     shards: list[list[str]] = [[]]
     filled = 0
     for name, tensor in tensors.items():
-        if shards[-1] and filled + _size(tensor) > shard_bytes:
+        if shards[-1] and filled + tensor.bytes > shard_bytes:
             shards.append([])
             filled = 0
         shards[-1].append(name)
-        filled += _size(tensor)
+        filled += tensor.bytes
     return shards
 
 
-def _header(tensors: dict[str, LazyTensor]) -> bytes:
+def header_of(tensors: Mapping[str, LazyTensor]) -> bytes:
+    """The first bytes of a safetensors file, which tell where each tensor lies."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, tensor in tensors.items():
-        end = at + _size(tensor)
+        end = at + tensor.bytes
         entries[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(entries, separators=(",", ":")).encode()
@@ -279,7 +277,7 @@ def _read_ahead(tensors: list[LazyTensor]) -> Iterator[memoryview]:
             yield array.reshape(-1).view(np.uint8).data
 
 
-def _write_index(path: Path, shards: dict[str, list[str]], total: int) -> None:
+def _write_index(path: Path, shards: dict[str, dict[str, LazyTensor]], total: int) -> None:
     index = {
         "metadata": {"total_size": total},
         "weight_map": {name: file for file, names in shards.items() for name in names},

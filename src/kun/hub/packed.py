@@ -1,0 +1,126 @@
+"""A checkpoint whose weights stay in the one packed file that they came in, with small JSON files next to it.
+
+`model.gguf` is llama.cpp's format, `model.e5` the 4-bit file of multilingual-e5-small. Nothing heavy is written to the
+folder: the converted tokenizer is kept under KUN_HOME/cache, as are weights that are packed for this processor.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tokenizers import Tokenizer
+
+from kun.atomic_files import Progress, checking, silent
+from kun.errors import DamagedFile, UnsupportedFormat
+from kun.hub.cache import keep, kept
+from kun.hub.checkpoint import Checkpoint
+from kun.hub.e5 import E5File
+from kun.hub.folder import FolderCheckpoint
+from kun.hub.gguf.file import GgufFile
+from kun.hub.gguf.model import hf_tensors
+from kun.hub.gguf.tokenizer import GgufTokenizer
+from kun.hub.layout import packed_file, weight_records
+from kun.hub.lazy import LazyTensor
+
+if TYPE_CHECKING:
+    import torch
+
+_TOKENIZER_VERSION = 1
+
+
+class PackedFile(Protocol):
+    """An open packed file."""
+
+    @property
+    def tensors(self) -> Mapping[str, LazyTensor]:
+        """The tensors by the reference's names."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+
+@dataclass(frozen=True)
+class _Gguf:
+    file: GgufFile
+
+    @cached_property
+    def tensors(self) -> Mapping[str, LazyTensor]:
+        return hf_tensors(self.file)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return GgufTokenizer(self.file).build()
+
+
+_READERS: dict[str, Callable[[Path], PackedFile]] = {
+    ".gguf": lambda path: _Gguf(GgufFile.open(path)),
+    ".e5": E5File,
+}
+
+
+class PackedCheckpoint(FolderCheckpoint):
+    """A folder with a packed file in the place of safetensors and tokenizer.json."""
+
+    @cached_property
+    def file_path(self) -> Path:
+        """The packed file."""
+        path = packed_file(self.path)
+        if path is None:
+            raise DamagedFile(f"{self.path} holds no weights: pull or copy the model again.")
+        return path
+
+    @cached_property
+    def _file(self) -> PackedFile:
+        if self.file_path.suffix not in _READERS:
+            raise UnsupportedFormat(f"{self.file_path} is of no kind that Kun reads.")
+        return _READERS[self.file_path.suffix](self.file_path)
+
+    @cached_property
+    def identity(self) -> str:
+        """That of the same model in another form, where kun.json records one; else the digest of the file."""
+        recorded = self.lineage.get("identity")
+        return recorded if isinstance(recorded, str) else super().identity
+
+    def identifying_files(self) -> list[Path]:
+        return [self.path / "config.json", self.file_path]
+
+    @property
+    def tokenizer_key(self) -> str:
+        """Under which name the converted tokenizer is kept."""
+        record = weight_records(self.lineage).get(self.file_path.name)
+        return f"packed-{(record['sha256'] if record else self.identity)[:32]}-v{_TOKENIZER_VERSION}"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        for path in kept("tokenizers", self.tokenizer_key, ".json"):
+            return Tokenizer.from_file(str(path))
+        with checking(self.digests()):
+            tokenizer = self._file.tokenizer
+        keep("tokenizers", self.tokenizer_key, ".json", lambda path: tokenizer.save(str(path), pretty=False))
+        return tokenizer
+
+    def verify(self, progress: Progress = silent) -> None:
+        Checkpoint.verify(self, progress)
+
+    def tensors(self) -> Mapping[str, LazyTensor]:
+        """The weights by the reference's names, each read when it is asked for."""
+        return self._file.tensors
+
+    def state(self) -> "dict[str, torch.Tensor]":
+        """The weights by the reference's names, float32."""
+        with checking(self.digests()):
+            return read_all(self.tensors())
+
+
+def read_all(tensors: Mapping[str, LazyTensor]) -> "dict[str, torch.Tensor]":
+    """Tensors read on all cores: numpy lets go of the interpreter's lock."""
+    import torch
+
+    def read(tensor: LazyTensor) -> Any:
+        return torch.from_numpy(tensor.read())
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(tensors, pool.map(read, tensors.values()), strict=True))
