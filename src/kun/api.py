@@ -369,7 +369,8 @@ def evaluate(
 
 
 def models() -> "list[ModelRow]":
-    """Every model that is here or in the catalog: name, kind, bytes, licence, here, whole, source, base, description.
+    """Every model that is here or in the catalog: name, kind, bytes, cached, licence, here, whole, source,
+    base, description.
 
     `whole` is None for a model that is not here, and False where a file of it is missing or cut short; `base` is
     what an adapter is put beside, None for what is a model by itself.

@@ -47,12 +47,13 @@ def list_models(as_json: bool = output.JSON_OPTION) -> None:
         return
     here = {None: "no", True: "yes", False: "damaged"}
     output.print_table(
-        ("name", "kind", "size", "licence", "here", "source", "what it is"),
+        ("name", "kind", "size", "cache", "licence", "here", "source", "what it is"),
         [
             (
                 row["name"],
                 row["kind"],
                 output.size(row["bytes"]),
+                output.size(row["cached"]) if row["cached"] else "",
                 row["licence"] or "unknown",
                 here[row["whole"]],
                 row["source"] or "",

@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 from kun.hub.catalog import Entry, catalog
+from kun.hub.disk import cache_of
 from kun.hub.store import InstalledModel, installed
 
 
@@ -12,6 +13,7 @@ class ModelRow(TypedDict):
     name: str
     kind: str
     bytes: int
+    cached: int
     licence: str | None
     here: bool
     whole: bool | None
@@ -33,6 +35,7 @@ def _row(facts: InstalledModel | Entry, here: InstalledModel | None) -> ModelRow
         "name": facts.name,
         "kind": facts.kind,
         "bytes": facts.bytes,
+        "cached": cache_of(here.path) if here else 0,
         "licence": facts.licence,
         "here": here is not None,
         "whole": here.whole if here else None,
