@@ -94,6 +94,10 @@ class PackedCheckpoint(FolderCheckpoint):
         return f"packed-{(record['sha256'] if record else self.identity)[:32]}-v{_TOKENIZER_VERSION}"
 
     @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        return self._read("tokenizer_config.json")
+
+    @cached_property
     def tokenizer(self) -> Tokenizer:
         for path in kept("tokenizers", self.tokenizer_key, ".json"):
             return Tokenizer.from_file(str(path))
