@@ -4,8 +4,6 @@ Two scores for each token, that of a start and that of an end. Where the text, o
 point to the first token.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from torch.nn import functional as F
 
 from kun.data.rows import Question
 from kun.data.tokenized import RowTokenizer
+from kun.families.bert.bert import Bert
 from kun.objectives.text.fitted import Head
 from kun.objectives.text.model import HeadRequirements
 from kun.objectives.text.task import PaddedTask
@@ -56,8 +55,9 @@ class AnswerSpan(PaddedTask):
         loss = F.cross_entropy(scores, batch["labels"], reduction="sum") / 2
         return {"loss": float(loss), "exact": float(exact.sum())}
 
-    def _scores(self, net: Any, batch: Batch) -> Tensor:
+    def _scores(self, net: nn.Module, batch: Batch) -> Tensor:
         """float32 [b, t, 2], of starts and of ends; padding is neither."""
+        assert isinstance(net, Bert)
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if net.config.token_types > 1 else [])]
         said = net(**{name: batch[name] for name in names if name in batch})
         scores = torch.stack([said.start_logits, said.end_logits], dim=-1).float()

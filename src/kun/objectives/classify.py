@@ -5,7 +5,6 @@ of the next token is added, since it keeps what was learned before (equation 5 t
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from torch.nn import functional as F
 
 from kun.data.rows import Labelled
 from kun.data.tokenized import RowTokenizer, classes_of
+from kun.families.bert.bert import Bert
+from kun.networks.classifier import Classifier
 from kun.objectives.text.fitted import Head
 from kun.objectives.text.model import HeadRequirements, TrainingModel
 from kun.objectives.text.task import PaddedTask
@@ -126,12 +127,15 @@ def with_labels(batch: Batch, labels: Tensor, auxiliary: float) -> Batch:
     return prepared | {"next_tokens": following}
 
 
-def scored(net: Any, batch: Batch, auxiliary: float) -> tuple[Tensor, Tensor]:
+def scored(net: nn.Module, batch: Batch, auxiliary: float) -> tuple[Tensor, Tensor]:
     """What a network says of each row, float32 [b, labels], and the weighed loss of the next token."""
     if not auxiliary:
-        names = ["input_ids", "attention_mask", *(["token_type_ids"] if net.config.token_types > 1 else [])]
+        names = ["input_ids", "attention_mask"]
+        if isinstance(net, Bert) and net.config.token_types > 1:
+            names.append("token_type_ids")
         given = {name: batch[name] for name in names if name in batch}
         return net(**given).logits.float(), torch.zeros((), device=batch["input_ids"].device)
+    assert isinstance(net, Classifier)
     states = net.states(batch["input_ids"], batch.get("attention_mask"))
     scores = net.scores(states, batch["input_ids"], batch.get("attention_mask"))
     next_tokens = batch["next_tokens"]

@@ -4,8 +4,6 @@ Of the words that are chosen 80 % become the mask, 10 % another word, and 10 % s
 must say what stands there whatever is seen.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +11,8 @@ from pydantic import Field
 from torch import nn
 
 from kun.data.rows import Text
+from kun.families.bert.bert import Bert
+from kun.families.bert.heads import MaskedLM
 from kun.objectives.text.fitted import Head
 from kun.objectives.text.model import HeadRequirements, TrainingModel
 from kun.objectives.text.task import PackedTask
@@ -97,11 +97,13 @@ class Masked(PackedTask):
         return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
-        net: Any = networks.trained
+        net = networks.trained
+        assert isinstance(net, Bert)
         embedded = net.embed_tokens(batch["input_ids"])
         states = net.states(inputs_embeds=embedded, attention_mask=batch.get("attention_mask"))
         # the vocabulary is wide, and few places are asked for
         asked = batch["labels"] != IGNORED
+        assert isinstance(net.head, MaskedLM)
         words, table = net.head.words, net.embeddings.words
         transformed = words.transform(states[asked])
         summed = cross_entropy(lambda x: words.scores(x, table), transformed, batch["labels"][asked])

@@ -1,10 +1,9 @@
 """Next token: Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018, equation 1."""
 
-from typing import Any
-
 from torch import nn
 
 from kun.data.rows import Conversation, Text
+from kun.networks.network import LanguageNetwork
 from kun.objectives.text.task import PackedTask
 from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
@@ -25,7 +24,8 @@ class NextToken(PackedTask):
     is_even = is_pipelined = writes = True
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
-        net: Any = networks.trained
+        net = networks.trained
+        assert isinstance(net, LanguageNetwork)
         # embedded outside of what is compiled: its gradient adds up in an order that never varies
         embedded = net.embed_tokens(batch["input_ids"])
         states = net.states(inputs_embeds=embedded, attention_mask=batch.get("attention_mask"))

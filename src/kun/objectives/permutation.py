@@ -4,14 +4,13 @@ An order of a document's tokens is drawn, and the last of them in that order are
 in the order, wherever they stand.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from kun.data.rows import Text
+from kun.families.xlnet.xlnet import XLNet
 from kun.objectives.text.task import PackedTask
 from kun.training.cross_entropy import IGNORED, cross_entropy
 from kun.training.feed import Batch
@@ -58,7 +57,8 @@ class Permutation(PackedTask):
         return {**batch, "perm_mask": ~seen, "target_mapping": mapping, "labels": labels}
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
-        net: Any = networks.trained
+        net = networks.trained
+        assert isinstance(net, XLNet)
         states = net.states(
             inputs_embeds=net.embed_tokens(batch["input_ids"]),
             perm_mask=batch["perm_mask"],

@@ -4,7 +4,7 @@ With label smoothing (section 5.4 there), and with experts the losses that keep 
 al., arXiv:2101.03961, section 2.2, and Zoph et al., arXiv:2202.08906.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from kun.blocks.experts import Routing
 from kun.data.rows import Pair
 from kun.data.tokenized import RowTokenizer
+from kun.networks.encoder_decoder import EncoderDecoder
 from kun.networks.experts import ExpertNetwork
 from kun.objectives.text.model import TrainingModel
 from kun.objectives.text.task import PaddedTask
@@ -67,10 +68,16 @@ class Seq2Seq(PaddedTask):
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
         return self._loss(networks.trained, batch, self.options.label_smoothing)
 
-    def _loss(self, net: Any, batch: Batch, smoothing: float) -> Loss:
-        given = {name: batch[name] for name in _GIVEN if name in batch}
+    def _loss(self, net: nn.Module, batch: Batch, smoothing: float) -> Loss:
+        assert isinstance(net, EncoderDecoder)
         count, routing = self.count(batch), (Routing(), Routing())
-        states = net.states(**given, routing=routing)
+        states = net.states(
+            batch["input_ids"],
+            batch.get("attention_mask"),
+            decoder_input_ids=batch["decoder_input_ids"],
+            decoder_attention_mask=batch.get("decoder_attention_mask"),
+            routing=routing,
+        )
         loss = cross_entropy(net.head, states, batch["labels"], smoothing=smoothing)
         if net.training and isinstance(net, ExpertNetwork):
             loss = loss + count * net.auxiliary_loss(routing)
@@ -79,6 +86,3 @@ class Seq2Seq(PaddedTask):
     def measure(self, networks: Networks[nn.Module], batch: Batch) -> dict[str, float]:
         with torch.no_grad():
             return {"loss": float(self._loss(networks.trained, batch, 0.0).sum)}
-
-
-_GIVEN = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")

@@ -4,14 +4,16 @@ What a feed remembers is its `state`, so that a run can be taken up anywhere at 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from kun.data.described import Counts
-from kun.errors import BadRecipe
+from kun.errors import BadRecipe, DamagedFile
 from kun.training.networks import Net, Networks
 
 Batch = dict[str, Tensor]
@@ -95,6 +97,53 @@ class Feed(ABC, Generic[Net]):
     @abstractmethod
     def load(self, state: Mapping[str, object]) -> None:
         """Take back what `state` gave."""
+
+
+class OrderedFeed(Feed[nn.Module]):
+    """All of a data set once an epoch, `batch` items a step, in an order that seed and epoch alone decide.
+
+    `make` gives the batch of some places in the data, int64 [b].
+    """
+
+    def __init__(
+        self, data: Dataset, batch: int, seed: int, make: Callable[[NDArray[np.int64]], Batch]
+    ) -> None:
+        self.data, self.batch, self.seed, self.make = data, min(batch, len(data)), seed, make
+        self.rows, self.steps = ALL_ROWS, 0
+
+    def divide(self, rows: RankSlice) -> None:
+        if self.batch % rows.world:
+            raise BadRecipe(
+                f"train.batch = {self.batch} cannot be shared by {rows.world} processes: raise it."
+            )
+        self.rows = rows
+
+    def step(self) -> list[Batch]:
+        epoch, number = divmod(self.steps, len(self.data) // self.batch)
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data))
+        chosen = order[number * self.batch : (number + 1) * self.batch]
+        self.steps += 1
+        return [self.make(chosen[self.rows.rank :: self.rows.world])]
+
+    def epochs(self) -> float:
+        return self.steps / (len(self.data) // self.batch)
+
+    def where(self) -> str:
+        return f"epoch {int(self.epochs())}"
+
+    def state(self) -> dict[str, object]:
+        return {"steps": self.steps}
+
+    def load(self, state: Mapping[str, object]) -> None:
+        self.steps = as_count(state, "steps")
+
+
+def as_count(state: Mapping[str, object], key: str) -> int:
+    """A whole number of a feed's state. Raises `DamagedFile` where there is none."""
+    value = state.get(key)
+    if not isinstance(value, int):
+        raise DamagedFile(f"The snapshot does not say where in its data it was ({key}): start another run.")
+    return value
 
 
 def digests(feed: Feed[Net]) -> dict[str, str | None]:

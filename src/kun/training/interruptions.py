@@ -3,8 +3,11 @@
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+
+Handler = Callable[[int, FrameType | None], object] | int | None
+"""What `signal.signal` takes and gives back."""
 
 
 class Interruptions:
@@ -15,7 +18,7 @@ class Interruptions:
 
     def __init__(self) -> None:
         self.came, self._since = False, 0.0
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> "Interruptions":
         if threading.current_thread() is threading.main_thread():

@@ -160,6 +160,7 @@ class Routed(ParallelLayout[Net]):
         blocks = rows.reshape(-1, processes.size("data") // size, size)
         near = processes.group_of([row for block in blocks.tolist() for row in block])
         self._alike = processes.group_of([row for block in blocks.mT.tolist() for row in block])
+        assert near is not None
         spread_experts(net, near)
 
     def gradients(self, task: Task[Net], batches: list[Batch], count: float) -> Loss:
@@ -172,7 +173,8 @@ class Routed(ParallelLayout[Net]):
     def groups(self, name: str) -> list[dist.ProcessGroup]:
         if ".experts." not in name:
             return super().groups(name)
-        return [self._alike] if self.processes.size("data") > self.size else []
+        apart = self.processes.size("data") > self.size
+        return [self._alike] if apart and self._alike is not None else []
 
     def copies(self, slot: Slot) -> int:
         return super().copies(slot) // (self.size if ".experts." in slot.name else 1)
@@ -194,7 +196,7 @@ def _backward(total: Loss, made: Loss, part: Tensor, weight: float = 1.0) -> Los
 
 def shell(net: Net) -> Net:
     """A copy of a network whose learning parameters have shapes and no numbers."""
-    empty: dict[int, Any] = {
+    empty: dict[int, object] = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta")) for p in net.parameters() if p.requires_grad
     }
     return copy.deepcopy(net, empty)

@@ -1,6 +1,7 @@
 """Training whose layers lie on several processes, one after the other."""
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from kun.training.optimizers import Slot
 from kun.training.processes import Processes
 from kun.training.task import Loss, Task
 
+Schedule = Schedule1F1B | ScheduleGPipe
+
 
 class Piped(ParallelLayout[Net]):
     """Each process has some layers. An embedding that is the head, too, lies on the first and on the last of them."""
@@ -34,7 +37,7 @@ class Piped(ParallelLayout[Net]):
         self.dtype = next(net.parameters()).dtype
         keep_stage(net, self.stage, self.n_stages)
         self._ends = self._tie()
-        self._schedules: dict[tuple[int, int, int], Any] = {}
+        self._schedules: dict[tuple[int, int, int], Schedule] = {}
         self._count = 1.0
 
     @property
@@ -77,7 +80,7 @@ class Piped(ParallelLayout[Net]):
         if not task.is_pipelined:
             raise BadRecipe("parallel.pipeline is for the next-token objective: use parallel.data or tensor.")
 
-    def _tie(self) -> Any:
+    def _tie(self) -> dist.ProcessGroup | None:
         """The first and the last stage of this pipeline, where they share the embedding."""
         mesh = self.processes.mesh
         assert mesh is not None
@@ -85,7 +88,7 @@ class Piped(ParallelLayout[Net]):
             return None
         return self.processes.group_of([[one[0], one[-1]] for one in mesh.mesh.flatten(1).T.tolist()])
 
-    def _run(self, act: Any, whole: Batch, losses: list[Tensor]) -> None:
+    def _run(self, act: Callable[..., object], whole: Batch, losses: list[Tensor]) -> None:
         inputs = (whole["input_ids"],) if self.stage == 0 else ()
         target = whole["labels"] if self.is_last else None
         act(
@@ -95,7 +98,7 @@ class Piped(ParallelLayout[Net]):
             attention_mask=whole["attention_mask"],
         )
 
-    def _schedule(self, whole: Batch, parts: int) -> Any:
+    def _schedule(self, whole: Batch, parts: int) -> Schedule:
         """A schedule for batches of this shape in so many parts, which is made once."""
         rows, length = whole["input_ids"].shape
         key = (rows, length, parts)
@@ -114,13 +117,13 @@ class Piped(ParallelLayout[Net]):
                 output_args=(states,),
                 group=self.processes.mesh["pipeline"].get_group(),
             )
-            kind: Any = Schedule1F1B if parts >= self.n_stages else ScheduleGPipe
+            kind: type[Schedule] = Schedule1F1B if parts >= self.n_stages else ScheduleGPipe
             self._schedules[key] = kind(stage, parts, loss_fn=self._loss, scale_grads=False)
         return self._schedules[key]
 
     def _loss(self, states: Tensor, labels: Tensor) -> Tensor:
-        net: Any = self.net
-        return cross_entropy(net.head, states, labels) / self._count
+        assert isinstance(self.net, Decoder)
+        return cross_entropy(self.net.head, states, labels) / self._count
 
 
 def _joined(batches: list[Batch]) -> Batch:

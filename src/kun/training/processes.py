@@ -10,11 +10,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -39,10 +39,6 @@ _LONG_SILENT = 120
 """The same where nothing broke: it may be too busy for a sign."""
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
 class Processes:
     """This process among those of a training; one alone is among none."""
 
@@ -62,7 +58,7 @@ class Processes:
         """Which of them this one is."""
         return 0
 
-    def group_of(self, groups: list[list[int]]) -> Any:
+    def group_of(self, groups: list[list[int]]) -> dist.ProcessGroup | None:
         """The one of these groups of ranks that this process is in, to exchange with; None where it is in none."""
         return None
 
@@ -81,8 +77,8 @@ class Processes:
     def broadcast_from_rank0(
         self,
         make: Callable[[], T],
-        read: Callable[[Any], T] = _as_it_is,
-        write: Callable[[T], Any] = _as_it_is,
+        read: Callable[[str], T] | None = None,
+        write: Callable[[T], str] | None = None,
     ) -> T:
         """What the first process makes, on all; it goes through `write` and `read` as JSON. Its error is everyone's."""
         return make()
@@ -132,7 +128,7 @@ class Several(Processes):
         self._beats = _Beats(self.rank, self.world)
 
     @cached_property
-    def _store(self) -> Any:
+    def _store(self) -> PrefixStore:
         return PrefixStore("kun", dist.distributed_c10d._get_default_store())
 
     def size(self, dimension: str) -> int:
@@ -143,7 +139,7 @@ class Several(Processes):
         assert self.mesh is not None
         return self.mesh[dimension].get_local_rank()
 
-    def group_of(self, groups: list[list[int]]) -> Any:
+    def group_of(self, groups: list[list[int]]) -> dist.ProcessGroup | None:
         made = [dist.new_group(ranks) for ranks in groups]  # every process makes every group
         return next((group for group, ranks in zip(made, groups, strict=True) if self.rank in ranks), None)
 
@@ -158,7 +154,7 @@ class Several(Processes):
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return int(largest)
 
-    def _summed(self, numbers: Any) -> list[float]:
+    def _summed(self, numbers: Sequence[float]) -> list[float]:
         sums = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         dist.all_reduce(sums)
         return sums.tolist()
@@ -166,15 +162,16 @@ class Several(Processes):
     def broadcast_from_rank0(
         self,
         make: Callable[[], T],
-        read: Callable[[Any], T] = _as_it_is,
-        write: Callable[[T], Any] = _as_it_is,
+        read: Callable[[str], T] | None = None,
+        write: Callable[[T], str] | None = None,
     ) -> T:
         key = self._next("first")
         if not self.is_first:
-            return read(self._heard(key))
+            heard = self._heard(key)
+            return cast(T, heard) if read is None else read(str(heard))
         with self._telling(key) as said:
             made = make()
-            said.append(write(made))
+            said.append(made if write is None else write(made))
         return made
 
     def first(self, make: Callable[[], T]) -> T:
@@ -211,9 +208,9 @@ class Several(Processes):
         return f"{kind}/{self._count}"
 
     @contextmanager
-    def _telling(self, key: str) -> Iterator[list[Any]]:
+    def _telling(self, key: str) -> Iterator[list[object]]:
         """Tell the others what the block leaves in its list, or the error that it ends with."""
-        said: list[Any] = []
+        said: list[object] = []
         try:
             yield said
         except KunError as error:
@@ -221,7 +218,7 @@ class Several(Processes):
             raise
         self._store.set(key, json.dumps({"value": said[0] if said else None}))
 
-    def _heard(self, key: str) -> Any:
+    def _heard(self, key: str) -> object:
         """What another process tells, however long it takes, as long as all are alive."""
         while not self._store.check([key]):
             time.sleep(0.05)
@@ -309,7 +306,7 @@ class _Beats:
         if self._thread is not None:
             self._thread.join(5)
 
-    def _beat(self, store: Any) -> None:
+    def _beat(self, store: PrefixStore) -> None:
         while not self._ended.wait(_BEAT):
             try:
                 store.add(str(self.rank), 1)

@@ -139,7 +139,7 @@ class RunFolder:
         with new_file(self.facts) as fresh:
             write_json(fresh, {**known, **values})
 
-    def known(self) -> dict[str, Any]:
+    def known(self) -> dict[str, object]:
         """What facts.json says so far."""
         try:
             return read_json(self.facts)

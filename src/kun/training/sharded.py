@@ -5,6 +5,7 @@ Written and read by torch.distributed.checkpoint, which knows which part of a te
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -24,7 +26,7 @@ from kun.training.processes import Processes
 FACTS = "state.json"
 
 
-def write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor], processes: Processes) -> None:
+def write(path: Path, facts: Mapping[str, object], tensors: dict[str, Tensor], processes: Processes) -> None:
     """Write the snapshot `path`, all processes together: it is whole or not there. Raises `NoSpace` on all."""
     fresh = path.parent / f".{path.name}.part"
     try:
@@ -61,7 +63,7 @@ def _write_part(folder: Path, tensors: dict[str, Tensor], rank: int) -> None:
             write_json(folder / f"{file.name}.json", {"sha256": sha256(file)})
 
 
-def _complete(fresh: Path, path: Path, facts: dict[str, Any]) -> None:
+def _complete(fresh: Path, path: Path, facts: Mapping[str, object]) -> None:
     """Give the folder its name, once all that belongs to it is on the disk."""
     with writing_to(path.parent):
         told = sorted(fresh.glob("*.safetensors.json"))
@@ -104,6 +106,6 @@ def spread_like(place: Tensor, whole: Tensor) -> Tensor:
     return distribute_tensor(whole, spread.device_mesh, spread.placements, src_data_rank=None)
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, TensorStorageMetadata]:
     metadata: Any = HuggingFaceStorageReader(str(path)).read_metadata()
     return metadata.state_dict_metadata

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def write_snapshot(
     folder: Path,
     step: int,
     tensors: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     keep: int,
     processes: Processes = ALONE,
@@ -102,7 +102,7 @@ def write_snapshot(
     return path
 
 
-def _write(path: Path, facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def _write(path: Path, facts: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     with new_folder(path) as fresh:
@@ -110,7 +110,9 @@ def _write(path: Path, facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> 
         (fresh / FACTS).write_bytes(sealed({**facts, "sha256": sha256(fresh / _TENSORS)}))
 
 
-def _save(save_file: Any, tensors: dict[str, Tensor], path: Path) -> None:
+def _save(
+    save_file: Callable[[dict[str, Tensor], Path], object], tensors: dict[str, Tensor], path: Path
+) -> None:
     """safetensors hides the operating system's number of a full disk in a sentence of its own."""
     try:
         save_file(tensors, path)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from kun.errors import BadRecipe
 from kun.training.loop import Watcher
@@ -25,7 +24,7 @@ def event_files(folder: Path, step: int) -> Iterator[Watcher]:
 
     with SummaryWriter(str(folder), purge_step=step + 1) as writer:
 
-        def write(line: Mapping[str, Any]) -> None:
+        def write(line: Mapping[str, float]) -> None:
             for name, value in line.items():
                 if name != "step":
                     writer.add_scalar(name.replace("eval_", "eval/", 1), value, line["step"])

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from torch import nn
 
 from kun.data.store import TokenStore
-from kun.errors import DamagedFile
-from kun.training.feed import ALL_ROWS, Batch, Feed, RankSlice
+from kun.training.feed import ALL_ROWS, Batch, Feed, RankSlice, as_count
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,4 @@ class RowFeed(Feed[nn.Module]):
         return asdict(self.cursor)
 
     def load(self, state: Mapping[str, object]) -> None:
-        epoch, row = state.get("epoch"), state.get("row")
-        if not isinstance(epoch, int) or not isinstance(row, int):
-            raise DamagedFile("The snapshot does not say where in its data it was: start another run.")
-        self.cursor = DataCursor(epoch, row)
+        self.cursor = DataCursor(as_count(state, "epoch"), as_count(state, "row"))

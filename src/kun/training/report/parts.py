@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 from kun.training.report.curves import short
 from kun.training.report.words import say
@@ -56,7 +55,7 @@ def cards(*parts: str) -> str:
     return f'<div class="cards">{inside}</div>' if inside else ""
 
 
-def facts(values: Sequence[tuple[str, Any]]) -> str:
+def facts(values: Sequence[tuple[str, object]]) -> str:
     """A table of two columns: (what, in HTML; its value). Values that are None are left out."""
     rows = "".join(
         f'<tr><th>{what}</th><td class="n">{escape(number(value))}</td></tr>'
@@ -85,7 +84,7 @@ def pieces(texts: Iterable[str]) -> str:
     return "".join(f'<span class="piece">{escape(text)}</span>' for text in texts)
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """A value as people read it: 12,345; 0.0312; 4.5; others as they are."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)

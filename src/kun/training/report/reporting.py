@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from kun.errors import NoSpace, NotWritable
 from kun.training.report.page import write_report
@@ -31,14 +30,14 @@ def reported(folder: RunFolder, stage: str) -> Iterator[None]:
     _end(folder, {"state": "done"})
 
 
-def ending(error: BaseException) -> dict[str, Any]:
+def ending(error: BaseException) -> dict[str, object]:
     """What facts say of a run that ended so."""
     if isinstance(error, KeyboardInterrupt):
         return {"state": "interrupted"}
     return {"state": "failed", "why": str(error) or type(error).__name__}
 
 
-def _end(folder: RunFolder, facts: Mapping[str, Any]) -> None:
+def _end(folder: RunFolder, facts: Mapping[str, object]) -> None:
     folder.record_facts(facts)
     write_report(folder.path)
 
@@ -46,11 +45,11 @@ def _end(folder: RunFolder, facts: Mapping[str, Any]) -> None:
 class Reporter:
     """Watches a training and writes its report every few minutes; `facts` tells what is known of it by then."""
 
-    def __init__(self, folder: RunFolder, facts: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, folder: RunFolder, facts: Callable[[], Mapping[str, object]]) -> None:
         self._folder, self._facts = folder, facts
         self._written = time.monotonic()
 
-    def __call__(self, line: Mapping[str, Any]) -> None:
+    def __call__(self, line: Mapping[str, object]) -> None:
         if self._folder.writes and time.monotonic() - self._written >= _SECONDS:
             self._folder.record_facts(self._facts())
             write_report(self._folder.path)

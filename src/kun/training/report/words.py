@@ -4,7 +4,6 @@ import tomllib
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 LANGUAGES = ("en", "zh")
 
@@ -18,7 +17,7 @@ def catalogue(package: str = __package__) -> dict[str, dict[str, str]]:
     return entries
 
 
-def say(key: str, package: str = __package__, **values: Any) -> str:
+def say(key: str, package: str = __package__, **values: object) -> str:
     """HTML with a text in both languages; `values`, for the places in braces, are escaped."""
     texts = catalogue(package)[key]
     return both(*(texts[language].format(**values) for language in LANGUAGES))
