@@ -5,6 +5,7 @@ A room above adds the name of its record to `KINDS`; a package outside names its
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -17,6 +18,7 @@ from kun.errors import KunError, UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.opening import open_checkpoint
 from kun.hub.store import no_model
+from kun.networks.family import Kind
 
 if TYPE_CHECKING:
     import torch
@@ -45,28 +47,34 @@ class Candidate:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The checkpoint; None for what is none, or none that Kun reads."""
+        """The checkpoint, also a pipeline's; None for what cannot be opened as one."""
         return self._opened if isinstance(self._opened, Checkpoint) else None
 
     def opened(self) -> Checkpoint:
-        """The checkpoint. Raises what opening it raised: `DamagedFile`, `UnsupportedFormat`, `BadInput`."""
+        """The checkpoint of one network. Raises `DamagedFile`, `UnsupportedFormat`, `BadInput`."""
         if isinstance(self._opened, KunError):
             raise self._opened
+        _ = self._opened.head  # an architecture or head that is not known shows here
         return self._opened
 
     @cached_property
     def _opened(self) -> Checkpoint | KunError:
         try:
-            checkpoint = open_checkpoint(self.path)
-            _ = checkpoint.head  # an architecture or head that is not known shows here
+            return open_checkpoint(self.path)
         except KunError as error:
             return error
-        return checkpoint
+
+    @cached_property
+    def network_kind(self) -> Kind | None:
+        """The kind of the one network whose checkpoint it is, of an architecture and head that Kun reads."""
+        with suppress(KunError):
+            return self.opened().kind
+        return None
 
     @property
     def head(self) -> str | None:
         """What an encoder was saved with, as "MaskedLM"; None for the encoder alone and for all else."""
-        return self.checkpoint.head if self.checkpoint else None
+        return self.opened().head if self.network_kind == "encoder" else None
 
 
 class Opener(Protocol):
@@ -148,10 +156,10 @@ TASK_MODEL = ModelKind(
 ENCODER = ModelKind(
     "encoder",
     "kun.models.encoder:Encoder.from_candidate",
-    lambda candidate: candidate.checkpoint is not None and candidate.checkpoint.kind == "encoder",
+    lambda candidate: candidate.network_kind == "encoder",
 )
 LANGUAGE_MODEL = ModelKind(
     "language model",
     "kun.models.language_model:LanguageModel.from_candidate",
-    lambda candidate: candidate.checkpoint is not None and candidate.checkpoint.kind != "encoder",
+    lambda candidate: candidate.network_kind in ("decoder", "encoder-decoder"),
 )
