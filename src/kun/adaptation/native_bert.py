@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kun.adaptation.compiled import open_library
 from kun.families.bert.bert import Bert, first_tokens
@@ -33,7 +34,29 @@ def fit_encoder(net: nn.Module) -> nn.Module:
         library = _library()
         if library is not None:
             return NativeBert(net, library)
-    return net.bfloat16() if _cpu_has("avx512_bf16") or _cpu_has("amx_tile") else net
+    return _in_bfloat16(net) if _cpu_has("avx512_bf16") or _cpu_has("amx_tile") else net
+
+
+def _in_bfloat16(net: nn.Module) -> nn.Module:
+    """`net` in bfloat16, but for a Bert's table of words: that stays mapped from its file, and rows are rounded."""
+    if not isinstance(net, Bert):
+        return net.bfloat16()
+    words: nn.Module = RoundedRows(net.embeddings.words.weight)
+    net.embeddings.words = nn.Embedding(0, 0)
+    net.bfloat16()
+    net.embeddings.words = words  # type: ignore[assignment]
+    return net
+
+
+class RoundedRows(nn.Module):
+    """Rows of a table [n, d], which stays as it is: ids [...] -> bfloat16 [..., d]."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self._table = (table.detach(),)  # not a parameter, so that no conversion copies it
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self._table[0]).bfloat16()
 
 
 def _cpu_has(feature: str) -> bool:

@@ -18,6 +18,8 @@ from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.models.batching import BATCH_TOKENS, batches
 from kun.models.kinds import Candidate
 from kun.models.ready import LONGEST_TOKEN, TextModel
+from kun.text.tokenizer import sound
+from kun.text.unigram import CompactUnigram
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 TextKind = Literal["query", "passage"]
 Pooling = Literal["mean", "cls", "max"]
+
+
+SHORT_CHARACTERS = 4000
+"""Up to so many in all, texts are cut without the whole tokenizer where there is a way to."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +68,28 @@ class Encoder(TextModel):
     def __init__(
         self,
         net: "nn.Module",
-        tokenizer: "Tokenizer",
+        tokenizer: "Tokenizer | Callable[[], Tokenizer]",
         *,
+        short_texts: CompactUnigram | None = None,
         recipe: EncoderRecipe | None = None,
         identity: str = "",
         name: str = "encoder",
         checkpoint: "Checkpoint | None" = None,
     ) -> None:
-        """`net` is a BERT (or what `fit_encoder` made of one); `identity` tells vectors of different encoders apart."""
+        """`net` is a BERT (or what `fit_encoder` made of one); `identity` tells vectors of different encoders apart.
+
+        With `short_texts` a search needs no tokenizer, which then may be read when it is first needed.
+        """
         super().__init__(net, tokenizer, name=name, checkpoint=checkpoint)
         self.recipe = recipe or EncoderRecipe()
         config = self.config
         self.dimensions: int = config.d_model
         self.max_tokens: int = min(self.recipe.max_tokens or config.context_length, config.context_length)
         self.identity = _identity(identity, self.recipe, self.max_tokens)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
+        if not callable(tokenizer):
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+        self._short_texts = short_texts
 
     @classmethod
     def open(
@@ -120,7 +132,8 @@ class Encoder(TextModel):
         drop_head()
         return cls(
             net if quantize or dtype or device else fit_encoder(net),
-            checkpoint.tokenizer,
+            lambda: checkpoint.tokenizer,
+            short_texts=_short_texts(checkpoint),
             recipe=_recipe(checkpoint),
             identity=checkpoint.identity,
             name=candidate.path.name,
@@ -153,7 +166,8 @@ class Encoder(TextModel):
         """
         self._check(texts, kind, batch_tokens)
         prefix = self.recipe.prefixes.get(kind, "") if kind else ""
-        rows = self._tokenize([prefix + text for text in texts])
+        short = self._short_rows(texts, prefix)
+        rows = [row for row, _ in short] if short else self._tokenize([prefix + text for text in texts])
         vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
         done = 0
         for batch in batches([len(row) for row in rows], batch_tokens):
@@ -172,8 +186,12 @@ class Encoder(TextModel):
         """
         self._check(texts, kind, BATCH_TOKENS)
         prefix = self.recipe.prefixes.get(kind, "") if kind else ""
-        encodings = self._encodings([prefix + text for text in texts], fast=False)
-        rows = [self._cut(encoding) for encoding in encodings]
+        if short := self._short_rows(texts, prefix):
+            rows, own = [row for row, _ in short], [list(places) for _, places in short]
+        else:
+            encodings = self._encodings([prefix + text for text in texts], fast=False)
+            rows = [self._cut(encoding) for encoding in encodings]
+            own = [self._own_tokens(encoding, len(prefix)) for encoding in encodings]
         vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
         tokens = [np.empty((0, self.dimensions), dtype=np.float32)] * len(rows)
         for batch in batches([len(row) for row in rows]):
@@ -181,7 +199,7 @@ class Encoder(TextModel):
             vectors[batch] = self._pooled(states)
             for i, part in zip(batch, states, strict=True):
                 if self.recipe.pooling == "mean":
-                    tokens[i] = part[self._own_tokens(encodings[i], len(prefix))].cpu().numpy()
+                    tokens[i] = part[own[i]].cpu().numpy()
         return vectors, tokens
 
     def _check(self, texts: Sequence[str], kind: str | None, batch_tokens: int) -> None:
@@ -196,11 +214,21 @@ class Encoder(TextModel):
         """Token ids of each text, special tokens included, at most `max_tokens` long."""
         return [self._cut(encoding) for encoding in self._encodings(texts, fast=True)]
 
+    def _short_rows(self, texts: Sequence[str], prefix: str) -> list[tuple[list[int], range]]:
+        """Ids, and the places of a text's own, of a few short texts; empty once the whole tokenizer is needed."""
+        short = self._short_texts
+        if short is not None and sum(map(len, texts)) <= SHORT_CHARACTERS and "tokenizer" not in vars(self):
+            rows = [short.encode(sound(text), prefix) for text in texts]
+            found = [row for row in rows if row is not None and 0 < len(row[0]) <= self.max_tokens]
+            if len(found) == len(rows):
+                return found
+        self._short_texts = None
+        return []
+
     def _encodings(self, texts: Iterable[str], fast: bool) -> "list[Encoding]":
         """What the tokenizer makes of the texts; where it is to be `fast`, without the tokens' places."""
         limit = LONGEST_TOKEN * self.max_tokens
-        # A lone surrogate (half a character, from broken JSON) has no UTF-8 form.
-        whole = [text[:limit].encode("utf-8", "replace").decode() for text in texts]
+        whole = [sound(text[:limit]) for text in texts]
         return self.tokenizer.encode_batch_fast(whole) if fast else self.tokenizer.encode_batch(whole)
 
     def _cut(self, encoding: "Encoding") -> list[int]:
@@ -257,6 +285,11 @@ def _identity(weights: str, recipe: EncoderRecipe, max_tokens: int) -> str:
     """A digest that differs wherever two encoders would give different vectors."""
     parts = [weights, recipe.pooling, sorted(recipe.prefixes.items()), max_tokens]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
+
+
+def _short_texts(checkpoint: "Checkpoint") -> CompactUnigram | None:
+    path = checkpoint.files_path / "tokenizer.json"
+    return CompactUnigram.read(path) if path.is_file() else None
 
 
 def _recipe(checkpoint: "Checkpoint") -> EncoderRecipe:

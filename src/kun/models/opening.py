@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kun.models.kinds import Candidate, kind_of
+from kun.models.memory import release
 
 if TYPE_CHECKING:
     import torch
@@ -24,4 +25,6 @@ def open_model(
     Raises `DamagedFile`, `UnsupportedFormat`, `BadInput`.
     """
     candidate = Candidate(path)
-    return kind_of(candidate).opener(candidate, quantize=quantize, dtype=dtype, device=device)
+    model = kind_of(candidate).opener(candidate, quantize=quantize, dtype=dtype, device=device)
+    release()
+    return model

@@ -1,5 +1,6 @@
 """What every ready model has, and the base of those in which one network reads text."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -32,23 +33,32 @@ class TextModel:
     """A network that reads text, with its tokenizer; ready for callers from several threads.
 
     `net` is the torch module, `config` its family's config, `checkpoint` what it was opened from (None for one
-    that was made in memory).
+    that was made in memory). The tokenizer may be given as a function that reads it.
     """
 
     def __init__(
         self,
         net: "nn.Module",
-        tokenizer: "Tokenizer",
+        tokenizer: "Tokenizer | Callable[[], Tokenizer]",
         *,
         name: str,
         family: "Family | None" = None,
         checkpoint: "Checkpoint | None" = None,
         template: "ChatTemplate | None" = None,
     ) -> None:
-        self.net, self.tokenizer, self.name, self.checkpoint = net, tokenizer, name, checkpoint
+        self.net, self.name, self.checkpoint = net, name, checkpoint
+        if callable(tokenizer):
+            self._read_tokenizer = tokenizer
+        else:
+            self.tokenizer = tokenizer
         self.config: Any = net.config
         self.template = template
         self._family = family
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The whole tokenizer, read when it is first asked for."""
+        return self._read_tokenizer()
 
     @cached_property
     def family(self) -> "Family":

@@ -10,6 +10,7 @@ from functools import partial
 import uvicorn
 
 from kun.errors import BadInput, Busy, NotPermitted
+from kun.models.memory import share_arenas
 from kun.server.app import create_app
 from kun.server.service import Service
 from kun.settings import settings
@@ -31,6 +32,7 @@ def serve(
 
     Raises `NotPermitted` for an address that others can reach, unless keys are set; `Busy` for a port in use.
     """
+    share_arenas()
     with _listen(host, port) as listener:
         _run(listener, host, service, web, on_ready)
 
