@@ -11,12 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from kun.errors import DamagedFile, NoSpace, NotWritable
 from kun.settings import settings
 
 #: (stage, done, total): bytes of work, as far as they are known
 Progress = Callable[[str, int, int | None], None]
+
+
+class DetailedProgress(Protocol):
+    """A `Progress` that also takes a word on the current item."""
+
+    def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None: ...
+
 
 _CHUNK = 4 * 2**20
 _MOST_VERDICTS = 4096

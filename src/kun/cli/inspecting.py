@@ -209,13 +209,16 @@ def attention(
 
 
 def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str, object]:
+    return _names_of(look) | {"weights": look.pick(layer, head).tolist()}
+
+
+def _names_of(look: "Look") -> dict[str, object]:
     return {
         "model": look.model,
         "kind": look.kind,
         "part": look.part,
         "tokens": look.tokens,
         "looked_at": look.looked_at,
-        "weights": look.pick(layer, head).tolist(),
     }
 
 
@@ -223,14 +226,13 @@ def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, object]:
     """A masked score, minus infinity, is null in JSON."""
     plain = output.as_dict(seen)
     plain["scores"] = [score if math.isfinite(score) else None for score in seen.scores]
-    return {
-        "model": look.model,
-        "kind": look.kind,
-        "part": look.part,
-        "tokens": look.tokens,
-        "looked_at": look.looked_at,
-        "word": look.tokens[seen.place],
-    } | plain
+    return (
+        _names_of(look)
+        | {
+            "word": look.tokens[seen.place],
+        }
+        | plain
+    )
 
 
 def _print_steps(look: "Look", seen: "Steps") -> None:

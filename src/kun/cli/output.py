@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import typer
 
+from kun.atomic_files import DetailedProgress
 from kun.errors import KunError, NotFound
 
 if TYPE_CHECKING:
@@ -105,14 +106,8 @@ def size(n_bytes: int | None) -> str:
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class Report(Protocol):
-    """A progress callback of long work: (stage, done, total), and a word on the current item."""
-
-    def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None: ...
-
-
 @contextmanager
-def progress(quiet: bool = False, in_bytes: bool = False) -> Iterator[Report]:
+def progress(quiet: bool = False, in_bytes: bool = False) -> Iterator[DetailedProgress]:
     """A progress report on standard error; `quiet` gives one that says nothing."""
     if quiet:
         yield lambda stage, done, total, detail="": None

@@ -1,6 +1,6 @@
 """Classification: a classifier's likeliest label, or the label's name that a language model holds likeliest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kun.errors import BadInput, BadRecipe
@@ -11,6 +11,7 @@ from kun.evaluation.prompts import Examples, Template, column, shown, text_of
 from kun.evaluation.result import Measure, Sample, mean
 from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import Classification
+from kun.models.batching import batches
 
 if TYPE_CHECKING:
     from kun.models.task_model import TaskModel
@@ -68,7 +69,7 @@ def by_classifier(
     cut, done = 0, 0
     limit = model.config.context_length
     encoded = [_encode(model, *text, limit) for text in texts]
-    for batch in _batches([len(ids) for ids, _, _ in encoded]):
+    for batch in batches([len(ids) for ids, _, _ in encoded], _BATCH_TOKENS):
         for place, label in zip(batch, _run(model, [encoded[place] for place in batch]), strict=True):
             said[place] = names[label]
         cut += sum(encoded[place][2] for place in batch)
@@ -118,20 +119,6 @@ def _fitted(first: int, second: int, room: int) -> tuple[int, int]:
     return first - (over - alone + 1) // 2, second - (over - alone) // 2
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of texts of about one length, so many tokens together (or one text)."""
-    batch: list[int] = []
-    total = 0
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        if batch and total + lengths[place] > _BATCH_TOKENS:
-            yield batch
-            batch, total = [], 0
-        batch.append(place)
-        total += lengths[place]
-    if batch:
-        yield batch
-
-
 def _run(model: "TaskModel", rows: Sequence[tuple[list[int], list[int], bool]]) -> list[int]:
     """The number of each row's likeliest label."""
     import torch
@@ -141,7 +128,7 @@ def _run(model: "TaskModel", rows: Sequence[tuple[list[int], list[int], bool]]) 
     types = torch.tensor([[kind for _, kinds, _ in rows for kind in kinds]], device=device)
     known = types.clamp(
         max=model.config.token_types - 1
-    )  # RoBERTa has but one type, whatever its tokenizer says
+    )  # RoBERTa has but one type, whatever its tokenizer has
     with torch.inference_mode():
         output = model.net(ids, None, known, lengths=[len(row) for row, _, _ in rows])
     labels: list[int] = output.logits.argmax(dim=-1).tolist()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from kun.atomic_files import DetailedProgress
 from kun.errors import EncoderMismatch, KunError
 from kun.knowledge.cut import BUDGET, cut
 from kun.knowledge.folder import Found, find, path_key, printable
@@ -29,12 +30,6 @@ BATCH = 256  # passages committed at a time
 _STEP = 64  # passages embedded at a time, after which progress is told
 _HEADING_TOKENS = 96  # what the headings above a passage may take of the encoder's context
 _RACY_NS = 2_000_000_000  # a file changed this shortly before it was stored may change again unnoticed
-
-
-class Progress(Protocol):
-    """How long work tells where it is: (stage, done, total), and a word on what it is at."""
-
-    def __call__(self, stage: str, done: int, total: int | None, detail: str = "") -> None: ...
 
 
 class EncoderLike(Protocol):
@@ -87,7 +82,9 @@ class _Draft:
 class Adding:
     """One call of `KnowledgeBase.add`."""
 
-    def __init__(self, store: Store, encoder: Callable[[], EncoderLike], progress: Progress | None) -> None:
+    def __init__(
+        self, store: Store, encoder: Callable[[], EncoderLike], progress: DetailedProgress | None
+    ) -> None:
         self._store, self._open_encoder, self._progress = store, encoder, progress
         self._known = {info.path: info for info in store.documents_info()}
         self._report = Report()

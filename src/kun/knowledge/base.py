@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from kun.atomic_files import DetailedProgress
 from kun.errors import BadInput, KnowledgeBaseNotFound, NotFound
 from kun.knowledge.adding import (
     Adding,
     EncoderLike,
-    Progress,
     Report,
     check_encoder,
     embed,
@@ -133,7 +133,7 @@ class KnowledgeBase:
 
     # What is in it
 
-    def add(self, *paths: str | Path, progress: Progress | None = None) -> Report:
+    def add(self, *paths: str | Path, progress: DetailedProgress | None = None) -> Report:
         """Add files and folders: new ones are added, changed ones replaced, files gone from a folder removed.
 
         A document's name is its path relative to what was added; where another one has that name, the added
@@ -177,7 +177,7 @@ class KnowledgeBase:
         return _passage(contents.table, contents.rows[id], 0.0, None)
 
     def reindex(
-        self, encoder: "str | Path | EncoderLike | None" = None, progress: Progress | None = None
+        self, encoder: "str | Path | EncoderLike | None" = None, progress: DetailedProgress | None = None
     ) -> Report:
         """Cut and embed every document again, with another encoder if one is given; the files are not needed.
 
@@ -338,7 +338,7 @@ def _create(path: Path, encoder: EncoderLike, reference: str) -> None:
 
 
 def _embedded_again(
-    texts: list[StoredText], encoder: EncoderLike, report: Report, progress: Progress | None
+    texts: list[StoredText], encoder: EncoderLike, report: Report, progress: DetailedProgress | None
 ) -> Iterator[tuple[str, Sequence[Span], Vectors, Sequence[bytes]]]:
     for batch in in_batches((text, spans_of(text, encoder)) for text in texts):
         if progress:

@@ -6,16 +6,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import numpy as np
 
 from kun.atomic_files import Progress
 from kun.settings import settings
+
+if TYPE_CHECKING:
+    from kun.hub.export.battery import TriedChat
 
 READERS = {"transformers": "transformers_reader.py", "llama.cpp": "llama_cpp_reader.py"}
 _PACKAGES = {"transformers": "transformers", "llama.cpp": "llama-cpp-python"}
@@ -30,8 +33,7 @@ class CannotRead(Exception):
     """A reader that is not here, or that failed: the sentence says why."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(TypedDict):
     """The questions to a reader: tokens of `texts`, rendered `chats`, and the states of `sequences` of ids.
 
     `config` is what config.json says. `sequence_texts` are the texts that the sequences were made of, for a
@@ -41,9 +43,9 @@ class Job:
     model: str
     format: str
     kind: str
-    config: Mapping[str, object]
+    config: dict[str, Any]
     texts: Sequence[str]
-    chats: Sequence[Mapping[str, object]]
+    chats: "Sequence[TriedChat]"
     sequences: Sequence[Sequence[int]]
     sequence_texts: Sequence[str]
     results: Sequence[str]
@@ -69,12 +71,12 @@ def read(reader: str, job: Job, progress: Progress) -> Answer:
     for python in _interpreters():
         with tempfile.TemporaryDirectory(prefix="kun-reader-") as name:
             folder = Path(name)
-            (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+            (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
             code, last_words = _run(python, reader, folder, progress)
             if code == 0:
                 return _answer(folder)
             if code != _MISSING:
-                raise CannotRead(f"{reader} failed on {Path(job.model).name}: {last_words}")
+                raise CannotRead(f"{reader} failed on {Path(job['model']).name}: {last_words}")
     raise CannotRead(
         f"{_PACKAGES[reader]} is not installed: pip install 'kun[verify]', or name an interpreter that has it in "
         f"KUN_READER_PYTHON"

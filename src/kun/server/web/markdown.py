@@ -16,6 +16,8 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 
+_Values = MutableMapping[str, object]
+
 MAX_RENDERED = 400_000
 _MAX_HIGHLIGHTED = 30_000
 _CITATION = re.compile(r"\[(\d{1,3}(?:\s?[,，、]\s?\d{1,3})*)\]")
@@ -67,22 +69,14 @@ def _is_harmless(url: str) -> bool:
 
 
 def _render_citation(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    _options: OptionsDict,
-    _env: MutableMapping[str, object],
+    self: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: _Values
 ) -> str:
     number = tokens[index].meta["n"]
     return f'<button type="button" class="cite" data-n="{number}">{number}</button>'
 
 
 def _render_image(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, object],
+    self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: _Values
 ) -> str:
     """A picture is a link to it: showing it would tell its server that someone reads this."""
     token = tokens[index]
@@ -92,11 +86,7 @@ def _render_image(
 
 
 def _render_link(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    _options: OptionsDict,
-    _env: MutableMapping[str, object],
+    self: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: _Values
 ) -> str:
     return f"<a {_link_attributes(str(tokens[index].attrGet('href') or ''))}>"
 
@@ -106,11 +96,7 @@ def _link_attributes(url: str) -> str:
 
 
 def _render_code(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    _options: OptionsDict,
-    env: MutableMapping[str, object],
+    self: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, env: _Values
 ) -> str:
     token = tokens[index]
     language = re.sub(r"[^\w+#.-]", "", (token.info.split() or [""])[0])[:20]

@@ -3,38 +3,20 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
+
+    from kun.hub.export.battery import TriedChat
+    from kun.hub.export.reading import Job
 
 MISSING = 3
 _FLOAT32 = 0  # of ggml's types, for keys and values
 
 
-class _Chat(TypedDict):
-    messages: list[dict[str, object]]
-    tools: list[dict[str, object]] | None
-    prompt: bool
-
-
-class _Job(TypedDict):
-    """The questions; see `kun.hub.export.reading.Job`."""
-
-    model: str
-    format: str
-    kind: str
-    config: dict[str, object]
-    texts: list[str]
-    chats: list[_Chat]
-    sequences: list[list[int]]
-    sequence_texts: list[str]
-    results: list[str]
-    threads: int
-
-
 def main(folder: Path) -> None:
-    job: _Job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job: Job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     try:
         import llama_cpp
     except ImportError:
@@ -47,7 +29,7 @@ def main(folder: Path) -> None:
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
-def _open(job: _Job) -> "Llama":
+def _open(job: "Job") -> "Llama":
     import llama_cpp
 
     encoder = job["kind"] == "encoder"
@@ -72,7 +54,7 @@ def _open(job: _Job) -> "Llama":
     )
 
 
-def _read_text(model: "Llama", job: _Job) -> dict[str, object]:
+def _read_text(model: "Llama", job: "Job") -> dict[str, object]:
     chats = [_render(model, chat) for chat in job["chats"]]
     return {
         "tokens": [model.tokenize(text.encode(), add_bos=True, special=True) for text in job["texts"]],
@@ -84,7 +66,7 @@ def _read_text(model: "Llama", job: _Job) -> dict[str, object]:
     }
 
 
-def _render(model: "Llama", chat: _Chat) -> str | None:
+def _render(model: "Llama", chat: "TriedChat") -> str | None:
     """The prompt; None where the file has no template, or its template refuses these messages."""
     import jinja2
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
@@ -105,7 +87,7 @@ def _render(model: "Llama", chat: _Chat) -> str | None:
         return None
 
 
-def _logits(model: "Llama", job: _Job, path: Path) -> None:
+def _logits(model: "Llama", job: "Job", path: Path) -> None:
     import numpy as np
 
     rows = []
@@ -117,7 +99,7 @@ def _logits(model: "Llama", job: _Job, path: Path) -> None:
     np.save(path, np.concatenate(rows))
 
 
-def _embeddings(model: "Llama", job: _Job, path: Path) -> None:
+def _embeddings(model: "Llama", job: "Job", path: Path) -> None:
     """The states of an encoder's tokens; it takes texts alone, those that the sequences were made of."""
     import numpy as np
 

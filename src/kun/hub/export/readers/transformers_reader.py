@@ -3,40 +3,22 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from kun.hub.export.battery import TriedChat
+    from kun.hub.export.reading import Job
+
 MISSING = 3
 _SPAN = ("start_logits", "end_logits")
 
 
-class _Chat(TypedDict):
-    messages: list[dict[str, object]]
-    tools: list[dict[str, object]] | None
-    prompt: bool
-
-
-class _Job(TypedDict):
-    """The questions; see `kun.hub.export.reading.Job`."""
-
-    model: str
-    format: str
-    kind: str
-    config: dict[str, Any]
-    texts: list[str]
-    chats: list[_Chat]
-    sequences: list[list[int]]
-    sequence_texts: list[str]
-    results: list[str]
-    threads: int
-
-
 def main(folder: Path) -> None:
-    job: _Job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job: Job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     try:
         import transformers
     except ImportError:
@@ -57,7 +39,7 @@ def main(folder: Path) -> None:
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
-def _class(job: _Job) -> Any:
+def _class(job: "Job") -> Any:
     """The class that config.json names, else the general one."""
     import transformers
 
@@ -65,7 +47,7 @@ def _class(job: _Job) -> Any:
     return getattr(transformers, job["config"]["architectures"][0], general)
 
 
-def _read_text(tokenizer: Any, job: _Job) -> dict[str, object]:
+def _read_text(tokenizer: Any, job: "Job") -> dict[str, object]:
     chats = [_render(tokenizer, chat) for chat in job["chats"]]
     return {
         "tokens": [tokenizer(text)["input_ids"] for text in job["texts"]],
@@ -74,7 +56,7 @@ def _read_text(tokenizer: Any, job: _Job) -> dict[str, object]:
     }
 
 
-def _render(tokenizer: Any, chat: _Chat) -> str | None:
+def _render(tokenizer: Any, chat: "TriedChat") -> str | None:
     """The prompt; None where the template refuses these messages."""
     import jinja2
 
@@ -86,7 +68,7 @@ def _render(tokenizer: Any, chat: _Chat) -> str | None:
         return None
 
 
-def _read_states(model_class: Any, place: dict[str, Any], job: _Job, path: Path) -> None:
+def _read_states(model_class: Any, place: dict[str, Any], job: "Job", path: Path) -> None:
     import numpy as np
     import torch
 
