@@ -59,7 +59,7 @@ class ToolCall(BaseModel):
     function: Function
 
 
-class AnswerMessage(BaseModel):
+class Message(BaseModel):
     role: Literal["assistant"]
     content: str | None
     tool_calls: list[ToolCall] | None = None
@@ -81,7 +81,7 @@ class Logprobs(BaseModel):
 
 class ChatChoice(BaseModel):
     index: int
-    message: AnswerMessage
+    message: Message
     finish_reason: FinishReason
     logprobs: Logprobs | None
 
