@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Literal
 
 from kun.errors import BadInput
 
@@ -53,7 +53,7 @@ class SamplingOptions:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     n: int = 1
-    json_schema: Mapping[str, Any] | str | bool | None = None
+    json_schema: Mapping[str, object] | str | bool | None = None
     regex: str | None = None
     grammar: str | None = None
     truncate: bool = False
@@ -126,7 +126,7 @@ class SamplingOptions:
             bool(self.json_schema) or self.json_schema == {} or self.regex is not None or bool(self.grammar)
         )
 
-    def filled(self, checkpoint: Mapping[str, Any]) -> "SamplingOptions":
+    def filled(self, checkpoint: Mapping[str, object]) -> "SamplingOptions":
         """These options with temperature and top_p from a `generation_config` where they were left out.
 
         Tokens that it bars get no probability, unless `logit_bias` names them.
@@ -144,43 +144,49 @@ class SamplingOptions:
 NAMES = frozenset(each.name for each in fields(SamplingOptions))
 
 
-def make_options(given: Mapping[str, Any]) -> SamplingOptions:
+def make_options(given: Mapping[str, object]) -> SamplingOptions:
     """Options from keywords. Raises `BadInput` that names the one that does not exist."""
     unknown = sorted(given.keys() - NAMES)
     if unknown:
         raise BadInput(f"There is no option {unknown[0]!r}; there are {', '.join(sorted(NAMES))}.")
-    return SamplingOptions(**given)
+    make: Callable[..., SamplingOptions] = SamplingOptions
+    return make(**given)
 
 
-def _barred(checkpoint: Mapping[str, Any]) -> dict[int, float]:
+def _barred(checkpoint: Mapping[str, object]) -> dict[int, float]:
     """The `suppress_tokens` of a `generation_config`, and its `bad_words_ids` of one token."""
-    words = checkpoint.get("bad_words_ids") or []
-    ids = [*(checkpoint.get("suppress_tokens") or []), *(word[0] for word in words if len(word) == 1)]
-    return dict.fromkeys(ids, _NEVER)
+    words = [word for word in _listed(checkpoint.get("bad_words_ids")) if len(_listed(word)) == 1]
+    ids = [*_listed(checkpoint.get("suppress_tokens")), *(_listed(word)[0] for word in words)]
+    return {token: _NEVER for token in ids if isinstance(token, int)}
 
 
-def _default(given: float | None, said: Any, low: float, high: float) -> float:
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _default(given: float | None, said: object, low: float, high: float) -> float:
     if given is not None:
         return given
-    usable = isinstance(said, int | float) and not isinstance(said, bool) and low <= said <= high
-    return float(said) if usable else 1.0
+    if isinstance(said, bool) or not isinstance(said, int | float) or not low <= said <= high:
+        return 1.0
+    return float(said)
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> None:
+def _whole(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise BadInput(f"{name} is {_shown(value)}; it must be a whole number from {low} to {high}.")
 
 
-def _number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
+def _number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
     if value is None:
         return
-    sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not sound or not low <= value <= high or (open_low and value == low):
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not math.isfinite(number) or not low <= number <= high or (open_low and number == low):
         span = f"above {low:g} and at most {high:g}" if open_low else f"from {low:g} to {high:g}"
         raise BadInput(f"{name} is {_shown(value)}; it must be a number {span}.")
 
 
-def _stops(stop: Any) -> tuple[str, ...]:
+def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if len(stops) > MOST_STOPS:
         raise BadInput(f"stop has {len(stops)} strings; {MOST_STOPS} are the most.")
@@ -192,7 +198,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
     return stops
 
 
-def _biases(bias: Any) -> dict[int, float]:
+def _biases(bias: object) -> dict[int, float]:
     if not bias:
         return {}
     if not isinstance(bias, Mapping) or len(bias) > MOST_BIASES:
@@ -207,7 +213,7 @@ def _biases(bias: Any) -> dict[int, float]:
     return pairs
 
 
-def _size(name: str, constraint: Any) -> int:
+def _size(name: str, constraint: object) -> int:
     if isinstance(constraint, str):
         return len(constraint)
     if name != "json_schema" or not isinstance(constraint, Mapping | bool):
@@ -220,11 +226,11 @@ def _size(name: str, constraint: Any) -> int:
         ) from error
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-Message = Mapping[str, Any]
+Message = Mapping[str, object]
 Messages = Sequence[Message]
 Prompt = str | Messages | Sequence[int]

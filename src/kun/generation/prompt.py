@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from tokenizers import Tokenizer
 
@@ -45,7 +45,7 @@ class Prompts:
         self._bos, self._open_ended = bos, open_ended
         self._knows_tools = template is not None and "tools" in template.source
 
-    def render(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+    def render(self, messages: Messages, tools: Sequence[Mapping[str, object]] | None = None) -> str:
         """The prompt as text. Raises `BadInput` for a model without template, or messages that aren't."""
         if self.template is None:
             raise BadInput(
@@ -63,7 +63,7 @@ class Prompts:
         self,
         prompt: Prompt,
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
         room: int = 1,
         truncate: bool = False,
     ) -> Encoded:
@@ -91,14 +91,16 @@ class Prompts:
         ids: list[int] = encoding.ids
         return ids[: before_the_end(encoding)] if self._open_ended else ids
 
-    def _checked(self, ids: Sequence[Any]) -> list[int]:
+    def _checked(self, ids: Sequence[object]) -> list[int]:
+        checked: list[int] = []
         for token in ids:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.vocabulary:
                 raise BadInput(
                     f"A prompt is a text, a list of messages, or token ids from 0 to {self.vocabulary - 1}; "
                     f"this one holds {str(token)[:60]!r}."
                 )
-        return list(ids)
+            checked.append(token)
+        return checked
 
     def _fit(self, ids: list[int], limit: int, truncate: bool) -> Encoded:
         if not ids:
@@ -117,7 +119,11 @@ class Prompts:
         return Encoded(ids[-limit:], len(ids) - limit)
 
     def _chat(
-        self, messages: list[Message], tools: Sequence[Mapping[str, Any]] | None, limit: int, truncate: bool
+        self,
+        messages: list[Message],
+        tools: Sequence[Mapping[str, object]] | None,
+        limit: int,
+        truncate: bool,
     ) -> Encoded:
         ids = self._rendered(messages, tools)
         if len(ids) <= limit or not truncate:
@@ -133,14 +139,14 @@ class Prompts:
         kept = self._rendered(cuts[min(low, len(cuts) - 1)], tools) if cuts else ids
         return Encoded(kept[-limit:], len(ids) - min(len(kept), limit))
 
-    def _rendered(self, messages: Messages, tools: Sequence[Mapping[str, Any]] | None) -> list[int]:
+    def _rendered(self, messages: Messages, tools: Sequence[Mapping[str, object]] | None) -> list[int]:
         ids: list[int] = self.tokenizer.encode(
             sound(self.render(messages, tools)), add_special_tokens=False
         ).ids
         return ids
 
 
-def _sequence(prompt: Any) -> Sequence[Any]:
+def _sequence(prompt: object) -> Sequence[object]:
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes):
         return prompt
     raise BadInput(f"A prompt is a text, a list of messages, or token ids, not {type(prompt).__name__}.")
@@ -154,21 +160,40 @@ def _cuts(messages: list[Message]) -> list[list[Message]]:
     return [head + rest[start:] for start in starts]
 
 
-def _normal(message: Any) -> dict[str, Any]:
+class _Function(TypedDict):
+    name: str
+    arguments: object
+
+
+class _Call(TypedDict):
+    type: str
+    function: _Function
+
+
+class _Plain(TypedDict):
+    """A message as templates expect it; other keys that a caller gave are kept."""
+
+    role: str
+    content: str
+    tool_calls: NotRequired[list[_Call]]
+
+
+def _normal(message: object) -> _Plain:
     """A message as templates expect it: content a text, arguments of calls an object."""
     if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
         raise BadInput(f'Each message must have a "role": one of {", ".join(_ROLES)}.')
-    plain = dict(message)
+    plain: dict[str, object] = dict(message)  # in the caller's order, which a template may show
     plain["role"] = "system" if plain["role"] == "developer" else plain["role"]
     plain["content"] = _content(plain.get("content"))
-    if plain.get("tool_calls"):
-        plain["tool_calls"] = [_call(call) for call in plain["tool_calls"]]
+    calls = plain.get("tool_calls")
+    if calls:
+        plain["tool_calls"] = [_call(call) for call in (calls if isinstance(calls, Sequence) else [calls])]
     else:
         plain.pop("tool_calls", None)
-    return plain
+    return cast(_Plain, plain)
 
 
-def _content(content: Any) -> str:
+def _content(content: object) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
@@ -182,8 +207,9 @@ def _content(content: Any) -> str:
     return "\n".join(text for text in texts if text is not None)
 
 
-def _call(call: Any) -> dict[str, Any]:
-    function = call.get("function") if isinstance(call, Mapping) else None
+def _call(call: object) -> _Call:
+    given: Mapping[str, object] = call if isinstance(call, Mapping) else {}
+    function = given.get("function")
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise BadInput('Each of tool_calls must be {"function": {"name": …, "arguments": …}}.')
     arguments = function.get("arguments", {})
@@ -192,12 +218,11 @@ def _call(call: Any) -> dict[str, Any]:
             arguments = json.loads(arguments or "{}")
         except (ValueError, RecursionError) as error:
             raise BadInput(f"The arguments of the call to {function['name']} are not JSON.") from error
-    return {**call, "type": "function", "function": {**function, "arguments": arguments}}
+    made = {**given, "type": "function", "function": {**function, "arguments": arguments}}
+    return cast(_Call, made)
 
 
-def _without_tools(
-    messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]] | None
-) -> list[dict[str, Any]]:
+def _without_tools(messages: list[_Plain], tools: Sequence[Mapping[str, object]] | None) -> list[_Plain]:
     """For a template without tools: they are offered in the system message, calls and results written out."""
     told = [_written_out(message) for message in messages]
     if not tools:
@@ -208,7 +233,7 @@ def _without_tools(
     return [{"role": "system", "content": instruction(tools)}, *told]
 
 
-def answered(messages: Sequence[Any]) -> frozenset[str]:
+def answered(messages: Sequence[object]) -> frozenset[str]:
     """The keys of the calls since the user's last message, where results stand below them."""
     keys: set[str] = set()
     asked: set[str] = set()
@@ -222,9 +247,9 @@ def answered(messages: Sequence[Any]) -> frozenset[str]:
     return frozenset(keys)
 
 
-def results_first(messages: Sequence[Any]) -> list[dict[str, Any]]:
+def results_first(messages: Sequence[object]) -> list[_Plain]:
     """A conversation without calls: what they gave stands before the question that they were for."""
-    told: list[dict[str, Any]] = []
+    told: list[_Plain] = []
     results: list[str] = []
     for message in reversed([_normal(message) for message in messages]):
         if message["role"] == "tool":
@@ -234,15 +259,15 @@ def results_first(messages: Sequence[Any]) -> list[dict[str, Any]]:
             results = []
         elif "tool_calls" not in message:
             told.append(message)
-    orphans = [{"role": "user", "content": "\n".join(reversed(results))}] if results else []
+    orphans: list[_Plain] = [{"role": "user", "content": "\n".join(reversed(results))}] if results else []
     return [*reversed(told), *orphans]
 
 
-def _response(message: Mapping[str, Any]) -> str:
+def _response(message: _Plain) -> str:
     return f"<tool_response>\n{message['content']}\n</tool_response>"
 
 
-def _written_out(message: dict[str, Any]) -> dict[str, Any]:
+def _written_out(message: _Plain) -> _Plain:
     if message["role"] == "tool":
         return {"role": "user", "content": _response(message)}
     if not message.get("tool_calls"):

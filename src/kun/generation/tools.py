@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from kun.errors import BadInput
 from kun.generation.options import LONGEST_CONSTRAINT
@@ -36,8 +36,8 @@ class Tool:
     """A function that the model may ask for; `parameters` is the JSON schema of its arguments."""
 
     name: str
-    parameters: Mapping[str, Any]
-    described: Mapping[str, Any]
+    parameters: Mapping[str, object]
+    described: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ class ToolUse:
     answered: frozenset[str] = frozenset()
 
     @property
-    def described(self) -> list[Mapping[str, Any]]:
+    def described(self) -> list[Mapping[str, object]]:
         return [tool.described for tool in self.tools]
 
 
-def tool_use(tools: Sequence[Mapping[str, Any]] | None, choice: Any, parallel: bool = True) -> ToolUse | None:
+def tool_use(
+    tools: Sequence[Mapping[str, object]] | None, choice: object, parallel: bool = True
+) -> ToolUse | None:
     """What OpenAI's `tools`, `tool_choice` and `parallel_tool_calls` ask for; None for no tools. Raises `BadInput`."""
     if not tools:
         if choice in (None, "none", "auto"):
@@ -80,16 +82,17 @@ def tool_use(tools: Sequence[Mapping[str, Any]] | None, choice: Any, parallel: b
     return ToolUse(named, "required", single=True)
 
 
-def _tool(value: Any) -> Tool:
-    function = value.get("function") if isinstance(value, Mapping) else None
-    if not isinstance(function, Mapping) or value.get("type", "function") != "function":
+def _tool(value: object) -> Tool:
+    tool: Mapping[str, object] = value if isinstance(value, Mapping) else {}
+    function = tool.get("function")
+    if not isinstance(function, Mapping) or tool.get("type", "function") != "function":
         raise BadInput('Each tool must be {"type": "function", "function": {"name": …, "parameters": …}}.')
     name, parameters = function.get("name"), function.get("parameters")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadInput("A tool's name must be 1 to 64 letters, digits, points, hyphens or underscores.")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise BadInput(f"The parameters of the tool {name} must be a JSON schema.")
-    return Tool(name, parameters or {"type": "object", "properties": {}}, value)
+    return Tool(name, parameters or {"type": "object", "properties": {}}, tool)
 
 
 def _check_size(tools: tuple[Tool, ...]) -> None:
@@ -103,7 +106,7 @@ def _check_size(tools: tuple[Tool, ...]) -> None:
         raise BadInput(f"The tools take {size} characters; {LONGEST_CONSTRAINT} are the most.")
 
 
-def _chosen_name(choice: Any) -> str:
+def _chosen_name(choice: object) -> str:
     function = choice.get("function") if isinstance(choice, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str):
@@ -113,12 +116,12 @@ def _chosen_name(choice: Any) -> str:
     return name
 
 
-def instruction(tools: Sequence[Mapping[str, Any]]) -> str:
+def instruction(tools: Sequence[Mapping[str, object]]) -> str:
     """The system text that offers tools to a model whose template has no place for them."""
     return _INSTRUCTION.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
 
 
-def call_key(name: str, arguments: Any) -> str:
+def call_key(name: str, arguments: object) -> str:
     """The same for two calls of the same function with the same arguments, an object or its JSON."""
     if isinstance(arguments, str):
         with suppress(ValueError, RecursionError):  # what is no JSON is itself
@@ -126,7 +129,7 @@ def call_key(name: str, arguments: Any) -> str:
     return json.dumps([name, arguments], sort_keys=True)
 
 
-def call_text(name: str, arguments: Any) -> str:
+def call_text(name: str, arguments: object) -> str:
     """A call as the model would have written it."""
     return f"{OPEN}\n{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}\n{CLOSE}"
 
@@ -169,7 +172,7 @@ _OPEN_ENDED = {
 }  # fmt: skip
 
 
-def _call_schema(tool: Tool) -> dict[str, Any]:
+def _call_schema(tool: Tool) -> dict[str, object]:
     return {
         "type": "object",
         "properties": {"name": {"const": tool.name}, "arguments": _closed(tool.parameters)},
@@ -178,7 +181,7 @@ def _call_schema(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _closed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+def _closed(parameters: Mapping[str, object]) -> Mapping[str, object]:
     """No arguments beyond those that a schema lists, where it does not say how it is about them."""
     if "properties" in parameters and not _OPEN_ENDED & parameters.keys():
         return {**parameters, "additionalProperties": False}

@@ -8,17 +8,17 @@ Hugging Face's `apply_chat_template`.
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
 from itertools import accumulate, islice
 from secrets import token_hex
-from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
@@ -99,11 +99,11 @@ class ChatTemplate:
 
     def render(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Sequence[Mapping[str, object]],
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
         add_generation_prompt: bool = True,
-        **variables: Any,
+        **variables: object,
     ) -> str:
         """The prompt for `messages` (role and content each); `tools` are function descriptions as JSON schemas.
 
@@ -130,7 +130,7 @@ class ChatTemplate:
             _budget.reset(token)
 
     def render_marked(
-        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+        self, messages: Sequence[Mapping[str, object]], *, tools: Sequence[Mapping[str, object]] | None = None
     ) -> tuple[str, list[tuple[int, int]]]:
         """The whole conversation, and the spans `[start, end)` that the template marks with `{% generation %}`.
 
@@ -174,7 +174,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         return _Limits().visit(tree)
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
         _budget.get().spend()
         if operator == "**":
             raise _TooMuch("it raises numbers to powers")
@@ -186,14 +186,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             _check_format(left)
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, context: Context, obj: object, /, *args: object, **kwargs: object) -> object:
         _budget.get().spend()
         if not isinstance(obj, Undefined):
             _check_call(obj, args, kwargs)
         return super().call(context, obj, *args, **kwargs)
 
 
-def _check_product(left: Any, right: Any) -> None:
+def _check_product(left: object, right: object) -> None:
     for many, times in ((left, right), (right, left)):
         if hasattr(many, "__len__") and isinstance(times, int):
             _sized(len(many) * max(0, times))
@@ -206,7 +206,7 @@ def _check_format(pattern: str) -> None:
         raise _TooMuch("it pads too widely")
 
 
-def _check_call(obj: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _check_call(obj: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
     """Methods of texts and numbers that make much out of little."""
     method = getattr(obj, "__wrapped__", obj)  # Jinja wraps str.format
     owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
@@ -218,15 +218,15 @@ def _check_call(obj: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> N
     if name in _PADDING:
         _sized(len(owner) * (1 + max((value for value in values if isinstance(value, int)), default=0)))
     if name == "replace" and len(values) > 1:
-        _sized((len(owner) + 1) * (len(values[1]) + 1))
+        _sized((len(owner) + 1) * (len(str(values[1])) + 1))
     if name == "join" and values:
         _check_join(owner, values[0])
     if name in ("format", "format_map"):
         _check_format(str(owner))
 
 
-def _check_join(between: str | bytes, values: Any) -> None:
-    if hasattr(values, "__len__"):
+def _check_join(between: str | bytes, values: object) -> None:
+    if isinstance(values, Sized) and isinstance(values, Iterable):
         _sized(
             len(values) * (len(between) + 1) + sum(len(value) for value in values if isinstance(value, str))
         )
@@ -246,7 +246,7 @@ class _Limits(NodeTransformer):
         return nodes.Filter(parts, "concatenated", [], [], None, None, lineno=node.lineno)
 
 
-def _limited(values: Iterable[Any]) -> list[Any]:
+def _limited(values: Iterable[object]) -> list[object]:
     budget = _budget.get()
     items = list(islice(values, budget.steps + 1))
     budget.spend(len(items))
@@ -283,12 +283,12 @@ def _environment() -> _Sandbox:
     return environment
 
 
-def _measured(function: Callable[..., Any], measure: Callable[..., None]) -> Callable[..., Any]:
+def _measured(function: Callable[..., object], measure: Callable[..., None]) -> Callable[..., object]:
     """A filter whose arguments are looked at first."""
     skip = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def checked(*args: object, **kwargs: object) -> object:
         _budget.get().spend()
         measure(*args[skip:], **kwargs)
         return function(*args, **kwargs)
@@ -296,20 +296,20 @@ def _measured(function: Callable[..., Any], measure: Callable[..., None]) -> Cal
     return checked
 
 
-def _measure_replace(text: Any, old: Any, new: Any, count: Any = None) -> None:
+def _measure_replace(text: object, old: object, new: object, count: object = None) -> None:
     _sized((len(str(text)) + 1) * (len(str(new)) + 1))
 
 
-def _measure_indent(text: Any, width: Any = 4, *rest: Any, **named: Any) -> None:
+def _measure_indent(text: object, width: object = 4, *rest: object, **named: object) -> None:
     wide = width if isinstance(width, int) else len(str(width))
     _sized(len(str(text)) + (str(text).count("\n") + 1) * wide)
 
 
-def _measure_join(values: Any, d: Any = "", attribute: Any = None) -> None:
+def _measure_join(values: object, d: object = "", attribute: object = None) -> None:
     _check_join(str(d), values)
 
 
-def _measure_format(pattern: Any, *args: Any, **named: Any) -> None:
+def _measure_format(pattern: object, *args: object, **named: object) -> None:
     _check_format(str(pattern))
 
 
@@ -322,7 +322,7 @@ _MEASURES: dict[str, Callable[..., None]] = {
 
 
 def _tojson(
-    value: Any,
+    value: object,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
@@ -336,7 +336,7 @@ def _tojson(
     )
 
 
-def _raise_exception(message: Any) -> None:
+def _raise_exception(message: object) -> None:
     raise TemplateError(str(message))
 
 
