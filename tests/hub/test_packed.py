@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from damages import damaged
 from tiny_models import GgufMaker
 
 from kun.adaptation.lora import LoraConfig, add_lora
@@ -124,6 +126,24 @@ def test_a_full_disk_keeps_nothing_and_takes_nothing(
     assert checkpoint.tokenizer.encode("fox").ids
     logits(checkpoint, quantize="int4")
     assert cache_of(packed) == 0
+
+
+def test_of_32_damages_to_a_packed_file_none_is_used(packed: Path, tiny_home: Path) -> None:
+    path = packed / "model.gguf"
+    sound = path.read_bytes()
+
+    def read() -> None:
+        shutil.rmtree(tiny_home / "cache" / "tokenizers", ignore_errors=True)
+        checkpoint = open_checkpoint(packed)
+        _ = checkpoint.tokenizer, checkpoint.network()
+
+    read()
+    for seed in range(32):
+        path.unlink()  # a new file: what was read of the old one stays mapped
+        path.write_bytes(sound)
+        damaged(path, seed)
+        with pytest.raises(DamagedFile, match=r"model\.gguf"):
+            read()
 
 
 def test_a_packed_file_that_was_cut_short_is_named(packed: Path) -> None:

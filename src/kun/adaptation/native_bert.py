@@ -4,14 +4,13 @@ import ctypes
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.adaptation.compiled import open_library
-from kun.families.bert.bert import Bert, first_tokens
+from kun.families.bert.bert import Bert, Layer, first_tokens
 from kun.networks.network import EncoderOutput
 
 FLAGS = (
@@ -128,7 +127,8 @@ class NativeBert(nn.Module):
             raise MemoryError("There is no memory left to encode texts.")
         return EncoderOutput(states[None], net.pooled(first_tokens(states[None], None, lengths)))
 
-    def _layer(self, layer: Any) -> "_Layer":
+    def _layer(self, layer: nn.Module) -> "_Layer":
+        assert isinstance(layer, Layer)
         attention, mlp = layer.attention, layer.mlp
         # Softmax in powers of two, and the scale of the scores, both in the queries.
         turn = torch.full((self.config.d_model,), LOG2_E / self.config.d_head**0.5)

@@ -8,12 +8,12 @@ for as long as a commit takes; readers never wait.
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from kun.atomic_files import writing_to
 from kun.errors import Busy, DamagedFile, KunError, NoSpace
@@ -38,6 +38,8 @@ from kun.knowledge.rows import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from lancedb.db import DBConnection
+    from lancedb.table import Table as LanceTable
 
 LOCK_SECONDS = 30.0
 _KEPT_VERSIONS = timedelta(minutes=10)  # a reader that began this long ago may still need the old files
@@ -58,7 +60,7 @@ class Store:
         self._manifest = Manifest.read(path)
         self._stamp = _stamp(path)
         self._database = _connect(path)
-        self._tables: dict[str, Any] = {}
+        self._tables: dict[str, LanceTable] = {}
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest) -> "Store":
@@ -255,7 +257,7 @@ class Store:
         except DamagedFile as error:
             raise _unreadable(self.manifest.name, self.path, error) from error
 
-    def _table(self, name: str) -> Any:
+    def _table(self, name: str) -> "LanceTable":
         if name not in self._tables:
             self._tables[name] = self._database.open_table(name)
         return self._tables[name]
@@ -292,18 +294,20 @@ class Store:
         with self._writing():
             for name in ("documents", self.manifest.passages_table):
                 table = self._table(name)
-                if always or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS_BEFORE_COMPACTION:
+                # a mapping, whatever its annotation says
+                stats = cast("Mapping[str, Mapping[str, int]]", table.stats())
+                if always or stats["fragment_stats"]["num_fragments"] > _FRAGMENTS_BEFORE_COMPACTION:
                     with warnings.catch_warnings(action="ignore"):
                         table.optimize(cleanup_older_than=_KEPT_VERSIONS, delete_unverified=True)
 
 
-def _connect(path: Path) -> Any:
+def _connect(path: Path) -> "DBConnection":
     import lancedb
 
     return lancedb.connect(str(path / "tables"), read_consistency_interval=timedelta(0))
 
 
-def _fresh_passages(database: Any, path: Path, manifest: Manifest) -> Any:
+def _fresh_passages(database: "DBConnection", path: Path, manifest: Manifest) -> "LanceTable":
     """An empty table of passages, in the place of what one that died may have left there."""
     if (path / "tables" / f"{manifest.passages_table}.lance").exists():
         database.drop_table(manifest.passages_table)
