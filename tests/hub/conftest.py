@@ -51,6 +51,7 @@ def make_gguf(tmp_path: Path, tokenizer: Tokenizer) -> GgufMaker:
         quantization: str = "F32",
         fields: Callable[[Any], None] | None = None,
         pre: str = "smollm",
+        split: int = 0,
     ) -> Path:
         import gguf
         from gguf.quants import quantize
@@ -63,7 +64,7 @@ def make_gguf(tmp_path: Path, tokenizer: Tokenizer) -> GgufMaker:
         net = network(config)
         state = net.to_hf_names(net.state_dict())
         path = tmp_path / f"{name}.gguf"
-        writer = gguf.GGUFWriter(path, architecture)
+        writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
         writer.add_name(name)
         writer.add_license("mit")
         writer.add_block_count(2)

@@ -172,6 +172,47 @@ def test_a_damaged_header_gives_an_error_of_ours_or_a_model(
         GgufTokenizer(file).build()
 
 
+@pytest.fixture
+def parts(make_gguf: GgufMaker) -> list[Path]:
+    """The files of one model that was split."""
+    make_gguf(quantization="Q8_0", split=6)
+    return sorted(make_gguf().parent.glob("tiny-*-of-*.gguf"))
+
+
+def test_a_split_gguf_is_one_model_whichever_file_is_named(make_gguf: GgufMaker, parts: list[Path]) -> None:
+    whole = open_checkpoint(make_gguf(quantization="Q8_0"))
+    assert len(parts) == 4
+    for path in (parts[0], parts[-1]):
+        checkpoint = open_checkpoint(path)
+        state = checkpoint.state()
+        assert all(torch.equal(state[name], tensor) for name, tensor in whole.state().items())
+        assert checkpoint.tokenizer.encode("fox").ids == whole.tokenizer.encode("fox").ids
+        assert checkpoint.identifying_files() == parts
+
+
+def test_a_split_gguf_without_one_of_its_files_names_it(parts: list[Path]) -> None:
+    parts[2].unlink()
+    with pytest.raises(DamagedFile, match=r"one of 4 files, and tiny-00003-of-00004\.gguf is missing"):
+        open_checkpoint(parts[0])
+
+
+def test_files_of_a_split_gguf_that_changed_places_are_refused(parts: list[Path]) -> None:
+    parts[1].write_bytes(parts[2].read_bytes())
+    with pytest.raises(DamagedFile, match="is not file 2 of 4"):
+        open_checkpoint(parts[0])
+    parts[0].rename(parts[0].with_name("renamed.gguf"))
+    with pytest.raises(DamagedFile, match="is one of 4 files and is not named as one"):
+        open_checkpoint(parts[0].with_name("renamed.gguf"))
+
+
+def test_a_big_endian_gguf_is_refused_with_a_way_out(make_gguf: GgufMaker) -> None:
+    path = make_gguf()
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + data[4:8][::-1] + data[8:])
+    with pytest.raises(UnsupportedFormat, match=r"big-endian.*gguf-convert-endian"):
+        open_checkpoint(path)
+
+
 _made: list[bytes] = []
 
 

@@ -29,9 +29,12 @@ class GgufCheckpoint(Checkpoint):
 
         Raises `DamagedFile`, which names it, and `UnsupportedFormat`.
         """
-        for file, expected in _digests(path).items():  # at once: config and tokenizer are in the file, too
-            check_once(file, expected)
-        return cls(path, GgufFile.open(path))
+        file = GgufFile.open(path)
+        for part, expected in _digests(
+            file.paths
+        ).items():  # at once: config and tokenizer are in the file, too
+            check_once(part, expected)
+        return cls(file.path, file)
 
     @cached_property
     def lineage(self) -> dict[str, Any]:
@@ -58,10 +61,10 @@ class GgufCheckpoint(Checkpoint):
         return GgufTokenizer(self._file)
 
     def identifying_files(self) -> list[Path]:
-        return [self.path]
+        return self._file.paths
 
     def digests(self) -> dict[Path, str]:
-        return _digests(self.path)
+        return _digests(self._file.paths)
 
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, float32."""
@@ -71,7 +74,7 @@ class GgufCheckpoint(Checkpoint):
         return {name: torch.from_numpy(array) for name, array in self._file.read_all(lazy)}
 
 
-def _digests(path: Path) -> dict[Path, str]:
-    record = path.with_name(LINEAGE)
+def _digests(paths: list[Path]) -> dict[Path, str]:
+    record = paths[0].with_name(LINEAGE)
     recorded = weight_records(read_json(record)) if record.is_file() else {}
-    return {path: recorded[path.name]["sha256"]} if path.name in recorded else {}
+    return {path: recorded[path.name]["sha256"] for path in paths if path.name in recorded}

@@ -6,10 +6,11 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import mmap
+import re
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _STRING, _ARRAY = 8, 9
 _SCALARS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
+_SPLIT = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MOST_ENTRIES = 2**20
 _MOST_DIMENSIONS = 4
 _MOST_ELEMENTS = 2**40
@@ -31,30 +33,53 @@ _DEEPEST_ARRAY = 4
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies: `shape` outermost dimension first, `start` and `bytes` within the file."""
+    """Where one tensor lies: `shape` outermost dimension first, `start` and `bytes` within the file that is `part`."""
 
     name: str
     shape: tuple[int, ...]
     kind: int
     start: int
     bytes: int
+    part: int = 0
 
 
 @dataclass
 class GgufFile:
-    """An open GGUF file: `fields` by key, `tensors` by name."""
+    """An open GGUF file, or several that belong together: `fields` by key, `tensors` by name, over all `paths`."""
 
     path: Path
     fields: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, TensorEntry] = field(default_factory=dict)
-    _bytes: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+    paths: list[Path] = field(default_factory=list)
+    _parts: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
     def open(cls, path: Path) -> "GgufFile":
-        """Parse the header; the tensors stay on the disk.
+        """Parse the header; the tensors stay on the disk. Any file of several (x-00001-of-00003.gguf) opens them all.
 
-        Raises `DamagedFile` for a truncated or senseless file, `UnsupportedFormat` for another version.
+        Raises `DamagedFile` for a truncated or senseless file and for one of several that is missing,
+        `UnsupportedFormat` for another version.
         """
+        file = cls._open_one(path)
+        count = file.field("split.count", 1)
+        if count in (0, 1):
+            return file
+        names = _SPLIT.fullmatch(path.name)
+        if names is None or not isinstance(count, int) or int(names["count"]) != count:
+            raise DamagedFile(
+                f"{path} is one of {count} files and is not named as one, as x-00001-of-{count!s:0>5}.gguf: give the "
+                f"files their own names again."
+            )
+        paths = [path.with_name(f"{names['stem']}-{n:05d}-of-{count:05d}.gguf") for n in range(1, count + 1)]
+        missing = next((part.name for part in paths if not part.is_file()), None)
+        if missing is not None:
+            raise DamagedFile(
+                f"{path} is one of {count} files, and {missing} is missing next to it: fetch it, too."
+            )
+        return _joined([cls._open_one(part) for part in paths])
+
+    @classmethod
+    def _open_one(cls, path: Path) -> "GgufFile":
         if path.stat().st_size < 24:
             raise DamagedFile(f"{path} is no GGUF file, or a truncated one: pull or copy it again.")
         with path.open("rb") as handle:
@@ -83,7 +108,7 @@ class GgufFile:
         """The stored bytes of a tensor, one row of its last dimension to a row: uint8 [rows, bytes a row]."""
         entry = self.tensors[name]
         rows = int(np.prod(entry.shape[:-1], dtype=np.int64))
-        return self._bytes[entry.start : entry.start + entry.bytes].reshape(rows, -1)
+        return self._parts[entry.part][entry.start : entry.start + entry.bytes].reshape(rows, -1)
 
     def read(self, name: str, order: np.ndarray | None = None) -> np.ndarray:
         """A tensor as float32 of its shape; `order` rearranges the rows. Raises `UnsupportedFormat`."""
@@ -118,6 +143,24 @@ class GgufFile:
             yield from zip(jobs, pool.map(lambda job: job(), jobs.values()), strict=True)
 
 
+def _joined(files: list[GgufFile]) -> GgufFile:
+    """Several files as one, whose fields are those of the first. Raises `DamagedFile`."""
+    first = files[0]
+    for number, file in enumerate(files):
+        if file.field("split.no") != number or file.field("split.count") != len(files):
+            raise DamagedFile(f"{file.path} is not file {number + 1} of {len(files)}: fetch the model again.")
+    tensors = {
+        name: replace(entry, part=number)
+        for number, file in enumerate(files)
+        for name, entry in file.tensors.items()
+    }
+    expected = first.field("split.tensors.count", len(tensors))
+    if expected != len(tensors):
+        raise DamagedFile(f"{first.path} and the files next to it hold {len(tensors)} tensors of {expected}.")
+    paths, parts = [file.path for file in files], [file._parts[0] for file in files]
+    return GgufFile(first.path, first.fields, tensors, paths, parts)
+
+
 _PLAIN = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 
 
@@ -131,6 +174,12 @@ class _Parser:
             raise DamagedFile(f"{self._path} is no GGUF file: it begins with {bytes(self._view[:4])!r}.")
         self._at = 4
         version = self._scalar("I")
+        if version in (2 << 24, 3 << 24):
+            raise UnsupportedFormat(
+                f"{self._path} is a big-endian GGUF file, made for machines like s390x, and Kun reads little-endian "
+                f"ones: take the usual file of the model, or turn this one (gguf-convert-endian FILE little, from the "
+                f"package gguf)."
+            )
         if version not in (2, 3):
             raise UnsupportedFormat(
                 f"{self._path} is GGUF version {version}; versions 2 and 3 (little-endian) are read: convert it anew."
@@ -148,7 +197,7 @@ class _Parser:
             raise self._damaged(f"says an alignment of {alignment!r}")
         start = -(-self._at // alignment) * alignment
         file.tensors = {header[0]: self._entry(*header, start) for header in headers}
-        file._bytes = np.frombuffer(self._view, np.uint8)
+        file.paths, file._parts = [self._path], [np.frombuffer(self._view, np.uint8)]
         return file
 
     def _damaged(self, what: str) -> DamagedFile:
