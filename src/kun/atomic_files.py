@@ -27,6 +27,7 @@ class DetailedProgress(Protocol):
 
 
 _CHUNK = 2**20
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _MOST_VERDICTS = 4096
 #: the coarsest clock of a file system in use (FAT): a file may change again within it and keep its time
 _CLOCK_NS = 2 * 10**9
@@ -140,6 +141,16 @@ def inside(folder: Path, name: str) -> Path:
     if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts or ":" in name:
         raise DamagedFile(f"{folder} names the file {name!r}, which is outside the folder: it was not read.")
     return folder / pure
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise `DamagedFile` for the few lines that git keeps in the place of a large file (git-lfs)."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise DamagedFile(
+                f"{path} is a git-lfs pointer, not the file itself, which git did not fetch: run `git lfs install` and "
+                f"`git lfs pull` in that folder, or download the file from where the model was published."
+            )
 
 
 @contextmanager

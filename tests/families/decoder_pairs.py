@@ -54,6 +54,10 @@ def ernie_config(**changes: Any) -> transformers.Ernie4_5Config:
     return transformers.Ernie4_5Config(**gated(**changes))
 
 
+def mistral_config(**changes: Any) -> transformers.MistralConfig:
+    return transformers.MistralConfig(**gated(**changes))
+
+
 def bloom_config(**changes: Any) -> transformers.BloomConfig:
     sizes = {"vocab_size": VOCAB, "hidden_size": SIZE, "n_layer": 3, "n_head": 4, "initializer_range": 0.2}
     return transformers.BloomConfig(**sizes | changes, bos_token_id=0, eos_token_id=0)
@@ -84,6 +88,8 @@ MORE_DECODERS: dict[str, Any] = {
         ernie_config,
         {"use_bias": True, "tie_word_embeddings": False, "head_dim": 32},
     ),
+    "mistral": (mistral_config, {"sliding_window": None}),
+    "mistral-window": (mistral_config, {"sliding_window": 7, "tie_word_embeddings": True, "head_dim": 24}),
     "gpt1": (gpt1_config, {}),
     "gpt1-relu": (gpt1_config, {"afn": "relu"}),
     "gpt3": (gpt_neo_config, {}),

@@ -61,6 +61,7 @@ NETS = {
     for name in (
         "llama-yarn",
         "qwen2-window",
+        "mistral-window",
         "gpt2",
         "bert",
         "gpt1",

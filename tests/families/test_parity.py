@@ -11,7 +11,7 @@ from parity import tokens
 from safetensors.torch import save_file
 from torch import nn
 
-EXACT = ("llama", "qwen2")
+EXACT = ("llama", "mistral", "qwen2")
 """Families whose sums run in the reference's order; GPT-2's reference multiplies by the weight transposed."""
 
 Pair = tuple[nn.Module, nn.Module]

@@ -20,6 +20,7 @@ DECODERS: dict[str, str] = {
     "gpt2": "kun.families.gpt.gpt:FAMILY",
     "gpt_neo": "kun.families.gpt.gpt:FAMILY",
     "llama": "kun.families.llama.llama:FAMILY",
+    "mistral": "kun.families.llama.llama:FAMILY",
     "qwen2": "kun.families.llama.llama:FAMILY",
     "qwen3": "kun.families.llama.llama:FAMILY",
     "ernie4_5": "kun.families.llama.llama:FAMILY",

@@ -230,6 +230,10 @@ class _Replaced:
         return self.adapter.path
 
     @property
+    def config(self) -> Mapping[str, object]:
+        return self.adapter.config
+
+    @property
     def identity(self) -> str:
         return self.adapter.identity
 

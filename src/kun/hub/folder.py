@@ -1,11 +1,12 @@
 """A checkpoint that lies in a folder in the Hugging Face layout."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from kun.atomic_files import Progress, checking, silent
-from kun.errors import DamagedFile
+from kun.errors import DamagedFile, UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.layout import LINEAGE, check_files, read_json, read_pooling, weight_records
 from kun.hub.weights import Weights, check_sizes
@@ -25,6 +26,7 @@ class FolderCheckpoint(Checkpoint):
     def open(cls, path: Path) -> Self:
         """Open a folder; sizes and small files are checked. Raises `DamagedFile`, which names the file."""
         checkpoint = cls(path, read_json(path / "config.json"))
+        _refuse_packed(path, checkpoint.config)
         check_sizes(path, weight_records(checkpoint.lineage))
         check_files(path, checkpoint.lineage)
         return checkpoint
@@ -67,6 +69,18 @@ class FolderCheckpoint(Checkpoint):
         """The weights by the reference's names, mapped from the disk."""
         with checking(self.digests()):
             return Weights.open(self.path).load()
+
+
+def _refuse_packed(folder: Path, config: Mapping[str, object]) -> None:
+    """Raise `UnsupportedFormat` for weights that another program quantized."""
+    packed = config.get("quantization_config")
+    if isinstance(packed, dict):
+        method = str(packed.get("quant_method", "another program's quantization"))[:40]
+        method = method.upper() if method in ("gptq", "awq") else method
+        raise UnsupportedFormat(
+            f"{folder} holds weights packed by {method} (quantization_config in config.json), which Kun does not read: "
+            f"take the model before it was quantized, or as GGUF; Kun quantizes it by itself (quantize = int4 or int8)."
+        )
 
 
 def folder_template(folder: Path) -> str | None:

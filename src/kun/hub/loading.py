@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -31,6 +32,9 @@ class Source(Protocol):
     def path(self) -> Path: ...
 
     @property
+    def config(self) -> Mapping[str, object]: ...
+
+    @property
     def identity(self) -> str: ...
 
     @property
@@ -48,11 +52,14 @@ def build(
     """The network of a checkpoint, in evaluation mode. Raises `DamagedFile`, `BadInput`."""
     wanted = _dtype(dtype)
     place = _device(device)
+    from kun.networks.missing_head import leave_out_head
     from kun.networks.network import load_state
 
     net: Any = _empty(checkpoint)
     try:
-        load_state(net, net.from_hf_names(checkpoint.state()))
+        state = net.names.ours(checkpoint.state())
+        leave_out_head(net, checkpoint.config, state)
+        load_state(net, state)
     except DamagedFile as error:
         raise DamagedFile(f"{checkpoint.path}: {error}") from error
     # a no-op for what is there already, so that weights stay mapped from the disk

@@ -20,6 +20,7 @@ from kun.hub.layout import (
 from kun.hub.lazy import lazy_tensors
 from kun.hub.store import display_name
 from kun.hub.weights import write_weights
+from kun.networks.missing_head import missing_head
 from kun.text.chat import ChatTemplate
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def _config(
     net: Any, generation: Mapping[str, object] | None, origin: Checkpoint | None, dtype: "torch.dtype | None"
 ) -> dict[str, object]:
     config: dict[str, object] = net.config.to_hf()
+    missing = missing_head(net)
+    config |= {"architectures": [missing.architecture]} if missing else {}
     known = {**(origin.config if origin else {}), **(generation or {})}
     ids = {name: known[name] for name in _TOKEN_IDS if known.get(name) is not None and name not in config}
     written = str(dtype or next(net.parameters()).dtype).removeprefix("torch.")

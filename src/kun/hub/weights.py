@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kun.atomic_files import Progress, inside, silent
+from kun.atomic_files import Progress, inside, refuse_pointer, silent
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.hub.layout import Record
 from kun.hub.lazy import ITEM_BYTES, LazyTensor
@@ -52,6 +52,7 @@ def read_header(path: Path) -> dict[str, Entry]:
     """
     try:
         size = path.stat().st_size
+        refuse_pointer(path)
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size - 8, _LONGEST_HEADER):

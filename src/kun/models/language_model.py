@@ -22,6 +22,7 @@ from kun.generation.tools import tool_use
 from kun.models.kinds import Candidate
 from kun.models.ready import TextModel
 from kun.networks.family import Family
+from kun.networks.missing_head import missing_head
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import token_bytes
@@ -234,6 +235,7 @@ class LanguageModel(TextModel):
 
         Raises `BadInput`, `ContextOverflow`, and `Busy` when the queue is full.
         """
+        self._check_head()
         options = (options or SamplingOptions()).filled(self._advice)
         use = tool_use(tools, tool_choice, parallel_tool_calls)
         if use is not None and options.beams > 1:
@@ -243,6 +245,12 @@ class LanguageModel(TextModel):
         rows = self._requests.writing(prompt, options, use)
         self.engine.submit(rows)
         return rows[0].generation
+
+    def _check_head(self) -> None:
+        """Raises `UnsupportedFormat` for a network that was saved without the layer that scores words."""
+        missing = missing_head(self.net)
+        if missing is not None:
+            raise UnsupportedFormat(f"{self.name}: {missing.reason}")
 
     def _complete(self, prompts: Sequence[Any], options: SamplingOptions) -> list[list[Completion]]:
         """All of them, at most as many at once as the batch holds twice, so that the queue has room for others."""
@@ -292,6 +300,7 @@ class LanguageModel(TextModel):
         """For each token of a prompt its log-probability after those before it; None for the first."""
         if isinstance(top, bool) or not 0 <= top <= 100:
             raise BadInput(f"top is {top}; it must be a whole number from 0 to 100.")
+        self._check_head()
         row = self._requests.reading(prompt, top)
         if row.scores is None:
             return [None] * len(row.tokens)

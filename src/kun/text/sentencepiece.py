@@ -12,6 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from kun.atomic_files import refuse_pointer
 from kun.errors import DamagedFile, UnsupportedFormat
 
 _LARGEST_FILE = 256 * 2**20
@@ -56,6 +57,7 @@ class SentencePieceModel:
         """Raises `DamagedFile`, and `UnsupportedFormat` for kinds other than Unigram and BPE, each with the path."""
         if path.stat().st_size > _LARGEST_FILE:
             raise DamagedFile(f"{path} is larger than a tokenizer can be: copy the model again.")
+        refuse_pointer(path)
         try:
             return cls._parsed(path.read_bytes())
         except UnsupportedFormat as error:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from tokenizers import Encoding, Tokenizer
 
+from kun.atomic_files import refuse_pointer
 from kun.errors import DamagedFile
 
 _LARGEST_FILE = 256 * 2**20
@@ -24,11 +25,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise DamagedFile(
-            f"{path} is missing, and it is the one form of tokenizer that Kun reads: copy the model again."
-        )
+        raise DamagedFile(f"{path} is missing: copy the model again.")
     if path.stat().st_size > _LARGEST_FILE:
         raise DamagedFile(f"{path} is larger than a tokenizer can be: copy the model again.")
+    refuse_pointer(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers library raises bare Exceptions

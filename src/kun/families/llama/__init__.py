@@ -7,6 +7,7 @@ several queries may share a key and value (arXiv:2305.13245).
 
 Its close relatives are configs of it:
 
+- Mistral (Jiang et al., arXiv:2310.06825) lets every layer see only the last tokens, a window that slides.
 - Qwen2 (arXiv:2407.10671) adds biases on query, key and value, and lets some layers see only a window.
 - Qwen3 (arXiv:2505.09388) leaves the biases out again, and norms each head's query and key before turning.
 - ERNIE 4.5's dense model (Baidu, 2025) turns neighbours (2i, 2i + 1), where LLaMA's files have halves

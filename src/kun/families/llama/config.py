@@ -8,7 +8,7 @@ from kun.blocks.positions import RotaryConfig
 from kun.networks.fields import Fields
 from kun.networks.rope_fields import rotary_from_hf, rotary_to_hf
 
-ModelType = Literal["llama", "qwen2", "qwen3", "ernie4_5"]
+ModelType = Literal["llama", "mistral", "qwen2", "qwen3", "ernie4_5"]
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class LlamaConfig:
         f.only("hidden_act", "silu", "silu", "swish")
         usual = _USUAL[model_type]
         d_model, n_layers = f.integer("hidden_size"), f.integer("num_hidden_layers", high=2**12)
-        n_heads, n_kv_heads, d_head = _heads(f, d_model, usual.d_head)
+        n_heads, n_kv_heads, d_head = _heads(f, d_model, usual)
         max_positions = f.integer("max_position_embeddings", usual.max_positions)
         attention_bias, output_bias, mlp_bias = _biases(f, model_type)
-        window, windows = _windows(f, n_layers) if model_type in _WINDOWED else (None, ())
+        window, windows = _windows(f, n_layers, model_type)
         return cls(
             vocab_size=f.integer("vocab_size"),
             d_model=d_model,
@@ -126,6 +126,8 @@ class LlamaConfig:
                 hf |= {"attention_bias": self.attention_bias}
             case "ernie4_5":
                 hf |= {"use_bias": self.attention_bias}
+            case "mistral":
+                hf |= {"sliding_window": self.window}
         return hf | self._windows_to_hf() if self.model_type in _WINDOWED else hf
 
     def _windows_to_hf(self) -> dict[str, Any]:
@@ -147,16 +149,19 @@ class _Usual:
     theta: float = 10000.0
     tied: bool = False
     d_head: int | None = None
+    n_kv_heads: int | None = None
 
 
 _USUAL: dict[str, _Usual] = {
     "llama": _Usual(2048),
+    "mistral": _Usual(131072, n_kv_heads=8),
     "qwen2": _Usual(32768),
     "qwen3": _Usual(32768, d_head=128),
     "ernie4_5": _Usual(131072, norm_eps=1e-5, theta=500000.0, tied=True, d_head=128),
 }
 _ARCHITECTURES: dict[str, str] = {
     "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "ernie4_5": "Ernie4_5ForCausalLM",
@@ -164,15 +169,15 @@ _ARCHITECTURES: dict[str, str] = {
 _WINDOWED = ("qwen2", "qwen3")
 
 
-def _heads(f: Fields, d_model: int, usual: int | None) -> tuple[int, int, int]:
+def _heads(f: Fields, d_model: int, usual: _Usual) -> tuple[int, int, int]:
     """Heads, heads of keys and values, and a head's width."""
     n_heads = f.integer("num_attention_heads", high=2**14)
-    n_kv_heads = f.integer("num_key_value_heads", n_heads, high=n_heads)
-    if usual is None and d_model % n_heads:
+    n_kv_heads = f.integer("num_key_value_heads", usual.n_kv_heads or n_heads, high=n_heads)
+    if usual.d_head is None and d_model % n_heads:
         raise f.wrong("hidden_size", f"a multiple of num_attention_heads, {n_heads}")
     if n_heads % n_kv_heads:
         raise f.wrong("num_key_value_heads", f"a divisor of num_attention_heads, {n_heads}")
-    d_head = f.integer("head_dim", usual or d_model // n_heads, high=2**16)
+    d_head = f.integer("head_dim", usual.d_head or d_model // n_heads, high=2**16)
     if d_head % 2 or d_head < 4:
         raise f.wrong(
             "head_dim" if "head_dim" in f else "hidden_size", "such that a head is even and ≥ 4 wide"
@@ -192,8 +197,15 @@ def _biases(f: Fields, model_type: str) -> tuple[bool, bool, bool]:
     )
 
 
-def _windows(f: Fields, n_layers: int) -> tuple[int | None, tuple[int, ...]]:
-    """Qwen's window and the layers with it: named by `layer_types`, else from `max_window_layers` on."""
+def _windows(f: Fields, n_layers: int, model_type: str) -> tuple[int | None, tuple[int, ...]]:
+    """The window and its layers: all of Mistral's; Qwen's by `layer_types`, else from `max_window_layers` on."""
+    if model_type == "mistral":
+        window = (
+            f.integer("sliding_window", 4096) if f.values.get("sliding_window", 4096) is not None else None
+        )
+        return window, tuple(range(n_layers)) if window else ()
+    if model_type not in _WINDOWED:
+        return None, ()
     if not f.flag("use_sliding_window", False) or "sliding_window" not in f:
         return None, ()
     window = f.integer("sliding_window")
@@ -227,6 +239,13 @@ _LLAMA_31: dict[str, Any] = {
 _LLAMA_32 = _LLAMA_31 | {
     "rotary": RotaryConfig(theta=500000.0, scaling="llama3", factor=32.0, original=8192),
     "tied": True,
+}
+_MISTRAL: dict[str, Any] = {
+    "model_type": "mistral",
+    "max_positions": 32768,
+    "norm_eps": 1e-5,
+    "window": 4096,
+    "windows": tuple(range(32)),
 }
 _SMOL: dict[str, Any] = {
     "max_positions": 8192,
@@ -270,6 +289,7 @@ PRESETS: dict[str, LlamaConfig] = {
     "llama-3.1-405b": _llama(128256, 16384, 126, 128, 8, 53248, **_LLAMA_31),
     "llama-3.2-1b": _llama(128256, 2048, 16, 32, 8, 8192, **_LLAMA_32),
     "llama-3.2-3b": _llama(128256, 3072, 28, 24, 8, 8192, **_LLAMA_32),
+    "mistral-7b-v0.1": _llama(32000, 4096, 32, 32, 8, 14336, **_MISTRAL),
     "smollm2-135m": _llama(49152, 576, 30, 9, 3, 1536, **_SMOL),
     "smollm2-360m": _llama(49152, 960, 32, 15, 5, 2560, **_SMOL),
     "qwen2.5-0.5b": _llama(151936, 896, 24, 14, 2, 4864, tied=True, **_QWEN25),

@@ -129,13 +129,16 @@ NAMES = Names(
 
 FAMILY = Family(
     name="llama",
-    model_types=("llama", "qwen2", "qwen3", "ernie4_5"),
+    model_types=("llama", "mistral", "qwen2", "qwen3", "ernie4_5"),
     kind="decoder",
     config=LlamaConfig,
     network=Llama,
     presets=PRESETS,
     objectives=("next_token", "classify", "regress"),
     paper="Touvron et al., arXiv:2302.13971",
-    heads=heads_of({"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}, ("SequenceClassification",)),
+    heads=heads_of(
+        {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"},
+        ("SequenceClassification",),
+    ),
     sharding=Sharding(before=()),
 )

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kun.atomic_files import refuse_pointer
 from kun.errors import DamagedFile, UnsupportedFormat
 
 _MAGIC = b"GGUF"
@@ -171,6 +172,7 @@ class _Parser:
 
     def parse(self) -> GgufFile:
         if self._view[:4] != _MAGIC:
+            refuse_pointer(self._path)
             raise DamagedFile(f"{self._path} is no GGUF file: it begins with {bytes(self._view[:4])!r}.")
         self._at = 4
         version = self._scalar("I")
