@@ -98,7 +98,11 @@ class T5(SentencePiece):
 
 
 class XLNet(SentencePiece):
-    """XLNet: the tokens that end a text stand behind it, its class last of all."""
+    """XLNet: the tokens that end a text stand behind it, its class last of all.
+
+    Where tokenizer_config.json states `keep_accents`, quotes of two marks become one first, and accents go unless they
+    are kept, as the reference's class does; else the ids are SentencePiece's own.
+    """
 
     files = ("spiece.model",)
     defaults = _XLNET
@@ -106,6 +110,8 @@ class XLNet(SentencePiece):
     masks_with_space = True
 
     def _first(self) -> list[normalizers.Normalizer]:
+        if "keep_accents" not in self.said:
+            return super()._first()
         quotes: list[normalizers.Normalizer] = [normalizers.Replace(quote, '"') for quote in ("``", "''")]
         bare = [] if self.flag("keep_accents", True) else [normalizers.NFKD(), normalizers.StripAccents()]
         return quotes + bare + super()._first()
