@@ -10,7 +10,7 @@ from damages import damaged
 from tiny_models import GgufMaker, network
 from torch import Tensor
 
-from kun.adaptation import LoraConfig, add_lora, lora_pairs
+from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs
 from kun.atomic_files import sha256
 from kun.errors import DamagedFile
 from kun.hub.adapter_saving import save_adapter
