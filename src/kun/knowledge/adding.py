@@ -39,7 +39,9 @@ class EncoderLike(Protocol):
     identity: str
     dimensions: int
     max_tokens: int
-    tokenizer: "Tokenizer"
+
+    @property
+    def tokenizer(self) -> "Tokenizer": ...
 
     def embed(
         self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None
