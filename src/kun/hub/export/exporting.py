@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from kun.hub.export.gguf_tokenizer import Loss
+    from kun.hub.export.verdict import Fidelity
 
 Format = Literal["hf", "gguf"]
 _NAMES = {
@@ -43,8 +44,8 @@ class Exported:
     dtype: str
     bytes: int
     lost: tuple[str, ...] = ()
-    fidelity: Any = None
-    """The `kun.hub.export.fidelity.Fidelity` of an export that was verified."""
+    fidelity: "Fidelity | None" = None
+    """The proof of an export that was verified."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _check_earlier_file(path: Path, checkpoint: Checkpoint) -> None:
         )
 
 
-def _is_parent(checkpoint: Checkpoint, lineage: Any) -> bool:
+def _is_parent(checkpoint: Checkpoint, lineage: object) -> bool:
     """Whether what has this lineage was made of `checkpoint`."""
     return isinstance(lineage, dict) and parent_of(lineage).get("identity") == checkpoint.identity
 

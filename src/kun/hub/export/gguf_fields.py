@@ -6,6 +6,7 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and `gguf-py/ggu
 import json
 from typing import Any
 
+from kun.blocks.positions import RotaryConfig
 from kun.errors import UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export.gguf import check_network
@@ -16,7 +17,9 @@ _QUANTIZATION_VERSION = 2
 _POOLING = {"mean": 1, "cls": 2}
 
 
-def network_fields(net: Any, kind: str, checkpoint: Checkpoint, lineage: dict[str, Any]) -> dict[str, Any]:
+def network_fields(
+    net: Any, kind: str, checkpoint: Checkpoint, lineage: dict[str, object]
+) -> dict[str, object]:
     """The metadata of a `net` that came from `checkpoint`, without its tokenizer's. Raises `UnsupportedFormat`."""
     architecture = check_network(net)
     sizes = {
@@ -39,9 +42,9 @@ def network_fields(net: Any, kind: str, checkpoint: Checkpoint, lineage: dict[st
     }
 
 
-def _decoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, Any]:
+def _decoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, object]:
     del checkpoint
-    sizes: dict[str, Any] = {
+    sizes: dict[str, object] = {
         "vocab_size": config.vocab_size,
         "context_length": getattr(config, "max_positions", config.context_length),
         "embedding_length": config.d_model,
@@ -62,7 +65,7 @@ def _decoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _scaling(rotary: Any) -> dict[str, Any]:
+def _scaling(rotary: RotaryConfig) -> dict[str, object]:
     """Llama 3's scaling is not among them: it is a tensor of factors."""
     match rotary.scaling:
         case "linear":
@@ -77,7 +80,7 @@ def _scaling(rotary: Any) -> dict[str, Any]:
             return {}
 
 
-def _encoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, Any]:
+def _encoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, object]:
     return {
         "vocab_size": config.vocab_size,
         "context_length": config.context_length,

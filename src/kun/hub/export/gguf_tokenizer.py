@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer, pre_tokenizers
 
@@ -31,22 +31,22 @@ def tokenizer_fields(
     special: Mapping[str, str],
     end_ids: list[int],
     template: str | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The `tokenizer.*` fields for a network with an embedding of `rows`.
 
     `special` are the texts of bos_token and so on, `end_ids` the tokens that end a text or a turn.
     Raises `UnsupportedFormat` for a tokenizer that llama.cpp would not cut like.
     """
     described = json.loads(tokenizer.to_str())
-    tokens, kinds = _pieces(tokenizer, rows, special)
+    pieces = _pieces(tokenizer, rows, special)
     makers = {"BPE": _bpe, "Unigram": _unigram, "WordPiece": _wordpiece}
     make = makers.get(described["model"]["type"])
     if make is None:
         raise UnsupportedFormat(
             f"GGUF has no tokenizer of the kind {described['model']['type']}; it has BPE, Unigram and WordPiece."
         )
-    fields = {"model": "", "tokens": tokens, "token_type": kinds}
-    fields |= make(tokenizer, described, fields)
+    fields: dict[str, object] = {"model": "", "tokens": pieces.tokens, "token_type": pieces.kinds}
+    fields |= make(tokenizer, described, pieces)
     fields |= _frame(tokenizer, special) | _named(tokenizer, special, end_ids, fields)
     said = {f"tokenizer.ggml.{key}": value for key, value in fields.items()}
     return said | ({"tokenizer.chat_template": template} if template else {})
@@ -54,6 +54,13 @@ def tokenizer_fields(
 
 _ENDS = ("</s>",)
 """What llama.cpp makes a mark of by its name, though the file says that it is a token like any other."""
+
+
+class _Pieces(NamedTuple):
+    """The tokens of a vocabulary in order, and the `PieceType` of each."""
+
+    tokens: list[str]
+    kinds: list[int]
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def _is_dropped(character: str) -> bool:
     return unicodedata.category(character) in ("Mc", "Me") or "\u1160" <= character <= "\u11ff"
 
 
-def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> tuple[list[str], list[int]]:
+def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> _Pieces:
     """The text and the kind of each row of the embedding."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     largest = max(vocabulary.values(), default=-1)
@@ -130,12 +137,12 @@ def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> tupl
         kinds[index] = int(PieceType.CONTROL if added.special else PieceType.USER_DEFINED)
     if special.get("unk_token") in vocabulary:
         kinds[vocabulary[special["unk_token"]]] = int(PieceType.UNKNOWN)
-    return tokens, kinds
+    return _Pieces(tokens, kinds)
 
 
-def _bpe(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _bpe(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
     if described["model"]["byte_fallback"]:
-        return _sentencepiece(tokenizer, described, fields)
+        return _sentencepiece(tokenizer, described, pieces)
     normalizers = _types(described["normalizer"])
     if "ByteLevel" not in _types(described["pre_tokenizer"]) or normalizers - {"NFC", "Sequence"}:
         raise UnsupportedFormat(
@@ -167,7 +174,7 @@ def _cuts(cutter: pre_tokenizers.PreTokenizer) -> list[str]:
     return [piece for piece, _ in cutter.pre_tokenize_str(_PROBE)]
 
 
-def _sentencepiece(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _sentencepiece(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
     """SentencePiece's BPE: a token's score is the place of the merge that makes it."""
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in described["model"]["merges"]]
     places: dict[str, int] = {}
@@ -175,11 +182,11 @@ def _sentencepiece(tokenizer: Tokenizer, described: dict[str, Any], fields: dict
         places.setdefault(left + right, place)
     kinds = [
         int(PieceType.BYTE) if kind == PieceType.NORMAL and _is_byte(token) else kind
-        for token, kind in zip(fields["tokens"], fields["token_type"], strict=True)
+        for token, kind in zip(pieces.tokens, pieces.kinds, strict=True)
     ]
     scores = [
         -float(places.get(token, len(merges))) if kind == PieceType.NORMAL else 0.0
-        for token, kind in zip(fields["tokens"], kinds, strict=True)
+        for token, kind in zip(pieces.tokens, kinds, strict=True)
     ]
     first = tokenizer.encode("x", add_special_tokens=False).tokens[:1]
     return {
@@ -195,7 +202,7 @@ def _is_byte(token: str) -> bool:
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 
-def _unigram(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _unigram(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
     kinds = _types(described["normalizer"])
     if kinds - {"Precompiled", "Replace", "Sequence", "Strip"}:
         raise UnsupportedFormat(
@@ -204,7 +211,7 @@ def _unigram(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str, 
         )
     charsmap = _find(described["normalizer"], "precompiled_charsmap")
     scores = [float(score) for _, score in described["model"]["vocab"]]
-    scores += [0.0] * (len(fields["tokens"]) - len(scores))
+    scores += [0.0] * (len(pieces.tokens) - len(scores))
     first = tokenizer.encode("x", add_special_tokens=False).tokens[:1]
     said = {
         "model": "t5",
@@ -214,10 +221,10 @@ def _unigram(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str, 
         "add_space_prefix": bool(first) and first[0].startswith(SPACE),
         "remove_extra_whitespaces": len(tokenizer.encode("x  x").ids) == len(tokenizer.encode("x x").ids),
     }
-    return said | ({"precompiled_charsmap": list(base64.b64decode(charsmap))} if charsmap else {})
+    return said | ({"precompiled_charsmap": list(base64.b64decode(str(charsmap)))} if charsmap else {})
 
 
-def _wordpiece(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _wordpiece(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
     if tokenizer.normalizer is None or tokenizer.normalizer.normalize_str("ÉA中") != "ea 中 ":
         raise UnsupportedFormat(
             "llama.cpp's WordPiece puts every text in lower case, takes the accents away and cuts Chinese into "
@@ -227,12 +234,12 @@ def _wordpiece(tokenizer: Tokenizer, described: dict[str, Any], fields: dict[str
         "model": "bert",
         "tokens": [
             token if kind != PieceType.NORMAL else token[2:] if token.startswith("##") else SPACE + token
-            for token, kind in zip(fields["tokens"], fields["token_type"], strict=True)
+            for token, kind in zip(pieces.tokens, pieces.kinds, strict=True)
         ],
     }
 
 
-def _frame(tokenizer: Tokenizer, special: Mapping[str, str]) -> dict[str, Any]:
+def _frame(tokenizer: Tokenizer, special: Mapping[str, str]) -> dict[str, object]:
     """Which tokens are put around a text: found by encoding one."""
     bare, framed = (tokenizer.encode("x", add_special_tokens=add).tokens for add in (False, True))
     start = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
@@ -251,8 +258,8 @@ def _frame(tokenizer: Tokenizer, special: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _named(
-    tokenizer: Tokenizer, special: Mapping[str, str], end_ids: list[int], fields: dict[str, Any]
-) -> dict[str, Any]:
+    tokenizer: Tokenizer, special: Mapping[str, str], end_ids: list[int], fields: dict[str, object]
+) -> dict[str, object]:
     names = {
         "bos_token_id": ("bos_token", "cls_token"),
         "eos_token_id": ("eos_token", "sep_token"),
@@ -262,7 +269,7 @@ def _named(
         "seperator_token_id": ("sep_token",),  # so spelt in the format
         "mask_token_id": ("mask_token",),
     }
-    said = {}
+    said: dict[str, object] = {}
     for key, sources in names.items():
         texts = [special[source] for source in sources if source in special]
         ids = [index for index in map(tokenizer.token_to_id, texts) if index is not None]
@@ -274,7 +281,7 @@ def _named(
     return said | ({"eot_token_id": ends[0]} if ends else {})
 
 
-def _types(step: Any) -> set[str]:
+def _types(step: object) -> set[str]:
     """The kinds of a step and of all steps within it."""
     if isinstance(step, dict):
         found = {step["type"]} if isinstance(step.get("type"), str) else set()
@@ -282,7 +289,7 @@ def _types(step: Any) -> set[str]:
     return set().union(*map(_types, step)) if isinstance(step, list) else set()
 
 
-def _find(step: Any, key: str) -> Any:
+def _find(step: object, key: str) -> object:
     """The value of `key` in a step, or in one within it."""
     if isinstance(step, dict):
         return (
