@@ -42,7 +42,7 @@ def _write_run(folder, **files):
     folder.mkdir()
     (folder / "recipe.toml").write_text(files.get("recipe", 'stage = "pretrain"\n'), encoding="utf-8")
     (folder / "facts.json").write_text(json.dumps(files.get("facts", {})), encoding="utf-8")
-    for name in ("metrics", "samples"):
+    for name in ("metrics", "samples", "plots"):
         lines = "".join(json.dumps(line) + "\n" for line in files.get(name, []))
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     return write_report(folder).read_text(encoding="utf-8")
@@ -103,6 +103,22 @@ def test_what_a_run_says_cannot_act_in_its_report(tmp_path):
     assert names.count("script") == 1
     assert "img" not in names
     assert page.count("ran()") > 12  # all of it is there, as text
+
+
+def test_a_report_shows_the_pictures_and_the_newest_plots_of_a_task(tmp_path):
+    plots = [{"step": n, "title": EVIL, "lines": {"norm": [[0, 1], [n, n + 1]]}} for n in (1, 2)]
+    samples = [{"step": 1, "prompt": "a fish", "image": "data:image/png;base64,AA=="}]
+    samples += [{"step": 1, "prompt": "", "image": "https://example.org/a.png"}]
+    metrics = [{"step": 1, "loss": 1.0, "items": 8, "items_per_s": 4.0, "seconds": 2.0}]
+    page = _write_run(tmp_path / "run", metrics=metrics, samples=samples, plots=plots)
+    elements = _Elements(page)
+    assert [value for tag, name, value in elements.values if tag == "img" and name == "src"] == [
+        "data:image/png;base64,AA=="
+    ]
+    (drawn,) = [json.loads(v) for _, name, v in elements.values if name == "data-curves"]
+    assert drawn["lines"][0]["y"] == [2, 3]
+    assert elements.names.count("script") == 1
+    assert "example.org" not in page
 
 
 def test_a_report_of_a_run_that_has_not_begun_is_a_page_too(tmp_path):

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import cast
 
 from kun.atomic_files import new_file
 from kun.tour.speedrun.facts import Answered, Measures, SpeedrunFacts
 from kun.tour.speedrun.questions import KINDS, is_right
 from kun.training.report import parts
 from kun.training.report.curves import ACCENT, GLOW, WARM
+from kun.training.report.known import Facts
 from kun.training.report.page import curves, read_facts, stopped, tokenizer
 from kun.training.report.words import say
 from kun.training.run import read_lines
@@ -19,7 +21,7 @@ _SHOWN = 4
 
 def write_page(run: Path, values: SpeedrunFacts) -> Path:
     """Write report.html from what stands in the run's folder. Raises `NoSpace`, `NotWritable`."""
-    answers = read_facts(run / "answers.json")
+    answers = cast(Mapping[str, list[Answered]], read_facts(run / "answers.json"))
     measures = values.get("measures")
     body = [
         stopped(values),
@@ -28,7 +30,7 @@ def write_page(run: Path, values: SpeedrunFacts) -> Path:
         parts.section(_say("time"), _timeline(values["seconds"])),
         parts.section(_say("can"), _honest(measures), _samples(answers)),
         parts.section(_say("measured"), _measures(measures)),
-        tokenizer(read_facts(run / "tokenizer" / "facts.json")),
+        tokenizer(cast(Facts, read_facts(run / "tokenizer" / "facts.json"))),
         parts.section(_say("pretrain"), _training(run, "pretrain")),
         parts.section(_say("finetune"), _training(run, "finetune")),
         parts.section(_say("again"), _recipes(run)),

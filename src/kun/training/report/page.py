@@ -5,17 +5,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from kun.atomic_files import new_file
 from kun.errors import DamagedFile
 from kun.hub.layout import LINEAGE, read_json
 from kun.training.report import parts
 from kun.training.report.curves import GLOW, WARM, Curve, chart
+from kun.training.report.known import Facts, Metrics, PlotLine, Sample
 from kun.training.report.words import say
 from kun.training.run import read_lines
-
-Values = Mapping[str, Any]
 
 _SAMPLED_STEPS = 6
 _OWN_CHARTS = (
@@ -35,7 +34,7 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, object]:
     """The object of a JSON file; an empty one where it is missing or damaged."""
     try:
         return read_json(path)
@@ -44,14 +43,16 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _page(run: Path) -> str:
-    facts, metrics = read_facts(run / "facts.json"), read_lines(run / "metrics.jsonl")
+    facts, metrics = cast(Facts, read_facts(run / "facts.json")), read_lines(run / "metrics.jsonl")
     recipe = (run / "recipe.toml").read_text(encoding="utf-8")
     body = [
         stopped(facts),
         parts.tiles(_figures(facts, metrics)),
         tokenizer(facts),
-        parts.section(say("curves"), curves(metrics)),
-        parts.section(say("samples"), _samples(read_lines(run / "samples.jsonl"))),
+        parts.section(
+            say("curves"), curves(metrics), plots(cast(list[PlotLine], read_lines(run / "plots.jsonl")))
+        ),
+        parts.section(say("samples"), _samples(cast(list[Sample], read_lines(run / "samples.jsonl")))),
         parts.section(say("data"), _data(facts)),
         parts.section(say("model"), _model(facts)),
         parts.section(say("lineage"), _lineage(run, facts)),
@@ -62,19 +63,19 @@ def _page(run: Path) -> str:
     return parts.page(run.name, _subtitle(facts), body)
 
 
-def _subtitle(facts: Values) -> str:
+def _subtitle(facts: Facts) -> str:
     state = facts.get("state", "training")
     stage = f'<span class="dim">{escape(str(facts.get("stage", "")))}</span>'
     return f'{stage} <span class="state {state}">{say(state)}</span>'
 
 
-def stopped(facts: Values) -> str:
+def stopped(facts: Mapping[str, object]) -> str:
     """Why a run ended before its end, and what could not be done on the way."""
     told = (facts.get("why"), facts.get("note"))
     return "".join(f'<p class="why">{escape(str(sentence))}</p>' for sentence in told if sentence)
 
 
-def _figures(facts: Values, metrics: Sequence[Values]) -> list[tuple[str, str | None]]:
+def _figures(facts: Facts, metrics: Sequence[Metrics]) -> list[tuple[str, str | None]]:
     if not metrics:
         return []
     last = metrics[-1]
@@ -99,7 +100,7 @@ def _figures(facts: Values, metrics: Sequence[Values]) -> list[tuple[str, str | 
     ]
 
 
-def curves(metrics: Sequence[Values]) -> str:
+def curves(metrics: Sequence[Metrics]) -> str:
     """The loss, what else evaluation measured, and how the steps went."""
     learned = Curve.named("loss", _series(metrics, "loss"), is_noisy=True)
     held_out = Curve.named("held_out", _series(metrics, "eval_loss"), WARM)
@@ -119,14 +120,24 @@ def curves(metrics: Sequence[Values]) -> str:
     return parts.cards(*made)
 
 
-def _series(metrics: Sequence[Values], key: str) -> tuple[list[float], list[float]]:
+def plots(lines: Sequence[PlotLine]) -> str:
+    """The newest of a task's own plots of each title."""
+    newest = {line["title"]: line["lines"] for line in lines}
+    charts = (
+        chart(escape(title), [Curve(*points, name, name) for name, points in drawn.items()])
+        for title, drawn in newest.items()
+    )
+    return parts.cards(*charts)
+
+
+def _series(metrics: Sequence[Metrics], key: str) -> tuple[list[float], list[float]]:
     lines = [line for line in metrics if isinstance(line.get(key), int | float)]
     return [line["step"] for line in lines], [line[key] for line in lines]
 
 
-def _samples(samples: Sequence[Values]) -> str:
+def _samples(samples: Sequence[Sample]) -> str:
     """A card for each of some steps, from the first to the last, beside each other."""
-    by_step: dict[int, list[Values]] = {}
+    by_step: dict[int, list[Sample]] = {}
     for sample in samples:
         by_step.setdefault(sample["step"], []).append(sample)
     steps = sorted(by_step)
@@ -137,16 +148,22 @@ def _samples(samples: Sequence[Values]) -> str:
     return f'<div class="samples" tabindex="0">{inside}</div>' if inside else ""
 
 
-def _of_step(step: int, samples: Sequence[Values]) -> str:
+def _of_step(step: int, samples: Sequence[Sample]) -> str:
     texts = (
-        f'<p class="text"><span class="prompt">{escape(sample["prompt"])}</span>{escape(sample["text"])}</p>'
+        f'<p class="text"><span class="prompt">{escape(sample.get("prompt", ""))}</span>{_made(sample)}</p>'
         for sample in samples
     )
     return parts.card(f"<h3>{say('step', n=f'{step:,}')}</h3>", *texts)
 
 
-def _data(facts: Values) -> str:
-    data: Values = facts.get("data", {})
+def _made(sample: Sample) -> str:
+    image = sample.get("image", "")
+    picture = f'<img src="{escape(image)}" alt="">' if image.startswith("data:image/") else ""
+    return picture + escape(sample.get("text", ""))
+
+
+def _data(facts: Facts) -> str:
+    data = facts.get("data", {})
     if not data:
         return ""
     read = parts.facts(
@@ -159,7 +176,7 @@ def _data(facts: Values) -> str:
             (say("cut"), data.get("cut")),
         ]
     )
-    overlap: Values | None = facts.get("overlap")
+    overlap = facts.get("overlap")
     padding = facts.get("padding_fraction", facts.get("waste"))  # as it was called before
     used = parts.facts(
         [
@@ -171,18 +188,20 @@ def _data(facts: Values) -> str:
         ]
     )
     if overlap:
-        used += f'<p class="small"><span class="dim">{say("overlap")}</span><br>{say("overlap_value", **overlap)}</p>'
+        shown = {key: overlap[key] for key in ("identical", "touched", "documents")}
+        met = say("overlap_value", __package__, **shown)
+        used += f'<p class="small"><span class="dim">{say("overlap")}</span><br>{met}</p>'
     examples = "".join(f"<li>{escape(str(example))}</li>" for example in data.get("examples", []))
     why = parts.card(f"<h3>{say('bad_examples')}</h3><ul>{examples}</ul>", is_wide=True) if examples else ""
     return parts.cards(parts.card(read), parts.card(used), why)
 
 
-def _listed(source: Any) -> str | None:
+def _listed(source: str | list[str] | None) -> str | None:
     return ", ".join(map(str, source)) if isinstance(source, list) else source
 
 
-def _model(facts: Values) -> str:
-    config: Values = facts.get("config", {})
+def _model(facts: Facts) -> str:
+    config = facts.get("config", {})
     sizes = parts.facts(
         [
             (escape(key), value)
@@ -205,25 +224,28 @@ def _model(facts: Values) -> str:
     return parts.cards(parts.card(used), parts.card(sizes))
 
 
-def _lineage(run: Path, facts: Values) -> str:
+def _lineage(run: Path, facts: Facts) -> str:
     lineage = read_facts(run / "checkpoint" / LINEAGE)
-    data: Values = lineage.get("data", {})
-    parents = [str(parent.get("name", parent)) if isinstance(parent, dict) else str(parent)
-               for parent in lineage.get("parents") or []]  # fmt: skip
+    data, made_from = lineage.get("data"), lineage.get("parents")
+    digest = data.get("digest", "") if isinstance(data, dict) else ""
+    parents = [
+        str(parent.get("name", parent) if isinstance(parent, dict) else parent)
+        for parent in (made_from if isinstance(made_from, list) else [])
+    ]
     rows = "".join(
         f"<tr><th>{what}</th><td>{value}</td></tr>"
         for what, value in (
             (say("made_from"), escape(", ".join(parents)) or say("nothing")),
-            (say("digest"), escape(str(data.get("digest", "")))),
+            (say("digest"), escape(str(digest))),
             (say("checkpoint"), "<code>checkpoint/</code>"),
         )
     )
     return parts.card(f"<table>{rows}</table>") if lineage else ""
 
 
-def tokenizer(facts: Values) -> str:
+def tokenizer(facts: Facts) -> str:
     """What a tokenizer that was learned makes of text."""
-    learned: Values = facts.get("tokenizer", {})
+    learned = facts.get("tokenizer", {})
     if not learned:
         return ""
     rows = [

@@ -8,7 +8,9 @@ from kun.training.report.curves import short
 from kun.training.report.words import say
 from kun.version import __version__
 
-_NOTHING_FROM_ELSEWHERE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_NOTHING_FROM_ELSEWHERE = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+)
 
 
 def page(title: str, subtitle: str, body: Iterable[str]) -> str:
