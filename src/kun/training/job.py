@@ -10,13 +10,8 @@ from kun.networks.family import Family
 from kun.training.tables import Data, Lora, Model, OptimizerTable, Parallel, Tokenizer, Train
 
 CHANGES_BITS = (
-    "train.micro_batch_tokens",
-    "train.activation_checkpointing",
-    "parallel.data",
-    "parallel.tensor",
-    "parallel.pipeline",
-    "parallel.expert",
-    "parallel.shard",
+    *(f"train.{key}" for key in ("micro_batch_tokens", "activation_checkpointing")),
+    *(f"parallel.{key}" for key in ("data", "tensor", "pipeline", "expert", "shard")),
 )
 """What of a recipe changes the order of sums, or what dropout draws."""
 

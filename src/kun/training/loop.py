@@ -72,7 +72,7 @@ class Loop(Generic[Net]):
         """Go on from a snapshot. Raises `DamagedFile` where it is another network's."""
         facts = snapshot.facts
         self.optimizer.load(snapshot, facts["updates"], partly=self.layout.is_part)
-        self.state = TrainerState.of(snapshot.step, facts)
+        self.state = TrainerState.of(snapshot)
         self.feed.load(facts.get("feed", facts))  # before, the place in the data was among the others
         self.notes = list(facts.get("notes", []))
         self.not_compiled = facts.get("not_compiled", "")

@@ -15,21 +15,9 @@ from kun.training.job import CHANGES_BITS, Job, flat
 from kun.training.recipe import Objective, Recipe, parse_recipe
 from kun.training.task import AnyTask, Task
 
-_MAY_CHANGE = {
-    "out",
-    "train.steps",
-    "train.tokens",
-    "train.epochs",
-    "train.minutes",
-    "train.snapshot_every",
-    "train.keep_snapshots",
-    "train.eval_every",
-    "train.sample_every",
-    "train.prompts",
-    "train.patience",
-    "train.log",
-    *CHANGES_BITS,
-}
+_LENGTHS = ("steps", "tokens", "epochs", "minutes", "patience")
+_LOOKS = ("snapshot_every", "keep_snapshots", "eval_every", "sample_every", "prompts", "log")
+_MAY_CHANGE = {"out", *CHANGES_BITS, *(f"train.{key}" for key in (*_LENGTHS, *_LOOKS))}
 """What of a recipe a resumed run may have otherwise: how long, on what, with how much memory, and what is looked at."""
 
 

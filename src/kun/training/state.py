@@ -2,27 +2,13 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypedDict, cast
+from dataclasses import asdict, dataclass, field, fields
 
 from kun.errors import Diverged
+from kun.training.snapshot import Snapshot
 
 WINDOW = 50
 """Losses that the guard against divergence remembers."""
-
-
-class StateFacts(TypedDict):
-    """What a snapshot says of a state. One of before has `tokens` for `items`."""
-
-    items: int
-    seconds: float
-    busy: float
-    idle: float
-    best: float | None
-    worse: int
-    losses: list[float]
-    ended: str
 
 
 @dataclass
@@ -43,25 +29,20 @@ class TrainerState:
     ended: str = ""
     """Why the task's own verdict ended the training."""
 
-    def facts(self) -> StateFacts:
-        return {
-            "items": self.items,
-            "seconds": self.seconds,
-            "busy": self.busy,
-            "idle": self.idle,
-            "best": self.best if math.isfinite(self.best) else None,
-            "worse": self.worse,
-            "losses": list(self.losses),
-            "ended": self.ended,
-        }
+    def facts(self) -> dict[str, object]:
+        """All of it but the step, as JSON has it."""
+        best = self.best if math.isfinite(self.best) else None
+        values = {**asdict(self), "best": best, "losses": list(self.losses)}
+        del values["step"]
+        return values
 
     @classmethod
-    def of(cls, step: int, facts: Mapping[str, object]) -> "TrainerState":
-        """The state after `step`, from the facts of its snapshot."""
-        f = cast(StateFacts, {"items": facts.get("tokens"), "ended": "", **facts})
-        best = math.inf if f["best"] is None else f["best"]
-        losses = deque(f["losses"], maxlen=WINDOW)
-        return cls(step, f["items"], f["seconds"], f["busy"], f["idle"], best, f["worse"], losses, f["ended"])
+    def of(cls, snapshot: Snapshot) -> "TrainerState":
+        """The state that a snapshot was taken in; one of before has `tokens` for `items`."""
+        facts = {"items": snapshot.facts.get("tokens"), **snapshot.facts, "step": snapshot.step}
+        facts["best"] = math.inf if facts["best"] is None else facts["best"]
+        facts["losses"] = deque(facts["losses"], maxlen=WINDOW)
+        return cls(**{one.name: facts[one.name] for one in fields(cls) if one.name in facts})
 
     def check(self, loss: float, norm: float, place: str) -> None:
         """Raise `Diverged` where the next step's loss or gradient must not reach the weights."""
