@@ -1,4 +1,4 @@
-"""Where an answer stands in a text: Devlin et al., "BERT", arXiv:1810.04805, sections 4.2 and 4.3.
+"""The place of an answer in a text: Devlin et al., "BERT", arXiv:1810.04805, sections 4.2 and 4.3.
 
 Two scores for each token, that of a start and that of an end. Where the text, or this window of it, has no answer, both
 point to the first token.
@@ -59,7 +59,7 @@ class AnswerSpan(PaddedTask):
         """float32 [b, t, 2], of starts and of ends; padding is neither."""
         assert isinstance(net, Bert)
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if net.config.token_types > 1 else [])]
-        said = net(**{name: batch[name] for name in names if name in batch})
-        scores = torch.stack([said.start_logits, said.end_logits], dim=-1).float()
+        output = net(**{name: batch[name] for name in names if name in batch})
+        scores = torch.stack([output.start_logits, output.end_logits], dim=-1).float()
         mask = batch.get("attention_mask")
         return scores if mask is None else scores.masked_fill(~mask[..., None], -torch.inf)

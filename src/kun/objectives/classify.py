@@ -84,26 +84,26 @@ class Classify(Judging):
         return with_labels(batch, batch["classes"].long(), self.auxiliary)
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
-        scores, besides = scored(networks.trained, batch, self.auxiliary)
-        return Loss(F.cross_entropy(scores, batch["labels"], reduction="sum") + besides, self.count(batch))
+        scores, auxiliary = scored(networks.trained, batch, self.auxiliary)
+        return Loss(F.cross_entropy(scores, batch["labels"], reduction="sum") + auxiliary, self.count(batch))
 
     def measure(self, networks: Networks[nn.Module], batch: Batch) -> dict[str, float]:
         labels = batch["labels"]
         with torch.no_grad():
             scores, _ = scored(networks.trained, batch, 0.0)
-        said = scores.argmax(dim=-1)
+        guessed = scores.argmax(dim=-1)
         sums = {
             "loss": float(F.cross_entropy(scores, labels, reduction="sum")),
-            "accuracy": float((said == labels).sum()),
+            "accuracy": float((guessed == labels).sum()),
         }
-        for name, some in (("right", said[said == labels]), ("said", said), ("are", labels)):
+        for name, some in (("right", guessed[guessed == labels]), ("guessed", guessed), ("are", labels)):
             counts = torch.bincount(some, minlength=self.classes).tolist()
             sums |= {f"{name}_{index}": float(count) for index, count in enumerate(counts)}
         return sums
 
     def summary(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
         scored = range(1, 2) if self.classes == 2 else range(self.classes)
-        f1 = [_f1(*(sums[f"{name}_{index}"] for name in ("right", "said", "are"))) for index in scored]
+        f1 = [_f1(*(sums[f"{name}_{index}"] for name in ("right", "guessed", "are"))) for index in scored]
         return {
             "loss": sums["loss"] / count,
             "accuracy": sums["accuracy"] / count,
@@ -111,12 +111,12 @@ class Classify(Judging):
         }
 
 
-def _f1(right: float, said: float, are: float) -> float:
-    return 2 * right / (said + are) if said + are else 0.0
+def _f1(right: float, guessed: float, are: float) -> float:
+    return 2 * right / (guessed + are) if guessed + are else 0.0
 
 
 def with_labels(batch: Batch, labels: Tensor, auxiliary: float) -> Batch:
-    """With its `labels`, and the next tokens that a decoder is asked for besides."""
+    """With its `labels`, and the next tokens that a decoder is asked for, too."""
     prepared = {**batch, "labels": labels}
     if not auxiliary:
         return prepared
@@ -139,7 +139,7 @@ def scored(net: nn.Module, batch: Batch, auxiliary: float) -> tuple[Tensor, Tens
     states = net.states(batch["input_ids"], batch.get("attention_mask"))
     scores = net.scores(states, batch["input_ids"], batch.get("attention_mask"))
     next_tokens = batch["next_tokens"]
-    # a row's mean, as in GPT-1's own code: it does not depend on what stands in the batch beside it
+    # a row's mean, as in GPT-1's own code: it does not depend on what stands in the batch next to it
     asked = next_tokens != IGNORED
     each = (auxiliary / asked.sum(dim=1, keepdim=True).clamp(min=1)).expand_as(asked)
     return scores.float(), cross_entropy(net.word_scores, states, next_tokens, weights=each)

@@ -1,7 +1,7 @@
 """Masked words: Devlin et al., "BERT", arXiv:1810.04805, section 3.1; drawn anew each time: RoBERTa, arXiv:1907.11692.
 
 Of the words that are chosen 80 % become the mask, 10 % another word, and 10 % stay as they are, so that a word's state
-must say what stands there whatever is seen.
+must say what is there whatever is seen.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Permutation language modelling: Yang et al., "XLNet", arXiv:1906.08237, sections 2.2 and 2.3.
 
 An order of a document's tokens is drawn, and the last of them in that order are predicted, each from those before it
-in the order, wherever they stand.
+in the order, wherever they are.
 """
 
 import numpy as np
@@ -68,7 +68,7 @@ class Permutation(PackedTask):
 
 
 def _places(chosen: Tensor) -> Tensor:
-    """Where the chosen tokens of bool [b, t] stand: int64 [b, the most in a row], -1 behind a row's last."""
+    """The places of the chosen tokens of bool [b, t]: int64 [b, the most in a row], -1 behind a row's last."""
     most = max(1, int(chosen.sum(dim=-1).max()))
     order = chosen.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
     return torch.where(chosen.gather(1, order), order, -1)

@@ -29,8 +29,8 @@ class Regress(Judging):
         return with_labels(batch, batch["classes"].float(), self.auxiliary)
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
-        scores, besides = scored(networks.trained, batch, self.auxiliary)
-        return Loss((scores[:, 0] - batch["labels"]).square().sum() + besides, self.count(batch))
+        scores, auxiliary = scored(networks.trained, batch, self.auxiliary)
+        return Loss((scores[:, 0] - batch["labels"]).square().sum() + auxiliary, self.count(batch))
 
     def measure(self, networks: Networks[nn.Module], batch: Batch) -> dict[str, float]:
         with torch.no_grad():

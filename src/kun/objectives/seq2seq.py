@@ -30,7 +30,7 @@ from kun.training.task import Loss
 class Seq2Seq(PaddedTask):
     """-log p(token of the target | the source, and the tokens before it), for the target and its end.
 
-    The decoder begins with `start`, and is taught: it reads the target's own tokens. `pad` stands at padding.
+    The decoder begins with `start`, and is taught: it reads the target's own tokens. `pad` is the id of padding.
     """
 
     name = "seq2seq"

@@ -13,7 +13,7 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 class Interruptions:
     """Remembers Ctrl-C and SIGTERM, so that the step ends well first; a second Ctrl-C acts at once.
 
-    Within a second it is the same one: torchrun hands on what the terminal has told its processes already.
+    Within a second it is the same one: torchrun repeats what the terminal has sent to its processes already.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The loop: batches, gradients, updates; and beside them evaluation, samples, snapshots, and knowing when to stop."""
+"""The loop: batches, gradients, updates, evaluation, samples, snapshots, and knowing when to stop."""
 
 import math
 import time
@@ -86,7 +86,7 @@ class Loop(Generic[Net]):
             self.notes.append(note)
 
     def conditions(self) -> dict[str, object]:
-        """What the last bits of the results depend on beside recipe, data and machine."""
+        """What the last bits of the results depend on, next to recipe, data and machine."""
         return {**self.job.conditions(self.processes.world), "compiled": self.compiled}
 
     def compile(self) -> None:
@@ -174,7 +174,7 @@ class Loop(Generic[Net]):
         return "tokens" if self.task.unit == "tokens" else "items"
 
     def known(self) -> dict[str, object]:
-        """What is known of the training as a whole, beside its metrics."""
+        """What is known of the training as a whole, next to its metrics."""
         now = self.state
         return {
             "parameters": self.layout.parameters,

@@ -28,8 +28,8 @@ A_CHECKPOINT = (
 
 
 @contextmanager
-def enough_memory(what: str, mend: str) -> Iterator[None]:
-    """Where memory runs out within, raise `NoMemory`: what there was too little for, and how to mend that."""
+def enough_memory(what: str, fix: str) -> Iterator[None]:
+    """Where memory runs out within, raise `NoMemory`: what there was too little for, and what helps."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
@@ -37,4 +37,4 @@ def enough_memory(what: str, mend: str) -> Iterator[None]:
         short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
         if not short:
             raise
-        raise NoMemory(f"There is too little memory for {what}: {mend}.") from error
+        raise NoMemory(f"There is too little memory for {what}: {fix}.") from error

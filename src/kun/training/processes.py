@@ -1,4 +1,4 @@
-"""The processes of one training: who they are, what they agree on, and what is said when one of them is gone.
+"""The processes of one training: who they are, what they agree on, and what is reported when one of them is gone.
 
 Ranks are laid out as pipeline x data x tensor, tensor innermost, since tensor parallelism talks most and neighbours
 talk fastest. Each process reads the rows of its place in `data`; those that differ in tensor or pipeline alone
@@ -169,9 +169,9 @@ class Several(Processes):
         if not self.is_first:
             heard = self._heard(key)
             return cast(T, heard) if read is None else read(str(heard))
-        with self._telling(key) as said:
+        with self._telling(key) as stated:
             made = make()
-            said.append(made if write is None else write(made))
+            stated.append(made if write is None else write(made))
         return made
 
     def first(self, make: Callable[[], T]) -> T:
@@ -210,13 +210,13 @@ class Several(Processes):
     @contextmanager
     def _telling(self, key: str) -> Iterator[list[object]]:
         """Tell the others what the block leaves in its list, or the error that it ends with."""
-        said: list[object] = []
+        stated: list[object] = []
         try:
-            yield said
+            yield stated
         except KunError as error:
             self._store.set(key, json.dumps({"error": type(error).__name__, "text": str(error)}))
             raise
-        self._store.set(key, json.dumps({"value": said[0] if said else None}))
+        self._store.set(key, json.dumps({"value": stated[0] if stated else None}))
 
     def _heard(self, key: str) -> object:
         """What another process tells, however long it takes, as long as all are alive."""
@@ -224,10 +224,10 @@ class Several(Processes):
             time.sleep(0.05)
             if gone := self._beats.long_silent():
                 raise self._lost(gone)
-        told = json.loads(self._store.get(key))
-        if "error" in told:
-            raise _told(getattr(errors, told["error"])(told["text"]))
-        return told["value"]
+        heard = json.loads(self._store.get(key))
+        if "error" in heard:
+            raise _told(getattr(errors, heard["error"])(heard["text"]))
+        return heard["value"]
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -342,14 +342,14 @@ def check_parallel(parallel: Parallel, world: int) -> None:
         wanted += "is 1 process" if world == 1 else f"are {world} processes"
         others = parallel.tensor * parallel.pipeline
         if world == 1:
-            mend = f"start it with torchrun --nproc_per_node={given} -m kun train …"
+            fix = f"start it with torchrun --nproc_per_node={given} -m kun train …"
         elif world % others == 0:
-            mend = f"parallel.data = {world // others} would do"
+            fix = f"parallel.data = {world // others} would do"
         else:
-            mend = (
+            fix = (
                 f"their product has to be {world}: parallel.data = {world}, tensor = 1, pipeline = 1 would do"
             )
-        raise BadRecipe(f"{wanted}: {mend}.")
+        raise BadRecipe(f"{wanted}: {fix}.")
     if parallel.data % parallel.expert:
         fitting = [str(n) for n in divisors(parallel.data)]
         raise BadRecipe(

@@ -25,7 +25,7 @@ class Objective(Table):
 
     @property
     def options(self) -> Values:
-        """What is set beside the name."""
+        """What is set next to the name."""
         return dict(self.model_extra or {})
 
 

@@ -53,7 +53,7 @@ def check_loaded(name: str) -> None:
     """Raise `BadRecipe` where a package registers a task of this name that cannot be loaded."""
     if name in _broken:
         raise BadRecipe(
-            f"The task {name} of another package cannot be loaded ({_broken[name]}): mend or remove it."
+            f"The task {name} of another package cannot be loaded ({_broken[name]}): fix or remove it."
         )
 
 

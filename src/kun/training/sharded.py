@@ -49,7 +49,7 @@ def _empty(folder: Path) -> None:
 
 
 def _write_part(folder: Path, tensors: dict[str, Tensor], rank: int) -> None:
-    """This process's file, and its digest beside it."""
+    """This process's file, and its digest next to it."""
     logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)
     with writing_to(folder):
         try:
@@ -66,9 +66,9 @@ def _write_part(folder: Path, tensors: dict[str, Tensor], rank: int) -> None:
 def _complete(fresh: Path, path: Path, facts: Mapping[str, object]) -> None:
     """Give the folder its name, once all that belongs to it is on the disk."""
     with writing_to(path.parent):
-        told = sorted(fresh.glob("*.safetensors.json"))
-        files = {file.name.removesuffix(".json"): read_json(file)["sha256"] for file in told}
-        for file in told:
+        written = sorted(fresh.glob("*.safetensors.json"))
+        files = {file.name.removesuffix(".json"): read_json(file)["sha256"] for file in written}
+        for file in written:
             file.unlink()
         (fresh / FACTS).write_bytes(sealed({**facts, "files": files}))
         sync(fresh / FACTS)
@@ -78,7 +78,7 @@ def _complete(fresh: Path, path: Path, facts: Mapping[str, object]) -> None:
 
 def shapes(path: Path) -> dict[str, list[int]]:
     """The whole shape of every tensor in a snapshot."""
-    return {name: list(told.size) for name, told in _metadata(path).items()}
+    return {name: list(written.size) for name, written in _metadata(path).items()}
 
 
 def read(path: Path, state: dict[str, Tensor]) -> None:
@@ -90,7 +90,8 @@ def read(path: Path, state: dict[str, Tensor]) -> None:
 def read_whole(path: Path) -> dict[str, Tensor]:
     """All tensors, each put together of its parts; by one process, without the others."""
     state = {
-        name: torch.empty(told.size, dtype=told.properties.dtype) for name, told in _metadata(path).items()
+        name: torch.empty(written.size, dtype=written.properties.dtype)
+        for name, written in _metadata(path).items()
     }
     load(dict(state), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
     return state

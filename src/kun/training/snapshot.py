@@ -69,8 +69,8 @@ def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, list[int]], 
         raise DamagedFile(f"The snapshot {which} {name}: it was written with another model or optimizer.")
     for name, tensor in state.items():
         if list(tensor.shape) != shapes[name]:
-            told = f"{shapes[name]} where this network has {list(tensor.shape)}"
-            raise DamagedFile(f"The snapshot's {name} has shape {told}: it was written with other sizes.")
+            shape = f"{shapes[name]} where this network has {list(tensor.shape)}"
+            raise DamagedFile(f"The snapshot's {name} has shape {shape}: it was written with other sizes.")
 
 
 def write_snapshot(
@@ -91,9 +91,9 @@ def write_snapshot(
             _write(path, {**facts, "step": step}, tensors)
     except NoSpace as error:
         kept = steps(folder)
-        told = f"the snapshot of step {kept[-1]} is whole" if kept else "there is no snapshot yet"
+        whole = f"the snapshot of step {kept[-1]} is whole" if kept else "there is no snapshot yet"
         raise NoSpace(
-            f"The disk of {folder} is full, so that step {step} has no snapshot; {told}. Free some space and go on "
+            f"The disk of {folder} is full, so that step {step} has no snapshot; {whole}. Free some space and go on "
             f"with --resume."
         ) from error
     if processes.is_first:

@@ -1,4 +1,4 @@
-"""Where a training stands in its steps, items and time: what a run goes on from, beside weights, optimizer and feed."""
+"""The place of a training in its steps, items and time, from which it goes on with weights, optimizer and feed."""
 
 import math
 from collections import deque
@@ -13,7 +13,7 @@ WINDOW = 50
 
 @dataclass
 class TrainerState:
-    """Where a training stands: all of it goes into snapshots."""
+    """The place of a training: all of it goes into snapshots."""
 
     step: int = 0
     items: int = 0

@@ -32,7 +32,7 @@ class Model(Table):
         if self.source and (self.model_extra or self.vocab_size or self.tokenizer):
             for key in self.model_extra or {}:
                 if near := get_close_matches(key, ("from", "dropout"), n=1):
-                    raise ValueError(f"{key} is no key beside from; did you mean model.{near[0]}?")
+                    raise ValueError(f"{key} is no key next to from; did you mean model.{near[0]}?")
             extra = ["tokenizer"] * bool(self.tokenizer) + ["vocab_size"] * bool(self.vocab_size)
             named = ", ".join([*(self.model_extra or {}), *extra])
             raise ValueError(f"{named} cannot be chosen with from: the checkpoint has its own")

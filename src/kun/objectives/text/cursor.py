@@ -15,7 +15,7 @@ from kun.training.feed import ALL_ROWS, Batch, Feed, RankSlice, as_count
 
 @dataclass(frozen=True)
 class DataCursor:
-    """Where a training stands in its data: `row` rows of epoch `epoch` are done."""
+    """The place of a training in its data: `row` rows of epoch `epoch` are done."""
 
     epoch: int = 0
     row: int = 0

@@ -35,7 +35,7 @@ CONTEXT = 1024
 
 @dataclass(frozen=True)
 class HeadRequirements:
-    """What an objective asks of a network beside its body: a head, a token for the mask, tokens for left-out spans."""
+    """What an objective asks of a network next to its body: a head, a token for the mask, tokens for left-out spans."""
 
     head: Head | None = None
     mask: bool = False
@@ -78,7 +78,7 @@ class TrainingModel:
 
     @property
     def mask(self) -> int | None:
-        """The token that stands for a masked word: the checkpoint's own, else one that is usually called so."""
+        """The token for a masked word: the checkpoint's own, else one that is usually called so."""
         return self._first(_MASKS, "mask_token")
 
     @property
@@ -178,7 +178,7 @@ def _new(job: Job, needs: HeadRequirements) -> TrainingModel:
 def _fitting(
     tokenizer: Tokenizer, family: Family, needs: HeadRequirements, mask: str | None
 ) -> tuple[Tokenizer, int]:
-    """The tokenizer with the tokens that are needed, and the id that stands at padding."""
+    """The tokenizer with the tokens that are needed, and the id of padding."""
     if needs.head is not None and "next_token" in family.objectives:  # it scores as GPT-1 did
         return judging_tokenizer(tokenizer)
     wanted = [sentinel(number) for number in range(needs.sentinels)]
@@ -209,10 +209,12 @@ def tokenizer_of(model: Model, data: Data) -> tuple[Tokenizer, ChatTemplate | No
         from kun.hub.layout import read_json
         from kun.text.tokenizer import load_tokenizer
 
-        said = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
-        source = said.get("chat_template")
+        settings = (
+            read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+        )
+        source = settings.get("chat_template")
         special = {
-            key: value for key, value in said.items() if key.endswith("_token") and isinstance(value, str)
+            key: value for key, value in settings.items() if key.endswith("_token") and isinstance(value, str)
         }
         return load_tokenizer(path), ChatTemplate(source, special) if isinstance(source, str) else None
     checkpoint = open_checkpoint(locate(name))

@@ -1,4 +1,4 @@
-"""A feed of rows that stand by themselves, padded: pairs, labelled texts, text that is to be corrupted."""
+"""A feed of rows that are padded, each a document: pairs, labelled texts, text that is to be corrupted."""
 
 from collections.abc import Iterator
 from functools import cached_property

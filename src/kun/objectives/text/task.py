@@ -38,7 +38,7 @@ class TextTask(Task[nn.Module]):
     """Whether its network writes text, of which samples are taken."""
 
     def needs(self, open: Opener) -> HeadRequirements:
-        """What it asks of a network beside its body."""
+        """What it asks of a network next to its body."""
         return HeadRequirements()
 
     def networks(self, open: Opener) -> Networks[nn.Module]:

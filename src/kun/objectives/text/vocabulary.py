@@ -10,7 +10,7 @@ START, DELIMITER, EXTRACT, PAD = "<|start|>", "<|delimiter|>", "<|extract|>", "<
 
 
 def sentinel(number: int) -> str:
-    """T5's name of the token that stands for a left-out span."""
+    """T5's name of the token for a left-out span."""
     return f"<extra_id_{number}>"
 
 

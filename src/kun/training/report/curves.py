@@ -1,4 +1,4 @@
-"""Curves as SVG that stretches to its card, with their numbers beside for the page's own script.
+"""Curves as SVG that stretches to its card, with their numbers next to them for the page's own script.
 
 The axes' labels are HTML, placed in per cent, so that they keep their size where the drawing is stretched.
 """
@@ -39,7 +39,7 @@ class Curve:
 
     @classmethod
     def named(cls, key: str, points: Points, colour: Colour = ACCENT, *, is_noisy: bool = False) -> "Curve":
-        """One through `points`, whose name stands in the catalogue."""
+        """One through `points`, whose name is in the catalogue."""
         texts = catalogue()[key]
         return cls(*points, texts["en"], texts["zh"], colour, is_noisy)
 
@@ -163,15 +163,15 @@ class _Scale:
         return "".join(f'<line x1="0" x2="1000" y1="{h:.1f}" y2="{h:.1f}"/>' for h in heights)
 
     def labels(self) -> str:
-        beside = "".join(
+        heights = "".join(
             f'<i class="y" style="top:{100 * self.down(y):.2f}%">{short(y)}</i>'
             for y in ticks(self.bottom, self.top)
         )
-        below = "".join(
+        places = "".join(
             f'<i class="x" style="left:{100 * self.across(x):.2f}%">{short(x)}</i>'
             for x in ticks(self.left, self.right)
         )
-        return beside + below
+        return heights + places
 
 
 def ticks(low: float, high: float) -> list[float]:

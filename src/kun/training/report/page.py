@@ -27,7 +27,7 @@ _OWN_CHARTS = (
 
 
 def write_report(run: Path) -> Path:
-    """Write report.html into a run's folder, from what stands there. Raises `NoSpace`, `NotWritable`."""
+    """Write report.html into a run's folder, from what lies there. Raises `NoSpace`, `NotWritable`."""
     path = run / "report.html"
     with new_file(path) as fresh:
         fresh.write_text(_page(run), encoding="utf-8")
@@ -71,8 +71,8 @@ def _subtitle(facts: Facts) -> str:
 
 def stopped(facts: Mapping[str, object]) -> str:
     """Why a run ended before its end, and what could not be done on the way."""
-    told = (facts.get("why"), facts.get("note"))
-    return "".join(f'<p class="why">{escape(str(sentence))}</p>' for sentence in told if sentence)
+    sentences = (facts.get("why"), facts.get("note"))
+    return "".join(f'<p class="why">{escape(str(sentence))}</p>' for sentence in sentences if sentence)
 
 
 def _figures(facts: Facts, metrics: Sequence[Metrics]) -> list[tuple[str, str | None]]:
@@ -136,7 +136,7 @@ def _series(metrics: Sequence[Metrics], key: str) -> tuple[list[float], list[flo
 
 
 def _samples(samples: Sequence[Sample]) -> str:
-    """A card for each of some steps, from the first to the last, beside each other."""
+    """A card for each of some steps, from the first to the last, next to each other."""
     by_step: dict[int, list[Sample]] = {}
     for sample in samples:
         by_step.setdefault(sample["step"], []).append(sample)

@@ -32,7 +32,7 @@ def page(title: str, subtitle: str, body: Iterable[str]) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading (HTML) and what stands below it; "" where that is nothing."""
+    """A heading (HTML) and what lies below it; "" where that is nothing."""
     inside = "".join(parts)
     return f"<section><h2>{title}</h2>{inside}</section>" if inside else ""
 
@@ -52,7 +52,7 @@ def card(*parts: str, is_wide: bool = False) -> str:
 
 
 def cards(*parts: str) -> str:
-    """Cards beside each other, and below each other where the page is narrow."""
+    """Cards next to each other, and below each other where the page is narrow."""
     inside = "".join(parts)
     return f'<div class="cards">{inside}</div>' if inside else ""
 

@@ -24,7 +24,7 @@ def reported(folder: RunFolder, stage: str) -> Iterator[None]:
     except BaseException as error:
         with suppress(
             NoSpace, NotWritable
-        ):  # what ended the run is told, whatever keeps the page from being written
+        ):  # what ended the run is raised, whatever keeps the page from being written
             _end(folder, ending(error))
         raise
     _end(folder, {"state": "done"})
