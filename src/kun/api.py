@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kun.evaluation.task import AnyTask
     from kun.hub.export.exporting import Exported
     from kun.hub.listing import ModelRow
-    from kun.hub.store import InstalledModel
     from kun.inspection.attention import Look
     from kun.inspection.logits import NextWords
     from kun.inspection.positions import Places
@@ -91,13 +90,6 @@ def pull(name: str, *, progress: Progress | None = None) -> Path:
     from kun.hub.pull import pull as hub_pull
 
     return hub_pull(name, progress=progress)
-
-
-def installed_models() -> "Sequence[InstalledModel]":
-    """The models under KUN_HOME, by name."""
-    from kun.hub.store import installed
-
-    return installed()
 
 
 def remove_model(name: str) -> None:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from kun.hub.adapter import AdapterCheckpoint
     from kun.hub.checkpoint import Checkpoint
 
-_MANY = "a list of prompts"
-
 
 class LanguageModel(TextModel):
     """A decoder with its tokenizer, its chat template and an engine that batches all who call.

@@ -25,7 +25,6 @@ from kun.training.tables import Data, Lora, Model
 
 _ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 """How tokenizers name the end of a document, the commonest first."""
-_BEGINS = ("<s>", "<bos>", "[CLS]")
 _TURN_END = "<|im_end|>"
 """How ChatML's assistant ends what it says."""
 _PADS = ("<pad>", PAD, "[PAD]", "<|endoftext|>")

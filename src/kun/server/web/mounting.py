@@ -1,4 +1,4 @@
-"""The web app: Chat, Knowledge and Inside, in English and Chinese, beside the API in one process."""
+"""The web app: Chat, Knowledge and Inside, in English and Chinese, next to the API in one process."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from kun.settings import settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from kun.server.web.state import Backend
+    from kun.server.service import Service
 
 
-def mount(app: "FastAPI", service: "Backend", api_keys: Sequence[str] = ()) -> None:
+def mount(app: "FastAPI", service: "Service", api_keys: Sequence[str] = ()) -> None:
     """Serve the web app on every path of `app` that has no route yet: call it after the routes of the API.
 
     With `api_keys`, people log in with one of them, and the conversations of each key are its own.

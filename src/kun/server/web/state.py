@@ -1,52 +1,29 @@
 """State that all pages of one mounted web app share."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from kun.server.conversations import Conversations
-from kun.server.web.turns import Models, Turns
+from kun.server.web.turns import Turns
 from kun.server.web.words import Words, preferred_language
 from kun.settings import settings
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from kun.inspection.opened import Opened
-    from kun.knowledge.base import KnowledgeBase
-    from kun.server.service import ModelInfo
-
-
-class Backend(Models, Protocol):
-    """The part of `kun.server.service.Service` that the web app uses."""
-
-    def models(self) -> "Sequence[ModelInfo]": ...
-
-    def readable(self) -> "Sequence[ModelInfo]": ...
-
-    def opened(self, name: str) -> "Opened": ...
-
-    def tokenizer(self, name: str) -> "Tokenizer": ...
-
-    def knowledge_bases(self) -> list[str]: ...
-
-    def create_knowledge_base(self, name: str) -> "KnowledgeBase": ...
-
-    def delete_knowledge_base(self, name: str) -> None: ...
+    from kun.server.service import Service
 
 
 @dataclass
 class Web:
     """The service behind the pages, the conversations, and the answers being written."""
 
-    service: Backend
+    service: "Service"
     conversations: Conversations
     turns: Turns
 
     @classmethod
-    def open(cls, service: Backend) -> "Web":
+    def open(cls, service: "Service") -> "Web":
         conversations = Conversations(settings().database)
         conversations.stop_running()
         return cls(service, conversations, Turns(service, conversations))

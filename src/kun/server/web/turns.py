@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from kun.errors import Busy, KunError
 from kun.server.conversations import (
@@ -20,9 +20,9 @@ from kun.server.conversations import (
 from kun.settings import DEFAULT_MODEL, settings
 
 if TYPE_CHECKING:
-    from kun.knowledge.base import KnowledgeBase
     from kun.knowledge.passage import Passage
     from kun.models.language_model import LanguageModel
+    from kun.server.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +30,6 @@ MAX_ANSWER_TOKENS = 1024
 _STORE_EVERY_S = 1.0
 
 Stage = Literal["loading", "searching", "thinking", "writing"]
-
-
-class Models(Protocol):
-    """The part of the service that an answer uses."""
-
-    def language_model(self, name: str | None = None) -> "LanguageModel": ...
-
-    def knowledge_base(self, name: str) -> "KnowledgeBase": ...
 
 
 @dataclass
@@ -60,7 +52,7 @@ class Turn:
 class Turns:
     """All running answers of this process, at most one a conversation and `max_queue` in all."""
 
-    def __init__(self, service: Models, conversations: Conversations) -> None:
+    def __init__(self, service: "Service", conversations: Conversations) -> None:
         self._service = service
         self._conversations = conversations
         self._running: dict[str, Turn] = {}

@@ -17,7 +17,7 @@ from kun.errors import BadInput, Busy, NoSpace, NotWritable
 from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.tour.speedrun.corpus import Files, write_corpus
-from kun.tour.speedrun.facts import RecipeValues, SpeedrunFacts
+from kun.tour.speedrun.facts import RecipeValues, SizeFacts, SpeedrunFacts
 from kun.tour.speedrun.page import write_page
 from kun.tour.speedrun.recipes import Recipes
 from kun.tour.speedrun.sizes import Budget, Size, choose_size, choose_threads
@@ -231,7 +231,7 @@ def _pretrain(work: _Work, report: TrainingProgress) -> None:
         threads = choose_threads(values)
         with _threads(threads):
             size = choose_size(values, seconds)
-        work.state.write(size=size.facts, threads=threads)
+        work.state.write(size=cast("SizeFacts", asdict(size)), threads=threads)
         return work.recipes.sized(values, size, seconds)
 
     work.train("pretrain", recipe, report)

@@ -9,7 +9,7 @@ import torch
 from kun.objectives.next_token import NextToken
 from kun.objectives.text.fresh import new_config
 from kun.objectives.text.model import tokenizer_of
-from kun.tour.speedrun.facts import RecipeValues, SizeFacts
+from kun.tour.speedrun.facts import RecipeValues
 from kun.training.flops import flops_per_token
 from kun.training.networks import Networks
 from kun.training.recipe import Recipe, parse_recipe
@@ -62,15 +62,6 @@ class Size:
     d_model: int
     parameters: int
     tokens_per_s: float
-
-    @property
-    def facts(self) -> SizeFacts:
-        return {
-            "n_layers": self.n_layers,
-            "d_model": self.d_model,
-            "parameters": self.parameters,
-            "tokens_per_s": self.tokens_per_s,
-        }
 
     @property
     def sizes(self) -> dict[str, int]:
