@@ -100,7 +100,7 @@ def _pair(model_type: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     with torch.device("meta"):
         ours = family.network(family.config.from_hf(hf))
     state = {key: tensor.detach().clone() for key, tensor in theirs.state_dict().items()}
-    load_state(ours, ours.from_hf_names(state))
+    load_state(ours, ours.names.ours(state))
     return theirs, ours.eval()
 
 

@@ -48,7 +48,7 @@ def _ours(theirs: Any, precision: Literal["float32", "int8"]) -> LanguageModel:
     family = family_of(hf)
     with torch.device("meta"):
         net = family.network(family.config.from_hf(hf)).eval()
-    load_state(net, net.from_hf_names({name: t.clone() for name, t in theirs.state_dict().items()}))
+    load_state(net, net.names.ours({name: t.clone() for name, t in theirs.state_dict().items()}))
     if precision == "int8":
         quantize(net, precision)
     words = {str(token): token for token in range(net.config.vocab_size)}

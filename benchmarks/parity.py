@@ -52,7 +52,7 @@ def _random(config: Any) -> float:
         hf = transformers.AutoConfig.from_pretrained(folder).to_dict()
     family = family_of(hf)
     net = family.network(family.config.from_hf(hf)).eval()
-    load_state(net, net.from_hf_names(reference.state_dict()))
+    load_state(net, net.names.ours(reference.state_dict()))
     ids = torch.randint(0, 4096, (4, 96))
     mask = torch.ones_like(ids)
     mask[1, 60:] = 0

@@ -17,7 +17,7 @@ from kun.adaptation.quantize import (
     quantize,
     quantized_state,
 )
-from kun.blocks.positions import RotaryConfig
+from kun.blocks.rotary import RotaryConfig
 from kun.errors import BadInput, DamagedFile
 from kun.families.llama.llama import Layer, Llama
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kun.blocks.positions import SCALINGS, Rotary, RotaryConfig, frequencies, rotate
+from kun.blocks.rotary import SCALINGS, Rotary, RotaryConfig, frequencies, rotate
 
 
 def config(scaling: str) -> RotaryConfig:

@@ -101,7 +101,7 @@ def ours(theirs: nn.Module) -> nn.Module:
     with torch.device("meta"):
         net = family.network(family.config.from_hf(hf_config))
     state = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
-    load_state(net, net.from_hf_names(state))
+    load_state(net, net.names.ours(state))
     return net.eval()
 
 

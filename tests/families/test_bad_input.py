@@ -135,7 +135,7 @@ def test_wrong_weights_say_which_tensor_what_was_expected_and_what_was_found(cas
 
 def test_a_state_under_the_reference_names_comes_back_whole(case: Case) -> None:
     state = case.net.state_dict()
-    again = case.net.from_hf_names(case.net.to_hf_names(state))
+    again = case.net.names.ours(case.net.names.reference(state))
     aliases = getattr(case.net, "aliases", {})
     assert again.keys() - aliases.keys() == state.keys()
     assert all(torch.allclose(again[name], tensor) for name, tensor in state.items())

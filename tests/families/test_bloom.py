@@ -34,7 +34,7 @@ def test_weights_and_config_load_as_they_were_published() -> None:
     theirs = reference("bloom")
     net = ours(theirs)
     state = {n.removeprefix("transformer."): t for n, t in theirs.state_dict().items() if "lm_head" not in n}
-    load_state(ours(theirs), net.from_hf_names(state))
+    load_state(ours(theirs), net.names.ours(state))
     old = {"model_type": "bloom", "vocab_size": 97, "n_embed": 64, "n_layer": 3, "num_attention_heads": 4}
     assert BloomConfig.from_hf(old | {"seq_length": 2048}) == net.config
 
@@ -50,7 +50,7 @@ def test_a_text_may_be_longer_than_those_of_the_training() -> None:
 def test_a_fused_tensor_of_the_wrong_size_is_named() -> None:
     net, name = ours(reference("bloom")), "transformer.h.0.self_attention.query_key_value.bias"
     with pytest.raises(DamagedFile, match=rf"{name} has shape \[190\]; the config asks for 192 rows"):
-        net.from_hf_names({name: torch.ones(190)})
+        net.names.ours({name: torch.ones(190)})
 
 
 def test_what_a_config_cannot_be_is_refused_by_name() -> None:

@@ -59,7 +59,7 @@ STATE = original_state()
 
 def network(state: State = STATE, **changes: Any) -> ChatGLM:
     net = ChatGLM(ChatGLMConfig.from_hf(CONFIG | changes))
-    load_state(net, net.from_hf_names(state))
+    load_state(net, net.names.ours(state))
     return net.eval()
 
 
@@ -210,8 +210,10 @@ def test_pages_are_shared_by_rows_of_one_prompt_alone() -> None:
 
 
 def test_weights_go_out_as_they_came_in() -> None:
-    assert NET.to_hf_names(NET.state_dict()).keys() == STATE.keys()
-    assert all(torch.equal(tensor, STATE[name]) for name, tensor in NET.to_hf_names(NET.state_dict()).items())
+    assert NET.names.reference(NET.state_dict()).keys() == STATE.keys()
+    assert all(
+        torch.equal(tensor, STATE[name]) for name, tensor in NET.names.reference(NET.state_dict()).items()
+    )
     buffers = {f"transformer.layers.{i}.attention.rotary_emb.inv_freq": torch.ones(4) for i in range(3)}
     head = {"lm_head.weight": STATE["transformer.word_embeddings.weight"].clone()}
     assert torch.equal(logits(network(STATE | buffers | head), [5, GMASK, BOS]), logits(NET, [5, GMASK, BOS]))

@@ -68,7 +68,7 @@ def theirs() -> nn.Module:
 def test_the_original_files_give_the_reference_logits(theirs: nn.Module) -> None:
     net = GLM(family_of(ORIGINAL).config.from_hf(ORIGINAL))
     assert net.config == GLMConfig.from_hf(theirs.config.to_dict())
-    load_state(net, net.from_hf_names(original_state(theirs)))
+    load_state(net, net.names.ours(original_state(theirs)))
     ids = tokens(2, 30)
     with torch.no_grad():
         assert torch.allclose(net.eval()(ids).logits, theirs(ids).logits, atol=1e-4)
@@ -149,4 +149,4 @@ def test_a_fused_tensor_of_the_wrong_size_is_named(theirs: nn.Module) -> None:
     net, state = ours(theirs), dict(theirs.state_dict())
     name = "model.layers.1.mlp.gate_up_proj.weight"
     with pytest.raises(DamagedFile, match=rf"{name} has shape \[190, 64\]; the config asks for 192 rows"):
-        net.from_hf_names(state | {name: torch.ones(190, 64)})
+        net.names.ours(state | {name: torch.ones(190, 64)})

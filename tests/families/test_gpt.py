@@ -31,7 +31,7 @@ def test_weights_load_as_they_were_published(name: str) -> None:
     part = "attn.attention" if name == "gpt3" else "attn"
     state[f"h.0.{part}.bias"] = torch.ones(1, 1, 64, 64)
     state[f"h.0.{part}.masked_bias"] = torch.tensor(-1e9)
-    load_state(ours(theirs), net.from_hf_names(state))
+    load_state(ours(theirs), net.names.ours(state))
 
 
 @pytest.mark.parametrize(

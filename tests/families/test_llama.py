@@ -10,19 +10,19 @@ from parity import ours, reference, tokens
 from kun.adaptation import native
 from kun.adaptation.fuse import fuse
 from kun.adaptation.quantize import quantize
-from kun.blocks.positions import Rotary, RotaryConfig, rotate
+from kun.blocks.rotary import Rotary, RotaryConfig, rotate
 from kun.errors import BadInput, DamagedFile
 from kun.families.llama.config import LlamaConfig
 from kun.networks.network import load_state
-from kun.networks.rope_fields import as_halves, as_neighbours
+from kun.networks.rope_fields import interleaved, rotate_half
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.data())
 def test_rows_for_neighbours_are_put_in_halves_and_back(heads: int, half: int, data: st.DataObject) -> None:
     d_head = 2 * half + data.draw(st.integers(0, 3))
     weight = torch.randn(heads * d_head, 5)
-    halves = as_halves(weight, d_head, 2 * half)
-    assert torch.equal(as_neighbours(halves, d_head, 2 * half), weight)
+    halves = rotate_half(weight, d_head, 2 * half)
+    assert torch.equal(interleaved(halves, d_head, 2 * half), weight)
     assert torch.equal(halves[0::d_head], weight[0::d_head])
     assert torch.equal(halves[half::d_head], weight[1::d_head])
     assert torch.equal(
@@ -42,7 +42,7 @@ def test_turning_halves_of_reordered_rows_scores_as_turning_neighbours_of_the_ro
         return torch.view_as_real(pairs * turn).flatten()
 
     wanted = neighbours(q @ x[0], 0) @ neighbours(k @ x[1], 1)
-    turned = [rotate((x @ as_halves(w, d_head).T)[None, :, None], cos, sin)[0, :, 0] for w in (q, k)]
+    turned = [rotate((x @ rotate_half(w, d_head).T)[None, :, None], cos, sin)[0, :, 0] for w in (q, k)]
     assert torch.allclose(turned[0][0] @ turned[1][1], wanted, atol=1e-5)
 
 
@@ -50,9 +50,9 @@ def test_a_turned_tensor_of_the_wrong_shape_is_named() -> None:
     net = ours(reference("ernie4.5"))
     name = "model.layers.0.self_attn.q_proj.weight"
     for shape in ((63, 64), (1,), ()):
-        state = net.to_hf_names(net.state_dict()) | {name: torch.ones(shape)}
+        state = net.names.reference(net.state_dict()) | {name: torch.ones(shape)}
         with pytest.raises(DamagedFile, match=r"layers\.0\.attention\.q\.weight has shape"):
-            load_state(net, net.from_hf_names(state))
+            load_state(net, net.names.ours(state))
 
 
 def test_a_head_that_the_file_leaves_out_is_as_wide_as_the_reference_has_it() -> None:

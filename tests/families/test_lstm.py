@@ -57,7 +57,7 @@ def test_a_config_and_weights_read_back(tied):
     net = _net(tied=tied)
     hf = net.config.to_hf()
     again = family_of(hf).network(family_of(hf).config.from_hf(hf))
-    load_state(again, again.from_hf_names(net.to_hf_names(net.state_dict())))
+    load_state(again, again.names.ours(net.names.reference(net.state_dict())))
     ids = torch.arange(10)[None]
     assert torch.equal(again.eval()(ids).logits, net(ids).logits)
 

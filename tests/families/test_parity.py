@@ -18,7 +18,7 @@ Pair = tuple[nn.Module, nn.Module]
 
 
 def save(net: nn.Module, folder: Path) -> Path:
-    state = {name: tensor.contiguous() for name, tensor in net.to_hf_names(net.state_dict()).items()}
+    state = {name: tensor.contiguous() for name, tensor in net.names.reference(net.state_dict()).items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(net.config.to_hf()))
     return folder
@@ -65,7 +65,7 @@ def test_gradients_are_the_reference_gradients(decoders: Pair) -> None:
         net.zero_grad()
         (net(ids).logits * weights).mean().backward()
     named = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    got = mine.to_hf_names({name: parameter.grad for name, parameter in mine.named_parameters()})
+    got = mine.names.reference({name: parameter.grad for name, parameter in mine.named_parameters()})
     assert got.keys() == named.keys()
     for name, gradient in named.items():
         mapped = got[name] * gradient_factor(mine.config, name)
@@ -121,7 +121,7 @@ def test_bert_weights_load_from_every_layout_in_use(encoders: Pair, prefix: str)
         f"{prefix}embeddings.position_ids": torch.arange(64)[None],
         "cls.predictions.bias": torch.ones(3),
     }
-    named = mine.from_hf_names(state)
+    named = mine.names.ours(state)
     got = {name: tensor for name, tensor in named.items() if not name.startswith("head.")}
     assert got.keys() == mine.state_dict().keys()
     assert all(torch.equal(got[name], tensor) for name, tensor in mine.state_dict().items())

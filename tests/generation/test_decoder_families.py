@@ -50,7 +50,7 @@ def language_model(config: dict[str, Any], state: dict[str, torch.Tensor] | None
     family = family_of(config)
     net = family.network(family.config.from_hf(config))
     if state is not None:
-        load_state(net, net.from_hf_names(state))
+        load_state(net, net.names.ours(state))
     ends = {"eos_token_id": END, "bos_token_id": END}
     return LanguageModel(
         net.eval(), tokenizer(), net.config, generation_config=ends, template=ChatTemplate(CHAT)

@@ -64,6 +64,6 @@ def language_model(kind: str = "llama", positions: int = 256, **changes: Any) ->
     family = family_of(hf)
     with torch.device("meta"):
         net = family.network(family.config.from_hf(hf))
-    load_state(net, net.from_hf_names({k: v.clone() for k, v in theirs.state_dict().items()}))
+    load_state(net, net.names.ours({k: v.clone() for k, v in theirs.state_dict().items()}))
     given = {"generation_config": {"eos_token_id": END, "bos_token_id": END}, "template": ChatTemplate(CHAT)}
     return LanguageModel(net.eval(), tokenizer(), net.config, **(given | changes))

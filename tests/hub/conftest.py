@@ -62,7 +62,7 @@ def make_gguf(tmp_path: Path, tokenizer: Tokenizer) -> GgufMaker:
             "tie_word_embeddings": architecture == "llama",
         }
         net = network(config)
-        state = net.to_hf_names(net.state_dict())
+        state = net.names.reference(net.state_dict())
         path = tmp_path / f"{name}.gguf"
         writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
         writer.add_name(name)

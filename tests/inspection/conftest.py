@@ -78,7 +78,7 @@ def translator(request: pytest.FixtureRequest) -> tuple[Opened, transformers.Pre
     theirs = transformers.AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").eval()
     family = family_of(theirs.config.to_dict())
     net = family.network(family.config.from_hf(theirs.config.to_dict())).eval()
-    load_state(net, net.from_hf_names({name: t.clone() for name, t in theirs.state_dict().items()}))
+    load_state(net, net.names.ours({name: t.clone() for name, t in theirs.state_dict().items()}))
     return Opened.of(f"tiny-{request.param}", net, TOKENIZER, "encoder-decoder"), theirs
 
 

@@ -7,7 +7,7 @@ step without adapters costs what it costs without this, and a row's states are t
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from kun.adaptation.fuse import FusedLlama
 from kun.adaptation.lora import Pair, check_pair, matrices
 from kun.blocks.cache import CacheStep
 from kun.errors import BadInput
+from kun.networks.network import DecoderOutput
 
 Low = tuple[Tensor, Tensor]
 """A [rank, inputs] and B [outputs, rank], which has the scale in it."""
@@ -69,21 +70,22 @@ class Adapted(nn.Module):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *given: Any,
+        attention_mask: Tensor | None = None,
+        *,
         cache: CacheStep | None = None,
         logits_at: Tensor | None = None,
-        **named: Any,
-    ) -> Any:
+        **named: Tensor | None,
+    ) -> DecoderOutput:
         """As the network's; the rows of a step over a `cache` have the adapters that it names beside them."""
         if cache is None or not any(cache.adapters or ()):
-            return self.net(input_ids, *given, cache=cache, logits_at=logits_at, **named)
+            return self.net(input_ids, attention_mask, cache=cache, logits_at=logits_at, **named)
         chosen = _Choice(self._adapters, cache, logits_at)
         order = logits_at
         if logits_at is not None and len(logits_at) == cache.total and not isinstance(self.net, FusedLlama):
             logits_at = None  # all are run, so that there is one number of tokens in all layers
         token = self._choice.set(chosen)
         try:
-            out = self.net(input_ids, *given, cache=cache, logits_at=logits_at, **named)
+            out = self.net(input_ids, cache=cache, logits_at=logits_at, **named)
         finally:
             self._choice.reset(token)
         return out if logits_at is order else out._replace(logits=out.logits[:, order])

@@ -3,8 +3,8 @@
 Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -14,8 +14,7 @@ def checkpoint_layers(net: nn.Module) -> int:
     """Make every layer of every stack in `net` keep only what goes into it; returns how many there are."""
     layers = layers_of(net)
     for layer in layers:
-        kept: Any = layer
-        kept.forward = partial(_again, layer.forward, layer)
+        layer.forward = partial(_again, layer.forward, layer)
     return len(layers)
 
 
@@ -30,7 +29,8 @@ def layers_of(net: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _again(forward: Any, layer: nn.Module, *inputs: Any, **named: Any) -> Any:
+def _again(forward: Callable[..., object], layer: nn.Module, *inputs: object, **named: object) -> object:
     if not layer.training:
         return forward(*inputs, **named)
-    return checkpoint(forward, *inputs, use_reentrant=False, **named)
+    made: object = checkpoint(partial(forward, **named), *inputs, use_reentrant=False)
+    return made

@@ -257,6 +257,6 @@ def _layer(layer: Layer) -> _Layer:
     )
 
 
-def _matrix(module: nn.Module) -> native.Matrix:
+def _matrix(module: nn.Module | None) -> native.Matrix:
     assert isinstance(module, QuantizedLinear)
     return native.matrix(module.packed, module.out_features, module.in_features, module.bias)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +143,8 @@ def merge(net: nn.Module) -> nn.Module:
             f"{quantized} is quantized, and merging would round it anew: load the base in float32."
         )
     for name, pair in pairs.items():
-        weight: Any = layers[name].weight
+        weight = layers[name].weight
+        assert isinstance(weight, Tensor)
         merged = weight.detach().float() + (pair.b.detach() @ pair.a.detach()) * pair.scale
         # not in place: the weights may be mapped from a file, or shared
         layers[name].weight = nn.Parameter(merged.to(weight.dtype), requires_grad=weight.requires_grad)
@@ -245,8 +246,9 @@ def _beside(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Ten
     return added
 
 
-def _patterns(field: str, given: Any) -> tuple[str, ...]:
-    patterns = (given,) if isinstance(given, str) else tuple(given)
-    if not all(isinstance(pattern, str) and pattern for pattern in patterns):
+def _patterns(field: str, given: str | Iterable[object]) -> tuple[str, ...]:
+    each = (given,) if isinstance(given, str) else tuple(given)
+    patterns = tuple(pattern for pattern in each if isinstance(pattern, str) and pattern)
+    if len(patterns) < len(each):
         raise BadInput(f"{field} must be patterns of names, such as 'q' or 'layers.0.*'.")
     return patterns

@@ -1,6 +1,6 @@
 """Pairs of an adapter between our layers and those of the reference, whose names, order and cuts may be others.
 
-A family says in `to_hf_names` where each row of each of its matrices goes. Asked for matrices whose rows bear
+A family says in `names.reference` where each row of each of its matrices goes. Asked for matrices whose rows bear
 numbers, it tells the whole map: which rows of which of our layers make up a layer of the reference (one, or three
 in GPT-2's `c_attn`), in which order (LLaMA's files may have rotary pairs as neighbours), and by what they are
 multiplied. The rows of B follow that map; A is the same in both.
@@ -8,7 +8,6 @@ multiplied. The rows of B follow that map; A is the same in both.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from kun.adaptation.lora import Pair, adaptable, matrices
 from kun.adaptation.quantize import QuantizedWeight
 from kun.errors import BadInput
+from kun.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Layout:
     turned: frozenset[str]
 
     @classmethod
-    def of(cls, net: Any) -> "Layout":
+    def of(cls, net: Network) -> "Layout":
         """The layout of a network of any family, float or quantized."""
         layers = dict(matrices(net))
         starts, count = {}, 0
@@ -51,7 +51,7 @@ class Layout:
         rows = {f"{n}.weight": (ids + 1).double()[:, None] for n, ids in numbers.items()}
         ones = {name: torch.ones_like(column) for name, column in rows.items()}
         rest = _rest(net, layers)
-        numbered, scales = net.to_hf_names(rest | rows), net.to_hf_names(rest | ones)
+        numbered, scales = net.names.reference(rest | rows), net.names.reference(rest | ones)
         owner = torch.repeat_interleave(
             torch.arange(len(layers)), torch.tensor([layer.out_features for layer in layers.values()])
         )
@@ -100,7 +100,7 @@ class Layout:
         return next((m for m in self.modules if m.endswith(f".{name}") or name.endswith(f".{m}")), "")
 
 
-def _rest(net: Any, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def _rest(net: Network, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """The other tensors of a network's float state, which a map of names may look at."""
     quantized = {name: module for name, module in net.named_modules() if isinstance(module, QuantizedWeight)}
     mine = tuple(f"{name}." for name in (*layers, *quantized))
@@ -109,7 +109,7 @@ def _rest(net: Any, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         bias = getattr(layer, "bias", None)
         if isinstance(bias, Tensor):
             rest[f"{name}.bias"] = bias
-        tied = f"{name}.weight" in getattr(net, "aliases", {})
+        tied = f"{name}.weight" in net.aliases
         if name not in layers and not tied and adaptable(net, name):
             rest[f"{name}.weight"] = torch.zeros(1, 1)
         elif not adaptable(net, name):

@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from kun.adaptation import int4_tiles, native
 from kun.adaptation.packing import GROUP, PANEL, Bits, Packed, pack, rounding_error, unpack, unpack_rows
+from kun.blocks.autograd import Saved
 from kun.errors import BadInput, DamagedFile
 
 Precision = Literal["int4", "int8"]
@@ -82,17 +83,22 @@ class QuantizedLinear(QuantizedWeight):
         return int4_tiles.tile(self.packed, self.out_features, self.in_features)
 
 
+class _Shape(Saved, Protocol):
+    outputs: int
+    inputs: int
+
+
 class _Product(torch.autograd.Function):
     """x Wᵀ whose gradient is that of x alone: the codes are kept for it, and the weights unpacked once more."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, packed: Packed, outputs: int) -> Tensor:
+    def forward(ctx: _Shape, x: Tensor, packed: Packed, outputs: int) -> Tensor:
         ctx.save_for_backward(*packed)
         ctx.outputs, ctx.inputs = outputs, x.shape[-1]
         return F.linear(x, unpack(packed, outputs, x.shape[-1], x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: _Shape, *grads: Tensor) -> tuple[Tensor, None, None]:
         weight = unpack(Packed(*ctx.saved_tensors), ctx.outputs, ctx.inputs, grads[0].dtype)
         return grads[0] @ weight, None, None
 
@@ -106,7 +112,10 @@ class QuantizedEmbedding(QuantizedWeight):
         return unpack_rows(self.packed, ids, self.in_features)
 
 
-def quantize(net: nn.Module, precision: Precision, keep: Collection[str] = ()) -> nn.Module:
+N = TypeVar("N", bound=nn.Module)
+
+
+def quantize(net: N, precision: Precision, keep: Collection[str] = ()) -> N:
     """Replace the matrices of `net`, in place, by ones of 4 or 8 bits; returns `net`.
 
     Embeddings, and with int4 also the head, take 8 bits: they are what small models lose most by. So do, with

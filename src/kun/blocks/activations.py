@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from kun.blocks.autograd import Saved
 
 _gelu_tanh = partial(F.gelu, approximate="tanh")
 
@@ -33,12 +34,12 @@ class _Gated(torch.autograd.Function):
     """The same numbers, of which silu(gate) is made once more for the backward pass instead of being kept."""
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Saved, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
         return F.silu(gate) * up
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> Any:
+    def backward(ctx: Saved, *outer: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         (gradient,) = outer
         return torch.ops.aten.silu_backward(gradient * up, gate), gradient * F.silu(gate)

@@ -1,9 +1,9 @@
 """Root mean square norm: Zhang and Sennrich, arXiv:1910.07467."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+
+from kun.blocks.autograd import Saved
 
 
 class RMSNorm(nn.Module):
@@ -29,13 +29,13 @@ class _Normed(torch.autograd.Function):
     """The same, of which the input alone is kept: what is float32 in between would take several times its memory."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Saved, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         scale = _scale(x, eps)
         ctx.save_for_backward(x, weight, scale)
         return weight * _normed(x, scale)
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> Any:
+    def backward(ctx: Saved, *outer: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, scale = ctx.saved_tensors
         normed, (gradient,) = x * scale, outer
         to_weight = None

@@ -6,10 +6,12 @@ in other documents is mostly left out.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from kun.blocks.autograd import Saved
 
 QUERIES = 128
 """Neighbouring queries of one tile: few enough for its scores to stay near, and to leave out most of what is hidden."""
@@ -43,10 +45,15 @@ class _Tile(NamedTuple):
     """[queries, 1, keys]"""
 
 
+class _Context(Saved, Protocol):
+    ranges: list[list[slice]]
+    scale: float
+
+
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -64,7 +71,7 @@ class _Tiled(torch.autograd.Function):
         return _by_place(mixed, q)
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> Any:
+    def backward(ctx: _Context, *outer: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, seen = ctx.saved_tensors
         queries, keys, values = _by_head(q, k.shape[2]) * ctx.scale, _by_head(k), _by_head(v)
         gradient, to_queries = _by_head(outer[0], k.shape[2]), torch.empty_like(queries)

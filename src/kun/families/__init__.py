@@ -104,7 +104,7 @@ def _record(model_type: str, hf_config: Mapping[str, object]) -> "Family":
         known = ", ".join(sorted(model_types()))
         raise UnsupportedFormat(f"Kun does not read the architecture {model_type[:80]!r}; known are {known}.")
     # a model_type that two architectures share is told apart by the other fields
-    family = found if isinstance(found, Family) else found(hf_config)
+    family = found(hf_config) if callable(found) else found
     if not isinstance(family, Family):
         raise UnsupportedFormat(
             f"What is registered for {model_type!r} is no record of a family: {family!r}."

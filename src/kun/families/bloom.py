@@ -9,17 +9,18 @@ Hugging Face's files hold query, key and value in one tensor, head by head; the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
-from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.dropout import Dropout
+from kun.blocks.feed_forward import FeedForward
 from kun.blocks.positions import Alibi
+from kun.networks import config_keys as keys
 from kun.networks.decoder import Context, Decoder
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
 from kun.networks.fused import fused_heads
+from kun.networks.multi_head import MultiHeadAttention
 from kun.networks.names import Names, PartNames
 from kun.networks.network import initialize
 
@@ -28,15 +29,15 @@ from kun.networks.network import initialize
 class BloomConfig:
     """Sizes of one network; dropout acts in training alone. `context_length` is that of the training."""
 
-    vocab_size: int = 250880
-    d_model: int = 1024
-    n_layers: int = 24
-    n_heads: int = 16
-    context_length: int = 2048
-    norm_eps: float = 1e-5
-    tied: bool = True
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    vocab_size: int = keys.whole(250880, "vocab_size")
+    d_model: int = keys.whole(1024, "hidden_size", missing=64)
+    n_layers: int = keys.layers(24, "n_layer", missing=2)
+    n_heads: int = keys.heads(16, "n_head", missing=8)
+    context_length: int = keys.whole(2048, "seq_length")
+    norm_eps: float = keys.share(1e-5, "layer_norm_epsilon")
+    tied: bool = keys.flag(True, "tie_word_embeddings")
+    dropout: float = keys.share(0.0, "hidden_dropout")
+    attention_dropout: float = keys.share(0.0, "attention_dropout")
 
     architecture = "BloomForCausalLM"
     model_type = "bloom"
@@ -54,73 +55,24 @@ class BloomConfig:
         return 4 * self.d_model
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> "BloomConfig":
+    def from_hf(cls, values: Mapping[str, object]) -> "BloomConfig":
         """Read a `config.json`; BadInput names an impossible field, UnsupportedFormat one that we lack."""
-        f = Fields(values)
+        older = {name: old for name, old in _OLDER.items() if values.get(old) is not None}
+        f = Fields({**values, **{name: values[old] for name, old in older.items()}})
         f.only("apply_residual_connection_post_layernorm", False, False)
-        width, heads = _said(f, "hidden_size", "n_embed"), _said(f, "n_head", "num_attention_heads")
-        d_model, n_heads = f.integer(width, 64), f.integer(heads, 8, high=2**14)
-        if d_model % n_heads:
-            raise f.wrong(width, f"a multiple of {heads}, {n_heads}")
-        return cls(
-            vocab_size=f.integer("vocab_size", 250880),
-            d_model=d_model,
-            n_layers=f.integer(_said(f, "n_layer", "num_hidden_layers"), 2, high=2**12),
-            n_heads=n_heads,
-            context_length=f.integer("seq_length", 2048),
-            norm_eps=f.number("layer_norm_epsilon", 1e-5, high=1.0),
-            tied=f.flag("tie_word_embeddings", True),
-            dropout=f.number("hidden_dropout", 0.0, high=1.0),
-            attention_dropout=f.number("attention_dropout", 0.0, high=1.0),
-        )
+        config = keys.read(cls, f)
+        if config.d_model % config.n_heads:
+            width, heads = (older.get(name, name) for name in ("hidden_size", "n_head"))
+            raise f.wrong(width, f"a multiple of {heads}, {config.n_heads}")
+        return config
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         """The `config.json` that transformers reads back to the same network."""
-        return {
-            "model_type": self.model_type,
-            "architectures": [self.architecture],
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.d_model,
-            "n_layer": self.n_layers,
-            "n_head": self.n_heads,
-            "seq_length": self.context_length,
-            "layer_norm_epsilon": self.norm_eps,
-            "tie_word_embeddings": self.tied,
-            "hidden_dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-        }
+        return keys.written(self) | {"model_type": self.model_type, "architectures": [self.architecture]}
 
 
-def _said(f: Fields, name: str, older: str) -> str:
-    """Which of two names of one field the file uses."""
-    return older if older in f else name
-
-
-class Attention(nn.Module):
-    """Causal self-attention in which a key counts less the further away it is."""
-
-    def __init__(self, config: BloomConfig, layer: int) -> None:
-        super().__init__()
-        self.layer, self.d_head, self.dropout = layer, config.d_head, config.attention_dropout
-        self.q, self.k, self.v, self.o = (nn.Linear(config.d_model, config.d_model) for _ in range(4))
-
-    def forward(self, x: Tensor, distances: Alibi, context: Context) -> Tensor:
-        q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)) for proj in (self.q, self.k, self.v))
-        dropout = self.dropout if self.training else 0.0
-        return self.o(context.attend(self.layer, q, k, v, bias=distances, dropout=dropout).flatten(-2))
-
-
-class FeedForward(nn.Module):
-    """down(gelu(up(x))), four times as wide."""
-
-    def __init__(self, config: BloomConfig) -> None:
-        super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
-        self.activation = ACTIVATIONS["gelu_new"]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x)))
+_OLDER = {"hidden_size": "n_embed", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}
+"""Names that older files have for fields."""
 
 
 class Layer(nn.Module):
@@ -129,13 +81,15 @@ class Layer(nn.Module):
     def __init__(self, config: BloomConfig, layer: int) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.attention = Attention(config, layer)
+        self.attention = MultiHeadAttention(
+            config.d_model, config.n_heads, config.d_head, layer=layer, dropout=config.attention_dropout
+        )
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config.d_model, config.d_ff, "gelu_new")
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, distances: Alibi, context: Context) -> Tensor:
-        h = x + self.dropout(self.attention(self.attention_norm(x), distances, context))
+        h = x + self.dropout(self.attention.causal_attention(self.attention_norm(x), context, distances))
         return h + self.dropout(self.mlp(self.mlp_norm(h)))
 
 

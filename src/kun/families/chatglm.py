@@ -4,28 +4,28 @@ What differs from a decoder that only looks back: the prompt sees itself both wa
 prompt and itself as far as it is written (a prefix language model). An answer fills a blank, [gMASK], which
 stands at the end of the prompt, or [MASK] somewhere in it. So a token has two positions: in the text, where
 all of the answer stands at the blank, and in the blank, which is 0 for the prompt and 1, 2, … in the answer.
-One half of each head is turned by the first, the other half by the second.
+One half of each head is rotated by the first, the other half by the second.
 A layer adds to its normed input √(2 · layers) times what the parts compute weighs less, in the manner of
-DeepNorm (arXiv:2203.00555). The original turns by angles rounded to 16 bits; here they are float32.
+DeepNorm (arXiv:2203.00555). The original rotates by angles rounded to 16 bits; here they are float32.
 
 Its successors, which have the same `model_type`, are in `glm.py`. transformers has no such network, so what
 is written has the original's names, which its own repository reads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.attention import causal_mask, positions_of
 from kun.blocks.cache import CacheStep, PagedCache
-from kun.blocks.positions import Rotary, RotaryConfig, rotate
+from kun.blocks.feed_forward import FeedForward
+from kun.blocks.rotary import Rotary, RotaryConfig, rotate
 from kun.errors import BadInput, ContextOverflow
 from kun.families.glm import FAMILY as LATER
+from kun.networks import config_keys as keys
 from kun.networks.decoder import Context, Decoder
 from kun.networks.decoding import DecodingState, RowState
 from kun.networks.family import Family, Sharding
@@ -42,19 +42,19 @@ BothRotary = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 class ChatGLMConfig:
     """Sizes of one network, and the tokens that tell prompt from answer."""
 
-    vocab_size: int = 130528
-    d_model: int = 4096
-    n_layers: int = 28
-    n_heads: int = 32
-    d_ff: int = 16384
-    max_positions: int = 2048
-    norm_eps: float = 1e-5
-    tied: bool = True
-    bos_token_id: int = 130004
-    eos_token_id: int = 130005
-    mask_token_id: int = 130000
-    gmask_token_id: int = 130001
-    pad_token_id: int = 3
+    vocab_size: int = keys.whole(130528, "vocab_size")
+    d_model: int = keys.whole(4096, "hidden_size")
+    n_layers: int = keys.layers(28, "num_layers")
+    n_heads: int = keys.heads(32, "num_attention_heads")
+    d_ff: int = keys.whole(16384, "inner_hidden_size")
+    max_positions: int = keys.whole(2048, "max_sequence_length")
+    norm_eps: float = keys.share(1e-5, "layernorm_epsilon")
+    tied: bool = keys.flag(True, "tie_word_embeddings")
+    bos_token_id: int = keys.token(130004, "bos_token_id")
+    eos_token_id: int = keys.token(130005, "eos_token_id")
+    mask_token_id: int = keys.token(130000, "mask_token_id")
+    gmask_token_id: int = keys.token(130001, "gmask_token_id")
+    pad_token_id: int = keys.token(3, "pad_token_id")
 
     architecture = "ChatGLMModel"
     model_type = "chatglm"
@@ -78,7 +78,7 @@ class ChatGLMConfig:
         return (2 * self.n_layers) ** 0.5
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> "ChatGLMConfig":
+    def from_hf(cls, values: Mapping[str, object]) -> "ChatGLMConfig":
         """Read the original `config.json`.
 
         BadInput names an impossible field, UnsupportedFormat one that we lack.
@@ -87,53 +87,22 @@ class ChatGLMConfig:
         f.only("position_encoding_2d", True, True)
         f.only("quantization_bit", 0, 0)
         f.only("pre_seq_len", None, None)
-        d_model, n_heads = f.integer("hidden_size", 4096), f.integer("num_attention_heads", 32, high=2**14)
-        if d_model % (4 * n_heads):
-            raise f.wrong("hidden_size", f"a multiple of 4 · num_attention_heads, {4 * n_heads}")
-        vocab_size = f.integer("vocab_size", 130528)
-        special = {
-            name: f.integer(name, default, low=0, high=vocab_size - 1) for name, default in _SPECIAL.items()
-        }
-        return cls(
-            vocab_size=vocab_size,
-            d_model=d_model,
-            n_layers=f.integer("num_layers", 28, high=2**12),
-            n_heads=n_heads,
-            d_ff=f.integer("inner_hidden_size", 4 * d_model),
-            max_positions=f.integer("max_sequence_length", 2048),
-            norm_eps=f.number("layernorm_epsilon", 1e-5, high=1.0),
-            tied=f.flag("tie_word_embeddings", True),
-            **special,
-        )
+        config = keys.read(cls, f)
+        if config.d_model % (4 * config.n_heads):
+            raise f.wrong("hidden_size", f"a multiple of 4 · num_attention_heads, {4 * config.n_heads}")
+        return config if "inner_hidden_size" in f else replace(config, d_ff=4 * config.d_model)
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         """The `config.json` that the original repository reads."""
-        return {
+        return keys.written(self) | {
             "model_type": self.model_type,
             "architectures": [self.architecture],
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.d_model,
-            "num_layers": self.n_layers,
-            "num_attention_heads": self.n_heads,
-            "inner_hidden_size": self.d_ff,
-            "max_sequence_length": self.max_positions,
-            "layernorm_epsilon": self.norm_eps,
             "position_encoding_2d": True,
-            "tie_word_embeddings": self.tied,
-        } | {name: getattr(self, name) for name in _SPECIAL}
-
-
-_SPECIAL = {
-    "bos_token_id": 130004,
-    "eos_token_id": 130005,
-    "mask_token_id": 130000,
-    "gmask_token_id": 130001,
-    "pad_token_id": 3,
-}
+        }
 
 
 class Attention(nn.Module):
-    """Self-attention with as many keys as queries; each half of a head is turned by a position of its own."""
+    """Self-attention with as many keys as queries; each half of a head is rotated by a position of its own."""
 
     def __init__(self, config: ChatGLMConfig, layer: int) -> None:
         super().__init__()
@@ -151,19 +120,6 @@ def _rotate_both(x: Tensor, rotary: BothRotary) -> Tensor:
     return torch.cat((rotate(in_text, *rotary[0]), rotate(in_blank, *rotary[1])), dim=-1)
 
 
-class FeedForward(nn.Module):
-    """down(gelu(up(x)))."""
-
-    def __init__(self, config: ChatGLMConfig) -> None:
-        super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
-        self.activation = ACTIVATIONS["gelu_new"]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x)))
-
-
 class Layer(nn.Module):
     """x = norm(x), h = α x + attention(x); then the same with the feed-forward. The residual is what was normed."""
 
@@ -173,7 +129,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config.d_model, config.d_ff, "gelu_new")
 
     def forward(self, x: Tensor, rotary: BothRotary, context: Context) -> Tensor:
         x = self.attention_norm(x)
@@ -331,6 +287,6 @@ FAMILY = Family(
 )
 
 
-def family(hf_config: Mapping[str, Any]) -> Family:
+def family(hf_config: Mapping[str, object]) -> Family:
     """The first ChatGLM or its successors, which have the same `model_type` and other fields."""
     return LATER if "ffn_hidden_size" in hf_config or "multi_query_group_num" in hf_config else FAMILY

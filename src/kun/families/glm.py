@@ -1,35 +1,35 @@
 """GLM from ChatGLM2 on: Team GLM, arXiv:2406.12793; ChatGLM2-6B, ChatGLM3-6B, GLM-4-9B.
 
 What differs from the first ChatGLM (`chatglm.py`): a text is read from left to right, prompt included, and
-all else has become LLaMA's. What differs from LLaMA: only half of each head is turned by positions, many
+all else has become LLaMA's. What differs from LLaMA: only half of each head is rotated by positions, many
 queries share very few keys and values (two), and query, key and value have biases.
 
-The files are of two kinds, Hugging Face's and the original one of the ChatGLM repositories. Both turn
+The files are of two kinds, Hugging Face's and the original one of the ChatGLM repositories. Both rotate
 neighbours (2i, 2i + 1) and hold gate and up projection in one tensor, the original also query, key and
 value; the name map undoes it. What is written is Hugging Face's.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
-from kun.blocks.activations import swiglu
+from kun.blocks.feed_forward import FeedForward
 from kun.blocks.norm import RMSNorm
-from kun.blocks.positions import Rotary, RotaryConfig, Scaling, rotate
+from kun.blocks.rotary import Rotary, RotaryConfig, Scaling, rotate
 from kun.networks.decoder import Context, Decoder
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
 from kun.networks.fused import fused_rows
 from kun.networks.names import Names, PartNames, State
 from kun.networks.network import initialize
-from kun.networks.rope_fields import as_halves, as_neighbours
+from kun.networks.rope_fields import interleaved, rotate_half
 
 
 @dataclass(frozen=True)
 class GLMConfig:
-    """Sizes of one network; of each head the share `turned_share` is turned by positions."""
+    """Sizes of one network; of each head the share `turned_share` is rotated by positions."""
 
     vocab_size: int = 65024
     d_model: int = 4096
@@ -50,8 +50,8 @@ class GLMConfig:
     model_type = "glm"
 
     @property
-    def turned(self) -> int:
-        """How many numbers of a head are turned: the first ones."""
+    def rotary_width(self) -> int:
+        """How many numbers of a head are rotated: the first ones."""
         return int(self.d_head * self.turned_share)
 
     @property
@@ -60,7 +60,7 @@ class GLMConfig:
         return self.max_positions
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> "GLMConfig":
+    def from_hf(cls, values: Mapping[str, object]) -> "GLMConfig":
         """Read a `config.json` of either kind.
 
         BadInput names an impossible field, UnsupportedFormat one that we lack.
@@ -123,7 +123,7 @@ class GLMConfig:
             pad_token_id=_padding(f, vocab_size),
         )
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         """The `config.json` that transformers reads back to the same network."""
         share, theta = self.turned_share, self.rotary.theta
         rope = {"rope_type": self.rotary.scaling, "rope_theta": theta, "partial_rotary_factor": share}
@@ -162,7 +162,7 @@ def _original_rotary(f: Fields) -> RotaryConfig:
     return RotaryConfig(1e4 * ratio)
 
 
-_ORIGINAL_SWITCHES: tuple[tuple[str, Any, Any], ...] = (
+_ORIGINAL_SWITCHES: tuple[tuple[str, object, object], ...] = (
     ("rmsnorm", True, True),
     ("post_layer_norm", True, True),
     ("multi_query_attention", False, True),
@@ -186,16 +186,16 @@ def _padding(f: Fields, vocab_size: int) -> int | None:
 
 
 def _turnable(f: Fields, name: str, usual: int, share: float) -> int:
-    """A head's width, of which the share that is turned is made of pairs."""
+    """A head's width, of which the share that is rotated is made of pairs."""
     d_head = f.integer(name, max(1, usual), high=2**16)
-    turned = int(d_head * share)
-    if turned % 2 or not turned:
-        raise f.wrong(name, "such that an even number of each head is turned")
+    rotary_width = int(d_head * share)
+    if rotary_width % 2 or not rotary_width:
+        raise f.wrong(name, "such that an even number of each head is rotated")
     return d_head
 
 
 class Attention(nn.Module):
-    """Causal self-attention: n_heads queries share n_kv_heads keys and values, half of each turned."""
+    """Causal self-attention: n_heads queries share n_kv_heads keys and values, half of each rotated."""
 
     def __init__(self, config: GLMConfig, layer: int) -> None:
         super().__init__()
@@ -212,19 +212,6 @@ class Attention(nn.Module):
         return self.o(context.attend(self.layer, q, k, v).flatten(-2))
 
 
-class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) · up(x))."""
-
-    def __init__(self, config: GLMConfig) -> None:
-        super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(swiglu(self.gate(x), self.up(x)))
-
-
 class Layer(nn.Module):
     """h = x + attention(norm(x)), then h + feed-forward(norm(h))."""
 
@@ -233,7 +220,7 @@ class Layer(nn.Module):
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config, layer)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config.d_model, config.d_ff, "silu", gated=True, bias=False)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], context: Context) -> Tensor:
         h = x + self.attention(self.attention_norm(x), rotary, context)
@@ -250,7 +237,7 @@ class GLM(Decoder):
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.lm_head = self.untied_head()
-        self.rotary = Rotary(config.rotary, config.turned)
+        self.rotary = Rotary(config.rotary, config.rotary_width)
         self.names = GLMNames(config)
         initialize(self)
 
@@ -281,15 +268,15 @@ class GLMNames(PartNames):
         return super().ours(state)
 
     def adapted(self, name: str, tensor: Tensor) -> Tensor:
-        return self._reordered(name, tensor, as_halves)
+        return self._reordered(name, tensor, rotate_half)
 
     def restored(self, name: str, tensor: Tensor) -> Tensor:
-        return self._reordered(name, tensor, as_neighbours)
+        return self._reordered(name, tensor, interleaved)
 
     def _reordered(self, name: str, tensor: Tensor, order: Callable[[Tensor, int, int], Tensor]) -> Tensor:
         """A query or key weight with its rotated rows in another order; any other tensor as it is."""
         rotated = ".attention.q." in name or ".attention.k." in name
-        return order(tensor, self.config.d_head, self.config.turned) if rotated else tensor
+        return order(tensor, self.config.d_head, self.config.rotary_width) if rotated else tensor
 
 
 NAMES = Names(

@@ -7,8 +7,8 @@ these checkpoints, for the Hugging Face layout knows no LSTM: names and config a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +18,27 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from kun.blocks.cache import CacheStep
 from kun.blocks.dropout import Dropout
 from kun.errors import BadInput
+from kun.networks import config_keys as keys
 from kun.networks.decoder import Decoder, embed
 from kun.networks.decoding import DecodingState, RowState
 from kun.networks.family import Family
 from kun.networks.fields import Fields
 from kun.networks.network import check_mask, compilable
 
+Sequences = TypeVar("Sequences", Tensor, PackedSequence)
+"""Padded rows [b, t, d_model], or packed ones."""
+
 
 @dataclass(frozen=True)
 class LSTMConfig:
     """Sizes of one network. It knows no longest text; `context_length` is what it was trained on."""
 
-    vocab_size: int = 10000
-    d_model: int = 650
-    n_layers: int = 2
-    context_length: int = 1024
-    tied: bool = True
-    dropout: float = 0.5
+    vocab_size: int = keys.whole(10000, "vocab_size")
+    d_model: int = keys.whole(650, "d_model")
+    n_layers: int = keys.layers(2, "n_layers")
+    context_length: int = keys.whole(1024, "context_length")
+    tied: bool = keys.flag(True, "tied")
+    dropout: float = keys.number(0.5, "dropout", missing=0.0, high=1.0)
 
     architecture = "LSTMLMHeadModel"
     model_type = "lstm"
@@ -46,21 +50,17 @@ class LSTMConfig:
         return self.d_model
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> "LSTMConfig":
+    def from_hf(cls, values: Mapping[str, object]) -> "LSTMConfig":
         """Read a `config.json`; BadInput names an impossible field."""
-        f = Fields(values)
-        return cls(
-            vocab_size=f.integer("vocab_size", cls.vocab_size),
-            d_model=f.integer("d_model", cls.d_model),
-            n_layers=f.integer("n_layers", cls.n_layers, high=2**12),
-            context_length=f.integer("context_length", cls.context_length),
-            tied=f.flag("tied", True),
-            dropout=f.number("dropout", 0.0, high=1.0),
-        )
+        return keys.read(cls, Fields(values))
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         """The `config.json`, in our names."""
-        return {"model_type": self.model_type, "architectures": [self.architecture], **asdict(self)}
+        return {
+            "model_type": self.model_type,
+            "architectures": [self.architecture],
+            **keys.written(self),
+        }
 
 
 class LSTM(Decoder):
@@ -122,16 +122,14 @@ class LSTM(Decoder):
         read, _ = pad_packed_sequence(self._through(packed), batch_first=True)
         return read[document, place].view_as(x)
 
-    def _through(self, x: Any) -> Any:
+    def _through(self, x: Sequences) -> Sequences:
         """Through all layers, dropping out before each and behind the last: a tensor, or a packed sequence."""
         for layer in self.layers:
             x, _ = layer(self._dropped(x))
         return self._dropped(x)
 
-    def _dropped(self, x: Any) -> Any:
-        return (
-            PackedSequence(self.dropout(x.data), *x[1:]) if isinstance(x, PackedSequence) else self.dropout(x)
-        )
+    def _dropped(self, x: Sequences) -> Sequences:
+        return x._replace(data=self.dropout(x.data)) if isinstance(x, PackedSequence) else self.dropout(x)
 
     def _step(self, x: Tensor, cache: CacheStep) -> Tensor:
         """Final states [1, total, d_model] of packed new tokens, each row after what is kept of it."""

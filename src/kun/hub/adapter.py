@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from kun.adaptation.lora import Pair
     from kun.networks.family import Family
+    from kun.networks.network import Network
 
 PREFIX = "base_model.model."
 _UNKNOWN = (
@@ -104,7 +105,7 @@ class AdapterCheckpoint(Checkpoint):
         kept = {name: tensor for name, tensor in self.tensors.items() if ".lora_" not in name}
         return {name.replace(".modules_to_save.default", ""): tensor for name, tensor in kept.items()}
 
-    def pairs(self, net: "nn.Module") -> "dict[str, Pair]":
+    def pairs(self, net: "Network") -> "dict[str, Pair]":
         """The pairs by the names of the layers of `net`. Raises `DamagedFile` where they do not fit it."""
         from kun.adaptation.lora import check_pair, matrices
         from kun.adaptation.lora_layout import Layout
@@ -164,7 +165,7 @@ class AdapterCheckpoint(Checkpoint):
         net: Any = build(_Replaced(self), dtype, device)
         place = next(net.parameters()).device
         attach(net, self.pairs(net), dropout).to(place)
-        for name in net.from_hf_names(self.whole):
+        for name in net.names.ours(self.whole):
             net.get_parameter(name).requires_grad_(True)
         return net
 
@@ -173,7 +174,7 @@ class AdapterCheckpoint(Checkpoint):
         from kun.adaptation.lora import merge
 
         net: Any = merge(self.adapted("float32", "cpu"))
-        merged: dict[str, torch.Tensor] = net.to_hf_names(net.state_dict())
+        merged: dict[str, torch.Tensor] = net.names.reference(net.state_dict())
         return merged
 
     def identifying_files(self) -> list[Path]:

@@ -99,8 +99,8 @@ def _whole(net: Any, layout: "Layout") -> "dict[str, torch.Tensor]":
         return {}
     # what becomes of them is seen by what becomes of numbers that are none
     marked = {n: t.new_full(t.shape, float("nan")) if n in trained else t for n, t in state.items()}
-    names = [name for name, tensor in net.to_hf_names(marked).items() if bool(tensor.isnan().any())]
-    reference = net.to_hf_names(state)
+    names = [name for name, tensor in net.names.reference(marked).items() if bool(tensor.isnan().any())]
+    reference = net.names.reference(state)
     return {name: reference[name].detach() for name in names}
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kun.networks.family import Family
+    from kun.networks.network import Network
 
 #: raise it when the form of a quantized state changes: what older versions kept is then made anew
 _CACHE_VERSION = 3
@@ -55,7 +56,7 @@ def build(
     from kun.networks.missing_head import leave_out_head
     from kun.networks.network import load_state
 
-    net: Any = _empty(checkpoint)
+    net = _empty(checkpoint)
     try:
         state = net.names.ours(checkpoint.state())
         leave_out_head(net, checkpoint.config, state)
@@ -63,11 +64,10 @@ def build(
     except DamagedFile as error:
         raise DamagedFile(f"{checkpoint.path}: {error}") from error
     # a no-op for what is there already, so that weights stay mapped from the disk
-    built: nn.Module = net.to(device=place, dtype=wanted).eval()
-    return built
+    return net.to(device=place, dtype=wanted).eval()
 
 
-def _empty(checkpoint: Source) -> "nn.Module":
+def _empty(checkpoint: Source) -> "Network":
     """The network without memory for its weights, and without the values that they would start with.
 
     Drawing values for tensors without memory would import torch's tracer: 80 MB and a second.
@@ -78,7 +78,7 @@ def _empty(checkpoint: Source) -> "nn.Module":
 
     config = checkpoint.family_config
     with torch.device("meta"), uninitialized():
-        net: nn.Module = checkpoint.family.network(config)
+        net = checkpoint.family.network(config)
     return net.eval()
 
 
@@ -125,11 +125,11 @@ def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str |
             return net.to(place).eval()
         except (DamagedFile, BadInput, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)  # a cache: made anew below
-    net = quantize(build(checkpoint, "float32", "cpu"), cast(Quantization, kind))
-    state = quantized_state(net)
+    made = quantize(build(checkpoint, "float32", "cpu"), cast(Quantization, kind))
+    state = quantized_state(made)
     if target := keep("quantized", key, ".safetensors", lambda path: _write_kept(path, state)):
         _make_room(target)
-    return net.to(place).eval()
+    return made.to(place).eval()
 
 
 def _read_kept(path: Path) -> "dict[str, torch.Tensor]":

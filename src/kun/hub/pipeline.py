@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from kun.networks.family import Family
+    from kun.networks.names import NameMap
 
 ComponentKind = Literal["network", "tokenizer", "schedule"]
 
@@ -216,7 +217,8 @@ class _Net(Protocol):
 
     def state_dict(self) -> "dict[str, torch.Tensor]": ...
 
-    def to_hf_names(self, state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]": ...
+    @property
+    def names(self) -> "NameMap": ...
 
 
 @dataclass(frozen=True)
@@ -316,4 +318,6 @@ def _write(folder: Path, named: Named, dtype: "torch.dtype | None", progress: Pr
         config = {"_class_name": named.class_name} | config
     write_json(folder / _CONFIGS["network"], config)
     stem = TRANSFORMERS if named.library == "transformers" else DIFFUSERS
-    return write_weights(folder, lazy_tensors(net.to_hf_names(net.state_dict()), dtype), progress, stem=stem)
+    return write_weights(
+        folder, lazy_tensors(net.names.reference(net.state_dict()), dtype), progress, stem=stem
+    )

@@ -73,7 +73,7 @@ def save_checkpoint(
     family = family_of(config)
     record = lineage_of(display_name(folder), lineage, origin)
     with new_folder(folder) as fresh:
-        records = write_weights(fresh, lazy_tensors(net.to_hf_names(state), dtype), progress)
+        records = write_weights(fresh, lazy_tensors(net.names.reference(state), dtype), progress)
         write_json(fresh / "config.json", config)
         said_of_tokens = _tokenizer_config(config, tokenizer, chat_template, origin, sizes.context_length)
         write_tokenizer(fresh, tokenizer, said_of_tokens)

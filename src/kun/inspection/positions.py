@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kun.blocks.positions import RotaryConfig, alibi_slopes, frequencies, rotate, sinusoids
+from kun.blocks.positions import alibi_slopes, sinusoids
 from kun.blocks.relative import relative_bucket
+from kun.blocks.rotary import RotaryConfig, frequencies, rotate
 from kun.errors import BadInput
 
 PositionKind = Literal["index", "sinusoidal", "learned", "rotary", "relative", "alibi"]
@@ -94,7 +95,7 @@ def _table_of(net: nn.Module | None) -> Tensor | None:
 
 
 def _rotary(n: int, width: int) -> Places:
-    """The cosine of the angle by which each pair of dimensions is turned at each place."""
+    """The cosine of the angle by which each pair of dimensions is rotated at each place."""
     angles = torch.arange(n)[:, None].float() * frequencies(RotaryConfig(), width)
     both = torch.cat((angles, angles), dim=-1)
     generator = torch.Generator().manual_seed(0)

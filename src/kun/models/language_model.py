@@ -23,6 +23,7 @@ from kun.models.kinds import Candidate
 from kun.models.ready import TextModel
 from kun.networks.family import Family
 from kun.networks.missing_head import missing_head
+from kun.networks.network import Network
 from kun.settings import settings
 from kun.text.chat import ChatTemplate
 from kun.text.tokenizer import token_bytes
@@ -182,6 +183,7 @@ class LanguageModel(TextModel):
                 f"{adapter.path} cannot stand beside {self.name} in one step: it replaces whole tensors, or the "
                 f"architecture mixes the rows of a step; load it by itself."
             )
+        assert isinstance(self.net, Network)
         self.host.add(adapter.identity, adapter.pairs(self.net))
         adapted = copy.copy(self)
         adapted.checkpoint = adapter

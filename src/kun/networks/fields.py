@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 from kun.errors import BadInput, UnsupportedFormat
 
@@ -11,10 +11,13 @@ LARGEST = 2**24
 MOST_LABELS = 2**20
 
 
+T = TypeVar("T")
+
+
 class Fields:
     """A view of a config whose getters return a checked value or raise an error that names the field."""
 
-    def __init__(self, values: Mapping[str, Any], where: str = "config.json") -> None:
+    def __init__(self, values: Mapping[str, object], where: str = "config.json") -> None:
         self.values, self.where = values, where
 
     def __contains__(self, name: str) -> bool:
@@ -38,10 +41,11 @@ class Fields:
     ) -> float:
         """A finite number in [low, high], or (low, high] with `above`."""
         value = self._get(name, default)
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or not low <= value <= high or (above and value == low):
-            raise self.wrong(name, f"a number {'above' if above else 'from'} {low:g} to {high:g}")
-        return float(value)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            value = math.nan
+        if low <= value <= high and not (above and value == low):
+            return float(value)
+        raise self.wrong(name, f"a number {'above' if above else 'from'} {low:g} to {high:g}")
 
     def optional_number(self, name: str) -> float | None:
         return self.number(name) if name in self else None
@@ -52,25 +56,26 @@ class Fields:
             raise self.wrong(name, "true or false")
         return value
 
-    def mapping(self, name: str) -> Mapping[str, Any]:
+    def mapping(self, name: str) -> Mapping[str, object]:
         value = self._get(name, {})
         if not isinstance(value, dict):
             raise self.wrong(name, "an object")
         return value
 
-    def only(self, name: str, default: Any, *supported: Any) -> Any:
+    def only(self, name: str, default: T, *supported: T) -> T:
         """A field of which we implement `supported` alone; UnsupportedFormat for another value."""
         value = self._get(name, default)
-        if value not in supported:
-            shown = ", ".join(map(repr, supported))
-            raise UnsupportedFormat(f"{self.where}: {name} is {_short(value)}; Kun supports {shown}.")
-        return value
+        for one in supported:
+            if one == value:
+                return one
+        shown = ", ".join(map(repr, supported))
+        raise UnsupportedFormat(f"{self.where}: {name} is {_short(value)}; Kun supports {shown}.")
 
     def wrong(self, name: str, wanted: str) -> BadInput:
         found = f"is {_short(self.values[name])}" if name in self else "is missing"
         return BadInput(f"{self.where}: {name} {found}; it must be {wanted}.")
 
-    def _get(self, name: str, default: Any) -> Any:
+    def _get(self, name: str, default: object) -> object:
         value = self.values.get(name)
         return default if value is None else value
 

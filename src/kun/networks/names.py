@@ -44,8 +44,6 @@ class Names:
     def reference(self, name: str) -> str:
         return _replace(name, self.pairs)
 
-    theirs = reference
-
 
 def _replace(name: str, pairs: Iterable[tuple[str, str]]) -> str:
     dotted = f".{name}."

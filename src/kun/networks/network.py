@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kun.blocks.attention import numbers_documents
 from kun.errors import BadInput, DamagedFile
 from kun.networks.decoding import DecodingState
-from kun.networks.names import NameMap, SameNames, State
+from kun.networks.names import NameMap, SameNames
 
 
 class DecoderOutput(NamedTuple):
@@ -82,14 +82,6 @@ class Network(nn.Module):
     optional: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
     bare_tensors: tuple[str, ...] = ()
-
-    def from_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """`names.ours`."""
-        return self.names.ours(state)
-
-    def to_hf_names(self, state: Mapping[str, Tensor]) -> State:
-        """`names.reference`."""
-        return self.names.reference(state)
 
 
 class TextNetwork(Network):

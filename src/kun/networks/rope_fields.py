@@ -1,16 +1,14 @@
-"""Rotary positions in Hugging Face's files: the fields of the config, and the order of the rows they turn.
+"""Rotary positions in Hugging Face's files: the fields of the config, and the order of the rows that they rotate.
 
-The fields are `rope_theta` and `rope_scaling`, or newer, `rope_parameters`. Our networks turn the pairs
+The fields are `rope_theta` and `rope_scaling`, or newer, `rope_parameters`. Our networks rotate the pairs
 (i, i + r/2) of the first r numbers of a head; the rows of weights made for the pairs (2i, 2i + 1) are put in
 that order, which no dot product of a query and a key notices.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from kun.blocks.positions import SCALINGS, RotaryConfig
+from kun.blocks.rotary import SCALINGS, RotaryConfig
 from kun.errors import UnsupportedFormat
 from kun.networks.fields import Fields
 
@@ -53,9 +51,9 @@ def rotary_from_hf(f: Fields, max_positions: int, theta: float = 10000.0) -> Rot
     )
 
 
-def rotary_to_hf(rotary: RotaryConfig) -> dict[str, Any]:
+def rotary_to_hf(rotary: RotaryConfig) -> dict[str, object]:
     """`rope_theta` and `rope_scaling`, the layout that both older and newer readers know."""
-    scaling: dict[str, Any] = {"rope_type": rotary.scaling, "factor": rotary.factor}
+    scaling: dict[str, object] = {"rope_type": rotary.scaling, "factor": rotary.factor}
     names: tuple[str, ...] = ()
     match rotary.scaling:
         case "default":
@@ -70,22 +68,22 @@ def rotary_to_hf(rotary: RotaryConfig) -> dict[str, Any]:
     return {"rope_theta": rotary.theta, "rope_scaling": scaling}
 
 
-def as_halves(rows: Tensor, d_head: int, turned: int | None = None) -> Tensor:
-    """A query or key weight [heads · d_head, d_model], or bias, whose turned pairs are neighbours -> halves.
+def rotate_half(rows: Tensor, d_head: int, rotary_width: int | None = None) -> Tensor:
+    """A query or key weight [heads · d_head, d_model], or bias, whose rotated pairs are neighbours -> halves.
 
-    `turned` is how many numbers of a head are turned, all where None. A tensor of another shape is returned
+    `rotary_width` is how many numbers of a head are rotated, all where None. A tensor of another shape is returned
     as it is, for whoever loads it to name.
     """
-    return _reorder(rows, d_head, _halves(d_head, turned))
+    return _reorder(rows, d_head, _halves(d_head, rotary_width))
 
 
-def as_neighbours(rows: Tensor, d_head: int, turned: int | None = None) -> Tensor:
-    """The inverse of `as_halves`."""
-    return _reorder(rows, d_head, _halves(d_head, turned).argsort())
+def interleaved(rows: Tensor, d_head: int, rotary_width: int | None = None) -> Tensor:
+    """The inverse of `rotate_half`."""
+    return _reorder(rows, d_head, _halves(d_head, rotary_width).argsort())
 
 
-def _halves(d_head: int, turned: int | None) -> Tensor:
-    end = d_head if turned is None else turned
+def _halves(d_head: int, rotary_width: int | None) -> Tensor:
+    end = d_head if rotary_width is None else rotary_width
     return torch.cat((torch.arange(0, end, 2), torch.arange(1, end, 2), torch.arange(end, d_head)))
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from kun.networks.network import Network
 from kun.training.feed import Batch
 from kun.training.networks import Net, Networks
 from kun.training.optimizers import Slot, local
@@ -39,6 +40,7 @@ class ParallelLayout(Generic[Net]):
         if processes.mesh is not None and not self.is_whole:
             from kun.adaptation.sharding.tensor import split_layers
 
+            assert isinstance(net, Network)
             split_layers(net, processes.mesh["tensor"])
 
     def check(self, task: Task[Net]) -> None:
@@ -149,6 +151,7 @@ class Routed(ParallelLayout[Net]):
         from kun.adaptation.sharding.experts import check_experts, spread_experts
 
         net = networks.trained
+        assert isinstance(net, Network)
         check_experts(net, size)
         outline = shell(net) if processes.is_first else None
         super().__init__(networks, processes)

@@ -11,6 +11,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from kun.adaptation.sharding.pipeline import Stage, check_stages, keep_stage
 from kun.errors import BadRecipe
 from kun.networks.decoder import Decoder
+from kun.networks.network import Network
 from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
 from kun.training.layout import ParallelLayout, shell
@@ -28,12 +29,14 @@ class Piped(ParallelLayout[Net]):
     def __init__(self, networks: Networks[Net], processes: Processes) -> None:
         net = networks.trained
         self.stage, self.n_stages = processes.place("pipeline"), processes.size("pipeline")
+        assert isinstance(net, Network)
         check_stages(net, self.n_stages)
-        self.is_tied = getattr(net, "lm_head", None) is None
+        assert isinstance(net, Decoder)
+        self.is_tied = net.lm_head is None
         outline = shell(net) if processes.is_first else None
         super().__init__(networks, processes)
         self._shell, self.is_whole, self.is_part = outline, False, True
-        self.width: int = net.config.d_model  # type: ignore[union-attr, assignment]
+        self.width: int = net.config.d_model
         self.dtype = next(net.parameters()).dtype
         keep_stage(net, self.stage, self.n_stages)
         self._ends = self._tie()

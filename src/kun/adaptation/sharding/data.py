@@ -4,7 +4,6 @@ ZeRO: Rajbhandari et al., arXiv:1910.02054; FSDP: Zhao et al., arXiv:2304.11277,
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +20,7 @@ class Whole(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, use: Callable[..., Any], *inputs: Any) -> Any:
+    def forward(self, use: Callable[..., object], *inputs: object) -> object:
         return use(self.net, *inputs)
 
 

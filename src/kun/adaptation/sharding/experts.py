@@ -3,7 +3,7 @@
 GShard: Lepikhin et al., arXiv:2006.16668. Capacity is counted where the tokens come from, as on one process.
 """
 
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kun.blocks.experts import ExpertList
 from kun.errors import BadRecipe
+from kun.networks.network import Network
 
 
 class SpreadExpertList(ExpertList):
@@ -35,7 +36,7 @@ class SpreadExpertList(ExpertList):
 
     def _run(self, x: Tensor, counts: list[int]) -> Tensor:
         """The local experts over tokens that stand sorted by where they came from, and then by expert."""
-        parts: list[Any] = list(x.split(counts))
+        parts = list(x.split(counts))
         each = len(self.mine)
         for place, index in enumerate(self.mine):
             own = parts[place::each]
@@ -45,16 +46,22 @@ class SpreadExpertList(ExpertList):
         return torch.cat(parts)
 
 
+class _Sizes(Protocol):
+    take: list[int]
+    give: list[int]
+    group: dist.ProcessGroup
+
+
 class _Exchange(torch.autograd.Function):
     """Rows of x go to a group, `give[i]` of them to its i-th process, and `take[i]` come from it; gradients go back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, take: list[int], give: list[int], group: dist.ProcessGroup) -> Tensor:
+    def forward(ctx: _Sizes, x: Tensor, take: list[int], give: list[int], group: dist.ProcessGroup) -> Tensor:
         ctx.take, ctx.give, ctx.group = take, give, group
         return _exchange(x, take, give, group)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: _Sizes, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         return _exchange(gradients[0], ctx.give, ctx.take, ctx.group), None, None, None
 
 
@@ -72,13 +79,12 @@ def spread_experts(net: nn.Module, group: dist.ProcessGroup) -> None:
                 setattr(module, name, SpreadExpertList(child, group))
 
 
-def check_experts(net: nn.Module, size: int) -> None:
+def check_experts(net: Network, size: int) -> None:
     """Raise `BadRecipe` where the experts of a network cannot be divided by `size`."""
     numbers = {len(module) for module in net.modules() if isinstance(module, ExpertList)}
-    config: Any = net.config
     if not numbers:
         raise BadRecipe(
-            f"parallel.expert = {size} is for networks with experts; a {config.model_type} has none."
+            f"parallel.expert = {size} is for networks with experts; a {net.config.model_type} has none."
         )
     n = min(numbers)
     if n % size:

@@ -4,22 +4,19 @@ GPipe: Huang et al., arXiv:1811.06965; one batch forward, one back: Narayanan et
 the states of as many batches as there are stages, not of all.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from kun.errors import BadRecipe
+from kun.families import family_of
 from kun.networks.decoder import Decoder
-
-_BEFORE = ("positions", "dropout", "embed_norm")
-"""What a decoder does to embeddings before its first layer."""
+from kun.networks.network import Network
 
 
 class _Passing(nn.Module):
     """In the place of a layer that another process computes."""
 
-    def forward(self, x: Tensor, *context: Any) -> Tensor:
+    def forward(self, x: Tensor, *context: object) -> Tensor:
         return x
 
 
@@ -43,35 +40,38 @@ class Stage(nn.Module):
         return self.net.states(inputs_embeds=embedded, attention_mask=attention_mask)
 
 
-def check_stages(net: nn.Module, n_stages: int) -> None:
+def check_stages(net: Network, n_stages: int) -> None:
     """Raise `BadRecipe` where a network cannot be cut into `n_stages`."""
-    config: Any = getattr(net, "config", None)
-    if not all(hasattr(net, part) for part in ("embed", "layers", "norm", "head")):
+    if not isinstance(net, Decoder) or _before(net) is None:
         raise BadRecipe(
-            f"parallel.pipeline = {n_stages} is for decoders, as GPT and LLaMA; a {config.model_type} is none."
+            f"parallel.pipeline = {n_stages} is for decoders, as GPT and LLaMA; a {net.config.model_type} is none."
         )
-    if config.n_layers < n_stages:
+    if net.config.n_layers < n_stages:
         raise BadRecipe(
-            f"parallel.pipeline = {n_stages} is more than the {config.n_layers} layers: at most one stage a layer."
+            f"parallel.pipeline = {n_stages} is more than the {net.config.n_layers} layers: at most one stage a layer."
         )
 
 
-def keep_stage(net: Any, stage: int, n_stages: int) -> None:
+def keep_stage(net: Decoder, stage: int, n_stages: int) -> None:
     """Take out of `net`, in place, what other stages compute; what stays keeps its name.
 
     The first stage has the embedding; the last one the head, and the embedding too where that is the head.
     """
     n = len(net.layers)
-    mine = range(stage * n // n_stages, (stage + 1) * n // n_stages)
+    kept = range(stage * n // n_stages, (stage + 1) * n // n_stages)
     for index in range(n):
-        if index not in mine:
+        if index not in kept:
             net.layers[index] = _Passing()
     is_first, is_last = stage == 0, stage == n_stages - 1
     if not is_first:
-        for name in _BEFORE:
-            if hasattr(net, name):
-                setattr(net, name, _Nothing() if name == "positions" else nn.Identity())
+        for name in _before(net) or ():
+            setattr(net, name, _Nothing() if isinstance(getattr(net, name), nn.Embedding) else nn.Identity())
     if not is_last:
         net.norm, net.lm_head = nn.Identity(), None
     if not is_first and not (is_last and net.lm_head is None):
-        net.embed = None
+        net.embed = None  # type: ignore[assignment]  # nobody reads it here
+
+
+def _before(net: Decoder) -> tuple[str, ...] | None:
+    sharding = family_of(net.config.to_hf()).sharding
+    return None if sharding is None else sharding.before

@@ -5,54 +5,58 @@ the processes exchange states but twice a layer. Embedding, norms and head stay 
 """
 
 import math
-from typing import Any
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    RowwiseParallel,
+    parallelize_module,
+)
 
+from kun.blocks.positions import Alibi
 from kun.errors import BadRecipe
-
-_ATTENTIONS = ("attention", "cross")
-_COLUMNS = dict.fromkeys(_ATTENTIONS, ("q", "k", "v")) | {"mlp": ("gate", "up"), "relative": ("table",)}
-_ROWS = dict.fromkeys(_ATTENTIONS, ("o",)) | {"mlp": ("down",)}
-_WIDTHS = ("n_heads", "n_kv_heads", "n_decoder_heads", "d_ff", "d_decoder_ff")
-"""Fields of a config that have to be cut evenly."""
+from kun.families import family_of
+from kun.networks.family import Sharding
+from kun.networks.network import Network, NetworkConfig
 
 
-def split_layers(net: nn.Module, mesh: DeviceMesh) -> None:
-    """Cut the matrices of the layers over `mesh`, in place; parameters keep their names.
+def split_layers(net: Network, mesh: DeviceMesh) -> None:
+    """Cut the matrices of the layers over `mesh`, in place, as the family says; parameters keep their names.
 
     Raises `BadRecipe` where the sizes of the network don't divide; it names the sizes that do.
     """
-    _check(net, mesh.size())
-    parallelize_module(net, mesh, plan_of(net))
-    alibi: Any = getattr(net, "distances", None)
-    if alibi is not None:
-        alibi.slopes = alibi.slopes.chunk(mesh.size())[mesh.get_local_rank()]
+    sharding = family_of(net.config.to_hf()).sharding
+    if sharding is None:
+        raise BadRecipe(
+            f"parallel.tensor = {mesh.size()} is not for a {net.config.model_type}: leave it at 1."
+        )
+    _check(net.config, sharding, mesh.size())
+    parallelize_module(net, mesh, plan_of(net, sharding))
+    for part in vars(net).values():
+        if isinstance(part, Alibi):
+            part.slopes = part.slopes.chunk(mesh.size())[mesh.get_local_rank()]
 
 
-def plan_of(net: nn.Module) -> dict[str, Any]:
+def plan_of(net: nn.Module, sharding: Sharding) -> dict[str, ParallelStyle]:
     """How each module of a network is cut, by its name."""
-    plan: dict[str, Any] = {}
+    plan: dict[str, ParallelStyle] = {}
     for name, module in net.named_modules():
-        owner, _, part = name.rpartition(".")
-        kind = owner.rpartition(".")[2]
-        if part in _COLUMNS.get(kind, ()) and isinstance(module, nn.Linear | nn.Embedding):
+        part = ".".join(name.split(".")[-2:])
+        if part in sharding.columns and isinstance(module, nn.Linear | nn.Embedding):
             plan[name] = ColwiseParallel()
-        elif part in _ROWS.get(kind, ()) and isinstance(module, nn.Linear):
+        elif part in sharding.rows and isinstance(module, nn.Linear):
             plan[name] = RowwiseParallel()
     return plan
 
 
-def _check(net: nn.Module, size: int) -> None:
-    config: Any = net.config
-    if not plan_of(net):
-        raise BadRecipe(f"parallel.tensor = {size} is not for a {config.model_type}: leave it at 1.")
-    widths = {name: vars(config)[name] for name in _WIDTHS if vars(config).get(name)}
+def _check(config: NetworkConfig, sharding: Sharding, size: int) -> None:
+    fields = vars(config)
+    widths = {name: int(fields[name]) for name in sharding.widths if fields.get(name)}
     uneven = {name: width for name, width in widths.items() if width % size}
     if uneven:
         common = math.gcd(*widths.values())
         fitting = ", ".join(str(n) for n in range(1, common + 1) if common % n == 0)
-        told = ", ".join(f"{name} = {width}" for name, width in uneven.items())
-        raise BadRecipe(f"parallel.tensor = {size} does not divide {told}: {fitting} would do.")
+        named = ", ".join(f"{name} = {width}" for name, width in uneven.items())
+        raise BadRecipe(f"parallel.tensor = {size} does not divide {named}: {fitting} would do.")

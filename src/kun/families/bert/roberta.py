@@ -30,6 +30,8 @@ from kun.networks import config_keys as keys
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
 
+_TYPES: tuple[Literal["roberta", "xlm-roberta"], ...] = ("roberta", "xlm-roberta")
+
 
 @dataclass(frozen=True)
 class RobertaConfig(BertConfig):
@@ -58,7 +60,7 @@ class RobertaConfig(BertConfig):
     def from_hf(cls, values: Mapping[str, object]) -> Self:
         f = Fields(values)
         config = super().from_hf(values)
-        model_type = f.only("model_type", "roberta", "roberta", "xlm-roberta")
+        model_type = f.only("model_type", _TYPES[0], *_TYPES)
         if f.values.get("pad_token_id", 1) is None or config.context_length < 1:
             raise f.wrong("pad_token_id", "a token's id, below max_position_embeddings: positions follow it")
         return replace(config, model_type=model_type)

@@ -9,6 +9,6 @@ All three read a text from left to right and learn one thing, the next token. Wh
 - GPT-3 is GPT-2, but every second layer sees a band of the last tokens alone.
 
 What differs from LLaMA: positions are a learned table added to the embedding (not the sinusoids of the
-Transformer, and not turned queries and keys), norms subtract the mean and have biases, as have the
+Transformer, and not rotated queries and keys), norms subtract the mean and have biases, as have the
 projections; the feed-forward has one hidden layer with GELU.
 """

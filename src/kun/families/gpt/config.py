@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from kun.blocks.activations import ACTIVATIONS
 from kun.networks.fields import Fields
@@ -71,7 +71,7 @@ class GPTConfig:
         return self.pattern[layer % len(self.pattern)]
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> "GPTConfig":
+    def from_hf(cls, values: Mapping[str, object]) -> "GPTConfig":
         """Read a `config.json`; BadInput names an impossible field, UnsupportedFormat one that we lack."""
         f = Fields(values)
         model_type = f.only("model_type", "gpt2", *_ARCHITECTURES)
@@ -103,9 +103,9 @@ class GPTConfig:
             model_type=model_type,
         )
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         """The `config.json` that transformers reads back to the same network."""
-        hf = {theirs: getattr(self, ours) for ours, theirs in _NAMES[self.model_type].items()}
+        hf = {reference: getattr(self, ours) for ours, reference in _NAMES[self.model_type].items()}
         hf |= {
             "model_type": self.model_type,
             "architectures": [self.architecture],
@@ -121,7 +121,7 @@ class GPTConfig:
         return hf
 
 
-_ARCHITECTURES: dict[str, str] = {
+_ARCHITECTURES: dict[ModelType, str] = {
     "openai-gpt": "OpenAIGPTLMHeadModel",
     "gpt2": "GPT2LMHeadModel",
     "gpt_neo": "GPTNeoForCausalLM",
@@ -140,7 +140,7 @@ _GPT2_NAMES = {
 }
 _NAMES: dict[str, dict[str, str]] = {
     "openai-gpt": {
-        ours: theirs for ours, theirs in (_GPT2_NAMES | {"activation": "afn"}).items() if ours != "d_ff"
+        ours: name for ours, name in (_GPT2_NAMES | {"activation": "afn"}).items() if ours != "d_ff"
     },
     "gpt2": _GPT2_NAMES,
     "gpt_neo": {

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from kun.blocks.activations import ACTIVATIONS
 from kun.blocks.dropout import Dropout
+from kun.blocks.feed_forward import FeedForward
 from kun.families.gpt.config import PRESETS, GPTConfig
 from kun.families.gpt.names import names_of
 from kun.networks.decoder import Context, Decoder
@@ -29,19 +29,6 @@ class Attention(nn.Module):
         return self.o(mixed.flatten(-2))
 
 
-class FeedForward(nn.Module):
-    """down(gelu(up(x)))."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
-        self.activation = ACTIVATIONS[config.activation]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x)))
-
-
 class Layer(nn.Module):
     """The parts of a layer, which GPT-1 and its successors put together in different order."""
 
@@ -50,7 +37,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config, layer)
         self.mlp_norm = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config.d_model, config.d_ff, config.activation)
         self.dropout = Dropout(config.dropout)
 
 

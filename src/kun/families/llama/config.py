@@ -1,10 +1,10 @@
 """Sizes and switches of LLaMA and its relatives, and the `config.json` that holds them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from kun.blocks.positions import RotaryConfig
+from kun.blocks.rotary import RotaryConfig
 from kun.networks.fields import Fields
 from kun.networks.rope_fields import rotary_from_hf, rotary_to_hf
 
@@ -39,11 +39,11 @@ class LlamaConfig:
 
     @property
     def query_key_norm(self) -> bool:
-        """Whether each head's query and key are normed before they are turned, as in Qwen3."""
+        """Whether each head's query and key are normed before they are rotated, as in Qwen3."""
         return self.model_type == "qwen3"
 
     @property
-    def turns_neighbours(self) -> bool:
+    def interleaves(self) -> bool:
         """Whether the file's rotary pairs are (2i, 2i + 1), as in ERNIE 4.5; the network's never are."""
         return self.model_type == "ernie4_5"
 
@@ -51,7 +51,7 @@ class LlamaConfig:
     def context_length(self) -> int:
         """Tokens that a cached sequence may have, scaling included.
 
-        Dynamic scaling re-turns all earlier keys beyond the original context, which a cache cannot follow.
+        dynamic scaling re-rotates all earlier keys beyond the original context, which a cache cannot follow.
         """
         if self.rotary.scaling == "linear":
             return int(self.max_positions * self.rotary.factor)
@@ -70,10 +70,10 @@ class LlamaConfig:
         return self.window if layer in self.windows else None
 
     @classmethod
-    def from_hf(cls, values: Mapping[str, Any]) -> "LlamaConfig":
+    def from_hf(cls, values: Mapping[str, object]) -> "LlamaConfig":
         """Read a `config.json`; BadInput names an impossible field, UnsupportedFormat one that we lack."""
         f = Fields(values)
-        model_type: ModelType = f.only("model_type", "llama", *_ARCHITECTURES)
+        model_type = f.only("model_type", "llama", *_ARCHITECTURES)
         f.only("hidden_act", "silu", "silu", "swish")
         usual = _USUAL[model_type]
         d_model, n_layers = f.integer("hidden_size"), f.integer("num_hidden_layers", high=2**12)
@@ -101,9 +101,9 @@ class LlamaConfig:
             model_type=model_type,
         )
 
-    def to_hf(self) -> dict[str, Any]:
+    def to_hf(self) -> dict[str, object]:
         """The `config.json` that transformers reads back to the same network."""
-        hf: dict[str, Any] = {
+        hf: dict[str, object] = {
             "model_type": self.model_type,
             "architectures": [self.architecture],
             "vocab_size": self.vocab_size,
@@ -130,7 +130,7 @@ class LlamaConfig:
                 hf |= {"sliding_window": self.window}
         return hf | self._windows_to_hf() if self.model_type in _WINDOWED else hf
 
-    def _windows_to_hf(self) -> dict[str, Any]:
+    def _windows_to_hf(self) -> dict[str, object]:
         kinds = ["sliding_attention" if i in self.windows else "full_attention" for i in range(self.n_layers)]
         return {
             "use_sliding_window": bool(self.windows),
@@ -152,14 +152,14 @@ class _Usual:
     n_kv_heads: int | None = None
 
 
-_USUAL: dict[str, _Usual] = {
+_USUAL: dict[ModelType, _Usual] = {
     "llama": _Usual(2048),
     "mistral": _Usual(131072, n_kv_heads=8),
     "qwen2": _Usual(32768),
     "qwen3": _Usual(32768, d_head=128),
     "ernie4_5": _Usual(131072, norm_eps=1e-5, theta=500000.0, tied=True, d_head=128),
 }
-_ARCHITECTURES: dict[str, str] = {
+_ARCHITECTURES: dict[ModelType, str] = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
@@ -222,85 +222,78 @@ def _windows(f: Fields, n_layers: int, model_type: str) -> tuple[int | None, tup
     return window, tuple(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
 
 
-def _llama(
-    vocab: int, d_model: int, layers: int, heads: int, kv_heads: int, d_ff: int, **other: Any
+def _sized(
+    base: LlamaConfig, d_model: int, n_layers: int, n_heads: int, n_kv_heads: int, d_ff: int
 ) -> LlamaConfig:
-    d_head = other.pop("d_head", d_model // heads)
-    return LlamaConfig(vocab, d_model, layers, heads, kv_heads, d_head, d_ff, **other)
+    """`base` in another size; its heads are d_model / n_heads wide where that is usual."""
+    return replace(
+        base,
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        d_head=_USUAL[base.model_type].d_head or d_model // n_heads,
+        d_ff=d_ff,
+    )
 
 
-_LLAMA_2: dict[str, Any] = {"max_positions": 4096, "norm_eps": 1e-5}
-_LLAMA_3: dict[str, Any] = {"max_positions": 8192, "norm_eps": 1e-5, "rotary": RotaryConfig(theta=500000.0)}
-_LLAMA_31: dict[str, Any] = {
-    "max_positions": 131072,
-    "norm_eps": 1e-5,
-    "rotary": RotaryConfig(theta=500000.0, scaling="llama3", factor=8.0, original=8192),
-}
-_LLAMA_32 = _LLAMA_31 | {
-    "rotary": RotaryConfig(theta=500000.0, scaling="llama3", factor=32.0, original=8192),
-    "tied": True,
-}
-_MISTRAL: dict[str, Any] = {
-    "model_type": "mistral",
-    "max_positions": 32768,
-    "norm_eps": 1e-5,
-    "window": 4096,
-    "windows": tuple(range(32)),
-}
-_SMOL: dict[str, Any] = {
-    "max_positions": 8192,
-    "norm_eps": 1e-5,
-    "tied": True,
-    "rotary": RotaryConfig(theta=1e5),
-}
-_QWEN25: dict[str, Any] = {
-    "model_type": "qwen2",
-    "attention_bias": True,
-    "max_positions": 32768,
-    "rotary": RotaryConfig(theta=1e6),
-}
-_QWEN3: dict[str, Any] = {
-    "model_type": "qwen3",
-    "max_positions": 40960,
-    "rotary": RotaryConfig(theta=1e6),
-    "d_head": 128,
-}
-_ERNIE: dict[str, Any] = {
-    "model_type": "ernie4_5",
-    "max_positions": 131072,
-    "norm_eps": 1e-5,
-    "rotary": RotaryConfig(theta=500000.0),
-    "tied": True,
-    "d_head": 128,
-}
+def _tied(config: LlamaConfig) -> LlamaConfig:
+    return replace(config, tied=True)
+
+
+_LLAMA = LlamaConfig(32000, 4096, 32, 32, 32, 128, 11008)
+_LLAMA_2 = replace(_LLAMA, max_positions=4096, norm_eps=1e-5)
+_LLAMA_3 = replace(_LLAMA_2, vocab_size=128256, max_positions=8192, rotary=RotaryConfig(theta=500000.0))
+_STRETCHED = RotaryConfig(theta=500000.0, scaling="llama3", factor=8.0, original=8192)
+_LLAMA_31 = replace(_LLAMA_3, max_positions=131072, rotary=_STRETCHED)
+_LLAMA_32 = replace(_LLAMA_31, rotary=replace(_STRETCHED, factor=32.0), tied=True)
+_MISTRAL = replace(
+    _sized(_LLAMA_2, 4096, 32, 32, 8, 14336),
+    max_positions=32768,
+    window=4096,
+    windows=tuple(range(32)),
+    model_type="mistral",
+)
+_SMOL = replace(_LLAMA_3, vocab_size=49152, rotary=RotaryConfig(theta=1e5), tied=True)
+_MILLION = RotaryConfig(theta=1e6)
+_QWEN25 = replace(
+    _LLAMA,
+    vocab_size=151936,
+    max_positions=32768,
+    rotary=_MILLION,
+    attention_bias=True,
+    model_type="qwen2",
+)
+_QWEN3 = replace(_LLAMA, vocab_size=151936, max_positions=40960, rotary=_MILLION, model_type="qwen3")
+_ERNIE = replace(_LLAMA_31, vocab_size=103424, rotary=_LLAMA_3.rotary, tied=True, model_type="ernie4_5")
 
 PRESETS: dict[str, LlamaConfig] = {
-    "llama-7b": _llama(32000, 4096, 32, 32, 32, 11008),
-    "llama-13b": _llama(32000, 5120, 40, 40, 40, 13824),
-    "llama-33b": _llama(32000, 6656, 60, 52, 52, 17920),
-    "llama-65b": _llama(32000, 8192, 80, 64, 64, 22016, norm_eps=1e-5),
-    "llama-2-7b": _llama(32000, 4096, 32, 32, 32, 11008, **_LLAMA_2),
-    "llama-2-13b": _llama(32000, 5120, 40, 40, 40, 13824, **_LLAMA_2),
-    "llama-2-70b": _llama(32000, 8192, 80, 64, 8, 28672, **_LLAMA_2),
-    "llama-3-8b": _llama(128256, 4096, 32, 32, 8, 14336, **_LLAMA_3),
-    "llama-3-70b": _llama(128256, 8192, 80, 64, 8, 28672, **_LLAMA_3),
-    "llama-3.1-8b": _llama(128256, 4096, 32, 32, 8, 14336, **_LLAMA_31),
-    "llama-3.1-70b": _llama(128256, 8192, 80, 64, 8, 28672, **_LLAMA_31),
-    "llama-3.1-405b": _llama(128256, 16384, 126, 128, 8, 53248, **_LLAMA_31),
-    "llama-3.2-1b": _llama(128256, 2048, 16, 32, 8, 8192, **_LLAMA_32),
-    "llama-3.2-3b": _llama(128256, 3072, 28, 24, 8, 8192, **_LLAMA_32),
-    "mistral-7b-v0.1": _llama(32000, 4096, 32, 32, 8, 14336, **_MISTRAL),
-    "smollm2-135m": _llama(49152, 576, 30, 9, 3, 1536, **_SMOL),
-    "smollm2-360m": _llama(49152, 960, 32, 15, 5, 2560, **_SMOL),
-    "qwen2.5-0.5b": _llama(151936, 896, 24, 14, 2, 4864, tied=True, **_QWEN25),
-    "qwen2.5-1.5b": _llama(151936, 1536, 28, 12, 2, 8960, tied=True, **_QWEN25),
-    "qwen2.5-7b": _llama(152064, 3584, 28, 28, 4, 18944, **_QWEN25),
-    "qwen3-0.6b": _llama(151936, 1024, 28, 16, 8, 3072, tied=True, **_QWEN3),
-    "qwen3-1.7b": _llama(151936, 2048, 28, 16, 8, 6144, tied=True, **_QWEN3),
-    "qwen3-4b": _llama(151936, 2560, 36, 32, 8, 9728, tied=True, **_QWEN3),
-    "qwen3-8b": _llama(151936, 4096, 36, 32, 8, 12288, **_QWEN3),
-    "qwen3-14b": _llama(151936, 5120, 40, 40, 8, 17408, **_QWEN3),
-    "qwen3-32b": _llama(151936, 5120, 64, 64, 8, 25600, **_QWEN3),
-    "ernie-4.5-0.3b": _llama(103424, 1024, 18, 16, 2, 3072, **_ERNIE),
+    "llama-7b": _LLAMA,
+    "llama-13b": _sized(_LLAMA, 5120, 40, 40, 40, 13824),
+    "llama-33b": _sized(_LLAMA, 6656, 60, 52, 52, 17920),
+    "llama-65b": replace(_sized(_LLAMA, 8192, 80, 64, 64, 22016), norm_eps=1e-5),
+    "llama-2-7b": _LLAMA_2,
+    "llama-2-13b": _sized(_LLAMA_2, 5120, 40, 40, 40, 13824),
+    "llama-2-70b": _sized(_LLAMA_2, 8192, 80, 64, 8, 28672),
+    "llama-3-8b": _sized(_LLAMA_3, 4096, 32, 32, 8, 14336),
+    "llama-3-70b": _sized(_LLAMA_3, 8192, 80, 64, 8, 28672),
+    "llama-3.1-8b": _sized(_LLAMA_31, 4096, 32, 32, 8, 14336),
+    "llama-3.1-70b": _sized(_LLAMA_31, 8192, 80, 64, 8, 28672),
+    "llama-3.1-405b": _sized(_LLAMA_31, 16384, 126, 128, 8, 53248),
+    "llama-3.2-1b": _sized(_LLAMA_32, 2048, 16, 32, 8, 8192),
+    "llama-3.2-3b": _sized(_LLAMA_32, 3072, 28, 24, 8, 8192),
+    "mistral-7b-v0.1": _MISTRAL,
+    "smollm2-135m": _sized(_SMOL, 576, 30, 9, 3, 1536),
+    "smollm2-360m": _sized(_SMOL, 960, 32, 15, 5, 2560),
+    "qwen2.5-0.5b": _tied(_sized(_QWEN25, 896, 24, 14, 2, 4864)),
+    "qwen2.5-1.5b": _tied(_sized(_QWEN25, 1536, 28, 12, 2, 8960)),
+    "qwen2.5-7b": replace(_sized(_QWEN25, 3584, 28, 28, 4, 18944), vocab_size=152064),
+    "qwen3-0.6b": _tied(_sized(_QWEN3, 1024, 28, 16, 8, 3072)),
+    "qwen3-1.7b": _tied(_sized(_QWEN3, 2048, 28, 16, 8, 6144)),
+    "qwen3-4b": _tied(_sized(_QWEN3, 2560, 36, 32, 8, 9728)),
+    "qwen3-8b": _sized(_QWEN3, 4096, 36, 32, 8, 12288),
+    "qwen3-14b": _sized(_QWEN3, 5120, 40, 40, 8, 17408),
+    "qwen3-32b": _sized(_QWEN3, 5120, 64, 64, 8, 25600),
+    "ernie-4.5-0.3b": _sized(_ERNIE, 1024, 18, 16, 2, 3072),
 }
 """Published sizes, by name."""

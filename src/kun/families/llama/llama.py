@@ -2,19 +2,19 @@
 
 from torch import Tensor, nn
 
-from kun.blocks.activations import swiglu
+from kun.blocks.feed_forward import FeedForward
 from kun.blocks.norm import RMSNorm
-from kun.blocks.positions import Rotary, rotate
+from kun.blocks.rotary import Rotary, rotate
 from kun.families.llama.config import PRESETS, LlamaConfig
 from kun.networks.decoder import Context, Decoder
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.names import Names, PartNames
 from kun.networks.network import initialize
-from kun.networks.rope_fields import as_halves, as_neighbours
+from kun.networks.rope_fields import interleaved, rotate_half
 
 
 class Attention(nn.Module):
-    """Causal self-attention: n_heads queries share n_kv_heads keys and values, turned by their positions."""
+    """Causal self-attention: n_heads queries share n_kv_heads keys and values, rotated by their positions."""
 
     def __init__(self, config: LlamaConfig, layer: int) -> None:
         super().__init__()
@@ -36,19 +36,6 @@ class Attention(nn.Module):
         return self.o(context.attend(self.layer, q, k, v, window=self.window).flatten(-2))
 
 
-class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) · up(x))."""
-
-    def __init__(self, config: LlamaConfig) -> None:
-        super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(swiglu(self.gate(x), self.up(x)))
-
-
 class Layer(nn.Module):
     """h = x + attention(norm(x)), then h + feed-forward(norm(h))."""
 
@@ -57,7 +44,7 @@ class Layer(nn.Module):
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config, layer)
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config.d_model, config.d_ff, "silu", gated=True, bias=config.mlp_bias)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], context: Context) -> Tensor:
         h = x + self.attention(self.attention_norm(x), rotary, context)
@@ -100,14 +87,14 @@ class LlamaNames(PartNames):
         self.config = config
 
     def adapted(self, name: str, tensor: Tensor) -> Tensor:
-        return as_halves(tensor, self.config.d_head) if self._in_neighbours(name) else tensor
+        return rotate_half(tensor, self.config.d_head) if self._in_neighbours(name) else tensor
 
     def restored(self, name: str, tensor: Tensor) -> Tensor:
-        return as_neighbours(tensor, self.config.d_head) if self._in_neighbours(name) else tensor
+        return interleaved(tensor, self.config.d_head) if self._in_neighbours(name) else tensor
 
     def _in_neighbours(self, name: str) -> bool:
         """True where the file has this tensor's rotated rows in neighbours."""
-        return self.config.turns_neighbours and (".attention.q." in name or ".attention.k." in name)
+        return self.config.interleaves and (".attention.q." in name or ".attention.k." in name)
 
 
 NAMES = Names(

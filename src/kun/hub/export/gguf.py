@@ -247,11 +247,11 @@ def _rows(tensor: StoredTensor, net: Any) -> "Tensor":
     """The numbers of a tensor in llama.cpp's order, float32."""
     import torch
 
-    from kun.networks.rope_fields import as_neighbours
+    from kun.networks.rope_fields import interleaved
 
     parts = [net.get_parameter(part).detach().to("cpu", torch.float32) for part in tensor.parts]
     if ARCHITECTURES[net.config.model_type] in _NEIGHBOURS and tensor.parts[0].split(".")[-2] in ("q", "k"):
-        parts = [as_neighbours(part, net.config.d_head) for part in parts]
+        parts = [interleaved(part, net.config.d_head) for part in parts]
     rows = torch.cat(parts)
     return rows[_skipped(tensor.parts[0], net.config) :]
 
@@ -265,7 +265,7 @@ def _rope_factors(config: Any) -> Any:
     """By how much each frequency of Llama 3's scaling is divided: float32 [d_head / 2], None for other scalings."""
     from dataclasses import replace
 
-    from kun.blocks.positions import RotaryConfig, frequencies
+    from kun.blocks.rotary import RotaryConfig, frequencies
 
     rotary = getattr(config, "rotary", None)
     if rotary is None or rotary.scaling != "llama3":

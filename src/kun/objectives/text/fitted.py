@@ -100,7 +100,7 @@ def _classifier(net: Any, family: Family, head: Head, pad: int) -> Classifier:
 def _loaded(net: Any, family: Family, checkpoint: Checkpoint) -> Fitted:
     """The checkpoint's weights in a network that was drawn; what it lacks of the head stays as it was drawn."""
     drawn = net.state_dict()
-    read = net.from_hf_names(checkpoint.state())
+    read = net.names.ours(checkpoint.state())
     state, fresh = {}, set()
     for name, tensor in drawn.items():
         found = read.get(name)
