@@ -207,7 +207,7 @@ def _size(row: Row) -> int:
         case Text():
             return len(row.text)
         case Conversation():
-            return sum(len(message["content"]) for message in row.messages)
+            return sum(len(str(message["content"])) for message in row.messages)
         case Pair():
             return len(row.source) + len(row.target)
         case Labelled():

@@ -90,7 +90,7 @@ def _start(row: Conversation, template: ChatTemplate, place: int, said: str) -> 
     if said.startswith(prompt):
         return len(prompt)
     asked = template.render(before, tools=row.tools, add_generation_prompt=False)
-    words = row.messages[place]["content"].strip()
+    words = str(row.messages[place]["content"]).strip()
     start = said.find(words, len(asked)) if said.startswith(asked) and words else -1
     if start < 0:
         raise BadRow(

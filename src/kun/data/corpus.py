@@ -15,7 +15,7 @@ def texts_of(row: Row) -> list[str]:
         case Text():
             return [row.text]
         case Conversation():
-            return [message["content"] for message in row.messages]
+            return [str(message["content"]) for message in row.messages]
         case Pair():
             return [row.source, row.target]
         case Labelled():

@@ -13,11 +13,13 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from kun.data.records import Record
 from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadRow, UnsupportedFormat
+
+T = TypeVar("T")
 
 DataFormat = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad"]
 FORMATS: tuple[DataFormat, ...] = get_args(DataFormat)
@@ -76,8 +78,8 @@ def detect(record: Record) -> DataFormat:
     names = _lowered(value)
     if isinstance(names.get("messages"), list):
         return "messages"
-    if isinstance(names.get("conversations"), list):
-        turns = names["conversations"]
+    turns = names.get("conversations")
+    if isinstance(turns, list):
         return "messages" if turns and isinstance(turns[0], dict) and "role" in turns[0] else "sharegpt"
     if "instruction" in names and ("output" in names or "response" in names):
         return "alpaca"
@@ -109,7 +111,7 @@ def to_row(record: Record, format: DataFormat) -> Row | None:
     return _READERS[format](record)
 
 
-def _lowered(value: dict[str, Any]) -> dict[str, Any]:
+def _lowered(value: dict[str, object]) -> dict[str, object]:
     return {str(name).strip().lower(): entry for name, entry in value.items()}
 
 
@@ -118,15 +120,15 @@ def _listing(names: Iterable[str]) -> str:
     return ", ".join(shown[:12]) + (", …" if len(shown) > 12 else "")
 
 
-def _first(names: dict[str, Any], wanted: Iterable[str]) -> str | None:
+def _first(names: dict[str, object], wanted: Iterable[str]) -> str | None:
     return next((name for name in wanted if name in names), None)
 
 
-def _columns(names: dict[str, Any], choices: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+def _columns(names: dict[str, object], choices: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
     return next((columns for columns in choices if all(name in names for name in columns)), None)
 
 
-def _pair_columns(names: dict[str, Any]) -> tuple[str, str] | None:
+def _pair_columns(names: dict[str, object]) -> tuple[str, str] | None:
     """The fields of a pair: the usual ones, else the two languages in the order of the file."""
     if known := _columns(names, _PAIRS):
         return known[0], known[1]
@@ -144,7 +146,7 @@ def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _string(record: Record, name: str, value: Any, empty: bool = False) -> str:
+def _string(record: Record, name: str, value: object, empty: bool = False) -> str:
     """The text of a field. Raises `BadRow` where it is none, or, unless that is allowed, empty."""
     if value is None and empty:
         return ""
@@ -157,7 +159,7 @@ def _string(record: Record, name: str, value: Any, empty: bool = False) -> str:
     return _sound(value)
 
 
-def _object(record: Record, format: DataFormat) -> dict[str, Any]:
+def _object(record: Record, format: DataFormat) -> dict[str, object]:
     if not isinstance(record.value, dict):
         raise BadRow(
             f"{record.where} has no named fields, which the format {format} needs: name its columns."
@@ -193,7 +195,8 @@ def _to_alpaca(record: Record) -> Row:
     messages: list[dict[str, str]] = []
     if names.get("system"):
         messages.append({"role": "system", "content": _string(record, "system", names["system"])})
-    for turn in names.get("history") or []:
+    history = names.get("history") or []
+    for turn in history if isinstance(history, list) else [history]:
         if not isinstance(turn, list | tuple) or len(turn) != 2:
             raise BadRow(f"{record.where}: 'history' is no list of [question, answer]: mend or skip the row.")
         messages.append({"role": "user", "content": _string(record, "history", turn[0])})
@@ -236,32 +239,34 @@ def _to_messages(record: Record) -> Row:
     return _checked(Conversation(messages, record.where, tuple(_as_json(tools)) if tools else None))
 
 
-def _message(record: Record, number: int, message: Any) -> dict[str, Any]:
-    role = message.get("role") if isinstance(message, dict) else None
+def _message(record: Record, number: int, message: object) -> dict[str, object]:
+    given: dict[str, object] = message if isinstance(message, dict) else {}
+    role = given.get("role")
     if role not in _ROLES:
         raise BadRow(
             f"{record.where}: message {number} has the role {role!r}, but roles are {', '.join(sorted(_ROLES))}:"
             " mend or skip the row."
         )
-    calls = message.get("tool_calls")
-    content = message.get("content")
+    calls, content = given.get("tool_calls"), given.get("content")
     if isinstance(content, list):  # OpenAI's parts, of which only text is read
         content = _parts(record, content)
     text = _string(record, "content", content, empty=bool(calls))
     # Parquet gives every message every field, with None where it has none
-    others = {name: value for name, value in message.items() if value is not None and name != "content"}
+    others = {name: value for name, value in given.items() if value is not None and name != "content"}
     return {**_as_json(others), "role": role, "content": text}
 
 
-def _as_json(value: Any) -> Any:
+def _as_json(value: T) -> T:
     """With what JSON has no word for, such as Parquet's dates, as text."""
-    return json.loads(json.dumps(value, default=str))
+    made: T = json.loads(json.dumps(value, default=str))
+    return made
 
 
-def _parts(record: Record, parts: list[Any]) -> str:
-    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+def _parts(record: Record, parts: list[object]) -> str:
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    if not all(isinstance(text, str) for text in texts):
         raise BadRow(f"{record.where}: a message holds something other than text: mend or skip the row.")
-    return "\n".join(part["text"] for part in parts)
+    return "\n".join(map(str, texts))
 
 
 def _checked(row: Conversation) -> Conversation:
@@ -287,8 +292,9 @@ def _to_pair(record: Record) -> Row:
             _string(record, "column 1", value[0]), _string(record, "column 2", value[1]), record.where
         )
     names = _object(record, "pairs")
-    if isinstance(names.get("translation"), dict):  # the hub's form of translations
-        names = _lowered(names["translation"])
+    translation = names.get("translation")
+    if isinstance(translation, dict):  # the hub's form of translations
+        names = _lowered(translation)
     columns = _pair_columns(names)
     if columns is None:
         raise _missing(record, "pairs", "'source' and 'target'")
@@ -354,7 +360,7 @@ def _to_question(record: Record) -> Row:
     return Question(context, question, answer, start, record.where)
 
 
-def _label(record: Record, name: str, value: Any) -> str | float:
+def _label(record: Record, name: str, value: object) -> str | float:
     """A class as text, or a number that has a fraction as it is."""
     if isinstance(value, float):
         return value

@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from kun.data.rows import BadRows
 from kun.errors import BadRow, DamagedFile, UnsupportedFormat
@@ -36,7 +36,7 @@ class Record(NamedTuple):
     """What stands at one place of a file."""
 
     where: str
-    value: str | dict[str, Any] | list[str]
+    value: str | dict[str, object] | list[str]
 
 
 def read_records(path: Path, bad: BadRows) -> Iterator[Record]:
@@ -201,7 +201,7 @@ class _JsonList:
         self._line = 1
         self._decoder = json.JSONDecoder()
 
-    def values(self) -> Iterator[tuple[int, Any]]:
+    def values(self) -> Iterator[tuple[int, object]]:
         is_list = self._skip() == "["
         if is_list:
             self._at += 1
@@ -244,7 +244,7 @@ class _JsonList:
             raise self._broken(f"a value is longer than {_LONGEST_LINE:,} characters")
         return size > 0
 
-    def _value(self) -> Any:
+    def _value(self) -> object:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
@@ -265,7 +265,7 @@ class _JsonList:
         return DamagedFile(f"{self._path}:{self._line} is no JSON ({why}): mend the file.")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return {list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")
 
 

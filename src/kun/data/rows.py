@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 from kun.errors import BadRow
 
-ChatMessage = Mapping[str, Any]
+ChatMessage = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Conversation:
 
     messages: tuple[ChatMessage, ...]
     where: str = ""
-    tools: tuple[Mapping[str, Any], ...] | None = None
+    tools: tuple[Mapping[str, object], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Question:
 Row = Text | Conversation | Pair | Labelled | Question
 
 
-def fields(row: Row) -> list[Any]:
+def fields(row: Row) -> list[object]:
     """What a row holds, without where it stood, as JSON has it."""
     match row:
         case Text():
@@ -75,20 +74,26 @@ def fields(row: Row) -> list[Any]:
             return ["question", row.context, row.question, row.answer, row.start]
 
 
-def from_fields(values: list[Any], where: str = "") -> Row:
+def from_fields(values: list[object], where: str = "") -> Row:
     """The row that `fields` took apart."""
-    kind, *rest = values
-    match kind:
-        case "text":
-            return Text(rest[0], where)
-        case "conversation":
-            return Conversation(tuple(rest[0]), where, tuple(rest[1]) if rest[1] else None)
-        case "pair":
-            return Pair(rest[0], rest[1], where)
-        case "question":
-            return Question(rest[0], rest[1], rest[2], rest[3], where)
-        case _:
-            return Labelled(tuple(rest[0]), rest[1], where)
+    match values:
+        case ["text", str(text)]:
+            return Text(text, where)
+        case ["conversation", list(messages), tools]:
+            return Conversation(_objects(messages), where, _objects(tools) or None)
+        case ["pair", str(source), str(target)]:
+            return Pair(source, target, where)
+        case ["question", str(context), str(question), answer, int(start)]:
+            return Question(context, question, answer if isinstance(answer, str) else None, start, where)
+        case ["labelled", list(texts), (str() | float() | int()) as label]:
+            return Labelled(tuple(map(str, texts)), label, where)
+    raise ValueError(f"{where}: a row of another version")
+
+
+def _objects(values: object) -> tuple[Mapping[str, object], ...]:
+    return (
+        tuple(one for one in values if isinstance(one, Mapping)) if isinstance(values, list | tuple) else ()
+    )
 
 
 def digests(row: Row) -> tuple[bytes, bytes]:
@@ -108,9 +113,9 @@ def digests(row: Row) -> tuple[bytes, bytes]:
     return whole, whole[:8]
 
 
-def _digest(values: list[Any]) -> bytes:
+def _digest(values: list[object]) -> bytes:
     if values[0] == "text":  # long texts need no JSON around them
-        content = b"text\0" + values[1].encode()
+        content = b"text\0" + str(values[1]).encode()
     else:
         content = json.dumps(values, ensure_ascii=False, sort_keys=True).encode()
     return blake2b(content, digest_size=16).digest()
