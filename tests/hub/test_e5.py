@@ -151,3 +151,15 @@ def test_a_damaged_file_gives_an_error_of_ours_or_tensors(
     with suppress(KunError):
         for tensor in E5File(path).tensors.values():
             tensor.read()
+
+
+def test_its_table_of_words_is_looked_up_as_it_lies_in_the_file(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "e5"
+    folder.mkdir()
+    convert(path, folder, {"name": "e5"})
+    checkpoint = open_checkpoint(folder)
+    whole, packed = checkpoint.network(device="cpu"), checkpoint.network(as_packed=True)
+    ids = torch.tensor([checkpoint.tokenizer.encode("a b ①").ids])
+    assert "embeddings.words.weight" not in packed.state_dict()
+    with torch.inference_mode():
+        assert torch.equal(packed(ids).last_hidden_state, whole(ids).last_hidden_state)

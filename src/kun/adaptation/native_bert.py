@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kun.adaptation.compiled import open_library
 from kun.families.bert.bert import Bert, Layer, first_tokens
@@ -40,7 +39,7 @@ def _in_bfloat16(net: nn.Module) -> nn.Module:
     """`net` in bfloat16, but for a Bert's table of words: that stays mapped from its file, and rows are rounded."""
     if not isinstance(net, Bert):
         return net.bfloat16()
-    words: nn.Module = RoundedRows(net.embeddings.words.weight)
+    words: nn.Module = RoundedRows(net.embeddings.words)
     net.embeddings.words = nn.Embedding(0, 0)
     net.bfloat16()
     net.embeddings.words = words  # type: ignore[assignment]
@@ -48,14 +47,15 @@ def _in_bfloat16(net: nn.Module) -> nn.Module:
 
 
 class RoundedRows(nn.Module):
-    """Rows of a table [n, d], which stays as it is: ids [...] -> bfloat16 [..., d]."""
+    """What `table` looks up, rounded; the table stays as it is: ids [...] -> bfloat16 [..., d]."""
 
-    def __init__(self, table: Tensor) -> None:
+    def __init__(self, table: nn.Module) -> None:
         super().__init__()
-        self._table = (table.detach(),)  # not a parameter, so that no conversion copies it
+        self._table = (table,)  # not a part, so that no conversion copies it
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self._table[0]).bfloat16()
+        rows: Tensor = self._table[0](ids)
+        return rows.bfloat16()
 
 
 def _cpu_has(feature: str) -> bool:
@@ -77,7 +77,7 @@ def _library() -> ctypes.CDLL | None:
 def _fits(net: Bert) -> bool:
     config = net.config
     whole = config.d_model % PANEL == 0 and config.d_ff % PANEL == 0 and config.d_head % 16 == 0
-    return whole and config.activation == "gelu" and net.embeddings.words.weight.dtype == torch.float32
+    return whole and config.activation == "gelu" and net.embeddings.norm.weight.dtype == torch.float32
 
 
 class NativeBert(nn.Module):

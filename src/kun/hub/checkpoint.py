@@ -150,13 +150,17 @@ class Checkpoint(ABC):
         dtype: "torch.dtype | str | None" = None,
         device: "torch.device | str | None" = None,
         quantize: str | None = None,
+        *,
+        as_packed: bool = False,
     ) -> "nn.Module":
         """The network with its weights, in evaluation mode.
 
         `dtype` is that of the file where None; `device` the best here; `quantize` None, "int8" or "int4" (kept
-        under KUN_HOME/cache, so that the next start is quick).
+        under KUN_HOME/cache, so that the next start is quick). With `as_packed` a table of words that is only looked
+        up may stay in the blocks of its file.
         Raises `DamagedFile` where weights and config do not fit together, `BadInput` for unknown options.
         """
+        del as_packed  # a matter of packed files
         if quantize is None:
             return build(self, dtype, device)
         return build_quantized(self, quantize, device)

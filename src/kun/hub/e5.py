@@ -73,6 +73,7 @@ class E5File:
         if path.stat().st_size:
             self._data = np.memmap(path, np.uint8, "r")
         self._at = 0
+        self.rows: dict[str, np.ndarray] = {}
         try:
             self._parse()
         except (struct.error, ValueError, OverflowError) as error:
@@ -214,17 +215,15 @@ class E5File:
         raw = self._data[start : start + size]
         if kind == _FLOATS:
             return LazyTensor(shape, lambda: np.array(raw).view("<f4").reshape(shape))
-        return LazyTensor(shape, lambda: _from_nibbles(raw).reshape(shape))
+        if name == "emb.word":
+            self.rows = {_NAMES[name]: raw.reshape(shape[0], -1)}
+        return LazyTensor(shape, lambda: _from_blocks(raw).reshape(shape))
 
 
-def _from_nibbles(raw: np.ndarray) -> np.ndarray:
-    blocks = raw.reshape(-1, _BLOCK_BYTES)
-    scales = blocks[:, :2].copy().view("<f2").astype(np.float32)
-    packed = blocks[:, 2:]
-    values = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32)
-    values -= 8
-    values *= scales
-    return values
+def _from_blocks(raw: np.ndarray) -> np.ndarray:
+    from kun.adaptation.block_rows import from_blocks
+
+    return from_blocks(raw)
 
 
 def _normalizer(mapping: dict[str, str]) -> Any:

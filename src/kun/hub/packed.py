@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from kun.atomic_files import Progress, checking, silent
@@ -24,9 +25,13 @@ from kun.hub.gguf.model import hf_tensors
 from kun.hub.gguf.tokenizer import GgufTokenizer
 from kun.hub.layout import packed_file, weight_records
 from kun.hub.lazy import LazyTensor
+from kun.hub.loading import build
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from kun.networks.family import Family
 
 _TOKENIZER_VERSION = 1
 
@@ -41,6 +46,10 @@ class PackedFile(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
+    @property
+    def rows(self) -> Mapping[str, np.ndarray]:
+        """Tables in 4-bit blocks that can be looked up as they are, uint8 [rows, bytes], by the reference's names."""
+
 
 @dataclass(frozen=True)
 class _Gguf:
@@ -53,6 +62,10 @@ class _Gguf:
     @property
     def tokenizer(self) -> Tokenizer:
         return GgufTokenizer(self.file).build()
+
+    @property
+    def rows(self) -> Mapping[str, np.ndarray]:
+        return {}
 
 
 _READERS: dict[str, Callable[[Path], PackedFile]] = {
@@ -117,6 +130,62 @@ class PackedCheckpoint(FolderCheckpoint):
         """The weights by the reference's names, float32."""
         with checking(self.digests()):
             return read_all(self.tensors())
+
+    def network(
+        self,
+        dtype: "torch.dtype | str | None" = None,
+        device: "torch.device | str | None" = None,
+        quantize: str | None = None,
+        *,
+        as_packed: bool = False,
+    ) -> "nn.Module":
+        import torch
+
+        plain = dtype is None and device is None and quantize is None and not torch.cuda.is_available()
+        if not (as_packed and plain and self._file.rows):
+            return super().network(dtype, device, quantize)
+        from kun.adaptation.block_rows import BlockRows
+
+        net: Any = build(_Spared(self), None, "cpu")
+        for name, rows in self._file.rows.items():
+            (part,) = net.names.ours({name: torch.empty(0)})
+            net.set_submodule(part.removesuffix(".weight"), BlockRows(rows))
+        return cast("nn.Module", net)
+
+
+@dataclass(frozen=True)
+class _Spared:
+    """A packed checkpoint without the numbers of those tables that stay as they are."""
+
+    checkpoint: PackedCheckpoint
+
+    @property
+    def path(self) -> Path:
+        return self.checkpoint.path
+
+    @property
+    def identity(self) -> str:
+        return self.checkpoint.identity
+
+    @property
+    def family(self) -> "Family":
+        return self.checkpoint.family
+
+    @property
+    def family_config(self) -> Any:
+        return self.checkpoint.family_config
+
+    def state(self) -> "dict[str, torch.Tensor]":
+        import torch
+
+        every = self.checkpoint.tensors()
+        spared = self.checkpoint._file.rows
+        with checking(self.checkpoint.digests()):
+            read = read_all({name: tensor for name, tensor in every.items() if name not in spared})
+        return {
+            name: read[name] if name in read else torch.zeros(1).expand(each.shape)
+            for name, each in every.items()
+        }
 
 
 def read_all(tensors: Mapping[str, LazyTensor]) -> "dict[str, torch.Tensor]":

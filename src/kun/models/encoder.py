@@ -127,7 +127,7 @@ class Encoder(TextModel):
         from kun.adaptation.native_bert import fit_encoder
 
         checkpoint = candidate.opened()
-        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize)
+        net = checkpoint.network(dtype=dtype, device=device, quantize=quantize, as_packed=True)
         drop_head: Callable[[], None] = net.drop_head  # type: ignore[assignment]
         drop_head()
         return cls(
