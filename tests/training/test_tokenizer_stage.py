@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from kun.training.model import tokenizer_of
 
 import kun
 from kun.errors import BadInput
+from kun.objectives.text.model import tokenizer_of
 from kun.text.tokenizer import load_tokenizer
 from kun.training.recipe import parse_recipe
 
@@ -78,6 +78,7 @@ def test_characters_are_those_of_as_many_rows_as_the_limit_says(tmp_path):
         "model": {"family": "gpt2", "tokenizer": "characters"},
         "train": {"steps": 1},
     }
-    tokenizer, _ = tokenizer_of(parse_recipe({**values, "data": {"train": str(path), "limit": 1}}))
+    recipe = parse_recipe({**values, "data": {"train": str(path), "limit": 1}})
+    tokenizer, _ = tokenizer_of(recipe.model, recipe.data)
     assert tokenizer.token_to_id("b") is not None
     assert tokenizer.token_to_id("x") is None
