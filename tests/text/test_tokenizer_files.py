@@ -13,6 +13,7 @@ from tokenizer_makers import byte_level_files, lines, sentencepiece_model, words
 from tokenizers import Tokenizer
 
 from kun.errors import DamagedFile, UnsupportedFormat
+from kun.hub.export.gguf_tokenizer import losses, tokenizer_fields
 from kun.text.sentencepiece import SentencePieceModel
 from kun.text.tokenizer_files import read_tokenizer, tokenizer_settings
 
@@ -337,3 +338,11 @@ def test_a_home_that_cannot_be_written_keeps_nothing_and_reads_all_the_same(
     (tiny_home / "cache").mkdir(exist_ok=True)
     (tiny_home / "cache" / "tokenizers").write_text("a file")
     assert read(folder_with(tmp_path, "llama")).encode("fox").ids[0] == 1
+
+
+def test_a_model_with_a_map_of_characters_keeps_it_in_gguf(tmp_path: Path) -> None:
+    tokenizer = read(folder_with(tmp_path, "xlm-roberta"))
+    fields = tokenizer_fields(tokenizer, tokenizer.get_vocab_size(), {"unk_token": "<unk>"}, [], None)
+    original = SentencePieceModel.read(tmp_path / "sentencepiece.bpe.model").charsmap
+    assert bytes(fields["tokenizer.ggml.precompiled_charsmap"]) == original
+    assert [loss.sentence for loss in losses(tokenizer) if "NFC" in loss.sentence] == []

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from kun.atomic_files import Progress, inside, sha256
 from kun.errors import DamagedFile, ModelNotFound, Unavailable, UnsupportedFormat
+from kun.text.tokenizer_files import VOCABULARIES
 
 _PATIENCE = 3.0
 _SUFFIXES = (".json", ".safetensors", ".jinja")
@@ -100,7 +101,8 @@ def _wanted(repo: str, siblings: list[Any]) -> list[Any]:
     files = [
         file
         for file in siblings
-        if file.rfilename.endswith(_SUFFIXES) and file.rfilename.rpartition("/")[0] in _FOLDERS
+        if file.rfilename in VOCABULARIES
+        or (file.rfilename.endswith(_SUFFIXES) and file.rfilename.rpartition("/")[0] in _FOLDERS)
     ]
     names = {file.rfilename for file in files}
     if not any(name.endswith(".safetensors") for name in names):

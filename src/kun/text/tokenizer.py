@@ -5,7 +5,7 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from tokenizers import Encoding, Tokenizer
 
@@ -111,11 +111,19 @@ def _way_of(tokenizer: Tokenizer) -> _Way:
     return _Window(tokenizer)
 
 
-def _decoder(tokenizer: Tokenizer) -> dict[str, Any]:
+class _Step(TypedDict, total=False):
+    """A decoder as tokenizer.json has it, or one of its steps."""
+
+    type: str
+    start: int
+    decoders: list["_Step"]
+
+
+def _decoder(tokenizer: Tokenizer) -> _Step:
     decoder = tokenizer.decoder
     if decoder is None:
         return {}
-    described: dict[str, Any] = json.loads(decoder.__getstate__())
+    described: _Step = json.loads(decoder.__getstate__())
     return described
 
 

@@ -52,7 +52,8 @@ Settings = dict[str, object]
 
 _SMALL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _MODELS = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "ice_text.model")
-_VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "source.spm", *_MODELS)
+#: files that a tokenizer is made of where there is no tokenizer.json
+VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "source.spm", *_MODELS)
 _LARGEST_FILE = 256 * 2**20
 #: raise it when what is made of the same files changes
 _CACHE_VERSION = 1
@@ -79,7 +80,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
     """The files that decide which ids a text gets: tokenizer.json where there is one, else those that stand for it."""
     if (folder / "tokenizer.json").is_file():
         return [folder / "tokenizer.json"]
-    return [folder / name for name in (*_VOCABULARIES, *_SMALL) if (folder / name).is_file()]
+    return [folder / name for name in (*VOCABULARIES, *_SMALL) if (folder / name).is_file()]
 
 
 def read_tokenizer(folder: Path, config: Mapping[str, object]) -> Tokenizer:
@@ -93,7 +94,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, object]) -> Tokenizer:
     files = tokenizer_files(folder)
     if all(path.name in _SMALL for path in files):
         raise DamagedFile(
-            f"{folder} holds no tokenizer: it has none of tokenizer.json, {', '.join(_VOCABULARIES)}. Copy the one "
+            f"{folder} holds no tokenizer: it has none of tokenizer.json, {', '.join(VOCABULARIES)}. Copy the one "
             f"that the model was published with into it."
         )
     kind = _kind_of(folder, config, _said(folder))

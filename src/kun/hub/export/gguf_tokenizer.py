@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TypedDict
 
 from tokenizers import Tokenizer, pre_tokenizers
 
@@ -25,19 +25,56 @@ _PROBE = """It's HERE'S we'll I'VE they'd o'clock; 3.14 12345678 x1y22 １２ ½
 🙂👩‍👩‍👧🏳️‍🌈 <|x|> </s> a.b,c!d?e\u00a0f\u3000g\u2028h ...!!!??? ((nested)) naïve ŒUVRE ǅ ß"""
 
 
+class _Model(TypedDict, total=False):
+    """The `model` of a tokenizer.json, as far as it is looked at; which fields are there the type says."""
+
+    type: str
+    vocab: list[tuple[str, float]]
+    merges: list[str | list[str]]
+    byte_fallback: bool
+    ignore_merges: bool
+    unk_id: int
+
+
+class _Token(TypedDict):
+    content: str
+    lstrip: bool
+    rstrip: bool
+
+
+class _Described(TypedDict):
+    """A tokenizer.json."""
+
+    model: _Model
+    normalizer: object
+    pre_tokenizer: object
+    added_tokens: list[_Token]
+
+
+Fields = dict[str, object]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The text and the kind of each row of the embedding."""
+
+    tokens: list[str]
+    kinds: list[int]
+
+
 def tokenizer_fields(
     tokenizer: Tokenizer,
     rows: int,
     special: Mapping[str, str],
     end_ids: list[int],
     template: str | None,
-) -> dict[str, object]:
+) -> Fields:
     """The `tokenizer.*` fields for a network with an embedding of `rows`.
 
     `special` are the texts of bos_token and so on, `end_ids` the tokens that end a text or a turn.
     Raises `UnsupportedFormat` for a tokenizer that llama.cpp would not cut like.
     """
-    described = json.loads(tokenizer.to_str())
+    described: _Described = json.loads(tokenizer.to_str())
     pieces = _pieces(tokenizer, rows, special)
     makers = {"BPE": _bpe, "Unigram": _unigram, "WordPiece": _wordpiece}
     make = makers.get(described["model"]["type"])
@@ -45,7 +82,7 @@ def tokenizer_fields(
         raise UnsupportedFormat(
             f"GGUF has no tokenizer of the kind {described['model']['type']}; it has BPE, Unigram and WordPiece."
         )
-    fields: dict[str, object] = {"model": "", "tokens": pieces.tokens, "token_type": pieces.kinds}
+    fields: Fields = {"model": "", "tokens": pieces.tokens, "token_type": pieces.kinds}
     fields |= make(tokenizer, described, pieces)
     fields |= _frame(tokenizer, special) | _named(tokenizer, special, end_ids, fields)
     said = {f"tokenizer.ggml.{key}": value for key, value in fields.items()}
@@ -54,13 +91,6 @@ def tokenizer_fields(
 
 _ENDS = ("</s>",)
 """What llama.cpp makes a mark of by its name, though the file says that it is a token like any other."""
-
-
-class _Pieces(NamedTuple):
-    """The tokens of a vocabulary in order, and the `PieceType` of each."""
-
-    tokens: list[str]
-    kinds: list[int]
 
 
 @dataclass(frozen=True)
@@ -73,9 +103,10 @@ class Loss:
 
 def losses(tokenizer: Tokenizer) -> list[Loss]:
     """What of the tokenizer a GGUF file cannot say, or llama.cpp does otherwise."""
-    described = json.loads(tokenizer.to_str())
+    described: _Described = json.loads(tokenizer.to_str())
     lost = []
-    if "NFC" in _types(described["normalizer"]):
+    steps = _types(described["normalizer"])
+    if "NFC" in steps and "Precompiled" not in steps:
         lost.append(
             Loss(
                 "llama.cpp does not compose letters and accents (NFC): decomposed text gets other tokens there.",
@@ -121,8 +152,7 @@ def _is_dropped(character: str) -> bool:
     return unicodedata.category(character) in ("Mc", "Me") or "\u1160" <= character <= "\u11ff"
 
 
-def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> _Pieces:
-    """The text and the kind of each row of the embedding."""
+def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> _Rows:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     largest = max(vocabulary.values(), default=-1)
     if largest >= rows:
@@ -137,12 +167,12 @@ def _pieces(tokenizer: Tokenizer, rows: int, special: Mapping[str, str]) -> _Pie
         kinds[index] = int(PieceType.CONTROL if added.special else PieceType.USER_DEFINED)
     if special.get("unk_token") in vocabulary:
         kinds[vocabulary[special["unk_token"]]] = int(PieceType.UNKNOWN)
-    return _Pieces(tokens, kinds)
+    return _Rows(tokens, kinds)
 
 
-def _bpe(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
+def _bpe(tokenizer: Tokenizer, described: _Described, rows: _Rows) -> Fields:
     if described["model"]["byte_fallback"]:
-        return _sentencepiece(tokenizer, described, pieces)
+        return _sentencepiece(tokenizer, described, rows)
     normalizers = _types(described["normalizer"])
     if "ByteLevel" not in _types(described["pre_tokenizer"]) or normalizers - {"NFC", "Sequence"}:
         raise UnsupportedFormat(
@@ -153,7 +183,7 @@ def _bpe(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> di
     return {"model": "gpt2", "pre": _pattern(tokenizer, described, "NFC" in normalizers), "merges": merges}
 
 
-def _pattern(tokenizer: Tokenizer, described: dict[str, Any], composes: bool) -> str:
+def _pattern(tokenizer: Tokenizer, described: _Described, composes: bool) -> str:
     """The name of the pattern that cuts as the tokenizer does; one that also composes alike is preferred."""
     whole_first = bool(described["model"].get("ignore_merges"))
     fitting = [
@@ -174,19 +204,21 @@ def _cuts(cutter: pre_tokenizers.PreTokenizer) -> list[str]:
     return [piece for piece, _ in cutter.pre_tokenize_str(_PROBE)]
 
 
-def _sentencepiece(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
+def _sentencepiece(tokenizer: Tokenizer, described: _Described, rows: _Rows) -> Fields:
     """SentencePiece's BPE: a token's score is the place of the merge that makes it."""
+    if "Precompiled" in _types(described["normalizer"]):
+        raise UnsupportedFormat("GGUF has no map of characters for BPE, and this tokenizer has one.")
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in described["model"]["merges"]]
     places: dict[str, int] = {}
     for place, (left, right) in enumerate(merges):
         places.setdefault(left + right, place)
     kinds = [
         int(PieceType.BYTE) if kind == PieceType.NORMAL and _is_byte(token) else kind
-        for token, kind in zip(pieces.tokens, pieces.kinds, strict=True)
+        for token, kind in zip(rows.tokens, rows.kinds, strict=True)
     ]
     scores = [
         -float(places.get(token, len(merges))) if kind == PieceType.NORMAL else 0.0
-        for token, kind in zip(pieces.tokens, kinds, strict=True)
+        for token, kind in zip(rows.tokens, kinds, strict=True)
     ]
     first = tokenizer.encode("x", add_special_tokens=False).tokens[:1]
     return {
@@ -202,16 +234,17 @@ def _is_byte(token: str) -> bool:
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 
-def _unigram(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
+def _unigram(tokenizer: Tokenizer, described: _Described, rows: _Rows) -> Fields:
     kinds = _types(described["normalizer"])
-    if kinds - {"Precompiled", "Replace", "Sequence", "Strip"}:
+    composed = {"NFC"} if "Precompiled" in kinds else set()  # what the map of characters is helped by
+    if kinds - {"Precompiled", "Replace", "Sequence", "Strip", "Prepend"} - composed:
         raise UnsupportedFormat(
             f"GGUF holds SentencePiece's own map of characters, not the steps {', '.join(sorted(kinds))} by which "
             f"this tokenizer changes text."
         )
     charsmap = _find(described["normalizer"], "precompiled_charsmap")
     scores = [float(score) for _, score in described["model"]["vocab"]]
-    scores += [0.0] * (len(pieces.tokens) - len(scores))
+    scores += [0.0] * (len(rows.tokens) - len(scores))
     first = tokenizer.encode("x", add_special_tokens=False).tokens[:1]
     said = {
         "model": "t5",
@@ -221,10 +254,12 @@ def _unigram(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -
         "add_space_prefix": bool(first) and first[0].startswith(SPACE),
         "remove_extra_whitespaces": len(tokenizer.encode("x  x").ids) == len(tokenizer.encode("x x").ids),
     }
-    return said | ({"precompiled_charsmap": list(base64.b64decode(str(charsmap)))} if charsmap else {})
+    if not isinstance(charsmap, str):
+        return said
+    return said | {"precompiled_charsmap": list(base64.b64decode(charsmap))}
 
 
-def _wordpiece(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces) -> dict[str, object]:
+def _wordpiece(tokenizer: Tokenizer, described: _Described, rows: _Rows) -> Fields:
     if tokenizer.normalizer is None or tokenizer.normalizer.normalize_str("ÉA中") != "ea 中 ":
         raise UnsupportedFormat(
             "llama.cpp's WordPiece puts every text in lower case, takes the accents away and cuts Chinese into "
@@ -234,12 +269,12 @@ def _wordpiece(tokenizer: Tokenizer, described: dict[str, Any], pieces: _Pieces)
         "model": "bert",
         "tokens": [
             token if kind != PieceType.NORMAL else token[2:] if token.startswith("##") else SPACE + token
-            for token, kind in zip(pieces.tokens, pieces.kinds, strict=True)
+            for token, kind in zip(rows.tokens, rows.kinds, strict=True)
         ],
     }
 
 
-def _frame(tokenizer: Tokenizer, special: Mapping[str, str]) -> dict[str, object]:
+def _frame(tokenizer: Tokenizer, special: Mapping[str, str]) -> Fields:
     """Which tokens are put around a text: found by encoding one."""
     bare, framed = (tokenizer.encode("x", add_special_tokens=add).tokens for add in (False, True))
     start = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
@@ -257,9 +292,7 @@ def _frame(tokenizer: Tokenizer, special: Mapping[str, str]) -> dict[str, object
     }
 
 
-def _named(
-    tokenizer: Tokenizer, special: Mapping[str, str], end_ids: list[int], fields: dict[str, object]
-) -> dict[str, object]:
+def _named(tokenizer: Tokenizer, special: Mapping[str, str], end_ids: list[int], fields: Fields) -> Fields:
     names = {
         "bos_token_id": ("bos_token", "cls_token"),
         "eos_token_id": ("eos_token", "sep_token"),
@@ -269,7 +302,7 @@ def _named(
         "seperator_token_id": ("sep_token",),  # so spelt in the format
         "mask_token_id": ("mask_token",),
     }
-    said: dict[str, object] = {}
+    said: Fields = {}
     for key, sources in names.items():
         texts = [special[source] for source in sources if source in special]
         ids = [index for index in map(tokenizer.token_to_id, texts) if index is not None]
