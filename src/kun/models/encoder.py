@@ -17,6 +17,7 @@ import numpy as np
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
 from kun.models.batching import BATCH_TOKENS, batches
 from kun.models.kinds import Candidate
+from kun.models.memory import page_out
 from kun.models.ready import LONGEST_TOKEN, TextModel
 from kun.text.tokenizer import sound
 from kun.text.unigram import CompactUnigram
@@ -130,8 +131,12 @@ class Encoder(TextModel):
         net = checkpoint.network(dtype=dtype, device=device, quantize=quantize, as_packed=True)
         drop_head: Callable[[], None] = net.drop_head  # type: ignore[assignment]
         drop_head()
+        if not (quantize or dtype or device):
+            mapped = [(weight.data_ptr(), weight.nbytes) for weight in net.parameters()]
+            net = fit_encoder(net)
+            page_out(mapped)
         return cls(
-            net if quantize or dtype or device else fit_encoder(net),
+            net,
             lambda: checkpoint.tokenizer,
             short_texts=_short_texts(checkpoint),
             recipe=_recipe(checkpoint),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
-import rjieba
 from numpy.typing import NDArray
 
 from kun.text.fold import of_each
@@ -68,6 +67,8 @@ def _terms(text: str) -> Iterator[str]:
 
 def _chinese(run: str) -> Iterator[str]:
     """Words, and pairs of characters too: where the cut into words differs between two texts, pairs still meet."""
+    import rjieba  # 30 MB, which a search in English does without
+
     yield from (word[:_LONGEST] for word in rjieba.cut(run))
     yield from (first + second for first, second in pairwise(run) if not {first, second} & STOP_WORDS)
 
