@@ -51,7 +51,7 @@ class LlamaConfig:
     def context_length(self) -> int:
         """Tokens that a cached sequence may have, scaling included.
 
-        dynamic scaling re-rotates all earlier keys beyond the original context, which a cache cannot follow.
+        Dynamic scaling re-rotates all earlier keys beyond the original context, which a cache cannot follow.
         """
         if self.rotary.scaling == "linear":
             return int(self.max_positions * self.rotary.factor)

@@ -6,7 +6,7 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and `gguf-py/ggu
 import json
 from typing import Any
 
-from kun.blocks.positions import RotaryConfig
+from kun.blocks.rotary import RotaryConfig
 from kun.errors import UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export.gguf import check_network
