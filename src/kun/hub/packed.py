@@ -168,6 +168,10 @@ class _Spared:
         return self.checkpoint.identity
 
     @property
+    def config(self) -> dict[str, Any]:
+        return self.checkpoint.config
+
+    @property
     def family(self) -> "Family":
         return self.checkpoint.family
 
