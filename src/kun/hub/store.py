@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from kun.atomic_files import check_once
 from kun.errors import BadInput, DamagedFile, KunError, ModelNotFound
 from kun.families import kind_of
 from kun.hub.catalog import catalog
@@ -15,6 +16,7 @@ from kun.hub.layout import (
     ADAPTER_WEIGHTS,
     LINEAGE,
     PIPELINE_INDEX,
+    check_files,
     is_adapter,
     is_pipeline,
     packed_file,
@@ -178,10 +180,15 @@ def _source_in_words(source: Any) -> str | None:
     return f"{source.get('kind')}: {source.get('repo') or source.get('package')}"
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a model is there with all its files: by sizes and headers (`Checkpoint.verify` reads every byte)."""
+def is_whole(path: Path, *, digests: bool = False) -> bool:
+    """Whether a model is there with all its files: by sizes and headers, and by what they hold where `digests`."""
     try:
-        check_sizes(path, weight_records(_read_or_empty(path / LINEAGE)))
+        lineage = _read_or_empty(path / LINEAGE)
+        check_sizes(path, weight_records(lineage))
+        for name, record in weight_records(lineage).items() if digests else ():
+            check_once(path / name, record["sha256"])
+        if digests:
+            check_files(path, lineage)
         if is_adapter(path):
             read_json(path / ADAPTER_CONFIG)
             read_header(path / ADAPTER_WEIGHTS)
