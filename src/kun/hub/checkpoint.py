@@ -97,6 +97,12 @@ class Checkpoint(ABC):
             check_digest(path, expected, str(path), progress)
 
     @property
+    def tokenizer_path(self) -> Path | None:
+        """The tokenizer.json; None for a checkpoint that has its tokenizer in another form."""
+        path = self.files_path / "tokenizer.json"
+        return path if path.is_file() else None
+
+    @property
     def files_path(self) -> Path:
         """Where the small files lie that tell how an encoder is used."""
         return self.path

@@ -7,6 +7,7 @@ the rest float32.
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ class E5File:
             raise DamagedFile(
                 f"{self._path} has version {version} and senseless sizes {self.sizes}: pull it again."
             )
-        self.tokenizer = self._read_tokenizer()
+        self._tokenizer_at = self._at
+        self._skip_tokenizer()
         self.tensors = self._read_directory()
 
     def _unpacked_sizes(self) -> tuple[int, ...]:
@@ -134,6 +136,21 @@ class E5File:
             raise ValueError(f"{count} numbers at byte {self._at} do not fit into the file")
         self._at += size
         return self._data[self._at - size : self._at].view(layout)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, which takes 240 MB. Raises `DamagedFile`."""
+        self._at = self._tokenizer_at
+        try:
+            return self._read_tokenizer()
+        except (struct.error, ValueError, OverflowError) as error:
+            raise DamagedFile(f"{self._path} is truncated or damaged ({error}): pull it again.") from error
+
+    def _skip_tokenizer(self) -> None:
+        count, *_, size = self._unpack("<5iQ")
+        for layout, numbers in (("<u4", count + 1), ("<f4", count), ("u1", size)):
+            self._array(layout, numbers)
+        self._read_character_map()
 
     def _read_tokenizer(self) -> Tokenizer:
         count, bos, eos, pad, unknown, size = self._unpack("<5iQ")

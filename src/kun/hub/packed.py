@@ -112,12 +112,19 @@ class PackedCheckpoint(FolderCheckpoint):
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
+        path = self.tokenizer_path
+        return self._file.tokenizer if path is None else Tokenizer.from_file(str(path))
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        """The kept tokenizer.json, made where there is none; None where it could not be kept."""
         for path in kept("tokenizers", self.tokenizer_key, ".json"):
-            return Tokenizer.from_file(str(path))
+            return path
         with checking(self.digests()):
             tokenizer = self._file.tokenizer
         keep("tokenizers", self.tokenizer_key, ".json", lambda path: tokenizer.save(str(path), pretty=False))
-        return tokenizer
+        vars(self._file).pop("tokenizer", None)
+        return next(kept("tokenizers", self.tokenizer_key, ".json"), None)
 
     def verify(self, progress: Progress = silent) -> None:
         Checkpoint.verify(self, progress)

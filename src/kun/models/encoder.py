@@ -293,8 +293,8 @@ def _identity(weights: str, recipe: EncoderRecipe, max_tokens: int) -> str:
 
 
 def _short_texts(checkpoint: "Checkpoint") -> CompactUnigram | None:
-    path = checkpoint.files_path / "tokenizer.json"
-    return CompactUnigram.read(path) if path.is_file() else None
+    path = checkpoint.tokenizer_path
+    return None if path is None else CompactUnigram.read(path)
 
 
 def _recipe(checkpoint: "Checkpoint") -> EncoderRecipe:
