@@ -129,6 +129,10 @@ def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str |
     state = quantized_state(made)
     if target := keep("quantized", key, ".safetensors", lambda path: _write_kept(path, state)):
         _make_room(target)
+        load_quantized(
+            net := _empty(checkpoint), _read_kept(target)
+        )  # mapped from the disk, as at the next start
+        return net.to(place).eval()
     return made.to(place).eval()
 
 
