@@ -26,6 +26,36 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("kun")
 
 
+QUICK = {
+    "adaptation": ("int4_tiles", "linear", "packing"),
+    "blocks": ("attention", "cache", "dropout", "experts"),
+    "cli": ("models", "output"),
+    "data": ("chat_rows", "formats", "packed_rows", "padded_rows"),
+    "evaluation": ("rouge", "tasks"),
+    "families": ("decoder_sizes", "parity", "registry"),
+    "generation": ("sampling", "streaming"),
+    "hub": ("checkpoint", "gguf", "odd_checkpoints", "pipeline"),
+    "inspection": ("places", "tokens"),
+    "knowledge": ("base", "cut"),
+    "models": ("fill", "kinds"),
+    "server": ("conversations", "entrance"),
+    "text": ("chat", "fold", "sentences", "tokenizer"),
+    "tour": ("questions",),
+    "training": ("cross_entropy", "recipe", "snapshot"),
+    "": ("atomic_files", "develop", "house", "public_face"),
+}
+"""The files of every room's tests that `make check` runs, marked `quick`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    quick = {here / room / f"test_{name}.py" for room, names in QUICK.items() for name in names}
+    long = {"slow", "network", "browser", "cuda"}
+    for item in items:
+        if item.path in quick and not long.intersection(mark.name for mark in item.iter_markers()):
+            item.add_marker(pytest.mark.quick)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _home_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test touches the user's own models, knowledge bases or keys; compiled kernels are built once."""

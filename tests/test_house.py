@@ -1,5 +1,6 @@
 """The linter of the house: each rule on a small package that breaks it, and on the house itself."""
 
+import ast
 from pathlib import Path
 
 import house
@@ -136,3 +137,19 @@ def test_what_is_known_passes_until_it_is_fixed(tmp_path: Path) -> None:
 def test_the_house_is_in_order() -> None:
     root = Path(house.__file__).parents[1] / "src" / "kun"
     assert house.to_fix(house.violations(root)) == []
+
+
+def test_every_room_that_has_tests_has_a_quick_share_of_files_that_are_there() -> None:
+    tests = Path(__file__).parent
+    listed = ast.parse((tests / "conftest.py").read_text(encoding="utf-8")).body
+    value = next(
+        node.value
+        for node in listed
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "QUICK"
+    )
+    quick = ast.literal_eval(value)
+    rooms = {path.parent.name for path in tests.glob("*/test_*.py")} - {"cuda"}
+    assert rooms | {""} == quick.keys()
+    assert all(
+        (tests / room / f"test_{name}.py").is_file() for room, names in quick.items() for name in names
+    )
