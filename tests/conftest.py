@@ -37,7 +37,7 @@ QUICK = {
     "hub": ("checkpoint", "gguf", "odd_checkpoints", "pipeline"),
     "inspection": ("places", "tokens"),
     "knowledge": ("base", "cut"),
-    "models": ("fill", "kinds"),
+    "models": ("fill", "model_kinds"),
     "server": ("conversations", "entrance"),
     "text": ("chat", "fold", "sentences", "tokenizer"),
     "tour": ("questions",),
