@@ -3,8 +3,9 @@
 import hashlib
 import os
 import shutil
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from damages import damaged
 from tiny_models import GgufMaker
 
 from kun.adaptation.lora import LoraConfig, add_lora
+from kun.adaptation.quantize import quantize, quantized_state
 from kun.errors import DamagedFile, NoSpace
 from kun.hub import cache
 from kun.hub.adapter import AdapterCheckpoint
@@ -21,6 +23,7 @@ from kun.hub.convert import convert
 from kun.hub.disk import cache_of
 from kun.hub.export.exporting import Export
 from kun.hub.gguf.checkpoint import GgufCheckpoint
+from kun.hub.gguf.file import GgufFile
 from kun.hub.layout import write_json, write_lineage
 from kun.hub.lazy import lazy_tensors
 from kun.hub.opening import open_checkpoint
@@ -166,3 +169,25 @@ def test_a_users_own_file_is_opened_where_it_lies_and_nothing_is_written_there(
     }
     assert hashlib.sha256(source.read_bytes()).hexdigest() == digest
     assert os.access(source, os.W_OK)
+
+
+@pytest.mark.parametrize("kind", ["int4", "int8"])
+def test_quantizing_holds_the_floats_of_one_matrix_at_a_time_and_makes_the_same_bits(
+    packed: Path, kind: Literal["int4", "int8"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = quantized_state(quantize(open_checkpoint(packed).network("float32", "cpu"), kind))
+    read, arrays, held = GgufFile.read, list[Any](), list[int]()
+
+    def counted(file: GgufFile, name: str, order: Any = None) -> Any:
+        array = read(file, name, order)
+        arrays.append(weakref.ref(array))
+        alive = [each for ref in arrays if (each := ref()) is not None]
+        held.append(sum(each.nbytes for each in alive if each.ndim > 1))
+        return array
+
+    monkeypatch.setattr(GgufFile, "read", counted)
+    streamed = quantized_state(open_checkpoint(packed).network(quantize=kind, device="cpu"))
+    assert list(streamed) == list(whole)
+    assert all(torch.equal(streamed[name], whole[name]) for name in whole)
+    largest = max(each.bytes for each in (open_checkpoint(packed).packed_tensors() or {}).values())
+    assert max(held) == largest

@@ -8,8 +8,10 @@ product: slower, and the same up to that rounding.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
+from itertools import chain
+from types import MappingProxyType
 from typing import Literal, Protocol, TypeVar, cast
 
 import torch
@@ -115,8 +117,17 @@ class QuantizedEmbedding(QuantizedWeight):
 N = TypeVar("N", bound=nn.Module)
 
 
-def quantize(net: N, precision: Precision, keep: Collection[str] = ()) -> N:
+Weights = Mapping[str, Callable[[], Tensor]]
+"""Readers of tensors by their names in a network."""
+
+
+def quantize(
+    net: N, precision: Precision, keep: Collection[str] = (), weights: Weights = MappingProxyType({})
+) -> N:
     """Replace the matrices of `net`, in place, by ones of 4 or 8 bits; returns `net`.
+
+    Those that `weights` reads may be on the device meta: each is read when its turn comes and dropped after it, so
+    that the floats of one matrix at a time take memory.
 
     Embeddings, and with int4 also the head, take 8 bits: they are what small models lose most by. So do, with
     int4, the matrices that lose most for their size (see `_raised`). Modules named in `keep` (or under such a name)
@@ -125,45 +136,52 @@ def quantize(net: N, precision: Precision, keep: Collection[str] = ()) -> N:
     if precision not in BITS:
         raise BadInput(f"Weights can be quantized to int4 or int8, not {precision!r}.")
     with torch.no_grad():
-        matrices = dict(_matrices(net, keep))
-        packed = {
-            name: _pack(module.weight, BITS[precision] if _may_take_four_bits(name, module) else 8)
-            for name, module in matrices.items()
-        }
-        for name in _raised(matrices, packed):
-            packed[name] = _pack(matrices[name].weight, 8)
-        for name, module in matrices.items():
+        found = dict(matrices(net, keep))
+        packed: dict[str, Packed] = {}
+        errors: dict[str, float] = {}
+        # the largest first, while there is little else in memory
+        for name, module in sorted(found.items(), key=lambda each: -each[1].weight.numel()):
+            weight = _weight(name, module, weights)
+            packed[name] = _pack(weight, BITS[precision] if _may_take_four_bits(name, module) else 8)
+            if packed[name].bits == 4:
+                errors[name] = rounding_error(weight, packed[name])
+            del weight
+        for name in _raised({name: packed[name] for name in found if name in errors}, errors):
+            packed[name] = _pack(_weight(name, found[name], weights), 8)
+        for name, module in found.items():
             _replace(net, name, _quantized(module, packed.pop(name)))
         _tie(net)
         for part in net.modules():
             if not isinstance(part, QuantizedWeight):
-                for parameter in part.parameters(recurse=False):
-                    parameter.data = parameter.data.float()
+                for tensor in chain(part.parameters(recurse=False), part.buffers(recurse=False)):
+                    if tensor.is_floating_point():
+                        tensor.data = tensor.data.float()
     return net
+
+
+def _weight(name: str, module: nn.Linear | nn.Embedding, weights: Weights) -> Tensor:
+    read = weights.get(f"{name}.weight")
+    return module.weight if read is None else read()
 
 
 def _may_take_four_bits(name: str, module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) and name != "lm_head"
 
 
-def _raised(matrices: Mapping[str, nn.Linear | nn.Embedding], packed: Mapping[str, Packed]) -> list[str]:
-    """The matrices in 4 bits that are to take 8.
+def _raised(four: Mapping[str, Packed], errors: Mapping[str, float]) -> list[str]:
+    """The matrices in 4 bits that are to take 8, by their rounding errors.
 
     Every token passes through each matrix of a layer once, so rounding off the same share of a small one costs about
     as much as of a large one, and is mended with fewer bytes. Those with the largest relative error a byte come
     first, while there is room: keys' and values' projections where queries share them, and none that 4 bits hold
     exactly. A token meets few of a layer's experts: what they do alike is one matrix here.
     """
-    four = {name: each for name, each in packed.items() if each.bits == 4}
     alike = defaultdict[str, list[str]](list)
     for name in four:
         alike[re.sub(r"\bexperts\.\d+", "experts", name)].append(name)
     room = RAISED_SHARE * sum(part.nbytes for each in four.values() for part in each)
     cost = {group: sum(four[name].codes.nbytes for name in names) for group, names in alike.items()}
-    error = {
-        group: sum(rounding_error(matrices[name].weight, four[name]) for name in names) / len(names)
-        for group, names in alike.items()
-    }
+    error = {group: sum(errors[name] for name in names) / len(names) for group, names in alike.items()}
     raised: list[str] = []
     for group in sorted(alike, key=lambda group: error[group] / cost[group], reverse=True):
         if error[group] > SMALL_ERROR and cost[group] <= room:
@@ -192,7 +210,7 @@ def load_quantized(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
     Returns `net`, whose tensors are those of `state`, not copies. Raises DamagedFile where they do not fit.
     """
-    for name, module in _matrices(net, ()):
+    for name, module in matrices(net):
         if f"{name}.codes" in state:
             packed = _checked(name, module, state)
             bias = state.get(f"{name}.bias")
@@ -235,7 +253,7 @@ def _checked(name: str, module: nn.Linear | nn.Embedding, state: Mapping[str, Te
     return packed
 
 
-def _matrices(net: nn.Module, keep: Collection[str]) -> list[tuple[str, nn.Linear | nn.Embedding]]:
+def matrices(net: nn.Module, keep: Collection[str] = ()) -> list[tuple[str, nn.Linear | nn.Embedding]]:
     """Linear layers, and the token embedding (other tables are small, and read a row at a time)."""
     found: Iterator[tuple[str, nn.Module]] = net.named_modules()
     largest = max((m.num_embeddings for m in net.modules() if isinstance(m, nn.Embedding)), default=0)

@@ -5,6 +5,7 @@ The makers are `folder` (the Hugging Face layout), `gguf.checkpoint`, `adapter` 
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from kun.atomic_files import Progress, check_digest, inside, silent
 from kun.errors import BadInput
 from kun.families import family_of
 from kun.hub.layout import weight_records
+from kun.hub.lazy import LazyTensor
 from kun.hub.loading import build, build_quantized
 from kun.text.chat import ChatTemplate
 
@@ -66,6 +68,10 @@ class Checkpoint(ABC):
     @abstractmethod
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, `digests` compared while they are read. Raises `DamagedFile`."""
+
+    def packed_tensors(self) -> Mapping[str, LazyTensor] | None:
+        """The weights by the reference's names, each unpacked when it is asked for; None where nothing is packed."""
+        return None
 
     @abstractmethod
     def identifying_files(self) -> list[Path]:

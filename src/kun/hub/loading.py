@@ -2,19 +2,22 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from kun.atomic_files import checking
 from kun.errors import BadInput, DamagedFile
 from kun.hub.cache import keep, kept
-from kun.hub.lazy import lazy_tensors
+from kun.hub.lazy import LazyTensor, lazy_tensors
 from kun.hub.weights import write_file
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from kun.adaptation.quantize import Weights
     from kun.networks.family import Family
     from kun.networks.network import Network
 
@@ -45,6 +48,14 @@ class Source(Protocol):
     def family_config(self) -> Any: ...
 
     def state(self) -> "dict[str, torch.Tensor]": ...
+
+
+class Quantizable(Source, Protocol):
+    """A source that may lie in a packed file."""
+
+    def packed_tensors(self) -> Mapping[str, LazyTensor] | None: ...
+
+    def digests(self) -> Mapping[Path, str]: ...
 
 
 def build(
@@ -109,9 +120,9 @@ def _device(device: "torch.device | str | None") -> "torch.device":
     return chosen
 
 
-def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str | None") -> "nn.Module":
+def build_quantized(checkpoint: Quantizable, kind: str, device: "torch.device | str | None") -> "nn.Module":
     """The network with int4 or int8 weights, taken from KUN_HOME/cache where it was made before."""
-    from kun.adaptation.quantize import load_quantized, quantize, quantized_state
+    from kun.adaptation.quantize import load_quantized, quantized_state
 
     if kind not in ("int4", "int8"):
         raise BadInput(f"quantize is {kind!r}; it is None, 'int4' or 'int8'.")
@@ -125,7 +136,7 @@ def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str |
             return net.to(place).eval()
         except (DamagedFile, BadInput, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)  # a cache: made anew below
-    made = quantize(build(checkpoint, "float32", "cpu"), cast(Quantization, kind))
+    made = _quantized(checkpoint, cast(Quantization, kind))
     state = quantized_state(made)
     if target := keep("quantized", key, ".safetensors", lambda path: _write_kept(path, state)):
         _make_room(target)
@@ -134,6 +145,46 @@ def build_quantized(checkpoint: Source, kind: str, device: "torch.device | str |
         )  # mapped from the disk, as at the next start
         return net.to(place).eval()
     return made.to(place).eval()
+
+
+def _quantized(checkpoint: Quantizable, kind: Quantization) -> "nn.Module":
+    """The network quantized anew; the floats of one matrix at a time take memory, what is mapped aside."""
+    from kun.adaptation.quantize import quantize
+
+    tensors = checkpoint.packed_tensors()
+    if tensors is None:
+        return quantize(build(checkpoint, None, "cpu"), kind)
+    with checking(checkpoint.digests()):
+        net, weights = _without_matrices(checkpoint, tensors)
+        return quantize(net, kind, weights=weights)
+
+
+def _without_matrices(checkpoint: Source, tensors: Mapping[str, LazyTensor]) -> "tuple[Network, Weights]":
+    """The network with all numbers but those of its matrices, which the readers give. Raises `DamagedFile`."""
+    import torch
+
+    from kun.adaptation.quantize import matrices
+    from kun.networks.missing_head import leave_out_head
+    from kun.networks.network import load_state
+
+    net = _empty(checkpoint)
+    state: dict[str, torch.Tensor] = {}
+    readers: dict[str, Callable[[], torch.Tensor]] = {}
+
+    def read(full: str, name: str) -> torch.Tensor:
+        return net.names.ours({full: torch.from_numpy(tensors[full].read())})[name]
+
+    for full, tensor in tensors.items():
+        for name, empty in net.names.ours({full: torch.empty(tensor.shape, device="meta")}).items():
+            state[name], readers[name] = empty, partial(read, full, name)
+    leave_out_head(net, checkpoint.config, state)
+    compared = {name for pair in net.aliases.items() if pair[0] in state for name in pair}
+    later = {f"{name}.weight" for name, _ in matrices(net)} - compared
+    try:
+        load_state(net, {name: each if name in later else readers[name]() for name, each in state.items()})
+    except DamagedFile as error:
+        raise DamagedFile(f"{checkpoint.path}: {error}") from error
+    return net, {name: read for name, read in readers.items() if name in later}
 
 
 def _read_kept(path: Path) -> "dict[str, torch.Tensor]":

@@ -129,14 +129,13 @@ class PackedCheckpoint(FolderCheckpoint):
     def verify(self, progress: Progress = silent) -> None:
         Checkpoint.verify(self, progress)
 
-    def tensors(self) -> Mapping[str, LazyTensor]:
-        """The weights by the reference's names, each read when it is asked for."""
+    def packed_tensors(self) -> Mapping[str, LazyTensor]:
         return self._file.tensors
 
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, float32."""
         with checking(self.digests()):
-            return read_all(self.tensors())
+            return read_all(self.packed_tensors())
 
     def network(
         self,
@@ -189,7 +188,7 @@ class _Spared:
     def state(self) -> "dict[str, torch.Tensor]":
         import torch
 
-        every = self.checkpoint.tensors()
+        every = self.checkpoint.packed_tensors()
         spared = self.checkpoint._file.rows
         with checking(self.checkpoint.digests()):
             read = read_all({name: tensor for name, tensor in every.items() if name not in spared})

@@ -1,5 +1,6 @@
 """A checkpoint that is one GGUF file."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from kun.hub.gguf.file import GgufFile
 from kun.hub.gguf.model import generation_config, hf_config, hf_tensors, pooling
 from kun.hub.gguf.tokenizer import GgufTokenizer
 from kun.hub.layout import LINEAGE, read_json, weight_records
+from kun.hub.lazy import LazyTensor
 
 if TYPE_CHECKING:
     import torch
@@ -66,11 +68,14 @@ class GgufCheckpoint(Checkpoint):
     def digests(self) -> dict[Path, str]:
         return _digests(self._file.paths)
 
+    def packed_tensors(self) -> Mapping[str, LazyTensor]:
+        return hf_tensors(self._file)
+
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, float32."""
         import torch
 
-        lazy = {name: tensor.read for name, tensor in hf_tensors(self._file).items()}
+        lazy = {name: tensor.read for name, tensor in self.packed_tensors().items()}
         return {name: torch.from_numpy(array) for name, array in self._file.read_all(lazy)}
 
 

@@ -1,8 +1,8 @@
 """The GGUF container: what it says about itself, and its tensors as plain float32.
 
 The metadata is parsed here, because the `gguf` package's own reader spends ten seconds on the vocabulary of
-Qwen; its dequantization of every block format is used as it is, on one long row of blocks that fits into the processor's
-cache: of sixteen rows, which is what it cuts others into, it takes six times as long.
+Qwen; its dequantization of every block format is used as it is, on one long row of blocks: other arrays it cuts
+into sixteen rows each, which takes six times as long.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -132,7 +132,9 @@ class GgufFile:
             piece = rows[start : start + step]
             plain = _PLAIN.get(kind.name)
             try:
-                values = piece.view(plain) if plain else dequantize(piece.reshape(1, -1), kind).reshape(-1, width)
+                values = (
+                    piece.view(plain) if plain else dequantize(piece.reshape(1, -1), kind).reshape(-1, width)
+                )
             except NotImplementedError as error:
                 raise UnsupportedFormat(
                     f"{self.path} holds {entry.name} as {kind.name}, which cannot be dequantized: "
@@ -250,7 +252,9 @@ class _Parser:
             return np.frombuffer(self._view, layout, count, at).tolist()
         if count > len(self._view) // 8:
             raise self._damaged(f"has an array of {count} entries")
-        return self._strings(count) if kind == _STRING else [self._value(kind, depth + 1) for _ in range(count)]
+        return (
+            self._strings(count) if kind == _STRING else [self._value(kind, depth + 1) for _ in range(count)]
+        )
 
     def _strings(self, count: int) -> list[str]:
         """Many strings, as a vocabulary, without a call for each of their parts."""
