@@ -1,8 +1,8 @@
 """The GGUF container: what it says about itself, and its tensors as plain float32.
 
 The metadata is parsed here, because the `gguf` package's own reader spends ten seconds on the vocabulary of
-Qwen; its dequantization of every block format is used as it is, on one long row of blocks: other arrays it cuts
-into sixteen rows each, which takes six times as long.
+Qwen; its dequantization of the block formats is used as it is, but for two whose numbers are written where they
+belong, without arrays in between.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -30,6 +30,7 @@ _MOST_ENTRIES = 2**20
 _MOST_DIMENSIONS = 4
 _MOST_ELEMENTS = 2**40
 _NUMBERS_AT_ONCE = 2**18
+_BLOCKS_AT_ONCE = 2**13
 _DEEPEST_ARRAY = 4
 
 
@@ -117,7 +118,15 @@ class GgufFile:
         entry = self.tensors[name]
         rows = self.rows(name)
         out = np.empty((rows.shape[0], entry.shape[-1]), np.float32)
-        for start, stop, values in self._dequantized(entry, rows if order is None else rows[order]):
+        rows = rows if order is None else rows[order]
+        if entry.kind in _INTO:
+            size, into = _INTO[entry.kind]
+            blocks, numbers = rows.reshape(-1, size), out.reshape(-1, 32)
+            for start in range(0, len(blocks), _BLOCKS_AT_ONCE):
+                part = slice(start, start + _BLOCKS_AT_ONCE)
+                into(blocks[part], numbers[part])
+            return out.reshape(entry.shape)
+        for start, stop, values in self._dequantized(entry, rows):
             out[start:stop] = values
         return out.reshape(entry.shape)
 
@@ -166,6 +175,28 @@ def _joined(files: list[GgufFile]) -> GgufFile:
     return GgufFile(first.path, first.fields, tensors, paths, parts)
 
 
+def _four_bits_into(blocks: np.ndarray, out: np.ndarray) -> None:
+    """Q4_1: scale and minimum in float16, then 32 codes of 4 bits, the low halves first."""
+    codes = np.empty((len(blocks), 2, 16), np.uint8)
+    np.bitwise_and(blocks[:, 4:], 15, out=codes[:, 0])
+    np.right_shift(blocks[:, 4:], 4, out=codes[:, 1])
+    halves = np.ascontiguousarray(blocks[:, :4]).view("<f2").astype(np.float32)
+    out[:] = codes.reshape(out.shape)
+    out *= halves[:, :1]
+    out += halves[:, 1:]
+
+
+def _eight_bits_into(blocks: np.ndarray, out: np.ndarray) -> None:
+    """Q8_0: a scale in float16, then 32 signed bytes."""
+    out[:] = blocks[:, 2:].view(np.int8)
+    out *= np.ascontiguousarray(blocks[:, :2]).view("<f2").astype(np.float32)
+
+
+#: by GGUF's number of the format: the bytes of a block, and what writes blocks as numbers
+_INTO: dict[int, tuple[int, Callable[[np.ndarray, np.ndarray], None]]] = {
+    3: (20, _four_bits_into),
+    8: (34, _eight_bits_into),
+}
 _PLAIN = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 
 
