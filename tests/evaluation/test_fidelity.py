@@ -168,7 +168,7 @@ def test_rows_in_the_wrong_order_in_a_gguf_are_found(
     assert found.readings[0].states is not None
     assert found.readings[0].ok
     assert found.verdict == "not compared"  # transformers alone shows no tokens
-    monkeypatch.setattr("kun.networks.rope_fields.interleaved", lambda rows, d_head: rows)
+    monkeypatch.setattr("kun.hub.export.gguf.row_order", lambda order, n_rows, heads: np.arange(n_rows))
     wrong, path = exported(checkpoint, tmp_path / "wrong", "gguf")
     assert prove(wrong, path).verdict == "differs"
 

@@ -80,6 +80,18 @@ def test_a_gguf_holds_the_same_network(tmp_path: Path, tokenizer: Tokenizer, nam
         torch.testing.assert_close(weight, net.state_dict()[part], atol=0, rtol=0)
 
 
+def test_a_mistral_without_a_window_is_exported_as_the_llama_that_it_is(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    config = LLAMA | {"model_type": "mistral", "sliding_window": None}
+    checkpoint = checkpoint_of(tmp_path, tokenizer, config)
+    net: Any = checkpoint.network()
+    back = open_checkpoint(Export.of(checkpoint, "gguf", None).write(tmp_path / "out").path)
+    assert back.config["model_type"] == "llama"
+    for part, weight in back.network().state_dict().items():
+        torch.testing.assert_close(weight, net.state_dict()[part], atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_tensor_has_a_name_that_llama_cpp_knows(tokenizer: Tokenizer, name: str) -> None:
     net: Any = network(CONFIGS[name] | {"vocab_size": tokenizer.get_vocab_size()})

@@ -127,6 +127,13 @@ def test_an_unknown_architecture_is_refused_by_name(make_gguf: GgufMaker) -> Non
         open_checkpoint(path)
 
 
+def test_a_tensor_that_the_architecture_lacks_is_named(make_gguf: GgufMaker) -> None:
+    path = make_gguf()
+    path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.", b"blk.1.ffn_us."))
+    with pytest.raises(DamagedFile, match=r"blk\.1\.ffn_us\.weight, which a llama model does not have"):
+        open_checkpoint(path).state()
+
+
 def test_a_gguf_cut_anywhere_is_named_in_the_error(make_gguf: GgufMaker) -> None:
     path = make_gguf()
     whole = path.read_bytes()

@@ -20,6 +20,7 @@ from kun.networks.decoder import Context, Decoder
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.fields import Fields
 from kun.networks.fused import fused_heads
+from kun.networks.gguf_layout import GgufLayout, Size
 from kun.networks.multi_head import MultiHeadAttention
 from kun.networks.names import Names, PartNames
 from kun.networks.network import initialize
@@ -144,6 +145,24 @@ PRESETS: dict[str, BloomConfig] = {
 }
 """Published sizes, by name; the last has 176 billion parameters."""
 
+_GGUF = GgufLayout(
+    "bloom",
+    "BloomForCausalLM",
+    {
+        "hidden_size": Size("embedding_length"),
+        "n_layer": Size("block_count"),
+        "n_head": Size("attention.head_count"),
+        "seq_length": Size("context_length"),
+        "layer_norm_epsilon": Size("attention.layer_norm_epsilon", real=True),
+    },
+    ("feed_forward_length", "attention.head_count_kv"),
+    names={
+        "transformer.word_embeddings_layernorm": "token_embd_norm",
+        "transformer.h.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+    },
+    orders={"attn_qkv": "thirds"},
+)
+
 FAMILY = Family(
     name="bloom",
     model_types=("bloom",),
@@ -155,4 +174,5 @@ FAMILY = Family(
     paper="BigScience, arXiv:2211.05100",
     heads=heads_of({"bloom": "Bloom"}, ("SequenceClassification",)),
     sharding=Sharding(before=("embed_norm",)),
+    gguf={"bloom": _GGUF},
 )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from kun.networks.gguf_layout import GgufLayout
 from kun.networks.network import Network, NetworkConfig
 
 Kind = Literal["decoder", "encoder", "encoder-decoder"]
@@ -46,7 +47,7 @@ class Family:
 
     `presets` are published sizes by name; `aliases` usual names of model types; `heads` what may stand in the place of
     the usual head: its name ("SequenceClassification") -> model type -> the reference's class; `objectives` what it
-    learns, the usual first; `gguf` what its GGUF files have otherwise than the library's map, None where it has none.
+    learns, the usual first; `gguf` how GGUF files hold each of its model types that they can hold.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Family:
     aliases: Mapping[str, str] = field(default_factory=dict)
     heads: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     sharding: Sharding | None = None
-    gguf: object | None = None
+    gguf: Mapping[str, GgufLayout] = field(default_factory=dict)
 
 
 def heads_of(stems: Mapping[str, str], names: tuple[str, ...]) -> dict[str, dict[str, str]]:

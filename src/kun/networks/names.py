@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
@@ -20,6 +21,10 @@ class NameMap(ABC):
     @abstractmethod
     def reference(self, state: Mapping[str, Tensor]) -> State:
         """Our names and layout to the reference's."""
+
+    def holder(self, name: str) -> str:
+        """The name of the reference's tensor that holds ours."""
+        return next(iter(self.reference({name: torch.empty(0)})))
 
 
 class SameNames(NameMap):
@@ -106,11 +111,11 @@ class PartNames(NameMap):
         for name, tensor in state.items():
             fused, part = self._holder(name)
             if fused is None:
-                made[self._full(name)] = self.restored(name, tensor)
+                made[self.holder(name)] = self.restored(name, tensor)
             elif part == fused.parts[0]:  # the others go with it
                 parts = [name.replace(part, other, 1) for other in fused.parts]
                 whole = fused.join([self.restored(each, state[each]) for each in parts])
-                made[self._full(name.replace(part, fused.name, 1))] = whole
+                made[self.holder(name)] = whole
         return made
 
     def _pieces(self, full: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -123,11 +128,12 @@ class PartNames(NameMap):
         for part, piece in zip(fused.parts, fused.split(full, tensor), strict=True):
             yield name.replace(fused.name, part, 1), piece
 
+    def holder(self, name: str) -> str:
+        fused, part = self._holder(name)
+        full = self.names.reference(name if fused is None else name.replace(part, fused.name, 1))
+        return full if full.startswith(self.bare) else self.prefix + full
+
     def _holder(self, name: str) -> tuple[Fused | None, str]:
         """The fused tensor in which the reference keeps one of ours, and which of its parts that is."""
         held = ((one, part) for one in self.fused for part in one.parts if f".{part}." in f".{name}")
         return next(held, (None, ""))
-
-    def _full(self, name: str) -> str:
-        full = self.names.reference(name)
-        return full if full.startswith(self.bare) else self.prefix + full

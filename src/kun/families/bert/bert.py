@@ -18,6 +18,7 @@ from kun.blocks.dropout import Dropout
 from kun.blocks.feed_forward import FeedForward
 from kun.errors import BadInput
 from kun.families.bert.config import BertConfig
+from kun.families.bert.gguf import BERT
 from kun.families.bert.heads import HEADS, Encoded, Head, HeadOutput
 from kun.families.bert.names import NAMES, BertNames
 from kun.networks.attention_mask import AttentionMask
@@ -253,4 +254,5 @@ FAMILY = Family(
     paper="Devlin et al., arXiv:1810.04805",
     heads=heads_of({"bert": "Bert"}, BertConfig.heads),
     sharding=Sharding(),
+    gguf={"bert": BERT},
 )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kun.blocks.dropout import Dropout
 from kun.families.bert.bert import Bert
 from kun.families.bert.config import BertConfig
+from kun.families.bert.gguf import ROBERTA
 from kun.families.bert.heads import (
     Encoded,
     Head,
@@ -142,4 +143,5 @@ FAMILY = Family(
     paper="Liu et al., arXiv:1907.11692",
     heads=heads_of({"roberta": "Roberta", "xlm-roberta": "XLMRoberta"}, RobertaConfig.heads),
     sharding=Sharding(),
+    gguf={"roberta": ROBERTA, "xlm-roberta": ROBERTA},
 )

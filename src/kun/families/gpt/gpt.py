@@ -8,6 +8,7 @@ from kun.families.gpt.config import PRESETS, GPTConfig
 from kun.families.gpt.names import names_of
 from kun.networks.decoder import Context, Decoder
 from kun.networks.family import Family, Sharding, heads_of
+from kun.networks.gguf_layout import GgufLayout, Size
 from kun.networks.network import initialize
 
 
@@ -90,6 +91,24 @@ class GPT(Decoder):
         return self.norm(x)
 
 
+_GGUF = GgufLayout(
+    "gpt2",
+    "GPT2LMHeadModel",
+    {
+        "n_positions": Size("context_length"),
+        "n_embd": Size("embedding_length"),
+        "n_layer": Size("block_count"),
+        "n_head": Size("attention.head_count"),
+        "n_inner": Size("feed_forward_length"),
+        "layer_norm_epsilon": Size("attention.layer_norm_epsilon", real=True),
+        "activation_function": "gelu_new",
+    },
+    ("attention.head_count_kv",),
+    orders=dict.fromkeys(("attn_qkv", "attn_output", "ffn_up", "ffn_down"), "transposed"),
+    activations=("gelu_new", "gelu_pytorch_tanh"),
+    activation="the tanh form of GELU",
+)
+
 FAMILY = Family(
     name="gpt",
     model_types=("openai-gpt", "gpt2", "gpt_neo"),
@@ -104,4 +123,5 @@ FAMILY = Family(
         {"openai-gpt": "OpenAIGPT", "gpt2": "GPT2", "gpt_neo": "GPTNeo"}, ("SequenceClassification",)
     ),
     sharding=Sharding(before=("positions", "dropout")),
+    gguf={"gpt2": _GGUF},
 )

@@ -6,6 +6,7 @@ from kun.blocks.feed_forward import FeedForward
 from kun.blocks.norm import RMSNorm
 from kun.blocks.rotary import Rotary, rotate
 from kun.families.llama.config import PRESETS, LlamaConfig
+from kun.families.llama.gguf import LAYOUTS
 from kun.networks.decoder import Context, Decoder
 from kun.networks.family import Family, Sharding, heads_of
 from kun.networks.names import Names, PartNames
@@ -128,4 +129,5 @@ FAMILY = Family(
         ("SequenceClassification",),
     ),
     sharding=Sharding(before=()),
+    gguf=LAYOUTS,
 )

@@ -180,7 +180,9 @@ def _states_like_ggml(
     net: "nn.Module", export: Export, battery: Battery, results: tuple[str, ...]
 ) -> np.ndarray:
     from kun.hub.export.ggml import LikeGgml
+    from kun.networks.network import TextNetwork
 
+    assert isinstance(net, TextNetwork)
     kinds = {part: tensor.kind for tensor in planned(net, export.dtype) for part in tensor.parts}
     with LikeGgml(net, kinds):
         return _states(net, battery, export.checkpoint.kind, results)[0]

@@ -1,65 +1,33 @@
 """A network as GGUF, the format of llama.cpp: which tensor is which, in which order of rows, in which element type."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kun.atomic_files import Progress, silent
+from kun.blocks.rotary import RotaryConfig
 from kun.errors import BadInput, NoSpace, UnsupportedFormat
+from kun.hub.gguf.names import (
+    ROPE_FACTORS,
+    file_names,
+    layout_of,
+    layouts,
+    rope_factors,
+    row_order,
+    stem_of,
+    whole,
+)
+from kun.networks.gguf_layout import GgufLayout, Order
+from kun.networks.network import TextConfig, TextNetwork
 
 if TYPE_CHECKING:
+    import numpy as np
+    from gguf import GGUFWriter
     from torch import Tensor
 
-ARCHITECTURES = {
-    "llama": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "ernie4_5": "ernie4_5",
-    "gpt2": "gpt2",
-    "bloom": "bloom",
-    "bert": "bert",
-    "roberta": "bert",
-    "xlm-roberta": "bert",
-}
-"""Our `model_type` -> llama.cpp's architecture."""
-
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
-ROPE_FACTORS = "rope_freqs.weight"
 _BLOCK = 32
-
-_DECODER = {
-    "embed": "token_embd",
-    "embed_norm": "token_embd_norm",
-    "positions": "position_embd",
-    "norm": "output_norm",
-    "lm_head": "output",
-    "attention_norm": "attn_norm",
-    "mlp_norm": "ffn_norm",
-    "attention.q": "attn_q",
-    "attention.k": "attn_k",
-    "attention.v": "attn_v",
-    "attention.o": "attn_output",
-    "attention.q_norm": "attn_q_norm",
-    "attention.k_norm": "attn_k_norm",
-    "mlp.gate": "ffn_gate",
-    "mlp.up": "ffn_up",
-    "mlp.down": "ffn_down",
-}
-_ENCODER = _DECODER | {
-    "embeddings.words": "token_embd",
-    "embeddings.positions": "position_embd",
-    "embeddings.types": "token_types",
-    "embeddings.norm": "token_embd_norm",
-    "attention_norm": "attn_output_norm",
-    "mlp_norm": "layer_output_norm",
-}
-_FUSED = ("gpt2", "bloom")
-"""Where query, key and value are one tensor, one below the other."""
-
-_NEIGHBOURS = ("llama", "ernie4_5")
-"""Where llama.cpp turns the pairs (2i, 2i + 1) of a head; elsewhere (i, i + d/2), as our networks do."""
-
 _ALWAYS_FLOAT = ("position_embd", "token_types")
 
 
@@ -70,83 +38,60 @@ class StoredTensor:
     name: str
     parts: tuple[str, ...]
     kind: str
+    order: Order | None
 
 
-def check_network(net: Any) -> str:
-    """The architecture's name in llama.cpp. Raises `UnsupportedFormat` for what GGUF cannot hold."""
-    config = net.config
-    if config.model_type not in ARCHITECTURES:
+def check_network(net: TextNetwork) -> GgufLayout:
+    """How GGUF holds the network. Raises `UnsupportedFormat` for what it cannot hold."""
+    model_type = net.config.model_type
+    layout = layout_of(model_type)
+    if layout is None:
         raise UnsupportedFormat(
-            f"llama.cpp does not know the architecture {config.model_type}, so GGUF cannot hold it; "
-            f"{', '.join(ARCHITECTURES)} can be exported to it: export this one with --format hf."
+            f"llama.cpp does not know the architecture {model_type}, so GGUF cannot hold it; "
+            f"{', '.join(layouts())} can be exported to it: export this one with --format hf."
         )
-    why = _hindrance(config)
+    why = _hindrance(net.config, layout)
     if why is not None:
-        raise UnsupportedFormat(
-            f"GGUF cannot hold this {config.model_type}: {why}. Export it with --format hf."
-        )
-    return ARCHITECTURES[config.model_type]
+        raise UnsupportedFormat(f"GGUF cannot hold this {model_type}: {why}. Export it with --format hf.")
+    return layout
 
 
-def _hindrance(config: Any) -> str | None:
+def _hindrance(config: TextConfig, layout: GgufLayout) -> str | None:
     """What of this configuration llama.cpp would compute otherwise, or not at all."""
     if getattr(config, "windows", ()):
         return "some of its layers see a window only, and llama.cpp lets them see everything"
-    rotary = getattr(config, "rotary", None)
+    rotary: RotaryConfig | None = getattr(config, "rotary", None)
     if rotary is not None and rotary.scaling == "dynamic":
         return "its rotary positions scale with the length of the text"
     if rotary is not None and rotary.scaling == "yarn":
-        usual = (rotary.beta_fast, rotary.beta_slow, rotary.attention_factor, rotary.truncate) == (
-            32,
-            1,
-            None,
-            True,
-        )
-        if not usual or rotary.mscale is not None or rotary.mscale_all_dim is not None:
+        usual = replace(rotary, beta_fast=32.0, beta_slow=1.0, attention_factor=None, truncate=True)
+        if rotary != replace(usual, mscale=None, mscale_all_dim=None):
             return "its YaRN scaling has other constants than the paper's"
-    if config.model_type == "gpt2" and config.activation not in ("gelu_new", "gelu_pytorch_tanh"):
-        return f"its activation is {config.activation}, where llama.cpp has the tanh form of GELU"
-    if config.model_type in ("bert", "roberta", "xlm-roberta"):
-        if config.head is not None:
-            return f"llama.cpp has no place for the head {config.head}"
-        if config.activation != "gelu":
-            return f"its activation is {config.activation}, where llama.cpp has GELU"
+    head: str | None = getattr(config, "head", None)
+    if head is not None:
+        return f"llama.cpp has no place for the head {head}"
+    activation: str = getattr(config, "activation", "")
+    if layout.activations and activation not in layout.activations:
+        return f"its activation is {activation}, where llama.cpp has {layout.activation}"
     return None
 
 
-def planned(net: Any, kind: str) -> list[StoredTensor]:
+def planned(net: TextNetwork, kind: str) -> list[StoredTensor]:
     """The tensors of the file, in its order. Raises `BadInput` for an element type that Kun does not write."""
     if kind not in KINDS:
         raise BadInput(f"The element type of a GGUF file is one of {', '.join(KINDS)}, not {kind!r}.")
-    architecture, state = check_network(net), net.state_dict()
-    stored = []
-    for part, tensor in state.items():
-        if part.startswith("pooler."):
-            continue  # a next-sentence judgement: neither vectors nor text come from it
-        name = _name(architecture, part)
-        parts: tuple[str, ...] = (part,)
-        if architecture in _FUSED and ".attention.q." in part:
-            parts = tuple(part.replace(".q.", f".{each}.") for each in "qkv")
-            name = name.replace("attn_q", "attn_qkv")
-        elif architecture in _FUSED and (".attention.k." in part or ".attention.v." in part):
-            continue
-        stored.append(StoredTensor(name, parts, _kind(name, tensor, kind)))
-    return stored
-
-
-def _name(architecture: str, part: str) -> str:
-    names = _ENCODER if architecture == "bert" else _DECODER
-    stem, _, suffix = part.rpartition(".")
-    layer = ""
-    if stem.startswith("layers."):
-        _, number, stem = stem.split(".", 2)
-        layer = f"blk.{number}."
-    return f"{layer}{names[stem]}.{suffix}"
+    layout = check_network(net)
+    return [
+        StoredTensor(
+            name, parts, _kind(name, net.get_parameter(parts[0]), kind), layout.orders.get(stem_of(name))
+        )
+        for name, parts in file_names(net, layout).items()
+    ]
 
 
 def _kind(name: str, tensor: "Tensor", wanted: str) -> str:
     """Vectors and small tables stay float32; of four-bit files the embedding and the head have eight."""
-    stem = name.split(".")[-2]
+    stem = stem_of(name)
     if tensor.dim() < 2 or stem in _ALWAYS_FLOAT:
         return "F32"
     if wanted.startswith("Q") and tensor.shape[-1] % _BLOCK:
@@ -156,27 +101,29 @@ def _kind(name: str, tensor: "Tensor", wanted: str) -> str:
 
 def write_gguf(
     path: Path,
-    net: Any,
+    net: TextNetwork,
     kind: str,
-    fields: Mapping[str, Any],
+    fields: Mapping[str, object],
     progress: Progress = silent,
 ) -> None:
     """Write `net` and the metadata `fields` (text, flag, number or list by key) to `path`.
 
-    One tensor after the other is made, so that memory holds one of them beside the network.
+    One tensor after the other is made, so that memory holds one of them next to the network.
     Raises `UnsupportedFormat`, `BadInput` for an unknown `kind` or weights that it cannot hold, `NoSpace`.
     """
     from gguf import GGUFWriter
 
-    architecture = check_network(net)
     tensors = planned(net, kind)
-    writer = GGUFWriter(path, architecture)
+    writer = GGUFWriter(path, check_network(net).architecture)
     try:
         for key, value in fields.items():
             _add(writer, key, value)
         sizes = [_declare(writer, tensor, net) for tensor in tensors]
         _check_room(path, sum(sizes))
-        factors = _rope_factors(net.config)
+        rotary: RotaryConfig | None = getattr(net.config, "rotary", None)
+        factors = None
+        if rotary is not None and rotary.scaling == "llama3":
+            factors = rope_factors(rotary, whole(net.config, "d_head"))
         if factors is not None:
             writer.add_tensor_info(ROPE_FACTORS, factors.shape, factors.dtype, factors.nbytes)
         writer.write_header_to_file()
@@ -191,7 +138,7 @@ def write_gguf(
         writer.close()
 
 
-def _add(writer: Any, key: str, value: Any) -> None:
+def _add(writer: "GGUFWriter", key: str, value: object) -> None:
     match value:
         case bool():
             writer.add_bool(key, value)
@@ -201,17 +148,17 @@ def _add(writer: Any, key: str, value: Any) -> None:
             writer.add_float32(key, value)
         case str():
             writer.add_string(key, value)
-        case _:
+        case Sequence():
             writer.add_array(key, value)
 
 
-def _declare(writer: Any, tensor: StoredTensor, net: Any) -> int:
+def _declare(writer: "GGUFWriter", tensor: StoredTensor, net: TextNetwork) -> int:
     """Announce a tensor to the writer; its bytes."""
     import numpy as np
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     parts = [net.get_parameter(part) for part in tensor.parts]
-    rows = sum(part.shape[0] for part in parts) - _skipped(tensor.parts[0], net.config)
+    rows = sum(part.shape[0] for part in parts) - _skipped(tensor, net)
     shape = (rows, *parts[0].shape[1:])
     quantization = GGMLQuantizationType[tensor.kind]
     block, size = GGML_QUANT_SIZES[quantization]
@@ -228,7 +175,7 @@ def _check_room(path: Path, needed: int) -> None:
         raise NoSpace(f"{path.name} needs {needed} bytes, and {path.parent.parent} has {free} free.")
 
 
-def _data(tensors: list[StoredTensor], net: Any) -> "Iterator[tuple[int, Any]]":
+def _data(tensors: list[StoredTensor], net: TextNetwork) -> "Iterator[tuple[int, np.ndarray]]":
     """The stored bytes of each tensor, after how many there have been with it."""
     from kun.hub.gguf.gguf_quantize import quantize
 
@@ -243,39 +190,28 @@ def _data(tensors: list[StoredTensor], net: Any) -> "Iterator[tuple[int, Any]]":
         yield done, data
 
 
-def _rows(tensor: StoredTensor, net: Any) -> "Tensor":
+def _rows(tensor: StoredTensor, net: TextNetwork) -> "Tensor":
     """The numbers of a tensor in llama.cpp's order, float32."""
     import torch
 
-    from kun.networks.rope_fields import interleaved
+    parts = {part: net.get_parameter(part).detach().to("cpu", torch.float32) for part in tensor.parts}
+    (rows,) = net.names.reference(parts).values()
+    match tensor.order:
+        case "transposed":
+            return rows.t().contiguous() if rows.dim() == 2 else rows
+        case "pairs" | "thirds" as order:
+            heads = whole(net.config, "n_kv_heads" if stem_of(tensor.name) == "attn_k" else "n_heads")
+            return rows[torch.from_numpy(row_order(order, rows.shape[0], heads)).argsort()]
+        case _:
+            return rows[_skipped(tensor, net) :]
 
-    parts = [net.get_parameter(part).detach().to("cpu", torch.float32) for part in tensor.parts]
-    if ARCHITECTURES[net.config.model_type] in _NEIGHBOURS and tensor.parts[0].split(".")[-2] in ("q", "k"):
-        parts = [interleaved(part, net.config.d_head) for part in parts]
-    rows = torch.cat(parts)
-    return rows[_skipped(tensor.parts[0], net.config) :]
 
-
-def _skipped(part: str, config: Any) -> int:
+def _skipped(tensor: StoredTensor, net: TextNetwork) -> int:
     """Rows of a position table before that of the first token; llama.cpp counts from zero."""
-    return config.first_position if part == "embeddings.positions.weight" else 0
+    return whole(net.config, "first_position") if tensor.order == "from_first" else 0
 
 
-def _rope_factors(config: Any) -> Any:
-    """By how much each frequency of Llama 3's scaling is divided: float32 [d_head / 2], None for other scalings."""
-    from dataclasses import replace
-
-    from kun.blocks.rotary import RotaryConfig, frequencies
-
-    rotary = getattr(config, "rotary", None)
-    if rotary is None or rotary.scaling != "llama3":
-        return None
-    plain: RotaryConfig = replace(rotary, scaling="default", factor=1.0)
-    factors = frequencies(plain, config.d_head) / frequencies(rotary, config.d_head)
-    return factors.float().numpy()
-
-
-def as_stored(net: Any, kind: str) -> None:
+def as_stored(net: TextNetwork, kind: str) -> None:
     """Give every weight of a float32 `net` the value that a reader finds in a file of this `kind`, in place."""
     import torch
 

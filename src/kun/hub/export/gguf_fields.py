@@ -1,15 +1,18 @@
-"""What a GGUF file says of a network beside its tensors: sizes, positions, pooling, origin.
+"""What a GGUF file has on a network next to its tensors: sizes, positions, pooling, origin.
 
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and `gguf-py/gguf/constants.py` of llama.cpp.
 """
 
 import json
-from typing import Any
+from operator import attrgetter
 
 from kun.blocks.rotary import RotaryConfig
 from kun.errors import UnsupportedFormat
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export.gguf import check_network
+from kun.hub.gguf.names import whole
+from kun.networks.gguf_layout import FIELDS, GgufLayout, Size
+from kun.networks.network import TextConfig, TextNetwork
 
 LINEAGE_KEY = "kun.lineage"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "BF16": 32}
@@ -18,51 +21,36 @@ _POOLING = {"mean": 1, "cls": 2}
 
 
 def network_fields(
-    net: Any, kind: str, checkpoint: Checkpoint, lineage: dict[str, object]
+    net: TextNetwork, kind: str, checkpoint: Checkpoint, lineage: dict[str, object]
 ) -> dict[str, object]:
     """The metadata of a `net` that came from `checkpoint`, without its tokenizer's. Raises `UnsupportedFormat`."""
-    architecture = check_network(net)
-    sizes = {
-        "decoder": _decoder_sizes,
-        "encoder": _encoder_sizes,
-    }[checkpoint.kind](net.config, checkpoint)
+    layout = check_network(net)
+    sizes = _sizes(net.config, layout)
+    encodes: dict[str, object] = {}
+    if checkpoint.kind == "encoder":
+        sizes |= {"attention.causal": False, "pooling_type": _pooling(checkpoint)}
+        encodes["tokenizer.ggml.token_type_count"] = whole(net.config, "token_types")
     return {
         "general.type": "model",
         "general.name": str(lineage.get("name") or checkpoint.path.stem),
         **({"general.license": str(lineage["licence"]).lower()} if lineage.get("licence") else {}),
         "general.file_type": _FILE_TYPES[kind],
         **({"general.quantization_version": _QUANTIZATION_VERSION} if kind.startswith("Q") else {}),
-        **{f"{architecture}.{key}": value for key, value in sizes.items()},
-        **(
-            {"tokenizer.ggml.token_type_count": net.config.token_types}
-            if checkpoint.kind == "encoder"
-            else {}
-        ),
+        **{f"{layout.architecture}.{key}": value for key, value in sizes.items()},
+        **encodes,
         LINEAGE_KEY: json.dumps(lineage, ensure_ascii=False),
     }
 
 
-def _decoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, object]:
-    del checkpoint
-    sizes: dict[str, object] = {
-        "vocab_size": config.vocab_size,
-        "context_length": getattr(config, "max_positions", config.context_length),
-        "embedding_length": config.d_model,
-        "block_count": config.n_layers,
-        "feed_forward_length": config.d_ff,
-        "attention.head_count": config.n_heads,
-        "attention.head_count_kv": config.n_kv_heads,
-    }
-    if getattr(config, "rotary", None) is None:
-        return sizes | {"attention.layer_norm_epsilon": config.norm_eps}
-    return sizes | {
-        "attention.key_length": config.d_head,
-        "attention.value_length": config.d_head,
-        "attention.layer_norm_rms_epsilon": config.norm_eps,
-        "rope.dimension_count": config.d_head,
-        "rope.freq_base": float(config.rotary.theta),
-        **_scaling(config.rotary),
-    }
+def _sizes(config: TextConfig, layout: GgufLayout) -> dict[str, object]:
+    """The keys of the architecture with their values."""
+    sizes = [source for source in layout.config.values() if isinstance(source, Size)]
+    real = [size.key for size in sizes if size.real]
+    keys = {"vocab_size", *layout.written, *(size.key for size in sizes)}
+    values = {key: attrgetter({**FIELDS, **layout.fields}[key])(config) for key in FIELDS if key in keys}
+    rotary: RotaryConfig | None = getattr(config, "rotary", None)
+    rounded = {key: float(value) if key in real else value for key, value in values.items()}
+    return rounded | (_scaling(rotary) if rotary else {})
 
 
 def _scaling(rotary: RotaryConfig) -> dict[str, object]:
@@ -78,20 +66,6 @@ def _scaling(rotary: RotaryConfig) -> dict[str, object]:
             }
         case _:
             return {}
-
-
-def _encoder_sizes(config: Any, checkpoint: Checkpoint) -> dict[str, object]:
-    return {
-        "vocab_size": config.vocab_size,
-        "context_length": config.context_length,
-        "embedding_length": config.d_model,
-        "block_count": config.n_layers,
-        "feed_forward_length": config.d_ff,
-        "attention.head_count": config.n_heads,
-        "attention.layer_norm_epsilon": config.norm_eps,
-        "attention.causal": False,
-        "pooling_type": _pooling(checkpoint),
-    }
 
 
 def _pooling(checkpoint: Checkpoint) -> int:
