@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import network
+from tokenizers import Tokenizer
 
 from kun.hub import loading
 from kun.hub.opening import open_checkpoint
+from kun.hub.saving import save_checkpoint
 
 IDS = torch.tensor([[5, 80, 200, 3, 41]])
 
@@ -54,3 +57,18 @@ def test_the_oldest_copies_make_room(
     monkeypatch.setattr(loading, "_CACHE_BYTES", 1)
     logits(llama_folder, "int4")
     assert [("int4" in path.name) for path in kept(tiny_home)] == [True]
+
+
+def test_an_encoder_without_its_pooler_is_quantized_and_found_again(
+    tmp_path: Path, tiny_home: Path, tokenizer: Tokenizer
+) -> None:
+    config = {
+        "model_type": "bert", "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
+    }  # fmt: skip
+    net = network(config)
+    net.pooler = None
+    folder = save_checkpoint(tmp_path / "encoder", net, tokenizer=tokenizer)
+    first, again = (open_checkpoint(folder).network(quantize="int4", device="cpu")(IDS) for _ in range(2))
+    torch.testing.assert_close(first.last_hidden_state, again.last_hidden_state)
+    assert len(kept(tiny_home)) == 1

@@ -122,7 +122,7 @@ def _device(device: "torch.device | str | None") -> "torch.device":
 
 def build_quantized(checkpoint: Quantizable, kind: str, device: "torch.device | str | None") -> "nn.Module":
     """The network with int4 or int8 weights, taken from KUN_HOME/cache where it was made before."""
-    from kun.adaptation.quantize import load_quantized, quantized_state
+    from kun.adaptation.quantize import quantized_state
 
     if kind not in ("int4", "int8"):
         raise BadInput(f"quantize is {kind!r}; it is None, 'int4' or 'int8'.")
@@ -130,21 +130,30 @@ def build_quantized(checkpoint: Quantizable, kind: str, device: "torch.device | 
     key = f"{checkpoint.family.name}-{checkpoint.identity[:32]}-{kind}-v{_CACHE_VERSION}"
     for path in kept("quantized", key, ".safetensors"):
         try:
-            state = _read_kept(path)
-            net = _empty(checkpoint)
-            load_quantized(net, state)
-            return net.to(place).eval()
+            return _from_kept(checkpoint, path).to(place).eval()
         except (DamagedFile, BadInput, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)  # a cache: made anew below
     made = _quantized(checkpoint, cast(Quantization, kind))
     state = quantized_state(made)
     if target := keep("quantized", key, ".safetensors", lambda path: _write_kept(path, state)):
         _make_room(target)
-        load_quantized(
-            net := _empty(checkpoint), _read_kept(target)
-        )  # mapped from the disk, as at the next start
-        return net.to(place).eval()
+        # mapped from the disk, as at the next start
+        return _from_kept(checkpoint, target).to(place).eval()
     return made.to(place).eval()
+
+
+def _from_kept(checkpoint: Source, path: Path) -> "nn.Module":
+    """The quantized network of a kept file, without the parts that the checkpoint lacked."""
+    from kun.adaptation.quantize import load_quantized
+    from kun.networks.missing_head import leave_out_head
+
+    state, net = _read_kept(path), _empty(checkpoint)
+    names = {name.replace(".codes", ".weight") for name in state}
+    for part in net.optional:
+        if not any(name.startswith(f"{part}.") for name in names):
+            setattr(net, part, None)
+    leave_out_head(net, checkpoint.config, names)
+    return load_quantized(net, state)
 
 
 def _quantized(checkpoint: Quantizable, kind: Quantization) -> "nn.Module":
