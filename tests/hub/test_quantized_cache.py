@@ -66,7 +66,7 @@ def test_an_encoder_without_its_pooler_is_quantized_and_found_again(
         "model_type": "bert", "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1,
         "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
     }  # fmt: skip
-    net = network(config)
+    net: Any = network(config)
     net.pooler = None
     folder = save_checkpoint(tmp_path / "encoder", net, tokenizer=tokenizer)
     first, again = (open_checkpoint(folder).network(quantize="int4", device="cpu")(IDS) for _ in range(2))
