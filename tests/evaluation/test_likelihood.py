@@ -1,5 +1,6 @@
 """Log-likelihoods of many continuations at once are those of the reference, one by one."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -43,11 +44,14 @@ def alone(theirs: Any, context: list[int], continuation: list[int]) -> tuple[flo
 @given(questions=QUESTIONS)
 def test_they_are_the_references(pair: tuple[LanguageModel, Any], questions: list[Question]) -> None:
     lm, theirs = pair
+    exact = deepcopy(theirs).double()
     for question, found in zip(questions, Scorer(lm).weigh(questions), strict=True):
         assert len(found) == len(question.continuations)
         for continuation, mine in zip(question.continuations, found, strict=True):
             logprob, greedy = alone(theirs, question.context, continuation)
-            assert mine.logprob == pytest.approx(logprob, rel=1e-5, abs=1e-4)
+            # T5 scales no scores: what rounding to float32 costs the reference itself may be more than 1e-5
+            rounding = abs(logprob - alone(exact, question.context, continuation)[0])
+            assert mine.logprob == pytest.approx(logprob, rel=1e-5, abs=max(1e-4, rounding))
             assert mine.tokens == len(continuation)
             assert mine.greedy == greedy
 

@@ -42,7 +42,8 @@ def small_config(model_type: str) -> Any:
     assert isinstance(preset, family_of(preset.to_hf()).config)
     sizes = {name: size for name, size in SMALL.items() if name in fields}
     if getattr(preset, "windows", ()):
-        sizes["windows"] = (1,)
+        # Mistral's config has one window for all of its layers
+        sizes["windows"] = (0, 1) if model_type == "mistral" else (1,)
     return dataclasses.replace(preset, **sizes)
 
 
