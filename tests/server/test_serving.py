@@ -214,16 +214,16 @@ def test_the_process_answers_when_it_says_so_and_ends_when_it_is_told_to(
         assert process.stdout is not None
         found = re.search(r"Ready: (\S+)", process.stdout.readline())
         assert found
-        assert httpx.get(f"{found[1]}/healthz", trust_env=False).json()["status"] == "ok"
+        assert httpx.get(f"{found[1]}/healthz", trust_env=False, timeout=60).json()["status"] == "ok"
         assert time.monotonic() - started < 30
         body = {"messages": [{"role": "user", "content": "hi"}]}
-        asked = httpx.post(f"{found[1]}/v1/chat/completions", json=body, trust_env=False)
+        asked = httpx.post(f"{found[1]}/v1/chat/completions", json=body, trust_env=False, timeout=60)
         assert asked.status_code == 404  # its default model is not here, and it goes on
         for path, status in (("/v1/embeddings", 405), ("/v1/nowhere", 404)):
-            answer = httpx.get(f"{found[1]}{path}", trust_env=False)
+            answer = httpx.get(f"{found[1]}{path}", trust_env=False, timeout=60)
             assert answer.status_code == status
             assert answer.json()["error"]["message"]
-        page = httpx.get(found[1], trust_env=False, headers={"accept": "text/html"})
+        page = httpx.get(found[1], trust_env=False, timeout=60, headers={"accept": "text/html"})
         assert page.status_code == (200 if web == "web" else 404)
         process.send_signal(end)
         process.wait(20)
