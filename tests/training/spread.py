@@ -140,10 +140,14 @@ def main(case: str) -> None:
         parts = [slice(first, first + each)] if "expert" in table else halves
         ours = train(lay_out(Networks(make(family)), job, processes), objective, parts, recipe)
     if processes.is_first:
-        loss = max(abs(a[0] - b[0]) for a, b in zip(alone, ours, strict=True))
-        norm = max(abs(a[1] - b[1]) / a[1] for a, b in zip(alone, ours, strict=True))
+        apart = [abs(a[0] - b[0]) for a, b in zip(alone, ours, strict=True)]
+        norms = [abs(a[1] - b[1]) / a[1] for a, b in zip(alone, ours, strict=True)]
         learned = alone[0][0] - alone[-1][0]
-        print(json.dumps({"case": case, "loss": loss, "norm": norm, "learned": learned}), flush=True)
+        early, loss, norm = max(apart[:10] + norms[:10]), max(apart), max(norms)
+        print(
+            json.dumps({"case": case, "loss": loss, "early": early, "norm": norm, "learned": learned}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
