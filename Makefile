@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 # a process for each core; the tests of one file stay together, for they share what was trained or built for them
-PARALLEL := --numprocesses logical --dist loadfile
+PARALLEL := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart serve check test check-cuda lint bench docs clean help
 .DEFAULT_GOAL := help

@@ -54,6 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path in quick and not long.intersection(mark.name for mark in item.iter_markers()):
             item.add_marker(pytest.mark.quick)
+    # files with long tests come first, so that no core waits for the other at the end
+    first = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in first)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ def test_an_example_leaves_its_run_where_the_docs_look_for_it(path):
     assert read_recipe(path).out == f"runs/{path.stem}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_an_example_is_read_and_trains(path, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -84,6 +84,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_run_that_was_interrupted_ends_with_the_same_bits(recipe, tmp_path, monkeypatch, variant):
     changes = {key: value for key, value in VARIANTS[variant].items() if value is not None}

@@ -102,6 +102,7 @@ def _told(out):
     return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_lines(out / "metrics.jsonl")]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["distillation", "bandit", "autoencoder"])
 def test_a_killed_training_goes_on_bit_for_bit(name, recipes, package, tmp_path):
