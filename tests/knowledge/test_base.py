@@ -351,3 +351,14 @@ def test_a_query_that_cannot_be_searched_is_refused(base: KnowledgeBase, query: 
 def test_k_has_bounds(base: KnowledgeBase, k: int) -> None:
     with pytest.raises(BadInput):
         base.search("fish", k=k)
+
+
+def test_a_passage_says_where_it_stands_in_its_document(base: KnowledgeBase, docs: Path) -> None:
+    base.add(docs)
+    for _ in range(2):  # before a search has read everything, and after
+        assert base.text_of("a.md").kind == "markdown"
+        assert base.text_of("a.md").text == base.document("a.md")
+        for passage in base.search("Peng", k=9):
+            assert base.document(passage.source)[passage.start : passage.end] == passage.text
+    with pytest.raises(NotFound):
+        base.text_of("none.md")

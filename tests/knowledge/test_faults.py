@@ -46,7 +46,8 @@ def start(base: Path, *folders: Path) -> subprocess.Popen[str]:
 def assert_sound(path: Path, folder: Path) -> int:
     """Every stored document is there whole and once; returns how many."""
     base = KnowledgeBase.open(path, encoder=FakeEncoder())
-    version, table, documents = base._store.snapshot()
+    version, table, stored = base._store.snapshot()
+    documents = {source: text.text for source, text in stored.items()}
     assert version == base.version
     assert len(set(table.ids)) == len(table)
     for source, text in documents.items():

@@ -60,8 +60,10 @@ def test_what_is_committed_is_read_back(store: Store) -> None:
     assert np.array_equal(table.vectors[2:], np.arange(24, dtype=np.float32).reshape(3, 8))
     assert len(set(table.ids)) == 5
     assert store.documents() == {"a.md": "北冥 有鱼", "b.md": "one two three"}
-    assert store.text("a.md") == "北冥 有鱼"
-    assert store.text("none") is None
+    stored = store.text_of("a.md")
+    assert stored is not None
+    assert stored.text == "北冥 有鱼"
+    assert store.text_of("none") is None
 
 
 def test_an_empty_store_has_an_empty_table(store: Store) -> None:

@@ -58,7 +58,7 @@ class _Contents:
 
     version: int
     table: Table
-    documents: dict[str, str]
+    documents: dict[str, StoredText]
     rows: dict[str, int]
 
 
@@ -164,10 +164,16 @@ class KnowledgeBase:
 
     def document(self, source: str) -> str:
         """The whole extracted text of a document. Raises `NotFound`."""
-        text = self._store.text(source)
-        if text is None:
-            raise NotFound(f"{self.name} holds no document {source}.")
-        return text
+        return self.text_of(source).text
+
+    def text_of(self, source: str) -> StoredText:
+        """A document's extracted text with its kind and where its pages begin. Raises `NotFound`."""
+        contents = self._contents
+        is_current = contents is not None and contents.version == self._store.version
+        stored = contents.documents.get(source) if contents and is_current else self._store.text_of(source)
+        if stored is None:
+            raise NotFound(f"{self.name} holds no document {source[:200]}.")
+        return stored
 
     def passage(self, id: str) -> Passage:
         """A passage by its `id`, until its document is replaced or removed. Raises `NotFound`."""
@@ -250,7 +256,12 @@ class KnowledgeBase:
         with self._lock:
             contents = self._read()
             if self._index is None or self._index[0] != contents.version:
-                self._index = contents.version, Index.build(contents.table, contents.documents)
+                self._index = (
+                    contents.version,
+                    Index.build(
+                        contents.table, {name: stored.text for name, stored in contents.documents.items()}
+                    ),
+                )
             return contents, self._index[1]
 
 
@@ -368,7 +379,15 @@ def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 def _passage(table: Table, row: int, score: float, reasons: Reasons | None) -> Passage:
     page = int(table.pages[row]) or None
     return Passage(
-        table.texts[row], table.sources[row], table.headings[row], page, float(score), table.ids[row], reasons
+        table.texts[row],
+        table.sources[row],
+        table.headings[row],
+        page,
+        float(score),
+        table.ids[row],
+        reasons,
+        int(table.starts[row]),
+        int(table.ends[row]),
     )
 
 

@@ -21,7 +21,10 @@ class Reasons:
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of a document; `page` counts from 1 where the document has pages. `reasons` say why it was found."""
+    """A stretch of a document; `page` counts from 1 where the document has pages. `reasons` say why it was found.
+
+    `[start, end)` is its place in the document's extracted text, `KnowledgeBase.document(source)`.
+    """
 
     text: str
     source: str
@@ -30,3 +33,5 @@ class Passage:
     score: float
     id: str
     reasons: Reasons | None = None
+    start: int = 0
+    end: int = 0

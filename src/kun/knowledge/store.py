@@ -106,22 +106,22 @@ class Store:
         """The whole extracted text of every document, by name."""
         return {document.source: document.text for document in self._texts()}
 
-    def text(self, source: str) -> str | None:
+    def text_of(self, source: str) -> StoredText | None:
         """The text of one document; None when there is none of that name."""
         wanted = next((info.id for info in self.documents_info() if info.source == source), None)
         if wanted is None:
             return None
         with _translated(self.manifest.name, self.path):
             self._check("documents")
-            table = self._table("documents").search().where(f"id = '{wanted}'").select(["text"]).to_arrow()
-            texts: list[str] = table.column("text").to_pylist()
-        return texts[0] if texts else None
+            names = [field.name for field in fields(StoredText)]
+            rows = self._table("documents").search().where(f"id = '{wanted}'").select(names).to_list()
+        return StoredText(**{name: rows[0][name] for name in names}) if rows else None
 
     def passages(self) -> Table:
         """Every passage of every committed document, in the order of names and places."""
         return self.snapshot()[1]
 
-    def snapshot(self) -> tuple[int, Table, dict[str, str]]:
+    def snapshot(self) -> tuple[int, Table, dict[str, StoredText]]:
         """`version`, `passages()` and `documents()`, all of one moment."""
         for attempt in range(_ATTEMPTS):  # a writer may clear files away between two looks
             version, manifest = self.version, self.manifest
@@ -130,7 +130,7 @@ class Store:
                 with _translated(manifest.name, self.path):
                     rows, read_tokens = self._passages(manifest)
                 table = visible(rows, texts, manifest.dimensions, read_tokens)
-                return version, table, {document.source: document.text for document in texts}
+                return version, table, {document.source: document for document in texts}
             time.sleep(0.05 * attempt)
         raise DamagedFile(
             f"Passages of the knowledge base {manifest.name} are missing in {self.path}:"
