@@ -76,6 +76,7 @@ VARIANTS = {
     "adamw in bfloat16": {},
     "adamw in float32": {"train.precision": "fp32"},
     "muon with averages": {"optimizer.name": "muon", "train.ema": 0.9},
+    "sgd with momentum": {"optimizer.name": "sgd", "optimizer.lr": 0.3},
     "wsd until epochs end": {"optimizer.schedule": "wsd", "train.steps": None, "train.epochs": 1.2},
     "compiled": {"train.compile": True},
     "compiled in float32": {"train.compile": True, "train.precision": "fp32"},

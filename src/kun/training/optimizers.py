@@ -1,4 +1,4 @@
-"""What changes the weights: AdamW, and Muon for the matrices of the layers, over float32 masters.
+"""What changes the weights: SGD, AdamW, and Muon for the matrices of the layers, over float32 masters.
 
 A network that computes in bfloat16 has a float32 master of each parameter, and small updates add up there. Gradients
 of all parts of a step are summed in float32, too, each as soon as the backward pass has made it.
@@ -33,7 +33,7 @@ class Slot:
 
 
 class Optimizer:
-    """Gradients in, updates out. AdamW: Loshchilov and Hutter, arXiv:1711.05101; Muon: see `orthogonal`.
+    """Gradients in, updates out. AdamW: Loshchilov and Hutter, arXiv:1711.05101; Muon: `orthogonal`; SGD: `_sgd`.
 
     Weight decay belongs to matrices and tables, not to biases and gains (as in GPT-1 and BERT).
     """
@@ -60,10 +60,37 @@ class Optimizer:
         clip = self.table.clip
         divisor = torch.ones(()) if clip is None else (norm / clip).clamp(min=1.0)
         moved = [slot for slot in self.slots if slot.gradient is not None]
-        self._adamw([slot for slot in moved if not slot.is_matrix], self.table.lr * share, divisor)
-        self._muon([slot for slot in moved if slot.is_matrix], self.table.muon_lr * share, divisor)
+        if self.table.name == "sgd":
+            self._sgd(moved, self.table.lr * share, divisor)
+        else:
+            self._adamw([slot for slot in moved if not slot.is_matrix], self.table.lr * share, divisor)
+            self._muon([slot for slot in moved if slot.is_matrix], self.table.muon_lr * share, divisor)
         self.forget()
         self._publish(moved)
+
+    def _sgd(self, slots: list[Slot], lr: float, divisor: Tensor) -> None:
+        """Stochastic gradient descent with heavy-ball momentum, weight decay as part of the gradient.
+
+        Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013: its equations 1 and
+        2, the momentum inside the rate as in torch.
+        """
+        for decays in (True, False):
+            some = [slot for slot in slots if slot.decays == decays]
+            if not some:
+                continue
+            masters = [local(slot.master) for slot in some]
+            updates = torch._foreach_div(
+                [local(slot.gradient) for slot in some if slot.gradient is not None],
+                divisor.to(masters[0].device),
+            )
+            if decays and self.table.weight_decay:
+                torch._foreach_add_(updates, masters, alpha=self.table.weight_decay)
+            if self.table.momentum:
+                momenta = [local(slot.memory["momentum"]) for slot in some]
+                torch._foreach_mul_(momenta, self.table.momentum)
+                torch._foreach_add_(momenta, updates)
+                updates = momenta
+            torch._foreach_add_(masters, updates, alpha=-lr)
 
     def _adamw(self, slots: list[Slot], lr: float, divisor: Tensor) -> None:
         table = self.table
@@ -182,9 +209,15 @@ def _slot(name: str, weight: nn.Parameter, net: nn.Module, table: OptimizerTable
     # XLNet has a bias for each head, in a table
     decays = weight.dim() >= 2 and not name.endswith("bias")
     is_matrix = table.name == "muon" and decays and weight.dim() == 2 and _in_a_layer(name, net)
-    kinds = ("momentum",) if is_matrix else ("first", "second")
-    memory = {kind: torch.zeros_like(master, requires_grad=False) for kind in kinds}
+    memory = {kind: torch.zeros_like(master, requires_grad=False) for kind in _kinds(table, is_matrix)}
     return Slot(name, weight, master, decays, is_matrix, memory)
+
+
+def _kinds(table: OptimizerTable, is_matrix: bool) -> tuple[str, ...]:
+    """What the optimizer remembers of a parameter from step to step."""
+    if table.name == "sgd":
+        return ("momentum",) if table.momentum else ()
+    return ("momentum",) if is_matrix else ("first", "second")
 
 
 def _in_a_layer(name: str, net: nn.Module) -> bool:

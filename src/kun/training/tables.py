@@ -97,10 +97,12 @@ class Train(Table):
 class OptimizerTable(Table):
     """What changes the weights, and by how much over time."""
 
-    name: Literal["adamw", "muon"] = "adamw"
+    name: Literal["adamw", "muon", "sgd"] = "adamw"
     lr: float = Field(default=3e-4, gt=0)
     muon_lr: float = Field(default=0.02, gt=0)
     """Muon's own rate, for the matrices of the layers; `lr` is AdamW's, for all else."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD's: the share of the last update in the next; 0 is plain gradient descent. Muon has its own."""
     schedule: Literal["cosine", "linear", "wsd", "noam", "constant"] = "cosine"
     warmup: int = Field(default=0, ge=0)
     final: float = Field(default=0.0, ge=0, le=1)
