@@ -47,7 +47,9 @@ def test_sgd_clips_and_follows_the_schedule() -> None:
 
 
 def test_sgd_remembers_one_tensor_a_weight_and_none_without_momentum() -> None:
-    assert [set(slot.memory) for slot in Optimizer(_net(), OptimizerTable(name="sgd")).slots] == [{"momentum"}] * 4
+    assert [set(slot.memory) for slot in Optimizer(_net(), OptimizerTable(name="sgd")).slots] == [
+        {"momentum"}
+    ] * 4
     plain = Optimizer(_net(), OptimizerTable(name="sgd", momentum=0.0))
     assert [set(slot.memory) for slot in plain.slots] == [set()] * 4
 

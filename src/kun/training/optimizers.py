@@ -79,10 +79,8 @@ class Optimizer:
             if not some:
                 continue
             masters = [local(slot.master) for slot in some]
-            updates = torch._foreach_div(
-                [local(slot.gradient) for slot in some if slot.gradient is not None],
-                divisor.to(masters[0].device),
-            )
+            gradients = [local(slot.gradient) for slot in some if slot.gradient is not None]
+            updates = list(torch._foreach_div(gradients, divisor.to(masters[0].device)))
             if decays and self.table.weight_decay:
                 torch._foreach_add_(updates, masters, alpha=self.table.weight_decay)
             if self.table.momentum:
