@@ -25,6 +25,7 @@ _ENOUGH_BEHIND = 2
 """The same right behind an order: "Say it twice." goes on with what came before."""
 _ENOUGH_IN_A_LINE = 5
 """Weight of the signs of a whole line, none of whose sentences is enough."""
+_SHORTEST = 6
 _LONGEST_TURN = 4000
 _LONGEST_ENDING = 120
 _LONGEST_CODE = 20_000
@@ -205,6 +206,8 @@ def _said(text: str, known: Sequence[Stretch]) -> list[Stretch]:
     ending: Stretch | None = None
     behind = False
     for start, end, is_cell in _fields(text):
+        if end - start < _SHORTEST:
+            continue
         if any(one <= start and end <= other for one, other in known):
             behind = True
             continue
