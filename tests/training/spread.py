@@ -129,12 +129,13 @@ def main(case: str) -> None:
         data = table.get("data", 1)
         each = ROWS // data
         objective = NextToken() if "pipeline" in table else Logits()
-        alone = train(
-            ParallelLayout(Networks(make(family)), ALONE),
-            objective,
-            [slice(i * each, (i + 1) * each) for i in range(data)],
-            recipe,
-        )
+        if processes.is_first:  # the others wait
+            alone = train(
+                ParallelLayout(Networks(make(family)), ALONE),
+                objective,
+                [slice(i * each, (i + 1) * each) for i in range(data)],
+                recipe,
+            )
         first = processes.place("data") * each
         halves = [slice(first, first + each // 2), slice(first + each // 2, first + each)]
         parts = [slice(first, first + each)] if "expert" in table else halves
