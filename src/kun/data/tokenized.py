@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from kun.data.chat_loss import Rendered, learned_tokens, render
 from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate
+from kun.text.control import ControlTokens
 from kun.text.windows import windows
 
 #: what becomes of a conversation, a pair or a labelled text that is longer than `longest`
@@ -73,6 +74,10 @@ class RowTokenizer:
         return copy
 
     @cached_property
+    def _control(self) -> ControlTokens:
+        return ControlTokens.of(self.tokenizer, self.template.source if self.template else "")
+
+    @cached_property
     def _ends(self) -> tuple[str, ...]:
         """The texts of special tokens, which may end a turn."""
         added = self.tokenizer.get_added_tokens_decoder().values()
@@ -124,6 +129,10 @@ class RowTokenizer:
 
     def _rendered(self, row: Conversation, template: ChatTemplate) -> Rendered | BadRow:
         try:
+            plain = self._control.as_text
+            messages = tuple(plain(message) for message in row.messages)
+            tools = self._control.tools_as_text(row.tools)
+            row = replace(row, messages=messages, tools=None if tools is None else tuple(tools))
             return render(row, template, self._ends)
         except BadRow as error:
             return error

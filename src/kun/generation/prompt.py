@@ -11,6 +11,7 @@ from kun.errors import BadInput, ContextOverflow
 from kun.generation.options import Message, Messages, Prompt
 from kun.generation.tools import call_key, call_text, instruction
 from kun.text.chat import ChatTemplate
+from kun.text.control import ControlTokens
 from kun.text.tokenizer import before_the_end, sound
 
 _LONGEST_TOKEN = 256
@@ -43,18 +44,23 @@ class Prompts:
         self.tokenizer, self.template, self.limit = tokenizer, template, limit
         self.vocabulary, self.name = vocabulary, name
         self._bos, self._open_ended = bos, open_ended
+        self._control = ControlTokens.of(tokenizer, template.source if template else "")
         self._knows_tools = template is not None and "tools" in template.source
 
     def render(self, messages: Messages, tools: Sequence[Mapping[str, object]] | None = None) -> str:
-        """The prompt as text. Raises `BadInput` for a model without template, or messages that aren't."""
+        """The prompt as text, whose control tokens are the template's alone.
+
+        Raises `BadInput` for a model without template, or messages that aren't.
+        """
         if self.template is None:
             raise BadInput(
                 f"{self.name} has no chat template, so it cannot take messages: give it a text, or use a model "
                 f"that was tuned for chat (its name often ends in -instruct)."
             )
-        plain = [_normal(message) for message in messages]
+        plain = [cast(_Plain, self._control.as_text(_normal(message))) for message in messages]
         if not plain:
             raise BadInput("There are no messages: send at least one.")
+        tools = self._control.tools_as_text(tools)
         if self._knows_tools:
             return self.template.render(plain, tools=tools)
         return self.template.render(_without_tools(plain, tools))
