@@ -6,7 +6,7 @@ ARGS   ?=
 # a process for each core; the tests of one file stay together, for they share what was trained or built for them
 PARALLEL := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart serve check test check-cuda lint bench docs clean help
+.PHONY: quickstart serve check test check-cuda lint bench docs drawings clean help
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
@@ -53,6 +53,9 @@ bench: $(VENV)/.installed-for-development  ## measure every figure and print the
 
 docs: $(VENV)/.installed-for-development  ## build the site in both languages into site/
 	$(BIN)/mkdocs build --strict
+
+drawings: $(VENV)/.installed  ## draw the pictures of the handbook anew
+	$(BIN)/python -c 'from pathlib import Path; from kun.tour.drawings.drawn import write_drawings; write_drawings(Path("examples/drawings"))'
 
 clean:  ## delete the environment and what was built
 	rm -rf $(VENV) site build

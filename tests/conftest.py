@@ -40,7 +40,7 @@ QUICK = {
     "models": ("fill", "model_kinds"),
     "server": ("conversations", "entrance"),
     "text": ("chat", "fold", "sentences", "tokenizer"),
-    "tour": ("questions",),
+    "tour": ("drawings", "questions"),
     "training": ("cross_entropy", "recipe", "snapshot"),
     "": ("atomic_files", "develop", "house", "public_face"),
 }

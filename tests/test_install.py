@@ -39,6 +39,8 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_handbook(wheel: Path)
     for language in ("en", "zh"):
         pages = {path.name for path in (ROOT / "examples" / "handbook" / language).glob("*.md")}
         assert pages == {Path(name).name for name in held if f"share/kun/handbook/{language}/" in name}
+        drawn = {path.name for path in (ROOT / "examples" / "drawings" / language).glob("*.svg")}
+        assert drawn == {Path(name).name for name in held if f"share/kun/drawings/{language}/" in name}
 
 
 @pytest.mark.network
