@@ -95,7 +95,8 @@ def test_rows_of_sheets_carry_the_names_of_their_columns(tmp_path: Path) -> None
     people = [["name", "city"], ["Ada", "London"], ["李白", None], [None, None], ["Bo", 3]]
     files.xlsx(tmp_path / "a.xlsx", {"People": people, "Empty": [], "数": [[1, 2], [3, 4]]})
     assert read(tmp_path / "a.xlsx").text == (
-        "## People\nname: Ada; city: London\nname: 李白\nname: Bo; city: 3\n\n## 数\n1; 2\n3; 4\n\n"
+        "## People\nname; city\nname: Ada; city: London\nname: 李白\nname: Bo; city: 3\n\n"
+        "## 数\ncolumn 1; column 2\ncolumn 1: 1; column 2: 2\ncolumn 1: 3; column 2: 4\n\n"
     )
 
 
@@ -105,11 +106,11 @@ def test_rows_of_sheets_carry_the_names_of_their_columns(tmp_path: Path) -> None
         (
             "a.csv",
             'name,city\nAda,London\n"李, 白",碎叶\n',
-            "name: Ada; city: London\nname: 李, 白; city: 碎叶\n",
+            "name; city\nname: Ada; city: London\nname: 李, 白; city: 碎叶\n",
         ),
-        ("a.csv", "name;city\nAda;Lon,don\n", "name: Ada; city: Lon,don\n"),
-        ("a.tsv", "name\tcity\nAda\tx y\n", "name: Ada; city: x y\n"),
-        ("a.csv", "1,2\n3,4\n", "1; 2\n3; 4\n"),
+        ("a.csv", "name;city\nAda;Lon,don\n", "name; city\nname: Ada; city: Lon,don\n"),
+        ("a.tsv", "name\tcity\nAda\tx y\n", "name; city\nname: Ada; city: x y\n"),
+        ("a.csv", "1,2\n3,4\n", "column 1; column 2\ncolumn 1: 1; column 2: 2\ncolumn 1: 3; column 2: 4\n"),
         ("a.csv", "only,names\n", "only; names\n"),
         ("a.json", '[{"q": "为什么", "a": {"b": [1, 2]}}, {"q": null}]', "q: 为什么; a.b: 1, 2\n\n"),
         ("a.json", '{"a": {"b": true}, "c": "x"}', "a.b: true\nc: x\n"),

@@ -1,18 +1,17 @@
 """PDF, Word, slides, sheets and HTML to text. Runs in the worker's process only."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.knowledge.read.encoding import decode
 from kun.knowledge.read.extracted import Extracted
-from kun.knowledge.read.records import row_lines
+from kun.knowledge.read.sheets import read_sheets
 from kun.knowledge.rows import TextKind
 
 if TYPE_CHECKING:
-    from openpyxl.worksheet.worksheet import Worksheet
     from pdfminer.layout import LTPage
 
 _END_OF_PDF = 8192  # bytes at the end of a file in which its end must be marked
@@ -98,27 +97,6 @@ def read_html(file: Path, name: str) -> Extracted:
     title = " ".join((result.title or "").split())
     untitled = title and title not in body[:_TITLE_WITHIN]
     return Extracted(f"# {title}\n\n{body}" if untitled else body, "markdown")
-
-
-def read_sheets(file: Path, name: str) -> Extracted:
-    """The sheets, each under its name as a heading, a line a row: `column: value; column: value`."""
-    from openpyxl import load_workbook
-
-    book = load_workbook(file, read_only=True, data_only=True)
-    try:
-        lines = [line for sheet in book.worksheets for line in _sheet_lines(sheet)]
-    finally:
-        book.close()
-    return Extracted("".join(lines), "rows")
-
-
-def _sheet_lines(sheet: "Worksheet") -> Iterator[str]:
-    rows = ([*row] for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row))
-    lines = list(row_lines(rows))
-    if lines:
-        yield f"## {sheet.title}\n"
-        yield from lines
-        yield "\n"
 
 
 def _markdown(file: Path, extension: str) -> str:

@@ -7,49 +7,21 @@ from collections.abc import Iterator, Sequence
 
 from kun.data.records import allow_long_cells
 from kun.knowledge.read.extracted import Extracted
+from kun.knowledge.read.grid import Source, table_lines
 
 _SNIFFED = 16_384
 _MAX_DEPTH = 64
 
 
 def from_separated(text: str, separator: str | None = None) -> Extracted:
-    """CSV or TSV: one line a row, `name: value; name: value`. Without a row of names, `value; value`."""
+    """CSV or TSV: one line a row, `name: value; name: value`."""
     allow_long_cells()
     rows = csv.reader(io.StringIO(text), delimiter=separator or _separator(text))
     try:
-        lines = list(row_lines(rows))
+        lines = list(table_lines(rows, Source(level=2)))
     except csv.Error:  # no table after all: the text as it stands
         return Extracted(text, "rows")
     return Extracted("".join(lines), "rows")
-
-
-def row_lines(rows: Iterator[Sequence[object]]) -> Iterator[str]:
-    """The lines of a table whose first row holds names, unless one of those is empty or a number."""
-    names: list[str] | None = None
-    for number, row in enumerate(rows):
-        cells = [_cell(cell) for cell in row]
-        if number == 0 and cells and all(cell and not _is_number(cell) for cell in cells):
-            names = cells
-            continue
-        yield from _line(names or [], cells)
-    if names is not None and number == 0:
-        yield "; ".join(names) + "\n"
-
-
-def _line(names: list[str], cells: list[str]) -> Iterator[str]:
-    shown = [
-        f"{names[place]}: {cell}" if place < len(names) else cell for place, cell in enumerate(cells) if cell
-    ]
-    if shown:
-        yield "; ".join(shown) + "\n"
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else " ".join(str(value).split())
-
-
-def _is_number(cell: str) -> bool:
-    return cell.replace(",", "").replace(".", "").replace("-", "").replace("%", "").strip().isdigit()
 
 
 def _separator(text: str) -> str:

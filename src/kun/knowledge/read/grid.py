@@ -1,0 +1,200 @@
+"""A grid of cells, as a sheet, a page or a CSV file has it, to records: titles, names and rows told apart.
+
+Cells come as text, merged ones filled. The decisions are made on the first rows, so that a table of any length can be
+written as it is read.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+
+from kun.knowledge.read.header import Shape, shape_of
+from kun.knowledge.tables import column_names, names_line, record_line
+
+Cells = list[str]
+
+_LOOKED_AT = 400  # rows by which a table is judged
+_MAX_HEADING = 120  # characters of a title row that becomes a heading; a longer one is a line of text
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader knows of its tables: rows of names at their top (None: to be found out), whether a table
+    without sure signs has such a row, and the level of the headings that titles become."""
+
+    heads: int | None = None
+    assumes_names: bool = True
+    level: int = 3
+
+
+def table_lines(rows: Iterable[Sequence[str]], source: Source | None = None) -> Iterator[str]:
+    """The lines of all tables of a grid, each with its line end; empty rows part one table from the next."""
+    source = source or Source()
+    before: _Writer | None = None
+    title = ""
+    for block in _blocks(rows):
+        head = list(islice(block, _LOOKED_AT))
+        if title:
+            yield from _title(title, source.level)
+            before = None
+        title = _only_text(head)
+        if title:
+            continue
+        shape = shape_of(head, source.heads, source.assumes_names)
+        if before and before.goes_on(head, shape):
+            yield from before.rows(chain(head, block))
+            continue
+        if before:
+            yield "\n"
+        before = _Writer(head, shape, source)
+        yield from before.top()
+        yield from before.rows(chain(head[shape.titles + shape.heads :], block))
+    if title:
+        yield title + "\n"
+
+
+def _only_text(head: Sequence[Cells]) -> str:
+    """The text of a stretch that is one row with one text, as a title or a note stands."""
+    shown = list(dict.fromkeys(filter(None, head[0]))) if len(head) == 1 else []
+    return shown[0] if len(shown) == 1 else ""
+
+
+def _title(text: str, level: int) -> Iterator[str]:
+    """A short title as a heading of `level`, a longer text as it is, and all of them at level 0."""
+    is_short = level and len(text) <= _MAX_HEADING and not text.endswith(("。", ".", "；", ";"))
+    yield f"{'#' * level} {text.lstrip('#')}\n\n" if is_short else f"{text}\n\n"
+
+
+def _blocks(rows: Iterable[Sequence[str]]) -> Iterator[Iterator[Cells]]:
+    """Stretches without an empty row, each to be read to its end before the next."""
+    every = ([" ".join(cell.split()) for cell in row] for row in rows)
+    for first in every:
+        if any(first):
+            block = _until_empty(first, every)
+            yield block
+            for _ in block:
+                pass
+
+
+def _until_empty(first: Cells, rows: Iterator[Cells]) -> Iterator[Cells]:
+    yield first
+    for row in rows:
+        if not any(row):
+            return
+        yield row
+
+
+class _Writer:
+    """One table: its names, and its rows as records."""
+
+    def __init__(self, head: list[Cells], shape: Shape, source: Source) -> None:
+        self._source, self._shape = source, shape
+        self._titles = head[: shape.titles]
+        names = _joined(head[shape.titles : shape.titles + shape.heads], shape.width)
+        body = head[shape.titles + shape.heads :]
+        self._header = [
+            cells + [""] * (shape.width - len(cells)) for cells in head[shape.titles :][: shape.heads]
+        ]
+        self._kept = [
+            place
+            for place in range(shape.width)
+            if names[place] or any(place < len(row) and row[place] for row in body) or len(head) == _LOOKED_AT
+        ]
+        self._sections = not shape.pairs and any(
+            self._is_section(row) and not self._is_section(following) for row, following in pairwise(body)
+        )
+        labels = [names[place] for place in self._kept]
+        if self._sections:
+            labels.insert(0, "分组" if _CHINESE.search("".join(names)) else "section")
+        self.columns = column_names(labels)
+        self._section = ""
+
+    def goes_on(self, head: list[Cells], shape: Shape) -> bool:
+        """Whether a stretch after an empty row has rows of this table, no title and no names of its own."""
+        same = shape.width <= self._shape.width and not self._shape.pairs and self._shape.is_table
+        return same and not shape.titles and not shape.sure and self._shape.fits(head)
+
+    def top(self) -> Iterator[str]:
+        """Title rows, as headings where they are short, and the line of names."""
+        for row in self._titles:
+            shown = list(dict.fromkeys(cell for cell in row if cell))
+            yield from _title(" ".join(shown), self._source.level if len(shown) == 1 else 0)
+        if self._shape.is_table:
+            yield names_line(self.columns) + "\n"
+
+    def rows(self, rows: Iterable[Cells]) -> Iterator[str]:
+        waiting: Cells | None = None  # a section's title, or, with no row after it, a note below the table
+        for row in rows:
+            if waiting is not None:
+                yield from self._titled(waiting)
+                waiting = None
+            if self._header and row + [""] * (self._shape.width - len(row)) == self._header[-1]:
+                continue  # the names again, as at the top of a page
+            if self._shape.is_table and self._is_section(row):
+                waiting = row
+            else:
+                yield from self._line(row)
+        if waiting is not None:
+            yield next(cell for cell in waiting if cell) + "\n"
+
+    def _titled(self, row: Cells) -> Iterator[str]:
+        """A section's title is a cell of each of its rows; where no column was made for it, a row as any."""
+        if self._sections:
+            self._section = next(cell for cell in row if cell)
+        else:
+            yield from self._line(row)
+
+    def _line(self, row: Cells) -> Iterator[str]:
+        if self._shape.pairs:
+            yield from _pairs(row)
+            return
+        if not self._shape.is_table:
+            yield "; ".join(dict.fromkeys(cell for cell in row if cell)) + "\n"
+            return
+        cells = [row[place] if place < len(row) else "" for place in self._kept]
+        line = record_line(self.columns, [self._section, *cells] if self._sections else cells)
+        if line:
+            yield line + "\n"
+
+    def _is_section(self, row: Cells) -> bool:
+        """One value across the whole width, or alone in the first of three columns or more."""
+        width = self._shape.width
+        filled = [cell for cell in row if cell]
+        alone = width >= 3 and len(filled) == 1 and bool(row[0]) and not self._shape.is_sparse
+        return alone or (width >= 3 and len(filled) == width and len(set(filled)) == 1)
+
+
+def _joined(heads: Sequence[Cells], width: int) -> Cells:
+    """One name a column out of several rows of names, each part once: `Tariff / Day`."""
+    filled = [_forward(row, width) for row in heads[:-1]] + [
+        [*row, *[""] * (width - len(row))] for row in heads[-1:]
+    ]
+    names = []
+    for place in range(width):
+        parts = dict.fromkeys(row[place] for row in filled if row[place])
+        names.append(" / ".join(parts))
+    return names
+
+
+def _forward(row: Cells, width: int) -> Cells:
+    """A name above several columns, repeated over those after it that have none."""
+    shown: Cells = []
+    for place in range(width):
+        cell = row[place] if place < len(row) else ""
+        shown.append(cell or (shown[-1] if shown else ""))
+    return shown
+
+
+def _pairs(row: Cells) -> Iterator[str]:
+    """`label: value`, as forms have it; two of them or more in a row of four cells or more."""
+    shown = []
+    for place in range(0, len(row), 2):
+        label, value = row[place], row[place + 1] if place + 1 < len(row) else ""
+        label = label.rstrip(":： ")
+        both = f"{label}: {value}" if label and value and label != value else label or value
+        if both:
+            shown.append(both)
+    if shown:
+        yield "; ".join(dict.fromkeys(shown)) + "\n"
