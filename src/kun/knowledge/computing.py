@@ -1,0 +1,130 @@
+"""Questions that need a calculation over what the documents hold: a small program, run by Kun, shown with its result.
+
+No number of the answer is written by a model. A question that asks for no calculation, or for one that no table and
+no sentence of the documents found can give, is none of this module's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kun.errors import KunError
+from kun.knowledge.computation.cells import CellCount, cell_counts
+from kun.knowledge.computation.facts import Fact, facts
+from kun.knowledge.computation.plans import Plan, plans, title_score
+from kun.knowledge.computation.question import Asked, read_question
+from kun.knowledge.computation.running import Outcome, run
+from kun.knowledge.computation.sheets import Computable, Sheet, sheet_of
+from kun.knowledge.computation.wording import answer_of, calculation_of, cells_answer, fact_answer, fault_of
+from kun.knowledge.passage import Passage
+
+if TYPE_CHECKING:
+    from kun.models.language_model import LanguageModel
+
+_DOCUMENTS = 5
+_SEARCHED = 12
+_LONGEST_TEXT = 20_000_000
+_LEAST_SCORE = 1.3
+"""What a plan needs: one value and a column of the question, or a column by its name and the document's title."""
+_MOST_CITED = 6
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A calculated answer: `text` cites `passages` as [1], [2] …; `calculation` is its steps in words.
+
+    `program` is what was run, as JSON. `declined`: the documents have the table, but no such column or rows.
+    """
+
+    text: str
+    calculation: str
+    passages: list[Passage]
+    program: Mapping[str, object] = field(default_factory=dict)
+    declined: bool = False
+
+
+def compute(
+    question: str,
+    base: Computable,
+    found: Sequence[Passage],
+    lm: "LanguageModel | None" = None,
+    language: str | None = None,
+) -> Computed | None:
+    """The calculated answer to `question` from the documents of `found` and those that a search of its own finds.
+
+    None for a question that asks for no calculation, and where no table or sentence fits.
+    """
+    asked = read_question(question)
+    sheets = _sheets(question, base, found)
+    if not sheets:
+        return None
+    candidates: list[tuple[float, Outcome | Fact | CellCount]] = []
+    for rank, sheet in enumerate(sheets):
+        bonus = 0.5 / (rank + 1)
+        candidates += [(one.score + bonus, one) for one in facts(question, asked, sheet)[:1]]
+        if asked is None:
+            continue
+        title = title_score(asked, sheet)
+        candidates += [(one.score + bonus + title, one) for one in cell_counts(asked, sheet)[:1]]
+        candidates += [(plan.score + bonus + title, run(plan)) for plan in plans(asked, sheet)[:1]]
+    kept = [one for one in candidates if one[0] >= _LEAST_SCORE]
+    if not kept:
+        return None
+    _, best = max(kept, key=lambda one: one[0])
+    return _answer(best, asked, question, base, found)
+
+
+def _sheets(question: str, base: Computable, found: Sequence[Passage]) -> list[Sheet]:
+    """The documents found, the best first; `found` is what the caller has, a wider search adds to it."""
+    passages = [*found, *base.search(question, _SEARCHED)]
+    sources = list(dict.fromkeys(passage.source for passage in passages))[:_DOCUMENTS]
+    sheets = []
+    for source in sources:
+        try:
+            stored = base.text_of(source)
+        except KunError:
+            continue
+        if len(stored.text) <= _LONGEST_TEXT:
+            sheets.append(sheet_of(stored))
+    return sheets
+
+
+def _answer(
+    best: Outcome | Fact | CellCount, asked: Asked | None, question: str, base: Computable, found: Sequence[Passage]
+) -> Computed | None:
+    from kun.text.language import language_of
+
+    chinese = language_of(question) == "zh"
+    if isinstance(best, Fact):
+        passages = _cited(base, best.source, question, found, best.spans)
+        text = fact_answer(best, chinese, asked.decimals if asked else None)
+        return Computed(_citing(text, passages), best.shown, passages, best.program)
+    if isinstance(best, CellCount):
+        text, shown = cells_answer(best, chinese)
+        passages = _cited(base, best.source, question, found, [best.table.spans[row] for row in best.rows])
+        return Computed(_citing(text, passages), shown, passages, {"operation": "count cells", "word": best.word})
+    if best.fault == "tie":
+        return None
+    plan: Plan = best.plan
+    if best.fault:
+        return Computed(fault_of(best), "", [], best.program, declined=True)
+    spans = [plan.table.spans[row] for row in best.rows if row < len(plan.table.spans)]
+    spans += [(one.start, one.end) for one in best.factors if one.end]
+    passages = _cited(base, plan.sheet.source, question, found, spans)
+    return Computed(_citing(answer_of(best), passages), calculation_of(best), passages, best.program)
+
+
+def _cited(
+    base: Computable, source: str, question: str, found: Sequence[Passage], spans: Sequence[tuple[int, int]]
+) -> list[Passage]:
+    """Passages of the document that hold rows which were calculated with, else its best ones."""
+    own = [*(one for one in found if one.source == source), *base.search(question, _SEARCHED, [source])]
+    unique = list({one.id: one for one in own}.values())
+    placed = [one for one in unique if one.end > one.start]
+    touching = [one for one in placed if any(one.start < end and start < one.end for start, end in spans)]
+    return (touching or unique)[:_MOST_CITED]
+
+
+def _citing(text: str, passages: Sequence[Passage]) -> str:
+    marks = "".join(f"[{number}]" for number in range(1, len(passages[:3]) + 1))
+    return f"{text} {marks}".strip()
