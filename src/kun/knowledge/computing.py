@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kun.models.language_model import LanguageModel
 
 _DOCUMENTS = 5
-_SEARCHED = 12
+_SEARCHED = 60
 _LONGEST_TEXT = 20_000_000
 _LEAST_SCORE = 1.3
 """What a plan needs: one value and a column of the question, or a column by its name and the document's title."""
@@ -103,7 +103,7 @@ def _answer(
         text, shown = cells_answer(best, chinese)
         passages = _cited(base, best.source, question, found, [best.table.spans[row] for row in best.rows])
         return Computed(_citing(text, passages), shown, passages, {"operation": "count cells", "word": best.word})
-    if best.fault == "tie":
+    if best.fault in ("tie", "lookup"):
         return None
     plan: Plan = best.plan
     if best.fault:

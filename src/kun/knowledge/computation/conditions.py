@@ -167,9 +167,11 @@ def _number_test(one: Comparison, asked: Asked, given: Sequence[Quantity]) -> Co
     number, best, chosen = one.number, 0.0, None
     for quantity in given:
         unit = quantity.measure.unit
+        if CONCEPTS["pause"].search(quantity.names[0]) and asked.excludes:
+            continue
         score = max(column_score(name, unit, clause) for name in quantity.names)
         if one.unit and same_unit(one.unit, unit):
-            score += 1.0
+            score += 1.5
         elif one.unit and {unit_kind(one.unit), unit_kind(unit)} == {"h", "min"}:
             score += 0.8
         if quantity.measure.formula and _wants_net(asked) and "−" in quantity.measure.formula:

@@ -24,6 +24,8 @@ _CONVERTS = re.compile(
     r"|\bin (?:days|weeks|hours|minutes|seconds|kilomet(?:re|er)s|met(?:re|er)s|kilograms|kilos|grams|litres|millilitres|km|kg|ml|miles|pounds|inches|centimet(?:re|er)s|cm)\b|\bconvert",
     re.IGNORECASE,
 )
+_EXPLICIT = re.compile(r"折合|换算|相当于|\bin (?:days|weeks|hours|minutes|seconds|[a-z]*met(?:re|er)s|kilo\w*|grams|litres|km|kg|ml|miles|pounds|inches|cm)\b|\bconvert", re.IGNORECASE)
+_AVERAGES = re.compile(r"平均|\baverage\b|\bmean\b", re.IGNORECASE)
 _WANTED_UNIT = re.compile(
     r"(?:多少|几|折合成?|换算成|相当于多少)\s*(?P<zh>个月|月|天|周|小时|分钟|秒|公里|千米|公斤|千克|毫升|厘米|平方米|克|米|升|斤)"
     r"|\b(?:how many|in)\s+(?P<en>days|weeks|months|hours|minutes|seconds|kilomet(?:re|er)s|met(?:re|er)s|kilograms|kilos|grams|litres|millilitres|km|kg|ml|miles|pounds|inches|centimet(?:re|er)s|cm)\b",
@@ -54,6 +56,10 @@ _LESS = re.compile(r"提前|之前|以前|前(?:通知|提出|告知)|\bbefore\b
 _MORE = re.compile(r"后|之内|以内|内\b|\bafter\b|\bfrom\b|\bwithin\b|\bof receipt\b|\bsince\b|\bonce\b", re.IGNORECASE)
 _SHARE = re.compile(
     r"百分之(?P<a>[零一二两三四五六七八九十百\d.]+)|千分之(?P<b>[零一二两三四五六七八九十\d.]+)|万分之(?P<c>[零一二两三四五六七八九十\d.]+)|(?P<d>\d+(?:\.\d+)?)\s*(?:%|per ?cent\b)|(?P<e>[一二三四五六七八九])成",
+    re.IGNORECASE,
+)
+_QUANTITY_WORDS = re.compile(
+    r"折合成?|换算成?|一共|总共|合计|多少|几|是|天|周|个?月|小时|分钟|最晚|最迟|号|日|\b(?:how|many|much|days?|weeks?|months?|hours?|minutes?|last|latest|total|altogether|date)\b",
     re.IGNORECASE,
 )
 _MONTHS_OF = {"month": 1, "quarter": 3, "year": 12}
@@ -105,7 +111,7 @@ def facts(asked: str, reading: Asked | None, sheet: Sheet) -> list[Fact]:
     if not given or len(given) > 20_000:
         return []
     title = _terms(sheet.title)
-    wanted = _terms(asked) - title
+    wanted = _terms(_QUANTITY_WORDS.sub(" ", asked)) - title
     found = [*_deadlines(asked, wanted, given, sheet), *_conversions(asked, wanted, given, sheet)]
     if CONCEPTS["money"].search(asked):
         found += _repeated(asked, reading, wanted, given, sheet)
@@ -160,14 +166,17 @@ def _year_of(text: str) -> int:
 def _conversions(asked: str, wanted: frozenset[str], given: Sequence[_Sentence], sheet: Sheet) -> Iterator[Fact]:
     """A length, weight or time of the text in the unit that is asked for, where the text has it in another."""
     target = _WANTED_UNIT.search(asked)
-    if not target or not _CONVERTS.search(asked) or len(list(whens_in(asked))) > 0:
+    if not target or not _CONVERTS.search(asked) or list(whens_in(asked)) or _AVERAGES.search(asked):
         return
     unit = (target["zh"] or target["en"]).removeprefix("个")
     for score, place in list(_ranked(wanted, given))[:2]:
         one = given[place]
         shared = one.terms & wanted
         quantities = list(_QUANTITY.finditer(one.text))
-        if len(shared) < 1 or not quantities or score < 0.5:
+        explicit = _EXPLICIT.search(asked)
+        if len(shared) < (1 if explicit else 2) or not quantities or score < 0.5:
+            continue
+        if not explicit and all(_nearness(one.text, match.start(), shared) > 40 for match in quantities):
             continue
         if any(unit_kind(match["unit"]) == unit_kind(unit) or match["unit"].startswith(unit) for match in quantities):
             return  # it stands there: nothing to calculate

@@ -115,7 +115,7 @@ def _hits_of(column: Column, plain: str, said: Sequence[Word]) -> list[ValueHit]
         for piece in _pieces(folded(value)):
             if {word.stem for word in latin_words(piece)} & own and _HAN.search(piece) is None:
                 continue
-            for span in _places(piece, plain, said)[:1]:
+            for span in _places(piece, plain, said, exact=True)[:1]:
                 parts.setdefault(span, []).append(value)
     for span, values in parts.items():
         kept = _by_negation(values, plain, span)
@@ -133,7 +133,7 @@ def _by_negation(values: list[str], plain: str, span: tuple[int, int]) -> list[s
     return kept or values
 
 
-def _places(value: str, plain: str, said: Sequence[Word]) -> list[tuple[int, int]]:
+def _places(value: str, plain: str, said: Sequence[Word], exact: bool = False) -> list[tuple[int, int]]:
     """Where a value stands: Chinese as it is, Latin words by their stems, one after the other."""
     if not value:
         return []
@@ -150,12 +150,12 @@ def _places(value: str, plain: str, said: Sequence[Word]) -> list[tuple[int, int
     return [
         (said[place].start, said[place + len(wanted) - 1].end)
         for place in range(len(said) - len(wanted) + 1)
-        if all(_same(a, b.stem) for a, b in zip(wanted, said[place:], strict=False))
+        if all(a == b.stem or (not exact and _same(a, b.stem)) for a, b in zip(wanted, said[place:], strict=False))
     ]
 
 
 def _same(value: str, word: str) -> bool:
-    return value == word or (len(value) >= 4 and not value.isdigit() and alike(value, word))
+    return len(value) >= 4 and not value.isdigit() and alike(value, word)
 
 
 def _pieces(value: str) -> list[str]:

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from kun.knowledge.computation.concepts import CONCEPTS, unit_kind, units_asked
 from kun.knowledge.computation.conditions import Tests, merged, period_test, tests_of
+from kun.knowledge.computation.doubts import doubt
 from kun.knowledge.computation.matching import column_score, concept_labels, folded, label_score, latin_words
 from kun.knowledge.computation.question import Asked, Kind
 from kun.knowledge.computation.sheets import Quantity, Sheet, quantities
@@ -62,7 +64,7 @@ def plans(asked: Asked, sheet: Sheet) -> list[Plan]:
 def _plan(asked: Asked, sheet: Sheet, table: TypedTable) -> Plan | None:
     given = quantities(table, sheet.around)
     tests = tests_of(asked, sheet, table, given)
-    rest = _without(asked, tests)
+    rest = _without(asked, tests, sheet)
     for kind in _kinds(asked, tests, given, rest):
         plan = _of_kind(kind, asked, sheet, table, given, tests, rest)
         if plan is not None:
@@ -70,12 +72,28 @@ def _plan(asked: Asked, sheet: Sheet, table: TypedTable) -> Plan | None:
     return None
 
 
-def _without(asked: Asked, tests: Tests) -> str:
-    """The question without the values and periods that choose rows: what is left names the measure."""
+def _without(asked: Asked, tests: Tests, sheet: Sheet) -> str:
+    """The question without values, periods and the document's title: what is left names the measure."""
     letters = list(asked.text)
     spans = [(hit.start, hit.end) for hit, _ in tests.hits if not hit.part]
     for start, end in [*spans, *((one.start, one.end) for one in asked.periods)]:
         letters[start:end] = " " * (end - start)
+    return "".join(_without_title("".join(letters), sheet.title))
+
+
+def _without_title(text: str, title: str) -> str:
+    """A text without runs of two words, or of four Chinese characters, that its document's title has."""
+    plain, named = folded(text), re.sub(r"[-_/]", " ", folded(title))
+    letters = list(text)
+    stems = [word.stem for word in latin_words(named)]
+    said = latin_words(plain)
+    for one, other in pairwise(said):
+        if any(a == one.stem and b == other.stem for a, b in pairwise(stems)):
+            letters[one.start : other.end] = " " * (other.end - one.start)
+    for match in re.finditer(r"[\u3400-\u9fff]{3,}", plain):
+        for start in range(match.start(), match.end() - 2):
+            if plain[start : start + 3] in named:
+                letters[start : start + 3] = "   "
     return "".join(letters)
 
 
@@ -85,7 +103,7 @@ def _kinds(asked: Asked, tests: Tests, given: Sequence[Quantity], rest: str) -> 
     measured = counts and _counts_a_unit(asked, given)
     if counts and not measured:
         kinds.append("count")
-    elif "sum" in asked.kinds or measured or asked.amount:
+    elif "sum" in asked.kinds or measured or asked.spent:
         kinds.append("sum")
     return [kind for kind in kinds if kind]  # type: ignore[misc]
 
@@ -134,7 +152,7 @@ def _of_kind(
     if tests.unmet:
         return None
     periods = [one for one in asked.periods if not (dates is None)]
-    score = tests.score + min(sure, 1.2)
+    score = tests.score + min(sure, 1.2) - doubt(asked, sheet, sure)
     base = Plan(asked, sheet, table, kind, (), score, quantity, dates)
     match kind:
         case "percent":
@@ -328,7 +346,7 @@ def _count(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     conditions = (*tests.all, *_within(periods, plan.dates))
     if not conditions:
         return None
-    score = tests.score + _noun_score(plan)
+    score = tests.score + _noun_score(plan) - doubt(plan.asked, plan.sheet, 1.0)
     return _changed(plan, conditions=conditions, quantity=None, score=score)
 
 
@@ -351,10 +369,10 @@ def _sum(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
 
 def title_score(asked: Asked, sheet: Sheet) -> float:
     """The share of a document's title that the question holds, by words or runs of characters."""
-    plain, title = folded(asked.text), folded(sheet.title)
+    plain, title = folded(asked.text), re.sub(r"[-_/]", " ", folded(sheet.title))
     words = {word.stem for word in latin_words(title) if len(word.stem) > 2 and not word.stem.isdigit()}
     said = {word.stem for word in latin_words(plain)}
-    latin = len(words & said) / 3 if words else 0.0
+    latin = len(words & said) / 2 if words else 0.0
     runs = re.findall(r"[\u3400-\u9fff]+", title)
     pairs = {run[place : place + 2] for run in runs for place in range(len(run) - 1)}
     han = sum(pair in plain for pair in pairs) / 4 if pairs else 0.0

@@ -25,11 +25,16 @@ _SUM = re.compile(
 )
 _COUNT = re.compile(
     r"多少(?:个|种|条|人|家|次|位|名|笔|份|件|张|单|户|本|只|台|辆|场|节|门|行|批|封|间|套|款|项|页|订单|商品|客户|员工|会员|记录)"
-    r"|几(?:个|种|条|人|家|次|位|名|笔|份|件|张|单|户|本|只|台|辆|场|节|门|批|封|间|套|款|项)"
+    r"|(?<!哪)几(?:个|种|条|人|家|次|位|名|笔|份|件|张|单|户|本|只|台|辆|场|节|门|批|封|间|套|款|项)"
     r"|(?:单|人|次|件|条)数(?:是|有|为)|\bhow many\b|\bnumber of\b|\bhow often\b",
     re.IGNORECASE,
 )
 _AMOUNT = re.compile(r"多少|\bhow much\b|\bhow long\b|\bhow far\b", re.IGNORECASE)
+_SPENT = re.compile(
+    r"(?:花|付|用|卖|收|买|挣|赚|交|支付|消费|开|跑|走|工作|加班)了?(?:掉|出|到|进)?(?:了)?多少|多少(?:钱|元|块|小时|分钟|公里|吨|度|公斤|斤|升)"
+    r"|\bhow (?:much|long|far)\b.{0,60}\b(?:did|was|were|have|has|had)\b|\bwhat (?:did|was|were|have)\b.{0,60}\b(?:cost|spen[dt]|pay|paid|worth|earn|take)\b",
+    re.IGNORECASE,
+)
 _COMPARE = re.compile(
     r"多多少|少多少|高多少|低多少|差多少|相差|差额|差了?多少|哪(?:个|一)?.{0,8}(?:更|比较)?(?:多|少|高|低|大|小|贵|长)|比.{1,24}(?:多|少|高|低|大|小|贵|便宜|长|短)"
     r"|\bby how (?:much|many)\b|\bdifference\b|\bhow (?:much|many) (?:\w+ ){0,3}?(?:more|less|fewer|higher|lower|longer)\b"
@@ -44,11 +49,11 @@ _SPAN = re.compile(
 _LARGE = (
     r"最(?:多|高|大|贵|长|晚|新|重|快|好|热|年轻)|前[一二三四五六七八九十\d]+(?:名|位|个|家|种|大)?"
     r"|\bmost\b(?! of)|\bhighest\b|\blargest\b|\bbiggest\b|\blongest\b(?!-standing)|\blatest\b|\bnewest\b|\bdearest\b|\bheaviest\b|\bgreatest\b"
-    r"|\bbest(?!-)\b|\btop\b|\bmaximum\b|\bmost recent(?:ly)?\b|\bbest-selling\b|\bbusiest\b|\bhottest\b|\btallest\b|\bmax\b"
+    r"|\bbest(?!-)\b|\btop\b|\b(?:the|what) maximum\b|\bmost recent(?:ly)?\b|\bbest-selling\b|\bbusiest\b|\bhottest\b|\btallest\b|\bwarmest\b"
 )
 _SMALL = (
     r"最(?:少|低|小|便宜|短|早|旧|轻|慢|差|冷|老|久)|\bleast\b(?<!at least)|\bfewest\b|\blowest\b|\bsmallest\b|\bshortest\b|\bearliest\b|\boldest\b|\bcheapest\b"
-    r"|\blightest\b|\bworst\b|\bminimum\b|\blongest-(?:standing|serving)\b|\bfirst to\b|\bmin\b"
+    r"|\blightest\b|\bworst\b|\b(?:the|what) minimum\b|\bcoldest\b|\blongest-(?:standing|serving)\b|\bfirst to\b"
 )
 _EXTREME = re.compile(f"(?P<large>{_LARGE})|(?P<small>{_SMALL})", re.IGNORECASE)
 _ON_DATES = re.compile(
@@ -108,6 +113,7 @@ class Asked:
     top: int = 1
     decimals: int | None = None
     amount: bool = False
+    spent: bool = False
     spans: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
     @property
@@ -130,7 +136,7 @@ def read_question(question: str) -> Asked | None:
     }
     kinds = [kind for kind, match in found.items() if match]
     amount = _AMOUNT.search(question)
-    if not kinds and not amount:
+    if not kinds and not amount and not _SPENT.search(question):
         return None
     rounding = _ROUND.search(question)
     comparisons = tuple(_comparisons(question))
@@ -149,6 +155,7 @@ def read_question(question: str) -> Asked | None:
         top=_whole(next(one for one in top.groups() if one)) if top else 1,
         decimals=_decimals(rounding) if rounding else None,
         amount=bool(amount),
+        spent=bool(_SPENT.search(question)),
         spans=tuple(spans),
     )
 

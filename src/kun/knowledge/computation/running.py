@@ -46,7 +46,7 @@ class Outcome:
 
 
 def run(plan: Plan) -> Outcome:
-    """The outcome of a plan; `fault` is "column", "rows", "numbers" or "nothing" where there is no figure."""
+    """The outcome of a plan; `fault` is "column", "rows", "numbers", "nothing", "tie" or "lookup" where there is no figure."""
     if plan.missing:
         return Outcome(plan, fault=plan.missing, program=_program(plan))
     rows = rows_where(plan.table, plan.conditions)
@@ -54,6 +54,8 @@ def run(plan: Plan) -> Outcome:
         "percent": _percent, "span": _span, "compare": _compare, "extreme": _extreme,
     }  # fmt: skip
     outcome = steps.get(plan.kind, _plain)(plan, rows)
+    if len(rows) == 1 and plan.kind in ("sum", "mean", "extreme", "percent") and not outcome.factors and not outcome.fault:
+        return replace(outcome, fault="lookup", program=_program(plan))
     return replace(outcome, program=_program(plan), n_rows=len(rows))
 
 
