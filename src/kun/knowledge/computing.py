@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from kun.errors import KunError
 from kun.knowledge.computation.cells import CellCount, cell_counts
 from kun.knowledge.computation.facts import Fact, facts
-from kun.knowledge.computation.plans import Plan, plans, title_score
+from kun.knowledge.computation.keys import title_score
+from kun.knowledge.computation.plans import Plan, plans
 from kun.knowledge.computation.question import Asked, read_question
 from kun.knowledge.computation.running import Outcome, run
 from kun.knowledge.computation.sheets import Computable, Sheet, sheet_of
@@ -90,7 +91,11 @@ def _sheets(question: str, base: Computable, found: Sequence[Passage]) -> list[S
 
 
 def _answer(
-    best: Outcome | Fact | CellCount, asked: Asked | None, question: str, base: Computable, found: Sequence[Passage]
+    best: Outcome | Fact | CellCount,
+    asked: Asked | None,
+    question: str,
+    base: Computable,
+    found: Sequence[Passage],
 ) -> Computed | None:
     from kun.text.language import language_of
 
@@ -102,7 +107,9 @@ def _answer(
     if isinstance(best, CellCount):
         text, shown = cells_answer(best, chinese)
         passages = _cited(base, best.source, question, found, [best.table.spans[row] for row in best.rows])
-        return Computed(_citing(text, passages), shown, passages, {"operation": "count cells", "word": best.word})
+        return Computed(
+            _citing(text, passages), shown, passages, {"operation": "count cells", "word": best.word}
+        )
     if best.fault in ("tie", "lookup"):
         return None
     plan: Plan = best.plan

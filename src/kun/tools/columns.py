@@ -16,7 +16,10 @@ Value = Decimal | When | int | str
 _MOST = 0.6
 """The share of a column's cells that must fit its type; the others are named where they are needed."""
 _UNIT = re.compile(r"^(?P<name>.*?)\s*[(（\[](?P<unit>[^()（）\[\]]{1,16})[)）\]]\s*$")
-_UNIT_AFTER = re.compile(r"^(?P<name>.+?),?\s+(?:in\s+)?(?P<unit>EUR|USD|GBP|CNY|RMB|€|\$|£|kg|km|kWh|m²|m³|min|hours?|minutes?|litres?|%)$", re.I)
+_UNIT_AFTER = re.compile(
+    r"^(?P<name>.+?),?\s+(?:in\s+)?(?P<unit>EUR|USD|GBP|CNY|RMB|€|\$|£|kg|km|kWh|m²|m³|min|hours?|minutes?|litres?|%)$",
+    re.I,
+)
 _BLANK = re.compile(r"[-–—/\s]*|n/?a|none|nan|null|无|空|没有", re.IGNORECASE)
 
 
@@ -98,7 +101,7 @@ def _column(label: str, cells: tuple[str, ...]) -> Column:
     least = max(1, _MOST * len(filled))
     are_years = all(re.fullmatch(r"(19|20)\d{2}", cell.strip()) for cell in filled)
     n_dates = sum(one is not None and bool(one.month) for one in dates)
-    if filled and (n_dates >= least or are_years and _names_a_year(name)):
+    if filled and (n_dates >= least or (are_years and _names_a_year(name))):
         kind, values = "date", tuple(dates)
     elif filled and sum(one is not None for one in clocks) >= least:
         kind, values = "clock", tuple(clocks)

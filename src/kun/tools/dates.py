@@ -47,7 +47,7 @@ def lengths_in(text: str) -> Iterator[Length]:
         if re.search(r"月\s*$|第\s*$|年\s*$", before) or re.search(r"\d\s*[-/.]\s*$", before):
             continue
         number = quantity_of(match["number"])
-        if number is None or number != int(number) or match["unit"] == "年" and number > 200:
+        if number is None or number != int(number) or (match["unit"] == "年" and number > 200):
             continue
         if match["unit"] == "日" and number <= 31 and re.search(r"每月|逢", before[-4:]):
             continue
@@ -76,7 +76,9 @@ def shifted(day: date, length: Length, back: bool = False) -> date:
             case _:
                 return day + timedelta(days=number)
     except (OverflowError, ValueError) as error:
-        raise BadInput(f"{length.text or length.number} from {day} leaves the calendar: use a shorter time.") from error
+        raise BadInput(
+            f"{length.text or length.number} from {day} leaves the calendar: use a shorter time."
+        ) from error
 
 
 def _months(day: date, number: int) -> date:

@@ -18,7 +18,9 @@ _HALF = re.compile(
 )
 _YEAR = re.compile(r"(?<![\d.,-])(?P<y>(?:19|20)\d{2})(?!\d|[.,-]\d)\s*年?(?!\s*级)")
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "last": 4}
-_BEFORE = re.compile(r"(?:\bbefore|\bprior to|\bearlier than|\buntil|\bup to|\bby(?: the end of)?)\s*(?:the\s+)?$", re.I)
+_BEFORE = re.compile(
+    r"(?:\bbefore|\bprior to|\bearlier than|\buntil|\bup to|\bby(?: the end of)?)\s*(?:the\s+)?$", re.I
+)
 _AFTER = re.compile(r"(?:\bafter|\blater than)\s*(?:the\s+)?$", re.I)
 _SINCE = re.compile(r"(?:\bsince|\bfrom|\bstarting)\s*(?:the\s+)?$|从\s*$|自\s*$", re.I)
 _HAN_BEFORE = re.compile(r"\s*(?:之前|以前|前(?!\d|[一二三四五六七八九十]))")
@@ -42,7 +44,7 @@ class Period:
     def __contains__(self, when: object) -> bool:
         if not isinstance(when, When):
             return False
-        if self.months and (not when.year or self.first is None and self.last is None):
+        if self.months and (not when.year or (self.first is None and self.last is None)):
             return when.month in self.months
         first, last = days_of(when)
         if first is None or last is None:
@@ -124,9 +126,7 @@ def _joined(units: list[Period], text: str) -> list[Period]:
         following = units[place + 1] if place + 1 < len(units) else None
         opens = _SINCE.search(before) or _BETWEEN.search(before)
         joint = text[one.end : following.start] if following else ""
-        is_range = _TO.fullmatch(joint) and (
-            opens or not re.search(r"and|[和与]", joint, re.I)
-        )
+        is_range = _TO.fullmatch(joint) and (opens or not re.search(r"and|[和与]", joint, re.I))
         if following and is_range and (joint.strip() or False):
             periods.append(_range(one, following, text))
             place += 2
@@ -136,9 +136,11 @@ def _joined(units: list[Period], text: str) -> list[Period]:
             last = one.last if ends else one.first and one.first - timedelta(1)
             one = Period(one.text, None, last, frozenset(), one.start, one.end)
         elif _HAN_BEFORE.match(after):
-            one = Period(one.text, None, one.first and one.first - timedelta(1), frozenset(), one.start, one.end)
+            one = Period(
+                one.text, None, one.first and one.first - timedelta(1), frozenset(), one.start, one.end
+            )
         elif _AFTER.search(before) or _HAN_AFTER.match(after):
-            whole = one.first and one.last and one.first == one.last or _AFTER.search(before)
+            whole = (one.first and one.last and one.first == one.last) or _AFTER.search(before)
             first = one.last and one.last + timedelta(1) if whole else one.first
             one = Period(one.text, first, None, frozenset(), one.start, one.end)
         elif re.search(r"\bsince\s*(?:the\s+)?$", before, re.I) or _HAN_SINCE.match(after):

@@ -1,5 +1,6 @@
 """A small program over one table: conditions, a measure, an operation, a group; run exactly, each step shown."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, DivisionByZero, InvalidOperation
@@ -10,7 +11,9 @@ from kun.tools.columns import Column, TypedTable, is_blank
 from kun.tools.periods import Period, days_of
 from kun.tools.values import When
 
-Test = Literal["is", "is not", "holds", "holds not", "<", "<=", ">", ">=", "=", "!=", "within", "empty", "filled"]
+Test = Literal[
+    "is", "is not", "holds", "holds not", "<", "<=", ">", ">=", "=", "!=", "within", "empty", "filled"
+]
 Operation = Literal["sum", "count", "mean", "median", "least", "most", "range"]
 MOST_ROWS = 1_000_000
 
@@ -206,7 +209,7 @@ def days_between(start: Column, end: Column, label: str) -> Measure:
 def steps(column: Column, order: Sequence[int]) -> Measure:
     """The growth of a running total, from each row to the next in `order`; the last row has none."""
     values: list[Decimal | None] = [None] * len(column.values)
-    for row, following in zip(order, order[1:], strict=False):
+    for row, following in itertools.pairwise(order):
         a, b = column.values[row], column.values[following]
         if isinstance(a, Decimal) and isinstance(b, Decimal):
             values[row] = b - a

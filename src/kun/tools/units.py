@@ -1,5 +1,7 @@
 """Units of measurement by `pint`, called as people call them in English and Chinese; money is no unit here."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING

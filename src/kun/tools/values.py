@@ -1,5 +1,7 @@
 """Values as people write them: numbers with units, dates and their parts, times of day, in English and Chinese."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -7,9 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
-_MONTHS = (
-    "january february march april may june july august september october november december".split()
-)
+_MONTHS = "january february march april may june july august september october november december".split()
 _MONTH_NAME = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
 _DIGITS = "零一二三四五六七八九"
 _HAN_NUMBER = r"[零〇一二两三四五六七八九十百千万亿]+"
@@ -20,19 +20,36 @@ _WORDS = dict(
         range(21),
         strict=True,
     )
-) | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "dozen": 12}
+) | {
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "seventy": 70,
+    "eighty": 80,
+    "ninety": 90,
+    "dozen": 12,
+}
 _NUMBER = re.compile(
     r"(?P<before>[-−+]?\s*(?:[€$£¥￥]|EUR|USD|GBP|CNY|RMB)?\s*)"
     r"(?P<sign>[-−+])?(?P<number>\d[\d,. ' ]*\d|\d)(?P<after>\s*[^\d\s].*|\s*)",
     re.IGNORECASE | re.DOTALL,
 )
 _ISO = re.compile(r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})(?:[-/.](?P<d>\d{1,2}))?(?:[T ]\d{1,2}:\d{2}(?::\d{2})?)?")
-_HAN = re.compile(r"(?:(?P<y>\d{4})\s*年\s*)?(?P<m>\d{1,2}|[一二三四五六七八九十]{1,2})\s*月(?:份)?(?:\s*(?P<d>\d{1,2}|[一二三四五六七八九十]{1,3})\s*[日号])?")
-_DAY_FIRST = re.compile(rf"(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?: of)?\s+(?P<m>{_MONTH_NAME}),?(?:\s+(?P<y>\d{{4}}))?", re.I)
-_MONTH_FIRST = re.compile(rf"(?P<m>{_MONTH_NAME})\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\d)(?:,?\s+(?P<y>\d{{4}})\b)?", re.I)
+_HAN = re.compile(
+    r"(?:(?P<y>\d{4})\s*年\s*)?(?P<m>\d{1,2}|[一二三四五六七八九十]{1,2})\s*月(?:份)?(?:\s*(?P<d>\d{1,2}|[一二三四五六七八九十]{1,3})\s*[日号])?"
+)
+_DAY_FIRST = re.compile(
+    rf"(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?: of)?\s+(?P<m>{_MONTH_NAME}),?(?:\s+(?P<y>\d{{4}}))?", re.I
+)
+_MONTH_FIRST = re.compile(
+    rf"(?P<m>{_MONTH_NAME})\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\d)(?:,?\s+(?P<y>\d{{4}})\b)?", re.I
+)
 _MONTH_ONLY = re.compile(rf"\b(?P<m>{_MONTH_NAME})(?:\s+(?P<y>\d{{4}})\b)?", re.I)
 _DOTTED = re.compile(r"(?P<d>\d{1,2})[./-](?P<m>\d{1,2})[./-](?P<y>\d{4})")
-_CLOCK = re.compile(r"(?P<h>[01]?\d|2[0-4])[:：](?P<m>[0-5]\d)(?::[0-5]\d)?\s*(?P<half>[ap]\.?m\.?)?", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(?P<h>[01]?\d|2[0-4])[:：](?P<m>[0-5]\d)(?::[0-5]\d)?\s*(?P<half>[ap]\.?m\.?)?", re.IGNORECASE
+)
 _FORMS = (_ISO, _DOTTED, _HAN, _DAY_FIRST, _MONTH_FIRST, _MONTH_ONLY)
 
 
@@ -158,7 +175,14 @@ def when_of(text: str) -> When | None:
     """The date that a cell holds; None for what is none."""
     plain = unicodedata.normalize("NFKC", text).strip()
     for form in _FORMS:
-        found = form.fullmatch(re.sub(r"\s*\((?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\)|(?:星期|周)[一二三四五六日天]$|^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+", "", plain, flags=re.I).strip())
+        found = form.fullmatch(
+            re.sub(
+                r"\s*\((?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\)|(?:星期|周)[一二三四五六日天]$|^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+",
+                "",
+                plain,
+                flags=re.I,
+            ).strip()
+        )
         if found and (when := _when(found)):
             return when
     return When(int(plain)) if re.fullmatch(r"(?:19|20)\d{2}", plain) else None

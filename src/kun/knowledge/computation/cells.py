@@ -50,13 +50,23 @@ def _count(asked: Asked, sheet: Sheet, table: TypedTable) -> CellCount | None:
         named = [column for column in having if folded(column.name) in folded(asked.text)]
         chosen = named or having
         cells = [
-            (row, column.name) for column in chosen for row, cell in enumerate(column.cells) if _stands(word, cell)
+            (row, column.name)
+            for column in chosen
+            for row, cell in enumerate(column.cells)
+            if _stands(word, cell)
         ]
         rate = _rate(asked, sheet)
         if units_asked(asked.text) and rate is None and re.search(r"分钟|小时|minutes|hours", asked.text):
             continue
         found = CellCount(
-            sheet.source, word, len(cells), tuple(sorted({row for row, _ in cells})), tuple(column.name for column in chosen), table, rate, 1.6
+            sheet.source,
+            word,
+            len(cells),
+            tuple(sorted({row for row, _ in cells})),
+            tuple(column.name for column in chosen),
+            table,
+            rate,
+            1.6,
         )
         if best is None or found.count > best.count:
             best = found
@@ -79,5 +89,12 @@ def _rate(asked: Asked, sheet: Sheet) -> Rate | None:
         kind = unit_kind(rate.unit)
         if kind in wanted or (time and kind in ("h", "min")):
             factor = Decimal(1) if kind in wanted else Decimal(1) / 60 if kind == "min" else Decimal(60)
-            return Rate(rate.value * factor, rate.unit if kind in wanted else next(iter(time)), rate.per, rate.text, rate.start, rate.end)
+            return Rate(
+                rate.value * factor,
+                rate.unit if kind in wanted else next(iter(time)),
+                rate.per,
+                rate.text,
+                rate.start,
+                rate.end,
+            )
     return None

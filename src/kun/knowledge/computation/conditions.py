@@ -1,5 +1,7 @@
 """From the words of a question to tests of a table's rows: values, dates, numbers, one column against another."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +15,21 @@ from kun.tools.columns import Column, TypedTable
 from kun.tools.periods import Period
 from kun.tools.table_query import Condition, Test
 
-_BACKWARD = re.compile(r"不算|不计|除外|之外|以外|do(?:es)? not count|don't count|left out|excluded|ignored|没有?算", re.IGNORECASE)
+_BACKWARD = re.compile(
+    r"不算|不计|除外|之外|以外|do(?:es)? not count|don't count|left out|excluded|ignored|没有?算",
+    re.IGNORECASE,
+)
 _NEGATED = re.compile(
-    r"(?:不是|并非|没有?(?!月)|不含|不用|非|\bnot(?: \w+)?|n't(?: \w+)?|\bnon|\bno longer)\s*-?(?:被)?$", re.IGNORECASE
+    r"(?:不是|并非|没有?(?!月)|不含|不用|非|\bnot(?: \w+)?|n't(?: \w+)?|\bnon|\bno longer)\s*-?(?:被)?$",
+    re.IGNORECASE,
 )
 _CLAUSE = re.compile(r"[，,。；;？?！!]")
 _LESS = r"低于|少于|小于|不足|不到|没(?:有)?达到|未达到|达不到|\bless\b.{0,30}?\bthan\b|\bfewer\b.{0,30}?\bthan\b|\bbelow\b|\bunder\b|\bsmaller than\b|\blower than\b|\bshort of\b"
 _MORE = r"超过|大于|多于|高于|超出|\bmore\b.{0,30}?\bthan\b|\babove\b|\bover\b|\bexceed(?:s|ed|ing)?\b|\bgreater than\b|\bhigher than\b|\blarger than\b"
 _AGAINST = re.compile(f"(?P<less>{_LESS})|(?P<more>{_MORE})", re.IGNORECASE)
 _NONE_LEFT = re.compile(
-    r"一(?:件|个|只|本|点|瓶|盒)都?没有|缺货|断货|售罄|卖完|没货|库存为零|\bout of stock\b|\bsold out\b|\bnone (?:is |are )?left\b|\brun out\b", re.IGNORECASE
+    r"一(?:件|个|只|本|点|瓶|盒)都?没有|缺货|断货|售罄|卖完|没货|库存为零|\bout of stock\b|\bsold out\b|\bnone (?:is |are )?left\b|\brun out\b",
+    re.IGNORECASE,
 )
 _EMPTY = re.compile(
     r"没有?(?:交|付|缴|填|还|归还|登记|写)|未(?:交|付|缴|填|还|归还|登记)|尚未|还没|空着?的?|\bnot (?:yet )?(?:been )?(?:paid|returned|measured|filled|arrived|delivered|received|given)\b"
@@ -51,7 +58,12 @@ def _merged(hits: Sequence[tuple[ValueHit, Condition]]) -> list[tuple[ValueHit, 
     kept: list[tuple[ValueHit, Condition]] = []
     for hit, condition in hits:
         same = next(
-            (place for place, (_, one) in enumerate(kept) if one.column is condition.column and one.column and one.test == condition.test), None
+            (
+                place
+                for place, (_, one) in enumerate(kept)
+                if one.column is condition.column and one.column and one.test == condition.test
+            ),
+            None,
         )
         if same is None:
             kept.append((hit, condition))
@@ -75,14 +87,22 @@ def is_excluded(asked: Asked, start: int, end: int) -> bool:
             continue
         if end <= first and len(between) <= 10 and _BACKWARD.search(text[first:last]):
             return True
-        if start >= last and len(between) <= 40 and not (_BACKWARD.search(text[first:last]) and _is_behind(text, first)):
+        if (
+            start >= last
+            and len(between) <= 40
+            and not (_BACKWARD.search(text[first:last]) and _is_behind(text, first))
+        ):
             return True
     return _NEGATED.search(text[max(0, start - 16) : start]) is not None
 
 
 def _is_behind(text: str, place: int) -> bool:
     """True where a clause begins before `place`: "取消的不算" looks back."""
-    return not _CLAUSE.search(text[max(0, place - 1) : place]) and place > 0 and not re.match(r"\s", text[place - 1])
+    return (
+        not _CLAUSE.search(text[max(0, place - 1) : place])
+        and place > 0
+        and not re.match(r"\s", text[place - 1])
+    )
 
 
 def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quantity]) -> Tests:
@@ -93,9 +113,8 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
     others: list[Condition] = []
     unmet: list[str] = []
     dates = date_column(asked, table, given)
-    if asked.periods:
-        if dates is None:
-            unmet += [one.text for one in asked.periods if not _in_title(one, sheet, table)]
+    if asked.periods and dates is None:
+        unmet += [one.text for one in asked.periods if not _in_title(one, sheet, table)]
     for one in asked.comparisons:
         test = _number_test(one, asked, given)
         if test is None:
@@ -108,7 +127,11 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
         if stock is not None:
             others.append(Condition("=", measure=stock.measure, number=Decimal(0), text="= 0"))
     others += _empties(asked, table)
-    score = sum(0.6 if hit.part else 1.0 for hit, _ in hits) + 0.7 * len(others) + (0.4 if asked.periods and dates else 0.0)
+    score = (
+        sum(0.6 if hit.part else 1.0 for hit, _ in hits)
+        + 0.7 * len(others)
+        + (0.4 if asked.periods and dates else 0.0)
+    )
     return Tests(tuple(hits), tuple(others), dates, tuple(unmet), score)
 
 
@@ -116,7 +139,9 @@ def _in_title(period: Period, sheet: Sheet, table: TypedTable) -> bool:
     """True for a year or month that the document as a whole is about: it chooses no rows."""
     plain = folded(f"{sheet.title} {table.name}")
     years = {str(one.year) for one in (period.first, period.last) if one}
-    return folded(period.text).strip() in plain or (bool(years) and all(year in plain for year in years) and not period.months)
+    return folded(period.text).strip() in plain or (
+        bool(years) and all(year in plain for year in years) and not period.months
+    )
 
 
 def _value_test(hit: ValueHit, asked: Asked) -> Condition:
@@ -125,13 +150,21 @@ def _value_test(hit: ValueHit, asked: Asked) -> Condition:
 
 
 def _joined(
-    asked: Asked, sheet: Sheet, table: TypedTable, taken: Sequence[tuple[int, int]], own: Sequence[tuple[ValueHit, Condition]]
+    asked: Asked,
+    sheet: Sheet,
+    table: TypedTable,
+    taken: Sequence[tuple[int, int]],
+    own: Sequence[tuple[ValueHit, Condition]],
 ) -> list[tuple[ValueHit, Condition]]:
     """Values of another table of the document that shares a column with this one (the trips of these receipts)."""
     found = []
     covered = [*taken, *((hit.start, hit.end) for hit, _ in own if not hit.part)]
     for other in sheet.tables:
-        keys = [column for column in table.columns if any(column.label == one.label and one.kind == column.kind for one in other.columns)]
+        keys = [
+            column
+            for column in table.columns
+            if any(column.label == one.label and one.kind == column.kind for one in other.columns)
+        ]
         if other is table or not keys:
             continue
         for hit in value_hits(asked.text, other, covered):
@@ -139,8 +172,14 @@ def _joined(
                 continue
             excluded = is_excluded(asked, hit.start, hit.end)
             theirs = other.column(keys[0].label)
-            wanted = {theirs.cells[row].strip() for row, cell in enumerate(hit.column.cells) if cell.strip() in hit.values}
-            rows = frozenset(row for row, cell in enumerate(keys[0].cells) if (cell.strip() in wanted) != excluded)
+            wanted = {
+                theirs.cells[row].strip()
+                for row, cell in enumerate(hit.column.cells)
+                if cell.strip() in hit.values
+            }
+            rows = frozenset(
+                row for row, cell in enumerate(keys[0].cells) if (cell.strip() in wanted) != excluded
+            )
             text = f"{hit.column.name} {'≠' if excluded else '='} {', '.join(hit.values)}"
             found.append((hit, Condition("is not" if excluded else "is", rows=rows, text=text)))
             covered.append((hit.start, hit.end))
@@ -182,11 +221,18 @@ def _number_test(one: Comparison, asked: Asked, given: Sequence[Quantity]) -> Co
         return None
     if one.unit and {unit_kind(one.unit), unit_kind(chosen.measure.unit)} == {"h", "min"}:
         number = number * 60 if unit_kind(one.unit) == "h" else number / 60
-    return Condition(one.test, measure=chosen.measure, number=number, text=f"{chosen.measure.label} {one.test} {number.normalize():f}")
+    return Condition(
+        one.test,
+        measure=chosen.measure,
+        number=number,
+        text=f"{chosen.measure.label} {one.test} {number.normalize():f}",
+    )
 
 
 def _wants_net(asked: Asked) -> bool:
-    return not re.search(r"含休息|包括休息|including (?:the )?breaks?|with (?:the )?breaks?", asked.text, re.IGNORECASE)
+    return not re.search(
+        r"含休息|包括休息|including (?:the )?breaks?|with (?:the )?breaks?", asked.text, re.IGNORECASE
+    )
 
 
 def _against_column(asked: Asked, table: TypedTable, used: Sequence[Condition]) -> list[Condition]:
@@ -197,7 +243,9 @@ def _against_column(asked: Asked, table: TypedTable, used: Sequence[Condition]) 
         if any(one.start < match.end() and match.start() < one.end for one in asked.comparisons):
             continue
         after = re.split(_CLAUSE, asked.text[match.end() : match.end() + 40])[0]
-        before = asked.text[max(0, match.start() - 40) : match.start()] + asked.text[match.start() : match.end()]
+        before = (
+            asked.text[max(0, match.start() - 40) : match.start()] + asked.text[match.start() : match.end()]
+        )
         right = _best(after, numbers, None)
         left = _best(before, numbers, right)
         if right is not None and left is not None:
@@ -219,7 +267,9 @@ def _empties(asked: Asked, table: TypedTable) -> list[Condition]:
     if not _EMPTY.search(asked.text):
         return []
     with_gaps = [column for column in table.columns if any(not cell.strip() for cell in column.cells)]
-    scored = [(column_score(column.name, "", asked.text), -place, column) for place, column in enumerate(with_gaps)]
+    scored = [
+        (column_score(column.name, "", asked.text), -place, column) for place, column in enumerate(with_gaps)
+    ]
     best = max(scored, key=lambda one: one[:2], default=None)
     if best is None or best[0] < 0.4 or len(best[2].distinct) == 0:
         return []

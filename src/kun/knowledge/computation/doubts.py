@@ -1,5 +1,7 @@
 """Words of a question that a table's document does not know: what they name may not be in it."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 import re
 
 from kun.knowledge.computation.concepts import CONCEPTS
@@ -40,7 +42,8 @@ _PARTS_OF_TIME = re.compile(
 )
 _HAN_NOUN = re.compile(r"[\u4e00-\u9fff]{1,4}(?:费|款|率|补贴|奖金|津贴|押金|罚金|税)$")
 _NOUN_BEFORE = re.compile(
-    r"\b([a-z]+)\s+(?:fees?|costs?|times?|pay|rates?|prices?|charges?|bonus(?:es)?|allowances?|premiums?|weights?|sizes?|score|age)\b", re.IGNORECASE
+    r"\b([a-z]+)\s+(?:fees?|costs?|times?|pay|rates?|prices?|charges?|bonus(?:es)?|allowances?|premiums?|weights?|sizes?|score|age)\b",
+    re.IGNORECASE,
 )
 
 
@@ -56,7 +59,9 @@ def doubt(asked: Asked, sheet: Sheet, sure: float) -> float:
 
 
 def _latin_doubt(asked: Asked, text: str, sure: float) -> float:
-    known = {word.stem for word in latin_words(re.sub(r"[-_/]", " ", text))} | {word.stem for word in latin_words(text)}
+    known = {word.stem for word in latin_words(re.sub(r"[-_/]", " ", text))} | {
+        word.stem for word in latin_words(text)
+    }
     for match in _CAPITAL.finditer(asked.text):
         stems = [word.stem for word in latin_words(folded(match[0]).replace("-", " "))]
         if not _PARTS_OF_TIME.match(match[0]) and not all(one in known for one in stems):
@@ -64,15 +69,23 @@ def _latin_doubt(asked: Asked, text: str, sure: float) -> float:
     unknown = 0
     for word in latin_words(folded(asked.text)):
         plain = asked.text[word.start : word.end].lower()
-        if word.stem in known or word.stem in _GENERIC or plain in STOP_WORDS or plain[0].isdigit() or len(word.stem) < 3:
+        if (
+            word.stem in known
+            or word.stem in _GENERIC
+            or plain in STOP_WORDS
+            or plain[0].isdigit()
+            or len(word.stem) < 3
+        ):
             continue
-        if any(pattern.fullmatch(plain) for pattern in CONCEPTS.values()) or any(_near(word.stem, one) for one in known):
+        if any(pattern.fullmatch(plain) for pattern in CONCEPTS.values()) or any(
+            _near(word.stem, one) for one in known
+        ):
             continue
         unknown += 1
     if sure < 0.9:
         for match in _NOUN_BEFORE.finditer(asked.text):
-            word = stem(match[1].lower())
-            unknown += 2 * (word not in known and word not in _GENERIC and match[1].lower() not in STOP_WORDS)
+            noun = stem(match[1].lower())
+            unknown += 2 * (noun not in known and noun not in _GENERIC and match[1].lower() not in STOP_WORDS)
     return min(1.2, 0.4 * unknown)
 
 
@@ -86,7 +99,13 @@ def _han_doubt(asked: Asked, text: str, sure: float) -> float:
     unknown = 0.0
     for word in rjieba.cut(asked.text):
         if not re.fullmatch(r"[\u3400-\u9fff]{2,}", word) or word in text or _HAN_GENERIC.search(word):
-            if sure < 0.9 and _HAN_NOUN.fullmatch(word) and word not in text and word[:-1] not in text and len(word) > 2:
+            if (
+                sure < 0.9
+                and _HAN_NOUN.fullmatch(word)
+                and word not in text
+                and word[:-1] not in text
+                and len(word) > 2
+            ):
                 unknown += 3
             continue
         if _HAN_NOUN.fullmatch(word) and sure < 0.9:

@@ -1,5 +1,7 @@
 """Calculations over facts in running text: a date and a term, a length in another unit, a payment that repeats."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +26,10 @@ _CONVERTS = re.compile(
     r"|\bin (?:days|weeks|hours|minutes|seconds|kilomet(?:re|er)s|met(?:re|er)s|kilograms|kilos|grams|litres|millilitres|km|kg|ml|miles|pounds|inches|centimet(?:re|er)s|cm)\b|\bconvert",
     re.IGNORECASE,
 )
-_EXPLICIT = re.compile(r"折合|换算|相当于|\bin (?:days|weeks|hours|minutes|seconds|[a-z]*met(?:re|er)s|kilo\w*|grams|litres|km|kg|ml|miles|pounds|inches|cm)\b|\bconvert", re.IGNORECASE)
+_EXPLICIT = re.compile(
+    r"折合|换算|相当于|\bin (?:days|weeks|hours|minutes|seconds|[a-z]*met(?:re|er)s|kilo\w*|grams|litres|km|kg|ml|miles|pounds|inches|cm)\b|\bconvert",
+    re.IGNORECASE,
+)
 _AVERAGES = re.compile(r"平均|\baverage\b|\bmean\b", re.IGNORECASE)
 _WANTED_UNIT = re.compile(
     r"(?:多少|几|折合成?|换算成|相当于多少)\s*(?P<zh>个月|月|天|周|小时|分钟|秒|公里|千米|公斤|千克|毫升|厘米|平方米|克|米|升|斤)"
@@ -42,7 +47,9 @@ _MONEY = re.compile(
 _PER = {
     "month": re.compile(r"每个?月|月租|月费|按月|\bmonthly\b|\b(?:each|per|a|every) month\b", re.IGNORECASE),
     "week": re.compile(r"每周|每星期|周租|\bweekly\b|\b(?:each|per|a|every) week\b", re.IGNORECASE),
-    "year": re.compile(r"每年|年费|一年一次|\byearly\b|\bannual(?:ly)?\b|\b(?:each|per|a|every) year\b", re.IGNORECASE),
+    "year": re.compile(
+        r"每年|年费|一年一次|\byearly\b|\bannual(?:ly)?\b|\b(?:each|per|a|every) year\b", re.IGNORECASE
+    ),
     "day": re.compile(r"每天|每日|日租|\bdaily\b|\b(?:each|per|a|every) day\b", re.IGNORECASE),
     "quarter": re.compile(r"每季度?|\bquarterly\b|\b(?:each|per|a|every) quarter\b", re.IGNORECASE),
 }
@@ -51,9 +58,16 @@ _PERIODS = re.compile(
     r"|(?P<half>半年|\bhalf a year\b)|(?P<year>全年|整年|\b(?:a|one|the|whole|full) (?:whole |full )?year\b|\bper year\b|\bannually\b)|(?P<whole>整个(?:租期|合同期|期间)|(?:租期|合同期|期)内?(?:一共|总共|共|合计)|\b(?:whole|entire|full) (?:term|period|contract|lease|rental)\b|\bover the term\b|\bfor the (?:whole|entire) )",
     re.IGNORECASE,
 )
-_TERM = re.compile(r"租期|合同期|期限|有效期|\bterm\b|\bruns? for\b|\bfor a period of\b|\blasts?\b|\bduration\b", re.IGNORECASE)
-_LESS = re.compile(r"提前|之前|以前|前(?:通知|提出|告知)|\bbefore\b|\bprior to\b|\bin advance\b|\bahead of\b", re.IGNORECASE)
-_MORE = re.compile(r"后|之内|以内|内\b|\bafter\b|\bfrom\b|\bwithin\b|\bof receipt\b|\bsince\b|\bonce\b", re.IGNORECASE)
+_TERM = re.compile(
+    r"租期|合同期|期限|有效期|\bterm\b|\bruns? for\b|\bfor a period of\b|\blasts?\b|\bduration\b",
+    re.IGNORECASE,
+)
+_LESS = re.compile(
+    r"提前|之前|以前|前(?:通知|提出|告知)|\bbefore\b|\bprior to\b|\bin advance\b|\bahead of\b", re.IGNORECASE
+)
+_MORE = re.compile(
+    r"后|之内|以内|内\b|\bafter\b|\bfrom\b|\bwithin\b|\bof receipt\b|\bsince\b|\bonce\b", re.IGNORECASE
+)
 _SHARE = re.compile(
     r"百分之(?P<a>[零一二两三四五六七八九十百\d.]+)|千分之(?P<b>[零一二两三四五六七八九十\d.]+)|万分之(?P<c>[零一二两三四五六七八九十\d.]+)|(?P<d>\d+(?:\.\d+)?)\s*(?:%|per ?cent\b)|(?P<e>[一二三四五六七八九])成",
     re.IGNORECASE,
@@ -127,12 +141,16 @@ def _ranked(wanted: frozenset[str], given: Sequence[_Sentence]) -> Iterator[tupl
             counts[term] = counts.get(term, 0) + 1
     own = [sum(1 / counts[term] ** 0.5 for term in one.terms & wanted) for one in given]
     scored = [
-        (score + 0.3 * (own[place - 1] if place else 0), place) for place, score in enumerate(own) if score > 0
+        (score + 0.3 * (own[place - 1] if place else 0), place)
+        for place, score in enumerate(own)
+        if score > 0
     ]
     yield from sorted(scored, key=lambda one: (-one[0], one[1]))
 
 
-def _deadlines(asked: str, wanted: frozenset[str], given: Sequence[_Sentence], sheet: Sheet) -> Iterator[Fact]:
+def _deadlines(
+    asked: str, wanted: frozenset[str], given: Sequence[_Sentence], sheet: Sheet
+) -> Iterator[Fact]:
     """ "Received on 21 April, to be paid when": the date of the question and the term of the text."""
     whens = [one for one in whens_in(asked) if one.when.month and one.when.day]
     if len(whens) != 1 or not _ASKS_DATE.search(asked):
@@ -140,11 +158,17 @@ def _deadlines(asked: str, wanted: frozenset[str], given: Sequence[_Sentence], s
     when = whens[0].when
     for score, place in list(_ranked(wanted, given))[:4]:
         one = given[place]
-        lengths = [length for length in lengths_in(one.text) if length.unit != "year" or not re.search("第", one.text)]
+        lengths = [
+            length
+            for length in lengths_in(one.text)
+            if length.unit != "year" or not re.search("第", one.text)
+        ]
         if len(one.terms & wanted) < 2 or not lengths:
             continue
         length = lengths[0]
-        back = bool(_LESS.search(one.text)) and not _MORE.search(one.text[: length.start] + one.text[length.end : length.end + 12])
+        back = bool(_LESS.search(one.text)) and not _MORE.search(
+            one.text[: length.start] + one.text[length.end : length.end + 12]
+        )
         year = when.year or _year_of(sheet.text)
         start = When(year, when.month, when.day).date if year else None
         if start is None:
@@ -163,7 +187,9 @@ def _year_of(text: str) -> int:
     return int(max(set(years), key=years.count)) if years else 2023
 
 
-def _conversions(asked: str, wanted: frozenset[str], given: Sequence[_Sentence], sheet: Sheet) -> Iterator[Fact]:
+def _conversions(
+    asked: str, wanted: frozenset[str], given: Sequence[_Sentence], sheet: Sheet
+) -> Iterator[Fact]:
     """A length, weight or time of the text in the unit that is asked for, where the text has it in another."""
     target = _WANTED_UNIT.search(asked)
     if not target or not _CONVERTS.search(asked) or list(whens_in(asked)) or _AVERAGES.search(asked):
@@ -178,7 +204,10 @@ def _conversions(asked: str, wanted: frozenset[str], given: Sequence[_Sentence],
             continue
         if not explicit and all(_nearness(one.text, match.start(), shared) > 40 for match in quantities):
             continue
-        if any(unit_kind(match["unit"]) == unit_kind(unit) or match["unit"].startswith(unit) for match in quantities):
+        if any(
+            unit_kind(match["unit"]) == unit_kind(unit) or match["unit"].startswith(unit)
+            for match in quantities
+        ):
             return  # it stands there: nothing to calculate
         near = sorted(quantities, key=lambda match: _nearness(one.text, match.start(), shared))
         for match in near:
@@ -239,7 +268,12 @@ def _repeated(
         clause = re.split(r"[，,。；;?？]", asked[end:])[0]
         before = re.split(r"[，,。；;?？]", asked[:start])[-1]
         excluded |= _terms(clause if clause.strip() else before)
-    own = wanted - excluded - _terms(periods[0]) - {"pay", "euro", "元", "一共", "多少", "month", "year", "week"}
+    own = (
+        wanted
+        - excluded
+        - _terms(periods[0])
+        - {"pay", "euro", "元", "一共", "多少", "month", "year", "week"}
+    )
     chosen = []
     for one in _payments(given):
         shared = one.terms & own
@@ -256,7 +290,9 @@ def _repeated(
     terms = " + ".join(f"{one.value:,f}" for one in kept)
     value = total * number
     shown = f"{f'({terms})' if len(kept) > 1 else terms} × {number.normalize():f} = {value:,f}"
-    spans = tuple((one.sentence.start, one.sentence.end) for one in kept) + (((term.start, term.end),) if term else ())
+    spans = tuple((one.sentence.start, one.sentence.end) for one in kept) + (
+        ((term.start, term.end),) if term else ()
+    )
     best = max(count for count, _ in chosen)
     yield Fact(
         "repeated", sheet.source, 0.9 + 0.3 * min(best, 3) + 0.1 * len(kept), value, kept[0].unit, shown=shown,
@@ -324,11 +360,23 @@ def _shares(asked: str, wanted: frozenset[str], given: Sequence[_Sentence], shee
         if base is not None:
             factors.append(f"{base:,f}")
             daily = _PER["day"].search(one.text)
-            if daily and periods and (days := _in_periods(quantity_of(periods["number"] or "") or Decimal(0), Length.unit_of(periods["unit"] or ""), "day")):
+            if (
+                daily
+                and periods
+                and (
+                    days := _in_periods(
+                        quantity_of(periods["number"] or "") or Decimal(0),
+                        Length.unit_of(periods["unit"] or ""),
+                        "day",
+                    )
+                )
+            ):
                 base *= days
                 factors.append(f"{days.normalize():f}")
         elif periods and periods["number"]:
-            payment = next((p for p in _payments(given) if p.per and not _SHARE.search(p.sentence.text)), None)
+            payment = next(
+                (p for p in _payments(given) if p.per and not _SHARE.search(p.sentence.text)), None
+            )
             number = _number_of_periods(periods, payment.per, given)[0] if payment else None
             if payment is None or number is None:
                 continue

@@ -1,5 +1,7 @@
 """Which columns and which values of a table a question names."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -25,7 +27,10 @@ _PLAIN = frozenset(
 )
 _CHANGES = re.compile(r"^(?:已经|尚未|还未|已|未|待|被|不|没有|没)")
 _NOT_YET = re.compile(r"(?:没有?|还没有?|尚未|未|待|不)\s*(?:被)?$")
-TOTALS = re.compile(r"\s*(?:合计|总计|小计|共计|总和|汇总|totals?|sub-?totals?|sum|grand total|all)\s*[:：]?\s*", re.IGNORECASE)
+TOTALS = re.compile(
+    r"\s*(?:合计|总计|小计|共计|总和|汇总|totals?|sub-?totals?|sum|grand total|all)\s*[:：]?\s*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,7 @@ class Word:
 
 
 def latin_words(text: str) -> list[Word]:
-    return [
-        Word(_stem(match[0].lower()), *match.span())
-        for match in _LATIN.finditer(text)
-    ]
+    return [Word(_stem(match[0].lower()), *match.span()) for match in _LATIN.finditer(text)]
 
 
 def _stem(word: str) -> str:
@@ -69,7 +71,9 @@ def alike(one: str, other: str) -> bool:
     if one == other:
         return True
     short, long = sorted((one, other), key=len)
-    return len(short) >= 3 and long.startswith(short) and len(long) - len(short) <= (1 if len(short) < 5 else 3)
+    return (
+        len(short) >= 3 and long.startswith(short) and len(long) - len(short) <= (1 if len(short) < 5 else 3)
+    )
 
 
 def folded(text: str) -> str:
@@ -150,7 +154,10 @@ def _places(value: str, plain: str, said: Sequence[Word], exact: bool = False) -
     return [
         (said[place].start, said[place + len(wanted) - 1].end)
         for place in range(len(said) - len(wanted) + 1)
-        if all(a == b.stem or (not exact and _same(a, b.stem)) for a, b in zip(wanted, said[place:], strict=False))
+        if all(
+            a == b.stem or (not exact and _same(a, b.stem))
+            for a, b in zip(wanted, said[place:], strict=False)
+        )
     ]
 
 
@@ -184,7 +191,9 @@ def column_score(column_name: str, unit: str, question: str, others: Sequence[st
         said = [word.stem for word in latin_words(plain)]
         held = sum(any(alike(word, one) for one in said) for word in words)
         best = max(best, held / len(words) if held else 0.0)
-        best = max(best, 0.75 if held and alike(words[0], next((s for s in said if alike(words[0], s)), "")) else 0.0)
+        best = max(
+            best, 0.75 if held and alike(words[0], next((s for s in said if alike(words[0], s)), "")) else 0.0
+        )
     return max(best, 0.62 * concept_score(column_name, unit, question))
 
 
@@ -211,12 +220,21 @@ def _han_score(name: str, plain: str, others: Sequence[str]) -> float:
     if name in plain:
         return 1.0
     longest = max(
-        (end - start for start in range(len(name)) for end in range(start + 2, len(name) + 1) if name[start:end] in plain),
+        (
+            end - start
+            for start in range(len(name))
+            for end in range(start + 2, len(name) + 1)
+            if name[start:end] in plain
+        ),
         default=0,
     )
     if longest:
         return 0.5 + 0.5 * longest / len(name)
-    single = [letter for letter in name if letter in plain and letter not in "的是有和数量日期号名年月时间总一第个每" ]
+    single = [
+        letter
+        for letter in name
+        if letter in plain and letter not in "的是有和数量日期号名年月时间总一第个每"
+    ]
     alone = [letter for letter in single if not any(letter in folded(other) for other in others)]
     return 0.55 if alone else 0.0
 

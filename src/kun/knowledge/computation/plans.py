@@ -2,31 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
-from kun.knowledge.computation.concepts import CONCEPTS, unit_kind, units_asked
+from kun.knowledge.computation.concepts import unit_kind, units_asked
 from kun.knowledge.computation.conditions import Tests, merged, period_test, tests_of
 from kun.knowledge.computation.doubts import doubt
-from kun.knowledge.computation.matching import column_score, concept_labels, folded, label_score, latin_words
+from kun.knowledge.computation.keys import key_of, per_of, without_title
+from kun.knowledge.computation.matching import ValueHit, column_score, folded
 from kun.knowledge.computation.question import Asked, Kind
 from kun.knowledge.computation.sheets import Quantity, Sheet, quantities
 from kun.tools.columns import Column, TypedTable
 from kun.tools.periods import Period
-from kun.tools.table_query import Condition, month_keys
-from kun.tools.values import When
+from kun.tools.table_query import Condition
 
 _LEAST = 0.5
-_KEY_WORD = re.compile(
-    r"哪(?:[一两二三四五六七八九十几\d]*)?(?:个|位|种|家|款|只|本|天|日|项|类|门|条|辆|名|次|间|些)?(?P<zh>[\u4e00-\u9fff]{0,6})|(?P<who>谁)"
-    r"|\b(?:which|what)\s+(?:(?:two|three|four|five|six|\d+)\s+)?(?P<en>[a-z]+(?:\s[a-z]+)?)|\b(?P<whom>who)\b",
-    re.IGNORECASE,
-)
-_PER = re.compile(
-    r"平均?每(?:一)?(?:个|位|人|名|单|天|日|次|张|家|种|本|趟|笔|晚)?(?P<zh>[\u4e00-\u9fff]{0,4})|每(?:个|位|名|张|家|种)?(?P<zh2>出勤日|工作日|天|日|个?月|人|单|周)平均|(?P<day>日均)|(?P<month>月均)|(?P<person>人均)"
-    r"|\bper\s+(?P<en>[a-z]+)|\b(?:a|each|every)\s+(?P<en2>day|month|week|person|customer|trip|visit|order|night)\b",
-    re.IGNORECASE,
-)
 _BY_ROWS = re.compile(r"按(?:单数|笔数|条数|次数|人数|件数|数量)|\bby (?:number|count)\b", re.IGNORECASE)
 
 
@@ -65,7 +54,7 @@ def _plan(asked: Asked, sheet: Sheet, table: TypedTable) -> Plan | None:
     given = quantities(table, sheet.around)
     tests = tests_of(asked, sheet, table, given)
     rest = _without(asked, tests, sheet)
-    for kind in _kinds(asked, tests, given, rest):
+    for kind in _kinds(asked, given):
         plan = _of_kind(kind, asked, sheet, table, given, tests, rest)
         if plan is not None:
             return plan
@@ -78,34 +67,20 @@ def _without(asked: Asked, tests: Tests, sheet: Sheet) -> str:
     spans = [(hit.start, hit.end) for hit, _ in tests.hits if not hit.part]
     for start, end in [*spans, *((one.start, one.end) for one in asked.periods)]:
         letters[start:end] = " " * (end - start)
-    return "".join(_without_title("".join(letters), sheet.title))
+    return "".join(without_title("".join(letters), sheet.title))
 
 
-def _without_title(text: str, title: str) -> str:
-    """A text without runs of two words, or of four Chinese characters, that its document's title has."""
-    plain, named = folded(text), re.sub(r"[-_/]", " ", folded(title))
-    letters = list(text)
-    stems = [word.stem for word in latin_words(named)]
-    said = latin_words(plain)
-    for one, other in pairwise(said):
-        if any(a == one.stem and b == other.stem for a, b in pairwise(stems)):
-            letters[one.start : other.end] = " " * (other.end - one.start)
-    for match in re.finditer(r"[\u3400-\u9fff]{3,}", plain):
-        for start in range(match.start(), match.end() - 2):
-            if plain[start : start + 3] in named:
-                letters[start : start + 3] = "   "
-    return "".join(letters)
-
-
-def _kinds(asked: Asked, tests: Tests, given: Sequence[Quantity], rest: str) -> list[Kind]:
-    kinds = [kind for kind in ("percent", "span", "compare", "extreme", "mean") if kind in asked.kinds]
+def _kinds(asked: Asked, given: Sequence[Quantity]) -> list[Kind]:
+    kinds: list[Kind] = [
+        kind for kind in ("percent", "span", "compare", "extreme", "mean") if kind in asked.kinds
+    ]
     counts = "count" in asked.kinds
     measured = counts and _counts_a_unit(asked, given)
     if counts and not measured:
         kinds.append("count")
     elif "sum" in asked.kinds or measured or asked.spent:
         kinds.append("sum")
-    return [kind for kind in kinds if kind]  # type: ignore[misc]
+    return kinds
 
 
 def _counts_a_unit(asked: Asked, given: Sequence[Quantity]) -> bool:
@@ -119,7 +94,9 @@ def _counts_a_unit(asked: Asked, given: Sequence[Quantity]) -> bool:
     return False
 
 
-def measure_for(asked: Asked, given: Sequence[Quantity], rest: str, kind: Kind) -> tuple[Quantity | None, float]:
+def measure_for(
+    asked: Asked, given: Sequence[Quantity], rest: str, kind: Kind
+) -> tuple[Quantity | None, float]:
     """The measure that the question names most surely, and how surely."""
     units = units_asked(asked.text)
     multiplied = any("×" in one.measure.formula for one in given)
@@ -131,7 +108,12 @@ def measure_for(asked: Asked, given: Sequence[Quantity], rest: str, kind: Kind) 
         score = max(column_score(name, unit, rest, others) for name in one.names)
         if unit and unit_kind(unit) in units:
             score += 0.6
-        if one.is_price and multiplied and kind in ("sum", "extreme", "compare", "percent") and not asked.on_price:
+        if (
+            one.is_price
+            and multiplied
+            and kind in ("sum", "extreme", "compare", "percent")
+            and not asked.on_price
+        ):
             score -= 0.5
         if "×" in one.measure.formula and (kind == "mean" or asked.on_price):
             score -= 0.1
@@ -145,13 +127,19 @@ def measure_for(asked: Asked, given: Sequence[Quantity], rest: str, kind: Kind) 
 
 
 def _of_kind(
-    kind: Kind, asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quantity], tests: Tests, rest: str
+    kind: Kind,
+    asked: Asked,
+    sheet: Sheet,
+    table: TypedTable,
+    given: Sequence[Quantity],
+    tests: Tests,
+    rest: str,
 ) -> Plan | None:
     quantity, sure = measure_for(asked, given, rest, kind)
     dates = (quantity.dates if quantity and quantity.dates else None) or tests.dates
     if tests.unmet:
         return None
-    periods = [one for one in asked.periods if not (dates is None)]
+    periods = [one for one in asked.periods if dates is not None]
     score = tests.score + min(sure, 1.2) - doubt(asked, sheet, sure)
     base = Plan(asked, sheet, table, kind, (), score, quantity, dates)
     match kind:
@@ -162,19 +150,13 @@ def _of_kind(
         case "compare":
             return _compare(base, tests, periods)
         case "extreme":
-            return _extreme(base, tests, periods, rest)
+            return _extreme(base, tests, periods)
         case "mean":
-            return _mean(base, tests, periods, rest)
+            return _mean(base, tests, periods)
         case "count":
             return _count(base, tests, periods)
         case "sum":
             return _sum(base, tests, periods)
-
-
-def _changed(plan: Plan, **given: object) -> Plan:
-    from dataclasses import replace
-
-    return replace(plan, **given)  # type: ignore[arg-type]
 
 
 def _within(periods: Sequence[Period], dates: Column | None) -> tuple[Condition, ...]:
@@ -184,7 +166,7 @@ def _within(periods: Sequence[Period], dates: Column | None) -> tuple[Condition,
 def _percent(plan: Plan, tests: Tests, periods: Sequence[Period], sure: float) -> Plan | None:
     """The rows of the part among the rows of the whole, or their share of a measure."""
     hits, asked = list(tests.hits), plan.asked
-    whole: list[tuple] = []  # type: ignore[type-arg]
+    whole: list[tuple[ValueHit, Condition]] = []
     if tests.others:
         part = list(tests.others)
         whole = hits
@@ -202,7 +184,7 @@ def _percent(plan: Plan, tests: Tests, periods: Sequence[Period], sure: float) -
     by_rows = bool(_BY_ROWS.search(asked.text)) or sure < 0.7
     quantity = None if by_rows else plan.quantity
     conditions = (*merged(whole), *_within(periods, plan.dates))
-    return _changed(plan, conditions=conditions, part=tuple(part), quantity=quantity)
+    return replace(plan, conditions=conditions, part=tuple(part), quantity=quantity)
 
 
 def _part_place(text: str) -> int:
@@ -222,21 +204,40 @@ def _span(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     named = [hit for hit, condition in tests.hits if condition.test == "is" and not hit.part]
     score = plan.score + max(0.3, column_score(dates.name, "", plan.asked.text))
     if len(named) == 2 and named[0].column is named[1].column:
-        return _changed(plan, conditions=tests.all, dates=dates, score=score, groups=_groups(tests, periods, dates))
-    if len(re.findall(r"最|first|last|newest|oldest|earliest|latest|longest|most recent", plan.asked.text, re.IGNORECASE)) >= 2:
-        return _changed(plan, conditions=(*tests.all, *_within(periods, dates)), dates=dates, score=score)
+        return replace(
+            plan, conditions=tests.all, dates=dates, score=score, groups=_groups(tests, periods, dates)
+        )
+    if (
+        len(
+            re.findall(
+                r"最|first|last|newest|oldest|earliest|latest|longest|most recent",
+                plan.asked.text,
+                re.IGNORECASE,
+            )
+        )
+        >= 2
+    ):
+        return replace(plan, conditions=(*tests.all, *_within(periods, dates)), dates=dates, score=score)
     return None
 
 
-def _groups(tests: Tests, periods: Sequence[Period], dates: Column | None) -> tuple[tuple[str, Condition], ...]:
+def _groups(
+    tests: Tests, periods: Sequence[Period], dates: Column | None
+) -> tuple[tuple[str, Condition], ...]:
     """Two things to hold against each other: periods, else values of one column."""
     if len(periods) == 2 and dates is not None:
         return tuple((one.text, period_test(one, dates)) for one in periods)
     included = [(hit, condition) for hit, condition in tests.hits if condition.test == "is"]
     for hit, _ in included:
-        same = [(one, condition) for one, condition in included if one.column is hit.column and one.values != hit.values or one is hit]
+        same = [
+            (one, condition)
+            for one, condition in included
+            if (one.column is hit.column and one.values != hit.values) or one is hit
+        ]
         if len(same) == 2:
-            return tuple((", ".join(one.values) if not one.part else _common(one.values), c) for one, c in same)
+            return tuple(
+                (", ".join(one.values) if not one.part else _common(one.values), c) for one, c in same
+            )
     return ()
 
 
@@ -254,92 +255,60 @@ def _compare(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None
     conditions = (*merged(rest), *tests.others, *(() if by_period else _within(periods, plan.dates)))
     if plan.quantity is None and not _counts_rows(plan.asked):
         return None
-    return _changed(plan, groups=groups, conditions=conditions, score=plan.score + 0.5)
+    return replace(plan, groups=groups, conditions=conditions, score=plan.score + 0.5)
 
 
 def _counts_rows(asked: Asked) -> bool:
-    return bool(re.search(r"单|次|人|条|笔|件|\borders?\b|\btimes\b|\bhow many\b|\bmembers?\b|\bentries\b", asked.text, re.IGNORECASE))
+    return bool(
+        re.search(
+            r"单|次|人|条|笔|件|\borders?\b|\btimes\b|\bhow many\b|\bmembers?\b|\bentries\b",
+            asked.text,
+            re.IGNORECASE,
+        )
+    )
 
 
-def _extreme(plan: Plan, tests: Tests, periods: Sequence[Period], rest: str) -> Plan | None:
+def _extreme(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     asked, table = plan.asked, plan.table
-    key, key_by, sure = _key(plan, rest)
+    key, key_by, sure = key_of(plan.asked, plan.table, plan.dates)
     conditions = (*tests.all, *_within(periods, plan.dates))
     if asked.on_dates:
         dates = plan.dates or next(iter(table.of_kind("date")), None)
-        if dates is None or not key and not key_by:
+        if dates is None or (not key and not key_by):
             return None
-        return _changed(plan, conditions=conditions, dates=dates, quantity=None, key=key, key_by="row", score=plan.score + 0.4 + sure)
+        return replace(
+            plan,
+            conditions=conditions,
+            dates=dates,
+            quantity=None,
+            key=key,
+            key_by="row",
+            score=plan.score + 0.4 + sure,
+        )
     if plan.quantity is None and not (key or key_by):
         return None
     if plan.quantity is None and not _counts_rows(asked):
         return None
-    return _changed(plan, conditions=conditions, key=key, key_by=key_by, score=plan.score + sure)
+    return replace(plan, conditions=conditions, key=key, key_by=key_by, score=plan.score + sure)
 
 
-def _key(plan: Plan, rest: str) -> tuple[Column | None, str, float]:
-    """What an extreme is looked for among: months, days, the values of a column, or the rows ("row")."""
-    asked, table, dates = plan.asked, plan.table, plan.dates
-    dates = dates or next(iter(table.of_kind("date")), None)
-    if dates is not None and re.search(r"哪(?:一|几)?个?月|(?:which|what) month", asked.text, re.IGNORECASE):
-        return dates, "month", 0.6
-    if dates is not None and re.search(r"哪(?:一|几)?个?季度|(?:which|what) quarter", asked.text, re.IGNORECASE):
-        return dates, "quarter", 0.6
-    if dates is not None and re.search(r"哪(?:一|几)?[天日]|(?:which|what) (?:day|date|monday|tuesday|wednesday|thursday|friday|saturday|sunday)", asked.text, re.IGNORECASE):
-        return dates, "day", 0.5
-    words = [m["zh"] or m["who"] or m["en"] or m["whom"] or "" for m in _KEY_WORD.finditer(asked.text)]
-    texts = table.of_kind("text")
-    top = re.search(r"(?:位|名|个|家|种|款)(?P<zh>[\u4e00-\u9fff]{2,4})", asked.text)
-    words += [top["zh"]] if top else []
-    best, chosen = 0.0, None
-    for column in texts:
-        if not any(cell.strip() for cell in column.cells):
-            continue
-        score = max([label_score(column, word) for word in words if word] or [0.0])
-        if score > best:
-            best, chosen = score, column
-    if chosen is not None and best >= _LEAST:
-        return chosen, "value", 0.6
-    names = [column for column in texts if len(column.distinct) >= 0.9 * table.n] or texts
-    if names:
-        return max(names, key=lambda column: (bool({"product", "person"} & concept_labels(column.name)), -texts.index(column))), "row", 0.2
-    return (dates, "day", 0.2) if dates is not None else (None, "", 0.0)
-
-
-def _mean(plan: Plan, tests: Tests, periods: Sequence[Period], rest: str) -> Plan | None:
+def _mean(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     conditions = (*tests.all, *_within(periods, plan.dates))
-    per, per_by = _per(plan, rest)
+    per, per_by = per_of(plan.asked, plan.table, plan.dates)
     if plan.quantity is None:
         if per_by and tests.score and _counts_rows(plan.asked):
-            return _changed(plan, conditions=conditions, per=per, per_by=per_by)
+            return replace(plan, conditions=conditions, per=per, per_by=per_by)
         return _missing(plan, tests, conditions)
-    return _changed(plan, conditions=conditions, per=per, per_by=per_by, score=plan.score + (0.3 if per_by else 0))
-
-
-def _per(plan: Plan, rest: str) -> tuple[Column | None, str]:
-    """ "per day": the distinct days over which a sum is spread; nothing where each row is one of them."""
-    match = _PER.search(plan.asked.text)
-    if not match:
-        return None, ""
-    dates = plan.dates or next(iter(plan.table.of_kind("date")), None)
-    word = next((one for one in (match["zh"], match["zh2"], match["en"], match["en2"]) if one), match[0])
-    if match["day"] or re.search(r"日|天|day", match[0], re.IGNORECASE):
-        return (dates, "day") if dates is not None else (None, "")
-    if match["month"] or re.search(r"月|month", match[0], re.IGNORECASE):
-        return (dates, "month") if dates is not None else (None, "")
-    texts = plan.table.of_kind("text")
-    scored = [(label_score(column, word), -place) for place, column in enumerate(texts)]
-    if scored and max(scored)[0] >= _LEAST:
-        column = texts[-max(scored)[1]]
-        return (column, "value") if len(column.distinct) < plan.table.n else (None, "")
-    return None, ""
+    return replace(
+        plan, conditions=conditions, per=per, per_by=per_by, score=plan.score + (0.3 if per_by else 0)
+    )
 
 
 def _missing(plan: Plan, tests: Tests, conditions: tuple[Condition, ...]) -> Plan | None:
     """A table that the question clearly speaks of, without a column for what it asks."""
     if tests.score < 0.9:
         return None
-    return _changed(plan, conditions=conditions, missing="column")
+    return replace(plan, conditions=conditions, missing="column")
 
 
 def _count(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
@@ -347,12 +316,16 @@ def _count(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     if not conditions:
         return None
     score = tests.score + _noun_score(plan) - doubt(plan.asked, plan.sheet, 1.0)
-    return _changed(plan, conditions=conditions, quantity=None, score=score)
+    return replace(plan, conditions=conditions, quantity=None, score=score)
 
 
 def _noun_score(plan: Plan) -> float:
     """A little more for a table whose name or columns hold the thing counted."""
-    match = re.search(r"\bhow many ([a-z]+)|(?:多少|几)[个种条人家次位名笔份件张]([\u4e00-\u9fff]{0,3})", plan.asked.text, re.IGNORECASE)
+    match = re.search(
+        r"\bhow many ([a-z]+)|(?:多少|几)[个种条人家次位名笔份件张]([\u4e00-\u9fff]{0,3})",
+        plan.asked.text,
+        re.IGNORECASE,
+    )
     if not match:
         return 0.0
     word = match[1] or match[2] or ""
@@ -364,23 +337,4 @@ def _sum(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     conditions = (*tests.all, *_within(periods, plan.dates))
     if plan.quantity is None:
         return _missing(plan, tests, conditions) if "sum" in plan.asked.kinds else None
-    return _changed(plan, conditions=conditions)
-
-
-def title_score(asked: Asked, sheet: Sheet) -> float:
-    """The share of a document's title that the question holds, by words or runs of characters."""
-    plain, title = folded(asked.text), re.sub(r"[-_/]", " ", folded(sheet.title))
-    words = {word.stem for word in latin_words(title) if len(word.stem) > 2 and not word.stem.isdigit()}
-    said = {word.stem for word in latin_words(plain)}
-    latin = len(words & said) / 2 if words else 0.0
-    runs = re.findall(r"[\u3400-\u9fff]+", title)
-    pairs = {run[place : place + 2] for run in runs for place in range(len(run) - 1)}
-    han = sum(pair in plain for pair in pairs) / 4 if pairs else 0.0
-    return min(1.0, latin + han)
-
-
-def month_of(when: object) -> str:
-    return f"{when.year:04d}-{when.month:02d}" if isinstance(when, When) else ""
-
-
-__all__ = ["CONCEPTS", "Plan", "month_keys", "plans", "title_score"]
+    return replace(plan, conditions=conditions)

@@ -1,5 +1,7 @@
 """A question as a calculation: the operation that its words ask for, periods, comparisons, rounding, units."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -57,20 +59,30 @@ _SMALL = (
 )
 _EXTREME = re.compile(f"(?P<large>{_LARGE})|(?P<small>{_SMALL})", re.IGNORECASE)
 _ON_DATES = re.compile(
-    r"最(?:早|晚|新|旧|老|久)|earliest|latest|newest|oldest|most recent|longest-(?:standing|serving)|first to", re.IGNORECASE
+    r"最(?:早|晚|新|旧|老|久)|earliest|latest|newest|oldest|most recent|longest-(?:standing|serving)|first to",
+    re.IGNORECASE,
 )
 _ON_PRICE = re.compile(r"最(?:贵|便宜)|dearest|cheapest|most expensive", re.IGNORECASE)
 _TESTS: tuple[tuple[str, Test], ...] = (
     (r"不超过|不多于|不高于|不大于|至多|at most|no more than|not more than|up to", "<="),
     (r"不少于|不低于|不小于|至少|at least|no less than|no fewer than|not less than", ">="),
-    (r"超过|大于|多于|高于|超出|长于|more than|over|above|greater than|longer than|higher than|exceed(?:s|ed|ing)?|larger than", ">"),
-    (r"低于|少于|小于|不足|不到|短于|less than|fewer than|under|below|lower than|shorter than|smaller than|cheaper than", "<"),
+    (
+        r"超过|大于|多于|高于|超出|长于|more than|over|above|greater than|longer than|higher than|exceed(?:s|ed|ing)?|larger than",
+        ">",
+    ),
+    (
+        r"低于|少于|小于|不足|不到|短于|less than|fewer than|under|below|lower than|shorter than|smaller than|cheaper than",
+        "<",
+    ),
     (r"(?<!不)(?:等于|恰好|正好|刚好|数量为|库存为|为|是)|exactly|equal to|equals?|\bis\b|\bof\b", "="),
 )
 _NUMBER = rf"(?P<number>{NUMBER_WORD})\s*(?P<unit>[a-zA-Z€$%]{{1,12}}|[\u4e00-\u9fff]{{1,2}})?"
-_AFTER_TESTS = re.compile(rf"{_NUMBER}(?P<after>\s*(?:及以上|以上|或以上)|\s*(?:及以下|以下|以内)|\s+or (?:more|less|fewer))", re.IGNORECASE)
+_AFTER_TESTS = re.compile(
+    rf"{_NUMBER}(?P<after>\s*(?:及以上|以上|或以上)|\s*(?:及以下|以下|以内)|\s+or (?:more|less|fewer))",
+    re.IGNORECASE,
+)
 _ROUND = re.compile(
-    rf"(?P<zh>保留|精确到|取)\s*(?:到)?(?:小数点?后)?\s*(?P<n>[零一二两三四五六\d])\s*位|(?:to|with)\s+(?P<en>\w+)\s+decimals?|(?P<en2>\w+)\s+decimals?|(?P<cents>round(?:ed)? to cents|to the cent|精确到分)|(?P<whole>取整|保留整数|四舍五入到整数|whole (?:number|percent))",
+    r"(?P<zh>保留|精确到|取)\s*(?:到)?(?:小数点?后)?\s*(?P<n>[零一二两三四五六\d])\s*位|(?:to|with)\s+(?P<en>\w+)\s+decimals?|(?P<en2>\w+)\s+decimals?|(?P<cents>round(?:ed)? to cents|to the cent|精确到分)|(?P<whole>取整|保留整数|四舍五入到整数|whole (?:number|percent))",
     re.IGNORECASE,
 )
 _TOP = re.compile(
@@ -180,7 +192,9 @@ def _decimals(match: re.Match[str]) -> int | None:
 def _comparisons(question: str) -> list[Comparison]:
     found: list[Comparison] = []
     for pattern, test in _TESTS:
-        for match in re.finditer(rf"(?:{pattern})\s*(?:了|的|about|to)?\s*{_NUMBER}", question, re.IGNORECASE):
+        for match in re.finditer(
+            rf"(?:{pattern})\s*(?:了|的|about|to)?\s*{_NUMBER}", question, re.IGNORECASE
+        ):
             if test == "=" and not _is_test(question, match):
                 continue
             _keep(found, match, test)
@@ -192,7 +206,11 @@ def _comparisons(question: str) -> list[Comparison]:
 def _is_test(question: str, match: re.Match[str]) -> bool:
     """True for "数量为 0" and "is 0": a year, a date or a count of things wanted is no test."""
     number = quantity_of(match["number"])
-    return number is not None and not re.search(r"年|月|日|位|个|天", match["unit"] or "") and not 1900 <= number <= 2100
+    return (
+        number is not None
+        and not re.search(r"年|月|日|位|个|天", match["unit"] or "")
+        and not 1900 <= number <= 2100
+    )
 
 
 def _keep(found: list[Comparison], match: re.Match[str], test: Test) -> None:

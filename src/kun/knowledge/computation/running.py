@@ -1,6 +1,7 @@
 """A plan run over its table: the figures, the rows they are from, and each step in words."""
 
-import re
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -54,7 +55,12 @@ def run(plan: Plan) -> Outcome:
         "percent": _percent, "span": _span, "compare": _compare, "extreme": _extreme,
     }  # fmt: skip
     outcome = steps.get(plan.kind, _plain)(plan, rows)
-    if len(rows) == 1 and plan.kind in ("sum", "mean", "extreme", "percent") and not outcome.factors and not outcome.fault:
+    if (
+        len(rows) == 1
+        and plan.kind in ("sum", "mean", "extreme", "percent")
+        and not outcome.factors
+        and not outcome.fault
+    ):
         return replace(outcome, fault="lookup", program=_program(plan))
     return replace(outcome, program=_program(plan), n_rows=len(rows))
 
@@ -69,7 +75,8 @@ def _odd(plan: Plan, rows: Sequence[int]) -> tuple[tuple[int, str], ...]:
 def _empty_period(plan: Plan) -> bool:
     """True where a period of the question meets no row of the table at all."""
     return any(
-        one.test == "within" and not rows_where(plan.table, [one]) for one in (*plan.conditions, *(c for _, c in plan.groups))
+        one.test == "within" and not rows_where(plan.table, [one])
+        for one in (*plan.conditions, *(c for _, c in plan.groups))
     )
 
 
@@ -98,7 +105,14 @@ def _plain(plan: Plan, rows: list[int]) -> Outcome:
         value, unit = value * factor.value, factor.unit or unit
     value, unit = _in_asked_unit(plan, value, unit)
     return Outcome(
-        plan, (("", value),), unit, got.used, odd=_odd(plan, rows), n_empty=_n_empty(plan, got), per=per, factors=factors
+        plan,
+        (("", value),),
+        unit,
+        got.used,
+        odd=_odd(plan, rows),
+        n_empty=_n_empty(plan, got),
+        per=per,
+        factors=factors,
     )
 
 
@@ -143,7 +157,12 @@ def _percent(plan: Plan, rows: list[int]) -> Outcome:
     if share is None:
         return Outcome(plan, fault="nothing")
     return Outcome(
-        plan, (("", share * 100),), "%", whole_figure.used, part=(got, whole_figure.value), odd=_odd(plan, rows)
+        plan,
+        (("", share * 100),),
+        "%",
+        whole_figure.used,
+        part=(got, whole_figure.value),
+        odd=_odd(plan, rows),
     )
 
 
@@ -171,7 +190,8 @@ def _label_column(plan: Plan) -> Column | None:
 
 def _compare(plan: Plan, rows: list[int]) -> Outcome:
     measure = plan.quantity.measure if plan.quantity else None
-    values, used = [], []
+    values: list[tuple[str, Decimal]] = []
+    used: list[int] = []
     operation: Operation = "count" if measure is None else "mean" if "mean" in plan.asked.kinds else "sum"
     for label, condition in plan.groups:
         chosen = [row for row in rows if condition.holds(row)]
@@ -197,7 +217,9 @@ def _extreme(plan: Plan, rows: list[int]) -> Outcome:
         got = figure("least" if plan.asked.low else "most", rows, measure)
         if got is None:
             return Outcome(plan, fault="numbers", odd=_odd(plan, rows))
-        return Outcome(plan, (("", got.value),), measure.unit if measure else "", got.used, odd=_odd(plan, rows))
+        return Outcome(
+            plan, (("", got.value),), measure.unit if measure else "", got.used, odd=_odd(plan, rows)
+        )
     groups = _keyed(plan, rows, key)
     operation: Operation = "count" if measure is None else "mean" if "mean" in plan.asked.kinds else "sum"
     scored = []
@@ -251,7 +273,9 @@ def _extreme_date(plan: Plan, rows: Sequence[int], dates: Column) -> Outcome:
         return Outcome(plan, fault="numbers")
     k = plan.asked.top
     label = _label_column(plan)
-    named = tuple((label.cells[row] if label else "", day) for day, row in known if day in {d for d, _ in known[:k]})
+    named = tuple(
+        (label.cells[row] if label else "", day) for day, row in known if day in {d for d, _ in known[:k]}
+    )
     return Outcome(plan, (), "", tuple(row for _, row in known[: len(named)]), day=named)
 
 
@@ -260,21 +284,29 @@ def _program(plan: Plan) -> dict[str, object]:
     return {
         "table": plan.table.name or plan.sheet.source,
         "operation": plan.kind,
-        "measure": (plan.quantity.measure.formula or plan.quantity.measure.label) if plan.quantity else "rows",
+        "measure": (plan.quantity.measure.formula or plan.quantity.measure.label)
+        if plan.quantity
+        else "rows",
         "where": [_condition(one) for one in plan.conditions],
         **({"part": [_condition(one) for one in plan.part]} if plan.part else {}),
         **({"groups": [_condition(one) for _, one in plan.groups]} if plan.groups else {}),
-        **({"by": plan.key_by if plan.key_by != "value" or not plan.key else plan.key.label} if plan.key_by else {}),
-        **({"per": plan.per_by if plan.per_by != "value" or not plan.per else plan.per.label} if plan.per_by else {}),
+        **(
+            {"by": plan.key_by if plan.key_by != "value" or not plan.key else plan.key.label}
+            if plan.key_by
+            else {}
+        ),
+        **(
+            {"per": plan.per_by if plan.per_by != "value" or not plan.per else plan.per.label}
+            if plan.per_by
+            else {}
+        ),
         **({"take": plan.asked.top} if plan.kind == "extreme" else {}),
     }
 
 
 def _condition(one: Condition) -> dict[str, object]:
     name = one.column.label if one.column else one.measure.label if one.measure else ""
-    value: object = list(one.values) or (str(one.number) if one.number is not None else one.period.text if one.period else one.text)
+    value: object = list(one.values) or (
+        str(one.number) if one.number is not None else one.period.text if one.period else one.text
+    )
     return {"column": name, "test": one.test, "value": value}
-
-
-def is_row_name(text: str) -> bool:
-    return re.fullmatch(r"#\d+", text) is not None

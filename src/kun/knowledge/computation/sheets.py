@@ -1,5 +1,6 @@
 """The tables of a document as a calculation reads them, and the numbers that each row gives."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,26 @@ from kun.tools.values import When
 
 _MOST_COLUMNS = 200
 _READING = re.compile(
-    r"读数|抄表|累计|电表|水表|气表|里程表|meter|reading|odometer|cumulative|counter|running total|mileage", re.IGNORECASE
+    r"读数|抄表|累计|电表|水表|气表|里程表|meter|reading|odometer|cumulative|counter|running total|mileage",
+    re.IGNORECASE,
 )
 _TOTAL_OF_ROW = re.compile(
     r"金额|总价|合计|小计|总额|\b(?:amount|total|line total|sum|cost|value)\b", re.IGNORECASE
 )
-_AMOUNTS = ("金额", "总价", "营业额", "销售额", "货值", "amount", "worth", "value", "cost", "total", "revenue", "turnover")
+_AMOUNTS = (
+    "金额",
+    "总价",
+    "营业额",
+    "销售额",
+    "货值",
+    "amount",
+    "worth",
+    "value",
+    "cost",
+    "total",
+    "revenue",
+    "turnover",
+)
 
 
 class Computable(Protocol):
@@ -109,10 +124,19 @@ def quantities(table: TypedTable, around: str) -> list[Quantity]:
         pause = next((c for c in numbers if CONCEPTS["pause"].search(c.name)), None)
         label = "小时" if _is_han(start.name) else "hours"
         if pause is not None:
-            found.append(Quantity(hours_between(start, end, pause, label), ("净工时", "工时", "小时", "hours", "worked")))
+            found.append(
+                Quantity(
+                    hours_between(start, end, pause, label), ("净工时", "工时", "小时", "hours", "worked")
+                )
+            )
         found.append(Quantity(hours_between(start, end, None, label), ("工时", "小时", "hours", "worked")))
     if len(dates) >= 2:
-        found.append(Quantity(days_between(dates[0], dates[1], "天" if _is_han(dates[0].name) else "days"), ("天数", "几天", "几晚", "days", "nights")))
+        found.append(
+            Quantity(
+                days_between(dates[0], dates[1], "天" if _is_han(dates[0].name) else "days"),
+                ("天数", "几天", "几晚", "days", "nights"),
+            )
+        )
     return found
 
 
@@ -121,15 +145,20 @@ def _is_han(text: str) -> bool:
 
 
 def _is_index(column: Column) -> bool:
-    return re.fullmatch(r"(?:序号|编号|行号|#|no\.?|nr\.?|pos\.?|line|index|id|row)", column.name.strip(), re.IGNORECASE) is not None
+    return (
+        re.fullmatch(
+            r"(?:序号|编号|行号|#|no\.?|nr\.?|pos\.?|line|index|id|row)", column.name.strip(), re.IGNORECASE
+        )
+        is not None
+    )
 
 
 def _is_price(column: Column) -> bool:
-    return (
-        re.search(r"单价|每.{1,3}价|价格|售价|进价|\bprice\b|\brate\b|\bper\b|每(?:斤|公斤|件|小时)", column.name, re.IGNORECASE) is not None
-        or "/" in column.unit
-        and CONCEPTS["money"].search(column.unit) is not None
-    )
+    return re.search(
+        r"单价|每.{1,3}价|价格|售价|进价|\bprice\b|\brate\b|\bper\b|每(?:斤|公斤|件|小时)",
+        column.name,
+        re.IGNORECASE,
+    ) is not None or ("/" in column.unit and CONCEPTS["money"].search(column.unit) is not None)
 
 
 def _products(numbers: Sequence[Column]) -> list[Quantity]:
@@ -137,7 +166,9 @@ def _products(numbers: Sequence[Column]) -> list[Quantity]:
     for price in numbers:
         if not _is_price(price):
             continue
-        amount = _amount_of(price, [column for column in numbers if column is not price and not _is_price(column)])
+        amount = _amount_of(
+            price, [column for column in numbers if column is not price and not _is_price(column)]
+        )
         if amount is None:
             continue
         label = "金额" if _is_han(price.name) else "amount"
@@ -162,7 +193,8 @@ def _amount_of(price: Column, others: Sequence[Column]) -> Column | None:
         for column in others:
             if re.search(pattern, f"{column.name} {column.unit}", re.IGNORECASE):
                 return column
-    return None
+    counted = [column for column in others if not CONCEPTS["money"].search(f"{column.name} {column.unit}")]
+    return counted[0] if len(counted) == 1 else None
 
 
 def _is_reading(column: Column, table: TypedTable, around: str) -> bool:
@@ -170,7 +202,7 @@ def _is_reading(column: Column, table: TypedTable, around: str) -> bool:
     dates = table.of_kind("date")[0]
     rows = _in_time(dates)
     values = [column.values[row] for row in rows if column.values[row] is not None]
-    if len(values) < 4 or any(a > b for a, b in zip(values, values[1:], strict=False)):  # type: ignore[operator]
+    if len(values) < 4 or any(a > b for a, b in itertools.pairwise(values)):  # type: ignore[operator]
         return False
     if len(set(values)) < 3:
         return False
@@ -178,14 +210,18 @@ def _is_reading(column: Column, table: TypedTable, around: str) -> bool:
 
 
 def _in_time(dates: Column) -> list[int]:
-    known = [(days_of(when)[0], row) for row, when in enumerate(dates.values) if isinstance(when, When) and when.year]
+    known = [
+        (days_of(when)[0], row)
+        for row, when in enumerate(dates.values)
+        if isinstance(when, When) and when.year
+    ]
     return [row for day, row in sorted((day, row) for day, row in known if day)]
 
 
 def _reading(column: Column, dates: Column) -> Quantity:
     order = _in_time(dates)
     middles: list[When | None] = [None] * len(column.values)
-    for row, following in zip(order, order[1:], strict=False):
+    for row, following in itertools.pairwise(order):
         a, b = dates.values[row], dates.values[following]
         first = days_of(a)[0] if isinstance(a, When) else None
         last = days_of(b)[0] if isinstance(b, When) else None

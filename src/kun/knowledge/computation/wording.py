@@ -1,5 +1,7 @@
 """What was calculated, in the question's language: the answer in a sentence, and the calculation step by step."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 from collections.abc import Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
@@ -11,16 +13,39 @@ from kun.tools.table_query import Condition
 
 _MONTHS = "January February March April May June July August September October November December".split()
 _MOST_ODD = 3
-_ZH_UNITS = {"h": "小时", "min": "分钟", "d": "天", "money": "元", "hours": "小时", "minutes": "分钟", "days": "天", "EUR": "欧元", "euros": "欧元"}
-_EN_UNITS = {"h": "hours", "min": "minutes", "d": "days", "元": "yuan", "小时": "hours", "分钟": "minutes", "天": "days", "周": "weeks", "度": "kWh", "吨": "tonnes", "斤": "jin", "公斤": "kg"}
+_ZH_UNITS = {
+    "h": "小时",
+    "min": "分钟",
+    "d": "天",
+    "money": "元",
+    "hours": "小时",
+    "minutes": "分钟",
+    "days": "天",
+    "EUR": "欧元",
+    "euros": "欧元",
+}
+_EN_UNITS = {
+    "h": "hours",
+    "min": "minutes",
+    "d": "days",
+    "元": "yuan",
+    "小时": "hours",
+    "分钟": "minutes",
+    "天": "days",
+    "周": "weeks",
+    "度": "kWh",
+    "吨": "tonnes",
+    "斤": "jin",
+    "公斤": "kg",
+}
 
 
 def number(value: Decimal, decimals: int | None = None) -> str:
     """A number as people write it: rounded where asked, or to two decimals where it does not end."""
     if decimals is None:
-        exact = value.normalize()
-        places = -exact.as_tuple().exponent if isinstance(exact.as_tuple().exponent, int) else 0
-        decimals = max(0, places) if places <= 4 else 2
+        exponent = value.normalize().as_tuple().exponent
+        places = max(0, -exponent) if isinstance(exponent, int) else 0
+        decimals = places if places <= 4 else 2
     rounded = value.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
     return f"{rounded:,f}"
 
@@ -38,7 +63,9 @@ def with_unit(text: str, unit: str, chinese: bool) -> str:
 
 def day_text(day: date, chinese: bool, without_year: bool = False) -> str:
     if chinese:
-        return f"{day.month} 月 {day.day} 日" if without_year else f"{day.year} 年 {day.month} 月 {day.day} 日"
+        return (
+            f"{day.month} 月 {day.day} 日" if without_year else f"{day.year} 年 {day.month} 月 {day.day} 日"
+        )
     return f"{day.day} {_MONTHS[day.month - 1]}" + ("" if without_year else f" {day.year}")
 
 
@@ -69,7 +96,11 @@ def answer_of(outcome: Outcome) -> str:
         case "percent":
             part, whole = outcome.part or (Decimal(0), Decimal(0))
             share = shown(outcome.values[0][1])
-            return f"占 {share}（{number(part)} / {number(whole)}）。" if zh else f"{share} ({number(part)} of {number(whole)})."
+            return (
+                f"占 {share}（{number(part)} / {number(whole)}）。"
+                if zh
+                else f"{share} ({number(part)} of {number(whole)})."
+            )
         case "span":
             days = number(outcome.values[0][1])
             (a, first), (b, last) = outcome.day
@@ -79,17 +110,35 @@ def answer_of(outcome: Outcome) -> str:
         case "compare":
             (a, most), (b, least) = outcome.values
             if most == least:
-                return f"{a}和{b}一样，都是 {shown(most)}。" if zh else f"{a} and {b} are equal: {shown(most)} each."
+                return (
+                    f"{a}和{b}一样，都是 {shown(most)}。"
+                    if zh
+                    else f"{a} and {b} are equal: {shown(most)} each."
+                )
             gap = shown(most - least)
             if asked.low or _asks_less(asked.text):
                 (a, most), (b, least) = (b, least), (a, most)
-                return f"{a}更少，少 {gap}（{shown(most)}，{b} {shown(least)}）。" if zh else f"{a}, by {gap} less ({shown(most)} against {shown(least)} in {b})."
-            return f"{a}更多，多 {gap}（{shown(most)}，{b} {shown(least)}）。" if zh else f"{a}, by {gap} ({shown(most)} against {shown(least)} in {b})."
+                return (
+                    f"{a}更少，少 {gap}（{shown(most)}，{b} {shown(least)}）。"
+                    if zh
+                    else f"{a}, by {gap} less ({shown(most)} against {shown(least)} in {b})."
+                )
+            return (
+                f"{a}更多，多 {gap}（{shown(most)}，{b} {shown(least)}）。"
+                if zh
+                else f"{a}, by {gap} ({shown(most)} against {shown(least)} in {b})."
+            )
         case "extreme":
             if outcome.day:
-                names = [f"{name}（{day_text(day, zh)}）" if zh else f"{name} ({day_text(day, zh)})" for name, day in outcome.day]
+                names = [
+                    f"{name}（{day_text(day, zh)}）" if zh else f"{name} ({day_text(day, zh)})"
+                    for name, day in outcome.day
+                ]
             else:
-                names = [_named(month_text(label, zh) if plan.key_by == "month" else label, shown(value), zh) for label, value in outcome.values]
+                names = [
+                    _named(month_text(label, zh) if plan.key_by == "month" else label, shown(value), zh)
+                    for label, value in outcome.values
+                ]
             return ("，".join(names) + "。") if zh else (", ".join(names) + ".")
         case "mean":
             value = shown(outcome.values[0][1])
@@ -116,24 +165,37 @@ def calculation_of(outcome: Outcome) -> str:
     plan = outcome.plan
     zh = plan.asked.is_chinese
     name = plan.table.name or plan.sheet.source
-    where = "；".join(_condition(one, zh) for one in plan.conditions) if zh else "; ".join(_condition(one, zh) for one in plan.conditions)
+    where = (
+        "；".join(_condition(one, zh) for one in plan.conditions)
+        if zh
+        else "; ".join(_condition(one, zh) for one in plan.conditions)
+    )
     steps = []
     rows = f"{outcome.n_rows:,}"
     if zh:
         steps.append(f"表“{name}”：{where + '，' if where else ''}{rows} 行")
     else:
-        steps.append(f"Table “{name}”: {where + ', ' if where else ''}{rows} {'row' if outcome.n_rows == 1 else 'rows'}")
+        steps.append(
+            f"Table “{name}”: {where + ', ' if where else ''}{rows} {'row' if outcome.n_rows == 1 else 'rows'}"
+        )
     if plan.part:
         part = "；".join(_condition(one, zh) for one in plan.part)
         steps.append(f"其中 {part}" if zh else f"of these {part}")
     if plan.quantity is not None:
         measure = plan.quantity.measure
-        steps.append(measure.formula and f"{measure.label} = {measure.formula}" or measure.label)
+        steps.append((measure.formula and f"{measure.label} = {measure.formula}") or measure.label)
     if outcome.per:
         steps.append(f"÷ {outcome.per}")
-    steps += [f"× {one.value.normalize():f}（{one.text}）" if zh else f"× {one.value.normalize():f} ({one.text})" for one in outcome.factors]
+    steps += [
+        f"× {one.value.normalize():f}（{one.text}）" if zh else f"× {one.value.normalize():f} ({one.text})"
+        for one in outcome.factors
+    ]
     if outcome.n_empty:
-        steps.append(f"{outcome.n_empty} 行没有数，未计入" if zh else f"{outcome.n_empty} {'row has' if outcome.n_empty == 1 else 'rows have'} no number and {'is' if outcome.n_empty == 1 else 'are'} left out")
+        steps.append(
+            f"{outcome.n_empty} 行没有数，未计入"
+            if zh
+            else f"{outcome.n_empty} {'row has' if outcome.n_empty == 1 else 'rows have'} no number and {'is' if outcome.n_empty == 1 else 'are'} left out"
+        )
     if outcome.odd:
         steps.append(odd_text(outcome.odd, zh))
     return ("；" if zh else "; ").join(steps) + ("。" if zh else ".")
@@ -153,7 +215,9 @@ def _condition(one: Condition, zh: bool) -> str:
         name = one.column.name if one.column and one.test == "within" else ""
         return f"{name}{'：' if zh else ': '}{one.text.strip()}" if name else one.text
     name = one.column.name if one.column else ""
-    values = (" / " if len(one.values) < 4 else ", ").join(one.values[:4]) + (" …" if len(one.values) > 4 else "")
+    values = (" / " if len(one.values) < 4 else ", ").join(one.values[:4]) + (
+        " …" if len(one.values) > 4 else ""
+    )
     sign = {"is": "=", "is not": "≠", "holds": "∋", "holds not": "∌"}.get(one.test, one.test)
     return f"{name} {sign} {values or one.number}"
 
@@ -172,7 +236,9 @@ def fault_of(outcome: Outcome) -> str:
                 else f"The documents do not say this: the table “{name}” has no such column, only {columns}."
             )
         case "rows":
-            where = ("；" if zh else "; ").join(_condition(one, zh) for one in (*plan.conditions, *(c for _, c in plan.groups)))
+            where = ("；" if zh else "; ").join(
+                _condition(one, zh) for one in (*plan.conditions, *(c for _, c in plan.groups))
+            )
             return (
                 f"文档里没有这样的记录：表“{name}”里没有一行符合（{where}）。"
                 if zh
