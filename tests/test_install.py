@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kun.settings import DEFAULT_MODEL
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -55,7 +57,7 @@ def test_quickstart_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> No
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("KUN_", "PYTHON"))}
     told = json.loads(
         _run(
-            *(binaries / "kun", "quickstart", "--no-serve", "--json"),
+            *(binaries / "kun", "quickstart", "--no-serve", "--json", "--model", DEFAULT_MODEL),
             cwd=outside,
             env={**clean, "KUN_HOME": str(tmp_path / "home")},
         )

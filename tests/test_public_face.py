@@ -7,6 +7,7 @@ import pytest
 
 import kun
 from kun import api
+from kun.models.chosen import Choice
 from kun.settings import DEFAULT_MODEL
 
 
@@ -22,10 +23,13 @@ def test_importing_kun_imports_no_torch(python: str) -> None:
     assert subprocess.run([python, "-c", code], check=False).returncode == 0
 
 
-def test_without_a_name_the_default_model_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_name_the_default_model_is_opened(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_home: Path
+) -> None:
     asked: list[object] = []
     monkeypatch.setattr("kun.hub.pull.locate", lambda name, *_, **__: asked.append(name) or tmp_path)
     monkeypatch.setattr("kun.models.opening.open_model", lambda path, **given: (path, given["quantize"]))
+    monkeypatch.setattr("kun.models.chosen.by_machine", lambda: Choice(DEFAULT_MODEL, "machine", ""))
     assert api.load(quantize="int4") == (tmp_path, "int4")
     assert asked == [DEFAULT_MODEL]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kun.atomic_files import Progress
-from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
+from kun.settings import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kun.inspection.tokens import Cutting
     from kun.knowledge.base import KnowledgeBase
     from kun.knowledge.listing import KnowledgeBaseRow
+    from kun.models.chosen import Choice
     from kun.models.language_model import LanguageModel
     from kun.models.ready import ReadyModel
     from kun.models.task_model import TaskModel
@@ -52,7 +53,7 @@ def __getattr__(name: str) -> object:
 
 
 def load(
-    name: str | Path = DEFAULT_MODEL,
+    name: str | Path | None = None,
     *,
     quantize: str | None = None,
     dtype: "torch.dtype | str | None" = None,
@@ -64,14 +65,14 @@ def load(
     `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, a hub id, or what a kind of another
     package recognizes; what is named in the catalog or on the hub and is not here yet is pulled first. `quantize` is
     None, "int8" or "int4". `dtype` is the checkpoint's, `device` the best here where they are None. Without a name it
-    is the default language model.
+    is the language model that was chosen for this machine (see `chosen_model`).
 
     Raises `ModelNotFound`, `DamagedFile`, `UnsupportedFormat`, `BadInput`; `Unavailable` when pulling fails.
     """
     from kun.hub.pull import locate as hub_locate
     from kun.models.opening import open_model
 
-    path = hub_locate(name, progress, any_file=True)
+    path = hub_locate(name or chosen_model().name, progress, any_file=True)
     return open_model(path, quantize=quantize, dtype=dtype, device=device)
 
 
@@ -80,6 +81,26 @@ def locate(name: str | Path, *, progress: Progress | None = None) -> Path:
     from kun.hub.pull import locate as hub_locate
 
     return hub_locate(name, progress)
+
+
+def chosen_model() -> "Choice":
+    """The default language model of this home, who chose it (a person, the machine, or that it alone is here), and why.
+
+    Where nothing is decided yet the machine is measured, which takes about a second, and the decision is kept.
+    """
+    from kun.models.chosen import chosen
+
+    return chosen()
+
+
+def choose_model(name: str) -> "Choice":
+    """Make a model the default one of this home; "auto" measures the machine anew.
+
+    Raises `ModelNotFound` for an unknown model, `BadInput` for one that writes no text.
+    """
+    from kun.models.chosen import choose
+
+    return choose(name)
 
 
 def pull(name: str, *, progress: Progress | None = None) -> Path:
@@ -144,7 +165,7 @@ def load_language_model(
     from kun.models.language_model import LanguageModel
 
     wanted = None if quantize == "none" else quantize
-    model = load(name or DEFAULT_MODEL, quantize=wanted, progress=progress)
+    model = load(name or None, quantize=wanted, progress=progress)
     if not isinstance(model, LanguageModel):
         raise BadInput(
             f"{name} is a text encoder and writes no text: name a language model (kun models lists them)."
@@ -230,7 +251,7 @@ def inspect_tokens(text: str, models: Sequence[str | Path] = ()) -> "list[Cuttin
     from kun.hub.opening import open_checkpoint
     from kun.inspection.tokens import cut
 
-    paths = [locate(name) for name in models or (DEFAULT_MODEL, DEFAULT_ENCODER)]
+    paths = [locate(name) for name in models or (chosen_model().name, DEFAULT_ENCODER)]
     return [cut(text, open_checkpoint(path).tokenizer, path.name) for path in paths]
 
 
@@ -239,7 +260,7 @@ def inspect_merges(word: str, model: str | Path | None = None) -> list[tuple[str
     from kun.hub.opening import open_checkpoint
     from kun.inspection.tokens import merges
 
-    return merges(word, open_checkpoint(locate(model or DEFAULT_MODEL)).tokenizer)
+    return merges(word, open_checkpoint(locate(model or chosen_model().name)).tokenizer)
 
 
 def inspect_positions(

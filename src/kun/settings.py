@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from kun.errors import BadInput
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
+"""The default language model where the larger one is too slow or too large; `models/chosen.py` decides."""
+LARGER_MODEL = "qwen2.5-coder-1.5b-instruct"
 DEFAULT_ENCODER = "multilingual-e5-small"
 
 

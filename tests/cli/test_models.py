@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from command_line import Kun
+from command_line import ENGLISH_ONLY, Kun
 
+from kun.server.service import Service
 from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
 
 
@@ -65,3 +66,26 @@ def test_the_doctor_names_the_home_and_what_is_in_it(kun: Kun, home: Path) -> No
     assert DEFAULT_MODEL in findings["models"]
     assert "KUN_OFFLINE" in findings["Hugging Face hub"]
     assert str(home) in kun("doctor").out.replace("\n", "")
+
+
+def test_the_default_model_is_marked_and_changed_by_name(kun: Kun, home: Path) -> None:
+    def marked() -> list[str]:
+        return [row["name"] for row in json.loads(kun("models", "--json").out) if row["chosen"]]
+
+    assert marked() == [DEFAULT_MODEL]
+    ran = kun("models", "--default", ENGLISH_ONLY)
+    assert (ran.code, ENGLISH_ONLY in ran.out) == (0, True)
+    assert marked() == [ENGLISH_ONLY]
+    assert f"* {ENGLISH_ONLY}" in kun("models").out
+    assert ENGLISH_ONLY in json.loads(kun("doctor", "--json").out)["default model"]
+    ran = kun("models", "--default", "absent")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert kun("models", "--default", DEFAULT_ENCODER).code == 2
+
+
+def test_commands_follow_the_default_model(kun: Kun, home: Path, docs: Path) -> None:
+    kun("models", "--default", ENGLISH_ONLY)
+    kun("kb", "add", "notes", docs)
+    assert kun("kb", "ask", "notes", "Who is Kun?").code == 0
+    assert kun("quickstart", "--no-serve", "--documents", docs).out.startswith(f"Model: {ENGLISH_ONLY} (")
+    assert Service().default_model == ENGLISH_ONLY

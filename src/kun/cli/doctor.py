@@ -25,6 +25,7 @@ def doctor(as_json: bool = output.JSON_OPTION) -> None:
         "compiled kernels": _kernels(),
         "KUN_HOME": _home(),
         "models": ", ".join(row["name"] for row in api.models() if row["here"]) or "none yet: kun quickstart",
+        "default model": "{0.name} ({0.reason})".format(api.chosen_model()),
         "knowledge bases": ", ".join(api.knowledge_bases()) or "none yet: kun kb create NAME",
         "Hugging Face hub": _reachable("huggingface.co"),
     }

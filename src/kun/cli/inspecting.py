@@ -10,7 +10,6 @@ import typer
 
 from kun import api
 from kun.cli import output
-from kun.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from kun.inspection.attention import Look, Steps
@@ -50,7 +49,7 @@ def tokens(
       kun inspect tokens "I love my dog." -m smollm2-135m-instruct -m all-minilm-l6-v2 --picture cut.png
     """
     seen = api.inspect_tokens(text, models or ())
-    steps = [api.inspect_merges(text, model) for model in models or (DEFAULT_MODEL,)] if merges else []
+    steps = [api.inspect_merges(text, model) for model in models or (None,)] if merges else []
     if picture is not None:
         from kun.inspection.picture import cuttings
 

@@ -34,22 +34,39 @@ def pull(
     output.leave_if_failed(failed, quiet=as_json)
 
 
-def list_models(as_json: bool = output.JSON_OPTION) -> None:
-    """List the models: here, and to be had.
+def list_models(
+    default: str | None = typer.Option(
+        None,
+        "--default",
+        metavar="NAME",
+        help='Make this the default model from now on; "auto" measures this machine anew.',
+    ),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """List the models: here, and to be had; the default one is marked.
+
+    It is chosen once, by this machine's memory and measured speed, and is what quickstart, chat, serve and
+    kb ask take where no model is named.
 
     \b
-    Example:
+    Examples:
       kun models --json
+      kun models --default qwen2.5-coder-1.5b-instruct
     """
-    rows = api.models()
+    choice = api.choose_model(default) if default is not None else api.chosen_model()
+    rows = [{**row, "chosen": row["name"] == choice.name} for row in api.models()]
     if as_json:
         output.print_json(rows)
         return
+    if default is not None:
+        typer.echo(f"The default model is {choice.name} from now on ({choice.reason}).")
+        return
     here = {None: "no", True: "yes", False: "damaged"}
     output.print_table(
-        ("name", "kind", "size", "cache", "licence", "here", "source", "what it is"),
+        ("default", "name", "kind", "size", "cache", "licence", "here", "source", "what it is"),
         [
             (
+                "*" if row["chosen"] else "",
                 row["name"],
                 row["kind"],
                 output.size(row["bytes"]),
@@ -62,6 +79,7 @@ def list_models(as_json: bool = output.JSON_OPTION) -> None:
             for row in rows
         ],
     )
+    typer.echo(f"\n* {choice.name}: {choice.reason}. kun models --default NAME changes it.")
 
 
 def remove(

@@ -10,7 +10,7 @@ import typer
 from kun import api
 from kun.cli import output
 from kun.errors import BadInput
-from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL
+from kun.settings import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from kun.knowledge.base import KnowledgeBase
@@ -27,7 +27,7 @@ QUESTIONS = (
 
 def serve(
     model: str | None = typer.Option(
-        None, "--model", "-m", help="The language model (default: the default one)."
+        None, "--model", "-m", help="The language model (default: the one chosen for this machine)."
     ),
     encoder: str | None = typer.Option(None, help="The text encoder (default: the default one)."),
     host: str = HOST,
@@ -54,7 +54,7 @@ def serve(
     """
     named = named_adapters(adapters or [])
     _check_address(host, port)
-    _fetch([model or DEFAULT_MODEL, encoder or DEFAULT_ENCODER], quiet=False)
+    _fetch([model or api.chosen_model().name, encoder or DEFAULT_ENCODER], quiet=False)
     _serve(model, encoder, host, port, quantize, web, adapters=named)
 
 
@@ -65,6 +65,9 @@ def quickstart(
     questions: list[str] | None = typer.Option(
         None, "--question", "-q", help="What to ask; may be repeated (default: two about the handbook)."
     ),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="The language model (default: the one chosen for this machine)."
+    ),
     host: str = HOST,
     port: int = PORT,
     stay: bool = typer.Option(True, "--serve/--no-serve", help="Stay, with the web app and the API."),
@@ -72,8 +75,9 @@ def quickstart(
 ) -> None:
     """From nothing to two answers and a running app.
 
-    Fetches the default models, makes a knowledge base of the handbook (or of your own documents), asks it one
-    question in English and one in Chinese, and stays with the web app and the API until Ctrl-C.
+    Fetches the encoder and the language model that is chosen for this machine, makes a knowledge base of the
+    handbook (or of your own documents), asks it one question in English and one in Chinese, and stays with the
+    web app and the API until Ctrl-C.
 
     \b
     Examples:
@@ -85,21 +89,30 @@ def quickstart(
     output.check_paths([documents] if documents else [])
     if stay:
         _check_address(host, port)
-    _fetch([DEFAULT_MODEL, DEFAULT_ENCODER], quiet=as_json)
+    name = model or _chosen(quiet=as_json)
+    _fetch([name, DEFAULT_ENCODER], quiet=as_json)
     asked = questions or (QUESTIONS if documents is None else ())
-    answers, failed = _read_and_ask(documents, asked, as_json)
+    answers, failed = _read_and_ask(documents, asked, name, as_json)
     seconds = round(time.monotonic() - started, 2)
     if as_json:
         output.print_json({"answers": answers, "seconds": seconds})
     else:
         typer.echo(f"\nRead and answered in {seconds:.0f} s.")
     if stay:
-        _serve(None, None, host, port, "int4", web=True, quiet=as_json)
+        _serve(model, None, host, port, "int4", web=True, quiet=as_json)
     output.leave_if_failed(failed, quiet=True)
 
 
+def _chosen(quiet: bool) -> str:
+    """The default model, named with the reason before anything is fetched."""
+    choice = api.chosen_model()
+    if not quiet:
+        typer.echo(f"Model: {choice.name} ({choice.reason}; kun models --default NAME changes it)")
+    return choice.name
+
+
 def _read_and_ask(
-    documents: Path | None, questions: Sequence[str], quiet: bool
+    documents: Path | None, questions: Sequence[str], model: str, quiet: bool
 ) -> tuple[list[dict[str, object]], dict[str, str]]:
     """The answers, and why documents could not be read. What it loads is let go of before the server loads it."""
     base = api.create_knowledge_base("handbook" if documents is None else documents.resolve().name)
@@ -107,7 +120,7 @@ def _read_and_ask(
         added = base.add(documents or api.handbook(), progress=report)
     for file, why in added.failed.items():
         typer.echo(f"failed: {file}: {why}", err=True)
-    with api.load_language_model() as lm:
+    with api.load_language_model(model) as lm:
         return [_answer(base, question, lm, quiet) for question in questions], added.failed
 
 

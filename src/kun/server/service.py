@@ -19,7 +19,7 @@ from kun.errors import (
 from kun.hub.store import display_name, installed
 from kun.knowledge.base import KnowledgeBase, check_name
 from kun.knowledge.manifest import Manifest
-from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL, settings
+from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,7 +55,7 @@ class Service:
         quantize: str | None = "int4",
         adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
-        self.default_model, self._model_place = _named(model or DEFAULT_MODEL)
+        self.default_model, self._model_place = _named(model or api.chosen_model().name)
         self.default_encoder, self._encoder_place = _named(encoder or DEFAULT_ENCODER)
         self._quantize = quantize
         self._adapters = dict(adapters or {})

@@ -17,7 +17,7 @@ from kun.server.conversations import (
     Status,
     StoredMessage,
 )
-from kun.settings import DEFAULT_MODEL, settings
+from kun.settings import settings
 
 if TYPE_CHECKING:
     from kun.knowledge.passage import Passage
@@ -134,7 +134,7 @@ class Turns:
     def _answer(self, turn: Turn) -> None:
         conversation = turn.conversation
         messages = prompt_messages(self._conversations.messages(turn.owner, conversation.id), turn.message)
-        turn.details["wanted_model"] = conversation.model or DEFAULT_MODEL
+        turn.details["wanted_model"] = conversation.model or self._service.default_model
         turn.details["knowledge"] = conversation.knowledge
         lm = self._service.language_model(conversation.model or None)
         turn.details["model"] = lm.name
