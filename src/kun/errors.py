@@ -58,6 +58,17 @@ class UnsupportedFormat(BadInput):
     http_status = 415
 
 
+class HoldsNoText(BadInput):
+    """A file of a kind that may hold text, a picture say, and holds none; `what` names the kind."""
+
+    exit_code = 1
+    http_status = 422
+
+    def __init__(self, message: str, what: str = "a file without text") -> None:
+        super().__init__(message)
+        self.what = what
+
+
 class NotFound(BadInput):
     """Something that was named is not here."""
 

@@ -80,3 +80,16 @@ def xlsx(path: Path, sheets: dict[str, list[list[object]]]) -> None:
         for row in rows:
             sheet.append(row)
     book.save(path)
+
+
+def damaged_office(path: Path) -> None:
+    """An Office file, by its suffix, with two bytes of its compressed text turned over."""
+    part = {".docx": "word/document.xml", ".pptx": "ppt/presentation.xml", ".xlsx": "xl/workbook.xml"}
+    name = part[path.suffix]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, "<root>" + "tide and harbour " * 30 + "</root>")
+        at = archive.getinfo(name).header_offset + 30 + len(name) + 12
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    content[at + 1] ^= 0xFF
+    path.write_bytes(content)

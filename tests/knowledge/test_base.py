@@ -2,6 +2,7 @@ import os
 import time
 from pathlib import Path
 
+import files
 import pytest
 from conftest import FakeEncoder
 from filelock import FileLock
@@ -9,6 +10,8 @@ from filelock import FileLock
 from kun.errors import BadInput, Busy, EncoderMismatch, KnowledgeBaseNotFound, NotFound
 from kun.knowledge import store
 from kun.knowledge.base import KnowledgeBase, check_name, delete, knowledge_bases
+from kun.knowledge.read import reading
+from kun.knowledge.read.extracted import Extracted
 from kun.settings import settings
 
 
@@ -297,12 +300,30 @@ def test_deleting_leaves_what_is_not_its_own(tmp_path: Path, encoder: FakeEncode
 
 
 def test_hidden_files_version_control_and_binaries_are_skipped(base: KnowledgeBase, docs: Path) -> None:
-    for name in (".hidden.md", ".git/config", "node_modules/x.js", "photo.png", "x.zip", "~$a.docx"):
+    names = (
+        ".hidden.md",
+        ".git/config",
+        "node_modules/x.js",
+        "film.mp4",
+        "sub/x.zip",
+        "~$a.docx",
+        "lib.lock",
+    )
+    for name in names:
         (docs / name).parent.mkdir(exist_ok=True)
         (docs / name).write_text("no document")
     report = base.add(docs)
     assert len(report.added) == 3
     assert not report.failed
+    assert report.skipped == {
+        ".hidden.md": "a hidden file",
+        ".git/": "a hidden folder",
+        "node_modules/": "installed packages",
+        "film.mp4": "a film",
+        "sub/x.zip": "an archive",
+        "~$a.docx": "a hidden file",
+        "lib.lock": "a file that a program generated",
+    }
 
 
 def test_symbolic_links_out_of_the_folder_are_not_followed(base: KnowledgeBase, docs: Path) -> None:
@@ -316,6 +337,41 @@ def test_symbolic_links_out_of_the_folder_are_not_followed(base: KnowledgeBase, 
     report = base.add(docs)
     assert len(report.added) == 3
     assert not report.failed
+    assert set(report.skipped) == {"out.txt", "up/", "loop/", "dangling.txt", "pipe.txt"}
+
+
+def test_one_bad_file_never_ends_an_add(base: KnowledgeBase, tmp_path: Path) -> None:
+    """Each of these once ended the program with a fault of its own."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.md").write_text("the first good lighthouse")
+    (folder / "itself.txt").symlink_to(folder / "itself.txt")
+    (folder / "surrogate.json").write_text('{"lonely": "\\ud800 end"}')
+    for name in ("word.docx", "slides.pptx", "sheet.xlsx"):
+        files.damaged_office(folder / name)
+    (folder / "z.md").write_text("the last good lighthouse")
+    report = base.add(folder)
+    assert sorted(report.added) == ["a.md", "surrogate.json", "z.md"]
+    assert base.document("surrogate.json") == "lonely: \ufffd end\n"
+    assert set(report.failed) == {"itself.txt", "word.docx", "slides.pptx", "sheet.xlsx"}
+    assert all(name in why and "\n" not in why for name, why in report.failed.items())
+
+
+@pytest.mark.parametrize("fault", [ValueError("odd"), AssertionError(), RecursionError(), MemoryError()])
+def test_whatever_a_reader_raises_becomes_the_files_sentence(
+    base: KnowledgeBase, docs: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    honest = reading.read_text
+
+    def read_text(file: Path, name: str) -> Extracted:
+        if name == "a.md":
+            raise fault
+        return honest(file, name)
+
+    monkeypatch.setattr(reading, "read_text", read_text)
+    report = base.add(docs)
+    assert len(report.added) == 2
+    assert "a.md" in report.failed["a.md"]
 
 
 def test_odd_names_of_files_are_right(base: KnowledgeBase, docs: Path) -> None:

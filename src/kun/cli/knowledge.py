@@ -3,6 +3,7 @@
 import shlex
 import sys
 import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 
 NAME = typer.Argument(..., help="The knowledge base: a name under KUN_HOME, or a path.")
+
+_NAMED = 8  # of the things of one kind that were left out
 
 SOURCES = typer.Option(
     None, "--source", "-s", help="Only these documents (names or patterns like 'en/*.md')."
@@ -71,7 +74,8 @@ def add(
 
     The knowledge base is made where there is none of that name. What is unchanged is skipped, what changed is
     replaced, what vanished from a folder is removed.
-    Text, Markdown, HTML, PDF, Word, slides, sheets, CSV, JSON and source code are read.
+    Text, Markdown, web pages, PDF, Word, slides, sheets, OpenDocument, EPUB, RTF, mail, notebooks, CSV, JSON, source
+    code, and scanned pages and pictures of text in Chinese and English are read. What is left out is named.
 
     \b
     Examples:
@@ -88,6 +92,8 @@ def add(
     else:
         counts = {part: len(getattr(result, part)) for part in ("added", "replaced", "removed", "unchanged")}
         typer.echo(f"{base.name}: " + ", ".join(f"{count} {part}" for part, count in counts.items()) + ".")
+        for line in _left_out(result.skipped):
+            typer.echo(line)
     output.leave_if_failed(result.failed, quiet=as_json)
 
 
@@ -264,6 +270,16 @@ def reindex(
         output.print_json(output.as_dict(result))
     else:
         typer.echo(f"{base.name} is indexed by {base.encoder.name}.")
+
+
+def _left_out(skipped: Mapping[str, str]) -> Iterator[str]:
+    """A line for each kind of thing that was left out: how many there are, and the names of the first."""
+    kinds: dict[str, list[str]] = {}
+    for name, what in skipped.items():
+        kinds.setdefault(what, []).append(name)
+    for what, names in sorted(kinds.items()):
+        more = f" and {len(names) - _NAMED} more (--json names all)" if len(names) > _NAMED else ""
+        yield f"left out: {what} ({len(names)}): {', '.join(sorted(names)[:_NAMED])}{more}"
 
 
 def _why(passage: "Passage") -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kun.atomic_files import DetailedProgress
-from kun.errors import EncoderMismatch, KunError
+from kun.errors import EncoderMismatch, HoldsNoText, KunError
 from kun.knowledge.cut import BUDGET, cut
 from kun.knowledge.folder import Found, find, path_key, printable
 from kun.knowledge.interaction import pack
@@ -61,13 +61,18 @@ class TokenEncoder(Protocol):
 
 @dataclass
 class Report:
-    """What adding did, by document: `failed` says why for each, and nothing already stored was lost by it."""
+    """What adding did, by document: `failed` says why for each, and nothing already stored was lost by it.
+
+    `skipped` names what was left out on purpose, with the kind of thing that it is: an archive in a folder, say, or
+    a film attached to a mail.
+    """
 
     added: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ class Adding:
         listings = [find(path) for path in paths]
         found = {item.key: item for listing in listings for item in listing.found}
         closed = {folder: why for listing in listings for folder, why in listing.closed.items()}
+        for listing in listings:
+            self._report.skipped |= listing.skipped
         self._total = len(found)
         self._tell("")
         for batch in in_batches(self._drafts(found.values())):
@@ -117,19 +124,30 @@ class Adding:
 
     def _drafts(self, found: Iterable[Found]) -> Iterator[tuple[_Draft, list[Span]]]:
         for item in found:
-            try:
-                draft = self._draft(item)
-            except (KunError, OSError, MemoryError, RecursionError) as error:
-                draft = None
-                self._fail(item, error)
+            draft = self._drafted(item)
             if draft:
                 yield draft
             else:
                 self._done += 1
             self._tell(item.name)
 
-    def _draft(self, item: Found) -> tuple[_Draft, list[Span]] | None:
-        """The document, read and cut; None when it is as it was."""
+    def _drafted(self, item: Found) -> tuple[_Draft, list[Span]] | None:
+        """The document, read and cut; None when it is as it was, or cannot be read: one file never ends an add."""
+        try:
+            draft = self._draft(item)
+        except Exception as error:
+            self._fail(item, error)
+            return None
+        if draft is None:
+            return None
+        encoder = self._open_encoder()  # not the file's fault: whatever this raises ends the add
+        try:
+            return draft, spans_of(draft.text, encoder)
+        except Exception as error:
+            self._fail(item, error)
+            return None
+
+    def _draft(self, item: Found) -> _Draft | None:
         from kun.knowledge.read.reading import read
 
         status = item.file.stat()
@@ -146,9 +164,10 @@ class Adding:
             self._report.unchanged.append(twin.source)
             return None
         extracted = read(item.file)
+        for part, what in extracted.skipped.items():
+            self._report.skipped[f"{item.name}: {part}"] = what
         text = StoredText("", item.name, extracted.text, extracted.kind, extracted.pages)
-        spans = spans_of(text, self._open_encoder())
-        return _Draft(item, digest, status.st_size, status.st_mtime_ns, text), spans
+        return _Draft(item, digest, status.st_size, status.st_mtime_ns, text)
 
     def _moved(self, item: Found, digest: str) -> DocumentInfo | None:
         """The stored document of this name and content whose file is gone: its folder was moved."""
@@ -159,6 +178,9 @@ class Adding:
 
     def _fail(self, item: Found, error: Exception) -> None:
         known = self._known.get(item.key)
+        if isinstance(error, HoldsNoText) and item.in_folder and known is None:
+            self._report.skipped[item.name] = error.what
+            return
         why = str(error) if isinstance(error, KunError) else f"{item.name} cannot be read: {_reason(error)}."
         self._report.failed[known.source if known else item.name] = (
             f"{why} What it held before is still there." if known else why

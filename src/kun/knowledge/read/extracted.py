@@ -7,8 +7,12 @@ from kun.knowledge.rows import TextKind
 
 @dataclass(frozen=True)
 class Extracted:
-    """The text of a document, how it is to be cut, and the places in it where its pages (or slides) begin."""
+    """The text of a document, how it is to be cut, and the places in it where its pages (or slides) begin.
+
+    `skipped` names the parts that were left out, with the kind of thing that each is.
+    """
 
     text: str
     kind: TextKind
     pages: list[int] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)

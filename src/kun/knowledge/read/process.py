@@ -1,4 +1,4 @@
-"""The process that reads PDF, Office and HTML: kept for many files, ended when one takes too long or too much."""
+"""The process that reads all that needs a parser: kept for many files, ended when one takes too long or too much."""
 
 import atexit
 import json
@@ -10,7 +10,15 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from kun.errors import BadInput, DamagedFile, KunError, TooLarge, Unavailable, UnsupportedFormat
+from kun.errors import (
+    BadInput,
+    DamagedFile,
+    HoldsNoText,
+    KunError,
+    TooLarge,
+    Unavailable,
+    UnsupportedFormat,
+)
 from kun.knowledge.folder import printable
 from kun.knowledge.read.extracted import Extracted
 from kun.settings import settings
@@ -76,7 +84,7 @@ atexit.register(_reader.close)
 
 
 def convert(file: Path, format: str) -> Extracted:
-    """The text of a PDF, Office or HTML file. Raises what the worker found wrong, `DamagedFile` if it gave up."""
+    """The text of a file that needs a parser. Raises what the worker found wrong, `DamagedFile` if it gave up."""
     name = printable(file.name)
     request = {"file": str(file), "name": name, "format": format, "most": settings().max_file_bytes}
     answer = _reader.ask(request, SECONDS)
@@ -85,9 +93,11 @@ def convert(file: Path, format: str) -> Extracted:
             f"{name} takes more than {SECONDS:.0f} seconds or {_MEMORY // 2**30} GB to read:"
             " it is damaged, or should be split."
         )
+    if answer.get("error") == HoldsNoText.__name__:
+        raise HoldsNoText(answer["message"], answer["what"])
     if "error" in answer:
         raise _ERRORS.get(answer["error"], DamagedFile)(answer["message"])
-    return Extracted(answer["text"], answer["kind"], answer["pages"])
+    return Extracted(answer["text"], answer["kind"], answer["pages"], answer["skipped"])
 
 
 def _line(stream: IO[bytes], deadline: float, most: int) -> dict[str, Any] | None:

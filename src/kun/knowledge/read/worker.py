@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kun.errors import DamagedFile, KunError, Unavailable
+from kun.errors import DamagedFile, HoldsNoText, KunError, Unavailable
 
 
 def main() -> None:
@@ -22,11 +22,13 @@ def main() -> None:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The text, or what is wrong, in the user's words."""
-    from kun.knowledge.read.documents import READERS
+    from kun.knowledge.read.formats import READERS
 
     name = request["name"]
     try:
         extracted = READERS[request["format"]](Path(request["file"]), name)
+    except HoldsNoText as error:
+        return {"error": HoldsNoText.__name__, "message": str(error), "what": error.what}
     except KunError as error:
         return {"error": type(error).__name__, "message": str(error)}
     except ImportError as error:
@@ -40,8 +42,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         why = (str(error).strip().splitlines() or [""])[0][:160]
         message = f"{name} is damaged and cannot be read ({type(error).__name__}: {why})."
         return {"error": DamagedFile.__name__, "message": message}
-    text = extracted.text.encode("utf-8", "replace").decode()
-    return {"text": text, "kind": extracted.kind, "pages": extracted.pages}
+    return {
+        "text": extracted.text,
+        "kind": extracted.kind,
+        "pages": extracted.pages,
+        "skipped": extracted.skipped,
+    }
 
 
 def _limit_memory(most: int) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -283,10 +283,10 @@ class BasePage:
                 icon_button("close", words("dismiss"), self.report.clear)
             if report.failed:
                 ui.label(words("failed", n=len(report.failed))).classes("failed-title")
-                for name, why in report.failed.items():
-                    with ui.element("div").classes("failed"):
-                        ui.label(name).classes("failed-name")
-                        ui.label(why).classes("note")
+                _named(report.failed)
+            if report.skipped:
+                ui.label(words("skipped", n=len(report.skipped))).classes("skipped-title")
+                _named(report.skipped)
 
     # Documents
 
@@ -371,6 +371,14 @@ class BasePage:
             chips(self.visit.words, plain["reasons"])
             ui.label(text).classes("found-text")
         card.on("click", lambda: open_passage(self.visit, self.base.name, plain, number))
+
+
+def _named(things: Mapping[str, str]) -> None:
+    """Each by its name, with the reason below it."""
+    for name, why in things.items():
+        with ui.element("div").classes("failed"):
+            ui.label(name).classes("failed-name")
+            ui.label(why).classes("note")
 
 
 def literal(name: str) -> str:
