@@ -9,6 +9,7 @@ from kun.errors import DamagedFile, UnsupportedFormat
 from kun.knowledge.read.encoding import decode
 from kun.knowledge.read.extracted import Extracted
 from kun.knowledge.read.sheets import read_sheets
+from kun.knowledge.read.word import read_word
 from kun.knowledge.rows import TextKind
 
 if TYPE_CHECKING:
@@ -77,11 +78,6 @@ def read_slides(file: Path, name: str) -> Extracted:
     """The slides as Markdown, each a page, notes and tables included."""
     parts = _SLIDE.split(_markdown(file, ".pptx"))
     return _paged([_without_targets(part) for part in parts[1:]] or parts, "markdown")
-
-
-def read_word(file: Path, name: str) -> Extracted:
-    """Headings, lists and tables as Markdown."""
-    return Extracted(_without_targets(_markdown(file, ".docx")), "markdown")
 
 
 def read_html(file: Path, name: str) -> Extracted:
