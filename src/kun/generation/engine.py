@@ -1,8 +1,8 @@
 """Continuous batching (Yu et al., "Orca", OSDI 2022): rows join and leave the batch at every step.
 
 One thread runs the network. Each step packs the next tokens of all rows: one token of a row that writes, a
-chunk of a prompt that is read, within a budget, so that nobody who writes waits for a long prompt
-(Agrawal et al., "Sarathi-Serve", arXiv:2403.02310). Rows are admitted first come, first served, as far as
+chunk of a prompt that is read, within a budget that follows the time of the steps (pace.py), so that nobody who
+writes waits for a long prompt (Agrawal et al., "Sarathi-Serve", arXiv:2403.02310). Rows are admitted first come, first served, as far as
 pages are free; when pages run out, the youngest row gives up its own and is run again later.
 """
 
@@ -131,6 +131,8 @@ class Engine:
         plan = self.scheduler.plan()
         if not plan:
             return
+        started = time.perf_counter()
+        reads = [count + row.state.unread for row, count in plan if row.reads]
         self._counts["steps"] += 1
         step = self.state.step(
             [row.state for row, _ in plan],
@@ -151,6 +153,7 @@ class Engine:
             if row.scores is None:  # before any beam is made of it, which begins with what it keeps
                 row.cached = max(0, row.cached - row.state.rereads) if row.state.keeps else 0
         self._hand_out(logits, askers)
+        self.scheduler.pace.took(time.perf_counter() - started, len(plan) - len(reads), sum(reads))
 
     def _leave(self) -> None:
         """Rows whose generation was cancelled, or failed, go."""

@@ -1,5 +1,6 @@
 """Which rows run, in which pages, and how many tokens each: the engine's plan for its next step."""
 
+from kun.generation.pace import Pace
 from kun.generation.pages import PagePool
 from kun.generation.queue import RequestQueue
 from kun.generation.row import EngineRow
@@ -22,6 +23,7 @@ class Scheduler:
         self.state, self.queue, self.reuse = state, queue, reuse
         self.pool = PagePool(state.cache.n_pages, state.cache.page_size)
         self.max_rows, self.step_tokens = max_rows, max(step_tokens, max_rows)
+        self.pace = Pace(self.step_tokens)
         self.running: list[EngineRow] = []
         self.cached_tokens = self.preemptions = 0
 
@@ -90,21 +92,39 @@ class Scheduler:
         return pages
 
     def plan(self) -> list[tuple[EngineRow, int]]:
-        """Which rows run how many tokens: those that write first, then prompts in their order."""
-        budget, reading, counts = self.step_tokens, False, {}
-        for row in sorted(self.running, key=lambda row: (row.reads, row.order)):
-            count = min(row.at_most, budget, _SCORED_TOKENS if row.scores is not None else budget)
-            if budget < row.at_once + row.state.unread:
-                # a step with room enough may never come, so the first of those that read goes beyond it
-                count = 0 if row.reads and reading else row.at_once
-            if count:
-                counts[row] = count
-                budget = max(0, budget - count - row.state.unread)
-                reading = reading or row.reads
+        """Which rows run how many tokens: those that write, and prompts as far as the pace allows."""
+        counts = {row: self._at_least(row, self.step_tokens) for row in self.running if not row.reads}
+        readers = [row for row in self.running if row.reads]
+        if readers and (budget := self.pace.tokens(len(counts))):
+            room = max(0, self.step_tokens - sum(counts.values()))
+            counts |= self._shares(sorted(readers, key=lambda row: row.order), min(room, budget))
         for row in sorted(counts, key=lambda row: row.order):
             if row in self.running:
                 self._grow(row, row.cached + counts[row])
         return [(row, count) for row, count in counts.items() if row in self.running]
+
+    def _at_least(self, row: EngineRow, budget: int) -> int:
+        """Tokens of the row that a budget allows; those that must be run in one step whatever it allows."""
+        most = _SCORED_TOKENS if row.scores is not None else row.at_most
+        return max(row.at_once, min(row.at_most, most, budget))
+
+    def _shares(self, readers: list[EngineRow], budget: int) -> dict[EngineRow, int]:
+        """Half of the budget is for the prompt that came first, the rest for the shortest.
+
+        So a short prompt does not wait until a long one is read, and a long one goes on, however many short ones come.
+        """
+        shares: dict[EngineRow, int] = {}
+        turns = [(row, budget - budget // 2) for row in readers[:1] if len(readers) > 1]
+        turns += [(row, budget) for row in sorted(readers, key=lambda row: (row.pending, row.order))]
+        left = budget
+        for row, most in turns:
+            before = shares.get(row, 0)
+            count = self._at_least(row, before + min(most, left))
+            if left < row.at_once + row.state.unread - before and shares:
+                continue  # a step with room enough may never come: the first that reads goes beyond it, no other
+            shares[row] = count
+            left = max(0, left - (count - before) - (0 if before else row.state.unread))
+        return shares
 
     def _grow(self, row: EngineRow, length: int) -> None:
         """Pages of its own for `length` tokens; the youngest rows give up theirs where none are free."""

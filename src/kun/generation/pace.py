@@ -1,0 +1,65 @@
+"""How much of the prompts a step reads next to answers that are being written, by the time that steps take here."""
+
+from collections import deque
+from statistics import median
+
+GAP_SECONDS = 0.1
+"""The step that is aimed for while somebody writes: 100 ms between two words still reads as flowing."""
+
+READING_SHARE = 3.0
+"""Reading takes at least so many times what writing alone takes, however slow that is.
+
+Measured with eight answers going on (benchmarks/interleaving.py): 1 reads a prompt at half of its speed alone, 3 at three
+quarters. Beyond it the steps grow faster than the speed of reading.
+"""
+
+ALONE_SECONDS = 0.5
+"""The longest step of reading while nobody writes: whoever comes meanwhile waits for its end."""
+
+_UNKNOWN = 32
+"""Tokens of a step of which nothing is known yet."""
+_ASKED_EVERY = 64
+"""Steps of both kinds after which some only write, to learn anew what that takes."""
+_MEASURED = 2
+"""Steps of a kind that are remembered: the shorter counts, since an interruption of the process only lengthens one."""
+
+
+class Pace:
+    """A budget of tokens for each step's reading, at most `most`; `took` records how long the last step was.
+
+    What a token takes to be read grows with all that precedes it, so that only the last steps are the measure.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._writing: deque[float] = deque(maxlen=_MEASURED)
+        self._reading: deque[float] = deque(maxlen=_MEASURED)
+        self._writers = self._since = 0
+
+    def tokens(self, writers: int) -> int:
+        """Tokens of prompts that the next step may read next to `writers` answers; 0 for a step that only writes."""
+        if not writers:
+            return self._within(ALONE_SECONDS)
+        changed = not self._writers // 2 <= writers <= 2 * self._writers
+        if changed or len(self._writing) < _MEASURED or self._since >= _ASKED_EVERY:
+            return 0
+        writing = min(self._writing)
+        return self._within(max(GAP_SECONDS - writing, READING_SHARE * writing))
+
+    def _within(self, seconds: float) -> int:
+        if not self._reading:
+            return min(_UNKNOWN, self.most)
+        return max(1, min(int(seconds / min(self._reading)), self.most))
+
+    def took(self, seconds: float, writers: int, read: int) -> None:
+        """A step took so long, in which `writers` answers went on and `read` tokens of prompts were read."""
+        if read:
+            writing = min(self._writing, default=0.0) if writers else 0.0
+            # never nothing: the part of reading in a step that seems to be all writing
+            self._reading.append(max(seconds - writing, 0.1 * seconds) / read)
+            self._since += bool(writers)
+            return
+        if self._since or not self._writers // 2 <= writers <= 2 * self._writers:
+            self._writing.clear()
+        self._writing.append(seconds)
+        self._writers, self._since = writers, 0
