@@ -2,11 +2,13 @@
 
 import base64
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openai
+import pydantic
 import pytest
+from openai.types.chat import ChatCompletionMessageFunctionToolCall
 from tiny_service import DIMENSIONS, Live
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
@@ -311,3 +313,39 @@ def test_errors_are_those_that_the_client_knows(
     assert raised.value.code == code
     assert raised.value.request_id
     assert "Traceback" not in str(raised.value)
+
+
+class Address(pydantic.BaseModel):
+    street: str
+    city: Literal["Oslo"]
+
+
+class Order(pydantic.BaseModel):
+    item: Literal["lamp"]
+    to: Address
+
+
+def test_a_tool_made_of_classes_within_classes_is_called(client: openai.OpenAI) -> None:
+    tool = openai.pydantic_function_tool(Order)
+    named: Any = {"type": "function", "function": {"name": "Order"}}
+    answer = client.chat.completions.create(
+        model="tiny", messages=HELLO, tools=[tool], tool_choice=named, max_tokens=600, seed=1, temperature=0.5
+    )
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+    assert Order.model_validate_json(call.function.arguments).to.city == "Oslo"
+
+
+def test_a_keyword_that_no_text_can_be_held_to_is_left_out_unless_the_schema_is_strict(
+    client: openai.OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    schema = {"type": "array", "uniqueItems": True, "items": {"enum": [1, 2]}, "maxItems": 3}
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+    answer = client.chat.completions.create(
+        model="tiny", messages=HELLO, response_format=wanted, max_tokens=60, seed=1
+    )
+    assert set(json.loads(answer.choices[0].message.content or "")) <= {1, 2}
+    assert "not held to uniqueItems in response_format" in caplog.text
+    wanted["json_schema"]["strict"] = True
+    with pytest.raises(openai.BadRequestError, match="uniqueItems"):
+        client.chat.completions.create(model="tiny", messages=HELLO, response_format=wanted)

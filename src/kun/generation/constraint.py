@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from kun.errors import BadInput
 from kun.generation.options import SamplingOptions
-from kun.generation.tools import CLOSE, OPEN, ToolUse
+from kun.generation.tools import CLOSE, OPEN, ToolUse, weaker
 from kun.generation.tools import grammar as tool_grammar
 
 _LIMITS = LLParserLimits(max_grammar_size=200_000, max_lexer_states=100_000, verbose_errors=False)
@@ -81,16 +81,27 @@ class Constrainer:
         """The constraint that options or tools ask for. Raises `BadInput` for one that is not sound."""
         if options.constrained:
             name, source = _source(options)
+            matcher = self._matcher(source)
         elif use is not None:
-            marks = self._tokenizer.token_to_id(OPEN), self._tokenizer.token_to_id(CLOSE)
-            name, source = "tools", LLMatcher.grammar_from_lark(tool_grammar(use, marks))
+            name, matcher = "tools", self._of_tools(use)
         else:
             return None
-        known = self._llguidance()
-        matcher = LLMatcher(known, source, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise BadInput(f"{name} cannot be used as a constraint: {_short(matcher.get_error())}.")
         return Constraint(matcher, self._vocabulary)
+
+    def _of_tools(self, use: ToolUse) -> LLMatcher:
+        """A schema that no text can be held to is weakened, for it is another program's: its user can't change it."""
+        marks = self._tokenizer.token_to_id(OPEN), self._tokenizer.token_to_id(CLOSE)
+        matcher = self._matcher(LLMatcher.grammar_from_lark(tool_grammar(use, marks)))
+        for bare in (False, True):
+            if matcher.is_error():
+                use = weaker(use, bare)
+                matcher = self._matcher(LLMatcher.grammar_from_lark(tool_grammar(use, marks)))
+        return matcher
+
+    def _matcher(self, source: str) -> LLMatcher:
+        return LLMatcher(self._llguidance(), source, log_level=0, limits=_LIMITS)
 
 
 def _source(options: SamplingOptions) -> tuple[str, str]:

@@ -5,14 +5,18 @@ A template that has no place for tools gets the same instruction in the system m
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kun.errors import BadInput
 from kun.generation.options import LONGEST_CONSTRAINT
+from kun.generation.schemas import nested, weakened
+
+log = logging.getLogger("kun.generation")
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MOST_TOOLS = 64
@@ -141,8 +145,9 @@ def grammar(use: ToolUse, marks: tuple[int | None, int | None] = (None, None)) -
     a token is no text to the parser. Where calls are required a model may write them between the marks or bare:
     one that never learnt the marks, and is held to them, does not know when to end.
     """
-    calls = [_call_schema(tool) for tool in use.tools]
-    schema = json.dumps({**_COMPACT, "anyOf": calls} if len(calls) > 1 else {**_COMPACT, **calls[0]})
+    several = len(use.tools) > 1
+    calls = [_call_schema(tool, f"/anyOf/{place}" if several else "") for place, tool in enumerate(use.tools)]
+    schema = json.dumps({**_COMPACT, "anyOf": calls} if several else {**_COMPACT, **calls[0]})
     opened, closed = (
         f'"{text}"' if mark is None else f"<[{mark}]>"
         for text, mark in zip((OPEN, CLOSE), marks, strict=True)
@@ -150,11 +155,11 @@ def grammar(use: ToolUse, marks: tuple[int | None, int | None] = (None, None)) -
     body = f'"\\n" bare "\\n" {closed}'
     most = 1 if use.single else MOST_CALLS
     if use.mode == "required":
-        several = {
+        answers = {
             one: f'{one} ("\\n" {one}){{0,{most - 1}}}' if most > 1 else one for one in ("call", "bare")
         }
         return (
-            f"%llguidance {{}}\nstart: {several['call']} | {several['bare']}\n"
+            f"%llguidance {{}}\nstart: {answers['call']} | {answers['bare']}\n"
             f"call: {opened} {body}\nbare: %json {schema}\n"
         )
     head = f"head[lazy]: TEXT {opened}" if marks[0] is None else f"head: TEXT {opened}"
@@ -172,10 +177,27 @@ _OPEN_ENDED = {
 }  # fmt: skip
 
 
-def _call_schema(tool: Tool) -> dict[str, object]:
+def weaker(use: ToolUse, bare: bool = False) -> ToolUse:
+    """The tools with what a constraint can hold of their schemas, of which the log names the rest.
+
+    With `bare` any object will do as arguments, for schemas that are too large together.
+    """
+    return replace(use, tools=tuple(_weaker(tool, bare) for tool in use.tools))
+
+
+def _weaker(tool: Tool, bare: bool) -> Tool:
+    parameters, dropped = ({"type": "object"}, ["its schema"]) if bare else weakened(tool.parameters)
+    if not dropped:
+        return tool
+    log.warning("The arguments of the tool %s are not held to %s.", tool.name, ", ".join(dropped)[:300])
+    return replace(tool, parameters=parameters)
+
+
+def _call_schema(tool: Tool, place: str) -> dict[str, object]:
+    arguments = nested(_closed(tool.parameters), f"{place}/properties/arguments")
     return {
         "type": "object",
-        "properties": {"name": {"const": tool.name}, "arguments": _closed(tool.parameters)},
+        "properties": {"name": {"const": tool.name}, "arguments": arguments},
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }

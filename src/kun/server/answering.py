@@ -68,7 +68,7 @@ class Answering:
         if base:
             return await self._from_documents(base, lm, body)
         messages = [_message(message) for message in body.messages]
-        options = _chat_options(body)
+        options = await self._starting.run(_chat_options, body)
         submit = partial(
             lm.submit,
             messages,
@@ -245,7 +245,21 @@ def _schema(body: ChatRequest) -> JsonObject | None:
     schema = (wanted.json_schema or {}).get("schema")
     if not isinstance(schema, dict):
         raise BadInput("response_format of type json_schema needs an object in json_schema.schema.")
-    return schema
+    return _followed(schema, strict=(wanted.json_schema or {}).get("strict") is True)
+
+
+def _followed(schema: JsonObject, strict: bool) -> JsonObject:
+    """The schema without sound keywords that no text can be held to, unless all of it is asked for."""
+    from kun.generation.schemas import UNSUPPORTED, weakened
+
+    weaker, dropped = weakened(schema)
+    if not dropped or not UNSUPPORTED.issuperset(dropped):
+        return schema  # whoever makes the constraint says what is wrong with it
+    names = ", ".join(dropped)
+    if strict:
+        raise BadInput(f'No text can be held to {names} in response_format: leave it out, or send "strict": false.')
+    log.warning("The answer is not held to %s in response_format.", names)
+    return weaker
 
 
 def _as_text(encoder: "Encoder", one: Prompt) -> str:
