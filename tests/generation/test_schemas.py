@@ -26,7 +26,6 @@ OBJECT: Any = {"type": "object", "properties": {"a": {"type": "string", "maxLeng
         ({"oneOf": [OBJECT, {"type": "object"}]}, ["oneOf"], {"anyOf": [OBJECT, {"type": "object"}]}),
         ({"$ref": "#/$defs/absent"}, ["$ref"], {}),
         ({"$ref": "https://example.org/schema.json"}, ["$ref"], {}),
-        ({"type": "integer", "minimum": 5, "maximum": 2}, ["maximum"], {"type": "integer", "minimum": 5}),
     ],
 )  # fmt: skip
 def test_an_odd_keyword_is_left_out_and_named_wherever_it_is(odd: Any, dropped: list[str], left: Any) -> None:
@@ -39,7 +38,10 @@ def test_an_odd_keyword_is_left_out_and_named_wherever_it_is(odd: Any, dropped: 
 
 
 def test_a_sound_schema_stays_as_it_is() -> None:
-    recursive = {"$ref": "#/$defs/N", "$defs": {"N": {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}}}}
+    recursive = {
+        "$ref": "#/$defs/N",
+        "$defs": {"N": {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}}},
+    }
     for schema in (OBJECT, recursive, {}):
         assert weakened(schema) == (schema, [])
 
@@ -47,7 +49,9 @@ def test_a_sound_schema_stays_as_it_is() -> None:
 def test_what_a_reference_leads_to_is_weakened_there_also_in_a_circle() -> None:
     person = {"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True}}}
     person["properties"]["friend"] = {"$ref": "#/$defs/Person"}  # type: ignore[index]
-    left, dropped = weakened({"type": "object", "properties": {"p": {"$ref": "#/$defs/Person"}}, "$defs": {"Person": person}})
+    left, dropped = weakened(
+        {"type": "object", "properties": {"p": {"$ref": "#/$defs/Person"}}, "$defs": {"Person": person}}
+    )
     assert dropped == ["uniqueItems"]
     assert left["properties"] == {"p": {"$ref": "#/$defs/Person"}}
     assert not fault(left)
@@ -70,6 +74,8 @@ def test_a_schema_that_is_all_wrong_or_too_deep_leaves_no_constraint() -> None:
         deep = {"type": "object", "properties": {"a": deep}}
     assert not fault(weakened(deep)[0])
     assert weakened({"type": "foo", "properties": [], "required": "a"})[0] == {}
+    unsound = {"type": "integer", "minimum": 5, "maximum": 2}
+    assert weakened(unsound) == ({"type": "integer", "minimum": 5}, ["maximum"])
 
 
 def _tool(name: str, parameters: Any) -> dict[str, Any]:
@@ -81,8 +87,14 @@ def test_an_odd_tool_is_offered_with_what_holds_and_the_log_says_so(
     among: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = {"type": "object", "required": ["to", "tags"], "properties": {"to": {"$ref": "#/$defs/To"}}}
-    odd["$defs"] = {"To": {"type": "object", "required": ["city"], "properties": {"city": {"enum": ["Oslo"]}}}}
-    odd["properties"]["tags"] = {"type": "array", "uniqueItems": True, "maxItems": 2, "items": {"enum": ["a", "b"]}}  # type: ignore[index]
+    city = {"type": "object", "required": ["city"], "additionalProperties": False}
+    odd["$defs"] = {"To": city | {"properties": {"city": {"enum": ["Oslo"]}}}}
+    odd["properties"]["tags"] = {
+        "type": "array",
+        "uniqueItems": True,
+        "maxItems": 2,
+        "items": {"enum": ["a", "b"]},
+    }  # type: ignore[index]
     tools = [_tool("send", odd), *(_tool(f"other{i}", OBJECT) for i in range(among))]
     named: Any = {"type": "function", "function": {"name": "send"}}
     hello = [{"role": "user", "content": "hi"}]

@@ -28,7 +28,8 @@ _REFUSALS = (
     "A knowledge base answers questions", "A knowledge base gives one answer", "No document is named",
     "tool_choice", "Each tool must be", "A tool's name must be", "The parameters of the tool", "Each of tool_calls",
     "Tools and a schema", "The arguments of the call", "response_format of type json_schema needs",
-    "json_schema cannot be used", "tools cannot be used", "No text can be held to", "The question is empty", "The prompt is empty",
+    "json_schema cannot be used", "tools cannot be used", "The question is empty", "The prompt is empty",
+    "No text can be held to",
 )  # fmt: skip
 
 

@@ -261,6 +261,32 @@ def test_shift_enter_and_an_open_composition_do_not_send(visit: Any, service: Fa
     assert visitor.page.url.endswith("/")
 
 
+def test_what_is_typed_the_moment_the_field_is_there_is_answered_once(
+    visit: Any, service: FakeService
+) -> None:
+    visitor = visit()
+    page = visitor.page
+    page.goto(visitor.url, wait_until="commit")
+    page.wait_for_selector("#message")
+    page.fill(
+        "#message", "the sea is early"
+    )  # nothing has been waited for: the page may not be connected yet
+    page.press("#message", "Enter")
+    page.press("#message", "Enter")
+    page.wait_for_selector(".answer .actions")
+    assert [asked[-1]["content"] for asked in service.lm.asked] == ["the sea is early"]
+    assert page.locator(".chat-title").count() == 1 or page.locator(".question").count() == 1
+
+
+def test_what_is_typed_while_a_message_is_sent_stays(visit: Any, service: FakeService) -> None:
+    page = plain(visitor := visit())
+    service.lm.delay = 0.05
+    visitor.ask("one", wait=False)
+    page.type("#message", "two")
+    page.wait_for_selector(".answer .actions")
+    assert page.input_value("#message").endswith("two")
+
+
 def test_a_citation_opens_its_passage_in_its_document(visit: Any, service: FakeService) -> None:
     visitor = visit(locale="zh-CN")
     page = visitor.go("/", ".welcome")

@@ -5,6 +5,7 @@ Masks come from llguidance (https://github.com/guidance-ai/llguidance), an Earle
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -93,11 +94,11 @@ class Constrainer:
     def _of_tools(self, use: ToolUse) -> LLMatcher:
         """A schema that no text can be held to is weakened, for it is another program's: its user can't change it."""
         marks = self._tokenizer.token_to_id(OPEN), self._tokenizer.token_to_id(CLOSE)
-        matcher = self._matcher(LLMatcher.grammar_from_lark(tool_grammar(use, marks)))
-        for bare in (False, True):
-            if matcher.is_error():
-                use = weaker(use, bare)
-                matcher = self._matcher(LLMatcher.grammar_from_lark(tool_grammar(use, marks)))
+        for tried in (lambda: use, lambda: weaker(use), lambda: weaker(use, bare=True)):
+            with suppress(RecursionError):  # of a schema that is nested too deeply
+                matcher = self._matcher(LLMatcher.grammar_from_lark(tool_grammar(tried(), marks)))
+                if not matcher.is_error():
+                    break
         return matcher
 
     def _matcher(self, source: str) -> LLMatcher:

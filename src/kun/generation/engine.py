@@ -2,8 +2,8 @@
 
 One thread runs the network. Each step packs the next tokens of all rows: one token of a row that writes, a
 chunk of a prompt that is read, within a budget that follows the time of the steps (pace.py), so that nobody who
-writes waits for a long prompt (Agrawal et al., "Sarathi-Serve", arXiv:2403.02310). Rows are admitted first come, first served, as far as
-pages are free; when pages run out, the youngest row gives up its own and is run again later.
+writes waits for a long prompt (Agrawal et al., "Sarathi-Serve", arXiv:2403.02310). Rows are admitted first come,
+first served, as far as pages are free; when pages run out, the youngest row gives up its own and is run again later.
 """
 
 import threading

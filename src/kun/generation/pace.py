@@ -1,7 +1,6 @@
 """How much of the prompts a step reads next to answers that are being written, by the time that steps take here."""
 
 from collections import deque
-from statistics import median
 
 GAP_SECONDS = 0.1
 """The step that is aimed for while somebody writes: 100 ms between two words still reads as flowing."""
@@ -9,8 +8,8 @@ GAP_SECONDS = 0.1
 READING_SHARE = 3.0
 """Reading takes at least so many times what writing alone takes, however slow that is.
 
-Measured with eight answers going on (benchmarks/interleaving.py): 1 reads a prompt at half of its speed alone, 3 at three
-quarters. Beyond it the steps grow faster than the speed of reading.
+Measured with eight answers going on (benchmarks/interleaving.py): 1 reads a prompt at half of its speed alone, 3 at
+three quarters. Beyond it the steps grow faster than the speed of reading.
 """
 
 ALONE_SECONDS = 0.5

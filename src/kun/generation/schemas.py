@@ -1,6 +1,5 @@
 """JSON schemas as far as the parser can hold a text to them: what it cannot is left out, and named."""
 
-import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,17 @@ _Schema = dict[str, object]
 _NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
 """Keywords whose values have a schema for each name."""
 _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-_SINGLE = ("items", "additionalProperties", "additionalItems", "unevaluatedProperties", "contains", "not", "if", "then", "else")
+_SINGLE = (
+    "items",
+    "additionalProperties",
+    "additionalItems",
+    "unevaluatedProperties",
+    "contains",
+    "not",
+    "if",
+    "then",
+    "else",
+)
 _MOST_TRIES = 5000
 """Schemas that are tried before all that is left of one is given up: seconds of work."""
 UNSUPPORTED = frozenset({
@@ -33,17 +42,20 @@ def weakened(schema: Mapping[str, object]) -> tuple[_Schema, list[str]]:
     """A schema that texts can be held to, with all of the given one that allows it, and the keywords left out."""
     if not fault(schema):
         return dict(schema), []
-    weakening = _Weakening(schema)
     try:
+        weakening = _Weakening(schema)
         weakening.run(())
     except RecursionError:
-        return {}, ["everything (it is nested too deeply)"]
+        return {}, ["anything (it is nested too deeply)"]
     return weakening.root, list(dict.fromkeys(weakening.dropped))
 
 
 def nested(schema: Mapping[str, object], place: str) -> _Schema:
-    """The schema as it reads at `place`, a JSON pointer, in another: its references begin there."""
-    moved = copy.deepcopy(dict(schema))
+    """The schema as it reads at `place`, a JSON pointer, in another: its references begin there.
+
+    Raises `RecursionError` for one that is nested too deeply.
+    """
+    moved: _Schema = json.loads(json.dumps(dict(schema)))
     _move(moved, place, place, "")
     return moved
 

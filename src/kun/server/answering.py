@@ -257,7 +257,9 @@ def _followed(schema: JsonObject, strict: bool) -> JsonObject:
         return schema  # whoever makes the constraint says what is wrong with it
     names = ", ".join(dropped)
     if strict:
-        raise BadInput(f'No text can be held to {names} in response_format: leave it out, or send "strict": false.')
+        raise BadInput(
+            f'No text can be held to {names} in response_format: leave it out, or send "strict": false.'
+        )
     log.warning("The answer is not held to %s in response_format.", names)
     return weaker
 

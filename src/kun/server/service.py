@@ -5,17 +5,12 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast
 
 from kun import api
-from kun.errors import (
-    BadInput,
-    EncoderMismatch,
-    KunError,
-    ModelNotFound,
-    Unavailable,
-)
+from kun.errors import BadInput, KunError, ModelNotFound, Unavailable
 from kun.hub.store import display_name, installed
 from kun.knowledge.base import KnowledgeBase, check_name
 from kun.knowledge.manifest import Manifest
@@ -185,15 +180,12 @@ class Service:
         return self._bases.get(name, lambda: self._open_base(name))
 
     def _open_base(self, name: str) -> KnowledgeBase:
-        """With the encoder that is in memory already, where it is the one that the base was made with."""
+        """With the served encoder where it was made with that one; it is loaded when somebody searches."""
         base = api.knowledge_base(name)
-        wanted = Manifest.read(base.path).encoder
+        wanted = base.encoder_name
         if wanted not in [encoder.name for encoder in self.encoders()]:
             return base
-        try:
-            return KnowledgeBase.open(name, encoder=self.encoder(wanted), create=False)
-        except (EncoderMismatch, ModelNotFound):
-            return base  # it can be listed; whoever searches it is told why that cannot be done
+        return KnowledgeBase(base.path, cast("Encoder", _LaterEncoder(partial(self.encoder, wanted))))
 
     def create_knowledge_base(self, name: str) -> KnowledgeBase:
         """A new knowledge base. Raises `BadInput` where there is one of this name."""
@@ -227,6 +219,16 @@ class Service:
         """Cancel what runs and let go of everything; what is still loading is let go of when it is there."""
         for kind in (self._models, self._bases, self._encoders):
             kind.close()
+
+
+class _LaterEncoder:
+    """An encoder that is loaded when somebody looks at it, so that what a base holds is listed without one."""
+
+    def __init__(self, load: "Callable[[], Encoder]") -> None:
+        self._load = load
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._load(), name)
 
 
 class _Loaded(Generic[Thing]):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
-from kun.errors import NotFound
+from kun.errors import Busy, KunError, NotFound
 from kun.server.conversations import Conversation, StoredMessage
 from kun.server.web.frame import frame, icon_button, missing, off_loop, say_kindly
-from kun.server.web.message import SUBMIT_ON_ENTER, Actions, AnswerView, show_question
+from kun.server.web.message import Actions, AnswerView, show_question
 from kun.server.web.state import Visit
 
 if TYPE_CHECKING:
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
 _WATCH_S = 0.1
 _HANDBOOK = "handbook"
+# The field is emptied where it is, in the browser: what is typed on the way to the server and back stays in it.
+_SEND = """(e) => {
+  const field = document.querySelector('#message'), stop = document.querySelector('#stop')
+  const text = field.value
+  if (!text.trim() || (stop && stop.offsetParent !== null)) return
+  field.value = ''
+  field.dispatchEvent(new Event('input', {bubbles: true}))
+  emit(text)
+}"""
+_SEND_ON_ENTER = f"""(e) => {{
+  if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.keyCode !== 229) {{
+    e.preventDefault();
+    ({_SEND})(e)
+  }}
+}}"""
 
 
 async def new_chat(base: str = "") -> None:
@@ -46,6 +61,7 @@ class ChatPage:
         self.model, self.base = "", base
         self.revision = 0
         self.running: AnswerView | None = None
+        self.sending = False
         self.actions = Actions(say_kindly(self.again), say_kindly(self.edit))
 
     async def build(self) -> None:
@@ -114,14 +130,14 @@ class ChatPage:
                     "borderless autogrow autofocus rows=1 for=message maxlength=200000"
                 )
                 self.field.classes("composer-field").props["aria-label"] = words("message")
-                self.field.on("keydown", js_handler=SUBMIT_ON_ENTER, handler=lambda e: self._send(e.args))
+                self.field.on("keydown", js_handler=_SEND_ON_ENTER, handler=lambda e: self._send(e.args))
                 self.stop_button = (
                     icon_button("stop", words("stop"), self._stop).props('id="stop"').classes("stop")
                 )
-                self.send_button = icon_button(
-                    "arrow_upward", words("send"), lambda: self._send(self.field.value)
+                self.send_button = (
+                    icon_button("arrow_upward", words("send")).props('id="send"').classes("send")
                 )
-                self.send_button.props('id="send"').classes("send")
+                self.send_button.on("click", js_handler=_SEND, handler=lambda e: self._send(e.args))
             ui.label(words("hint")).classes("hint")
         self._set_placeholder()
 
@@ -175,20 +191,33 @@ class ChatPage:
     # What happens in it
 
     async def _send(self, text: str) -> None:
-        await say_kindly(self.ask)(text)
+        await say_kindly(self._ask_or_put_back)(text)
+
+    async def _ask_or_put_back(self, text: str) -> None:
+        """Send a message; one that cannot be sent is in the field again."""
+        try:
+            await self.ask(text)
+        except KunError:
+            self.field.value = self.field.value or text
+            raise
 
     async def ask(self, text: str) -> None:
-        """Send a message; the first one makes the conversation."""
-        if not isinstance(text, str) or not text.strip() or self.running is not None:
+        """Send a message; the first one makes the conversation. Raises `Busy` while another is sent or answered."""
+        if not isinstance(text, str) or not text.strip():
             return
-        if self.conversation is None:
-            self.conversation = await off_loop(
-                self.web.conversations.create, self.visit.owner, text, self.model, self.base
-            )
-            ui.navigate.history.replace(f"/c/{self.conversation.id}")
-        await off_loop(self.turns.ask, self.visit.owner, self.conversation, text.strip())
-        self.field.value = ""
-        await self.show()
+        if self.running is not None or self.sending:
+            raise Busy(self.words("still_answering"))
+        self.sending = True
+        try:
+            if self.conversation is None:
+                self.conversation = await off_loop(
+                    self.web.conversations.create, self.visit.owner, text, self.model, self.base
+                )
+                ui.navigate.history.replace(f"/c/{self.conversation.id}")
+            await off_loop(self.turns.ask, self.visit.owner, self.conversation, text.strip())
+            await self.show()
+        finally:
+            self.sending = False
 
     async def again(self, message: str) -> None:
         assert self.conversation is not None

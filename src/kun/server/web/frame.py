@@ -1,6 +1,5 @@
 """The frame around every page: the drawer with the conversations, the language, the colours, errors said kindly."""
 
-import asyncio
 import functools
 import json
 import logging
@@ -17,6 +16,7 @@ from kun.errors import KunError
 from kun.server.conversations import Conversation
 from kun.server.web.state import Visit
 from kun.server.web.words import Words
+from kun.server.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,10 @@ _THEMES = {
     "dark": ("dark_mode", "auto"),
 }
 _WATCH_S = 0.15
+_LATEST_S = 60.0
+"""A page that is late is better than none: nicegui's own limit is three seconds."""
+_blocking = Workers("kun-page", 64, 1000)
+"""More threads than those that may be busy for long, with adding documents or loading a model."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -35,12 +39,12 @@ Page = Callable[..., Awaitable[None]]
 
 def register(pages: Sequence[tuple[str, Page]]) -> None:
     for path, page in pages:
-        ui.page(path, title="Kun", favicon=STATIC / "mark.svg")(page)
+        ui.page(path, title="Kun", favicon=STATIC / "mark.svg", response_timeout=_LATEST_S)(page)
 
 
 async def off_loop(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """Run blocking work in a thread, so that other pages go on."""
-    return await asyncio.to_thread(work, *args, **options)
+    return await _blocking.run(functools.partial(work, *args, **options))
 
 
 def say_kindly(page: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:

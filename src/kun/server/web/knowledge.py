@@ -38,6 +38,7 @@ _WATCH_S = 0.2
 async def all_bases() -> None:
     visit = Visit.current()
     words = visit.words
+    names = await off_loop(visit.web.service.knowledge_bases)
     with frame(visit, words("knowledge_title")) as header:
         pass
     with header:
@@ -46,38 +47,39 @@ async def all_bases() -> None:
         ui.label(words("knowledge_intro")).classes("intro")
         _create_row(visit)
         with ui.element("div").classes("bases"):
-            bases = await off_loop(_overview, visit)
-            if not bases:
+            if not names:
                 ui.label(words("no_bases")).classes("nothing")
-            for name, counts in bases:
-                _base_card(visit, name, counts)
+            for name in names:
+                _fill_in(visit, name, _base_card(visit, name))
 
 
 async def one_base(name: str) -> None:
     visit = Visit.current()
-    try:
-        base = await off_loop(visit.web.service.knowledge_base, name)
-    except KunError:
+    if name not in await off_loop(visit.web.service.knowledge_bases):
         await missing(visit)
         return
-    await BasePage(visit, base).build()
+    BasePage(visit, name).build()
 
 
 PAGES = [("/knowledge", all_bases), ("/knowledge/{name}", one_base)]
 
 
-def _overview(visit: Visit) -> list[tuple[str, tuple[int, int, int] | str]]:
-    """Name, and (documents, passages, bytes) or what is wrong with it."""
-    rows: list[tuple[str, tuple[int, int, int] | str]] = []
-    for name in visit.web.service.knowledge_bases():
+def _fill_in(visit: Visit, name: str, counts: ui.label) -> None:
+    """Say on its card what a base holds, or what is wrong with it, when that is known: opening one can take seconds."""
+
+    async def fill() -> None:
         try:
-            sources = visit.web.service.knowledge_base(name).sources()
+            base = await off_loop(visit.web.service.knowledge_base, name)
+            counts.text = count_line(visit.words, totals(await off_loop(base.sources)))
         except KunError as error:
-            rows.append((name, str(error)))
-            continue
-        counts = len(sources), sum(s.passages for s in sources), sum(s.bytes for s in sources)
-        rows.append((name, counts))
-    return rows
+            counts.text = str(error)
+
+    ui.timer(0, fill, once=True)
+
+
+def totals(sources: "Sequence[Source]") -> tuple[int, int, int]:
+    """Documents, passages and bytes."""
+    return len(sources), sum(s.passages for s in sources), sum(s.bytes for s in sources)
 
 
 def _create_row(visit: Visit) -> None:
@@ -102,7 +104,8 @@ def _create_row(visit: Visit) -> None:
         button = main_button(words("create_short"), create, "add").classes("create")
 
 
-def _base_card(visit: Visit, name: str, counts: tuple[int, int, int] | str) -> None:
+def _base_card(visit: Visit, name: str) -> ui.label:
+    """A card for a base; gives the line for what it holds."""
     words = visit.words
 
     @say_kindly
@@ -116,13 +119,12 @@ def _base_card(visit: Visit, name: str, counts: tuple[int, int, int] | str) -> N
             ui.icon("menu_book").classes("base-icon")
             with ui.column().classes("base-text"):
                 ui.label(name).classes("base-name")
-                ui.label(counts if isinstance(counts, str) else count_line(words, counts)).classes(
-                    "base-counts"
-                )
+                counts = ui.label("…").classes("base-counts")
         ui.button(
             words("ask_base"), icon="chat_bubble_outline", on_click=lambda: ui.navigate.to(ask_url(name))
         ).props("flat no-caps dense")
         icon_button("delete_outline", f"{words('delete')} {name}", delete).classes("delete-base")
+    return counts
 
 
 def count_line(words: Words, counts: tuple[int, int, int]) -> str:
@@ -159,13 +161,17 @@ class BasePage:
     """One knowledge base: upload, documents, search."""
 
     visit: Visit
-    base: "KnowledgeBase"
+    name: str
     progress: AddingProgress | None = None
     failed: dict[str, str] = field(default_factory=dict)
     name_filter: str = ""
 
-    async def build(self) -> None:
-        words, name = self.visit.words, self.base.name
+    async def base(self) -> "KnowledgeBase":
+        """The base itself, which takes seconds to open right after a start. Raises `KnowledgeBaseNotFound`."""
+        return await off_loop(self.visit.web.service.knowledge_base, self.name)
+
+    def build(self) -> None:
+        words, name = self.visit.words, self.name
         with frame(self.visit, name) as header:
             pass
         with header:
@@ -183,13 +189,13 @@ class BasePage:
             with ui.element("section").classes("panel"):
                 with ui.row(wrap=False).classes("panel-line"):
                     ui.label(words("documents")).classes("section-title")
-                    self.counts = ui.label().classes("base-counts")
+                    self.counts = ui.label("…").classes("base-counts")
                     ui.space()
                     ui.input(placeholder=words("filter"), on_change=self._filter).props(
                         f'dense outlined rounded clearable debounce=200 aria-label="{words("filter")}"'
                     ).classes("filter")
                 self.documents = ui.element("div").classes("documents").props('role="list"')
-            await self._list_documents()
+        ui.timer(0, say_kindly(self._list_documents), once=True)
 
     # Upload
 
@@ -233,7 +239,7 @@ class BasePage:
 
     async def _keep(self, file: "FileUpload") -> Path:
         """The file in `uploads/`, whole or not at all. Raises `NoSpace`, `NotWritable`."""
-        folder = self.base.uploads
+        folder = (await self.base()).uploads
         with writing_to(folder):
             await off_loop(folder.mkdir, parents=True, exist_ok=True)
             with NamedTemporaryFile(dir=folder, prefix=".upload-", delete=False) as temporary:
@@ -245,13 +251,13 @@ class BasePage:
                 await off_loop(Path(temporary.name).unlink, missing_ok=True)
 
     async def _add(self, files: list[Path]) -> None:
-        words = self.visit.words
+        words, base = self.visit.words, await self.base()
         self.progress = AddingProgress()
         self.bar.set_visibility(True)
         self.stage.text = words("adding", n=len(files))
         watch = ui.timer(_WATCH_S, self._show_progress)
         try:
-            report = await off_loop(self.base.add, *files, progress=self.progress)
+            report = await off_loop(base.add, *files, progress=self.progress)
         finally:
             watch.cancel()
             self.progress = None
@@ -259,7 +265,7 @@ class BasePage:
             self.stage.text = ""
         for name in report.failed:
             with contextlib.suppress(OSError):
-                await off_loop((self.base.uploads / safe_name(name)).unlink)
+                await off_loop((base.uploads / safe_name(name)).unlink)
         self._show_report(report)
         await self._list_documents()
 
@@ -296,9 +302,8 @@ class BasePage:
 
     async def _list_documents(self) -> None:
         words = self.visit.words
-        sources = await off_loop(self.base.sources)
-        totals = len(sources), sum(s.passages for s in sources), sum(s.bytes for s in sources)
-        self.counts.text = count_line(words, totals)
+        sources = await off_loop((await self.base()).sources)
+        self.counts.text = count_line(words, totals(sources))
         self.documents.clear()
         with self.documents:
             if not sources:
@@ -313,7 +318,7 @@ class BasePage:
         @say_kindly
         async def remove() -> None:
             if await confirmed(words, words("remove_document", name=source.name), words("remove_short")):
-                await off_loop(self.base.remove, literal(source.name))
+                await off_loop((await self.base()).remove, literal(source.name))
                 ui.notify(words("removed", name=source.name), type="positive")
                 await self._list_documents()
 
@@ -351,7 +356,7 @@ class BasePage:
         if not query or not query.strip():
             return
         started = time.monotonic()
-        passages = await off_loop(self.base.search, query, _N_FOUND)
+        passages = await off_loop((await self.base()).search, query, _N_FOUND)
         milliseconds = round(1000 * (time.monotonic() - started))
         self.found.clear()
         with self.found:
@@ -370,7 +375,7 @@ class BasePage:
             place(self.visit.words, plain)
             chips(self.visit.words, plain["reasons"])
             ui.label(text).classes("found-text")
-        card.on("click", lambda: open_passage(self.visit, self.base.name, plain, number))
+        card.on("click", lambda: open_passage(self.visit, self.name, plain, number))
 
 
 def _named(things: Mapping[str, str]) -> None:
