@@ -1,0 +1,118 @@
+"""A long prompt is read in parts, next to those who write: their gaps stay short, and reading goes on."""
+
+import time
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from tiny import language_model
+
+from kun.generation.options import SamplingOptions
+from kun.generation.pace import ALONE_SECONDS, GAP_SECONDS, READING_SHARE, Pace
+from kun.models.language_model import LanguageModel
+
+
+def run(
+    pace: Pace, steps: int, writers: int, fixed: float, token: float, each: float = 0.0
+) -> list[tuple[float, int]]:
+    """Seconds and read tokens of so many steps on a machine where they take `fixed`, and `token` for each of them."""
+    done = []
+    for _ in range(steps):
+        read = pace.tokens(writers)
+        seconds = fixed + each * writers + token * read
+        pace.took(seconds, writers, read)
+        done.append((seconds, read))
+    return done
+
+
+@pytest.mark.parametrize("token", [0.0005, 0.002, 0.02])
+def test_steps_next_to_a_writer_keep_to_the_gap_and_those_of_reading_alone_to_theirs(token: float) -> None:
+    pace = Pace(512)
+    alone = run(pace, 20, 0, 0.01, token)
+    assert max(seconds for seconds, _ in alone[2:]) <= ALONE_SECONDS + 0.011 + token
+    beside = run(pace, 100, 1, 0.01, token)
+    assert sorted(seconds for seconds, _ in beside)[95] <= GAP_SECONDS + token
+    assert sum(read for _, read in beside) * token > 60 * (GAP_SECONDS - 0.011)
+
+
+def test_a_slow_machine_still_reads() -> None:
+    done = run(Pace(512), 100, 8, 0.2, 0.01)
+    reading = sum(read * 0.01 for _, read in done)
+    assert reading / sum(seconds for seconds, _ in done) > 0.9 * READING_SHARE / (1 + READING_SHARE)
+
+
+def test_one_interruption_changes_nothing_and_a_new_prompt_is_read_at_its_own_speed() -> None:
+    pace = Pace(512)
+    (_, usual), *_ = run(pace, 10, 1, 0.01, 0.001)[-1:]
+    pace.took(5.0, 1, usual)
+    assert pace.tokens(1) == pytest.approx(usual, abs=2)
+    deep = run(pace, 5, 1, 0.01, 0.02)
+    assert deep[-1][1] < 6
+    assert run(pace, 5, 1, 0.01, 0.001)[-1][1] == pytest.approx(usual, abs=2)
+
+
+def test_more_writers_are_asked_what_writing_takes_them() -> None:
+    pace = Pace(512)
+    run(pace, 10, 1, 0.01, 0.001)
+    assert [read for _, read in run(pace, 3, 8, 0.01, 0.001, each=0.01)][:2] == [0, 0]
+    assert run(pace, 1, 8, 0.01, 0.001, each=0.01)[0][0] <= (1 + READING_SHARE) * 0.09 + 0.001
+
+
+def slow(lm: LanguageModel, seconds: float) -> None:
+    """Each token of a step takes its time."""
+    net = lm.engine.net
+
+    def slowed(ids: Any, **given: Any) -> Any:
+        time.sleep(seconds * ids.numel())
+        return net(ids, **given)
+
+    lm.engine.net = slowed
+
+
+def test_a_chat_goes_on_while_a_long_prompt_is_read_next_to_it_and_leaving_ends_the_reading() -> None:
+    with language_model(positions=4096) as lm:
+        slow(lm, 0.001)
+        chat = lm.submit("a", SamplingOptions(max_tokens=4000, temperature=0, ignore_eos=True))
+        pieces = iter(chat)
+        next(pieces)
+        long = lm.submit("x" * 3000, SamplingOptions(max_tokens=1))
+        came = [(time.monotonic(), next(pieces)) for _ in range(12)]
+        gaps = sorted(later - earlier for (earlier, _), (later, _) in pairwise(came))
+        assert not long.done
+        assert gaps[len(gaps) // 2] < 3 * GAP_SECONDS
+        used = lm.stats()["pages_used"]
+        long.cancel()
+        assert long.result()[0].finish_reason == "cancelled"
+        assert lm.stats()["pages_used"] < used
+        chat.cancel()
+        chat.result()
+        assert lm.stats()["pages_used"] == 0
+
+
+def test_a_short_prompt_passes_a_long_one_that_came_before_it() -> None:
+    with language_model(positions=4096) as lm:
+        slow(lm, 0.0005)
+        long = lm.submit("x" * 3900, SamplingOptions(max_tokens=1))
+        time.sleep(0.05)
+        short = lm.submit("short", SamplingOptions(max_tokens=2, temperature=0, ignore_eos=True))
+        assert short.result()[0].token_ids
+        assert not long.done
+        assert long.result()[0].token_ids
+
+
+def test_parts_of_any_size_write_what_a_whole_prompt_does() -> None:
+    options = SamplingOptions(max_tokens=12, temperature=0, logprobs=1, ignore_eos=True)
+    prompt = "A prompt of some length that is read in parts. " * 12
+    with language_model(positions=1024) as lm:
+        whole = lm.submit(prompt, options).result()[0]
+    with language_model(positions=1024) as lm:
+        slow(lm, 0.002)
+        others = [lm.submit(f"{i}", SamplingOptions(max_tokens=200, ignore_eos=True)) for i in range(2)]
+        for other in others:
+            next(iter(other))
+        steps = lm.stats()["steps"]
+        parts = lm.submit(prompt, options).result()[0]
+        assert lm.stats()["steps"] - steps > 12 + 3
+    assert parts.token_ids == whole.token_ids
+    one, other = ([score.logprob for score in each.logprobs or ()] for each in (parts, whole))
+    assert one == pytest.approx(other, abs=1e-4)
