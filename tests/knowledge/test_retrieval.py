@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kun.knowledge.base import KnowledgeBase
+from kun.knowledge.commonplaces import Commonplaces, Level
 from kun.knowledge.interaction import pack
 from kun.knowledge.lexical import BM25Index
-from kun.knowledge.retrieval import Index
+from kun.knowledge.retrieval import Index, fused
 from kun.knowledge.rows import Table
 
 TEXTS = {
@@ -173,3 +174,37 @@ def test_what_an_encoder_says_of_tokens_is_stored_and_searched(tiny_home: Path, 
     assert "Peng" in best.text
     base.reindex()
     assert all(base._store.passages().tokens([0]))
+
+
+def test_a_text_in_another_language_is_held_against_commonplaces_of_its_own() -> None:
+    texts = {
+        "lease.txt": "The tenant is Karin Oduya.",
+        "lift.txt": "The lift is checked twice a year.",
+        **{f"{n}.txt": f"食堂在星期{day}提供鱼汤。" for n, day in enumerate("一二三四五六")},
+    }
+    near = [0.78, 0.70, *[0.82] * 6]  # whatever Chinese texts say, they are nearer to a Chinese question
+    vectors = np.array([[cosine, 0] for cosine in near], np.float32)
+    states = np.eye(2, dtype=np.float32)
+    plain = replace(table(texts, 99), vectors=vectors)
+    index = Index.build(plain, texts)
+    query, vector = "租客是谁？", np.array([1, 0], np.float32)
+    assert index.is_bilingual
+    common = Commonplaces(np.zeros(2, np.float32), states[:0], (Level(0.70), Level(0.82)))
+    assert index.search(query, vector, 1, states=states, common=common)[0][0] == 0
+    assert index.search(query, vector, 1)[0][0] != 0
+
+
+def test_passages_that_come_near_to_any_question_come_no_nearer_to_this_one() -> None:
+    texts = {"a.txt": "Pets are welcome.", "b.txt": "opt_1 | 7 | opt_2 | 14"}
+    cut = replace(table(texts, 99), vectors=np.array([[0.76, 0.1], [0.80, 0.79]], np.float32))
+    index = Index.build(cut, texts)
+    vector, none = np.array([1, 0], np.float32), np.zeros((0, 2), np.float32)
+    assert index.search("动物", vector, 1)[0][0] == 1
+    common = Commonplaces(np.array([0, 1], np.float32), none)
+    assert index.search("动物", vector, 1, common=common)[0][0] == 0
+
+
+def test_a_query_whose_words_hardly_occur_is_not_answered_by_the_few_that_do() -> None:
+    words = np.array([9, 0], np.float32)
+    assert fused(np.array([0.7, 0.8], np.float32), words, np.array([0.1, 0], np.float32)).argmax() == 1
+    assert fused(np.array([0.7, 0.8], np.float32), words, np.array([0.9, 0], np.float32)).argmax() == 0

@@ -17,6 +17,8 @@ from kun.text.fold import fold, fold_with_offsets
         ("ﾊﾞｽ", "バス"),
         ("한글", "\u1112\u1161\u11ab\u1100\u1173\u11af"),
         ("两行\n  之间", "两行之间"),
+        ("機器學習與頭髮", "机器学习与头发"),
+        ("薴", "苎"),
     ],
 )
 def test_two_spellings_of_the_same_words_fold_to_the_same(one: str, other: str) -> None:

@@ -27,6 +27,13 @@ def split(text: str) -> list[str]:
         ("A wrapped\nline. Next", ["A wrapped\nline.", "Next"]),
         ("Heading\n\nA paragraph", ["Heading", "A paragraph"]),
         ("1. First\n2. Second", ["1. First", "2. Second"]),
+        ("# Fish\nThe Kun is one.", ["# Fish", "The Kun is one."]),
+        (
+            "A line without a mark\n## 1. It swims\nand flies. Yes",
+            ["A line without a mark", "## 1. It swims", "and flies.", "Yes"],
+        ),
+        ("Fish\n====\nThe Kun\nis one.", ["Fish\n====", "The Kun\nis one."]),
+        ("Item: Bolt; Price: 3\nItem: Nut; Price: 4", ["Item: Bolt; Price: 3", "Item: Nut; Price: 4"]),
     ],
 )
 def test_sentences_end_where_a_reader_ends_them(text: str, expected: list[str]) -> None:

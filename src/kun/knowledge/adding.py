@@ -272,7 +272,7 @@ def embed(
     tokens: list[bytes] = []
     for start in range(0, len(texts), _STEP):
         part = texts[start : start + _STEP]
-        vectors[start : start + len(part)], states = _states(part, "passage", encoder)
+        vectors[start : start + len(part)], states = states_of(part, "passage", encoder)
         tokens += [pack(rows) for rows in states]
         tell(len(part), owners[start])
     ends = np.cumsum([0, *(len(spans) for _, spans in documents)])
@@ -281,13 +281,14 @@ def embed(
 
 def encoded(query: str, encoder: EncoderLike) -> tuple[Vectors, Vectors]:
     """The unit vector [d] of a query, and the states [t, d] of its tokens (t is 0 where the encoder gives none)."""
-    vectors, states = _states([query], "query", encoder)
+    vectors, states = states_of([query], "query", encoder)
     return vectors[0], states[0]
 
 
-def _states(
+def states_of(
     texts: Sequence[str], kind: Literal["query", "passage"], encoder: EncoderLike
 ) -> tuple[Vectors, list[Vectors]]:
+    """Unit vectors [n, d], and of each text its tokens' states [t, d]: t is 0 where the encoder gives none."""
     if isinstance(encoder, TokenEncoder):
         return encoder.embed_tokens(texts, kind)
     none = np.empty((0, encoder.dimensions), dtype=np.float32)

@@ -24,6 +24,7 @@ from kun.knowledge.adding import (
     in_batches,
     spans_of,
 )
+from kun.knowledge.commonplaces import commonplaces
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.passage import Passage, Reasons
 from kun.knowledge.rows import Span, StoredText, Table, Vectors
@@ -221,7 +222,8 @@ class KnowledgeBase:
         if not len(contents.table):
             return []
         vector, states = encoded(query, self.encoder)
-        found = index.search(query, vector, k, allowed, states)
+        common = commonplaces(query, vector, states, self.encoder)
+        found = index.search(query, vector, k, allowed, states, common)
         return [_passage(contents.table, row, score, reasons) for row, score, reasons in found]
 
     def ask(self, question: str, lm: "LanguageModel", **options: "Unpack[AskOptions]") -> "Answer":

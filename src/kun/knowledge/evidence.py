@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kun.knowledge.adding import EncoderLike
+from kun.knowledge.commonplaces import CHINESE, ENGLISH
 from kun.knowledge.passage import Passage
 from kun.text.sentences import sentences
 from kun.text.words import STOP_WORDS, words
@@ -26,24 +27,6 @@ _SHORT = 300
 _HEADING = re.compile(r"\s*#{1,6}\s")
 _ITEM = re.compile(r"\s*(?:[-*•]\s|\d{1,2}[.)、]\s|\*\*)")
 _COMPOUND = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)+")
-_COMMONPLACES = (
-    "The meeting was moved to Thursday afternoon.",
-    "Add the onions and stir until they are soft.",
-    "She closed the window because of the rain.",
-    "Please send the form back before the end of the month.",
-    "The train leaves from platform four.",
-    "He has played the piano since he was a child.",
-    "The shop sells bread, milk and newspapers.",
-    "The patch fixes a crash when the file is empty.",
-    "会议改到了星期四下午。",
-    "放入洋葱，炒到变软。",
-    "因为下雨，她关上了窗户。",
-    "请在月底之前把表格寄回。",
-    "火车从四号站台出发。",
-    "他从小就弹钢琴。",
-    "这家店卖面包、牛奶和报纸。",
-    "补丁修复了文件为空时的崩溃。",
-)
 _KNOWN: dict[str, NDArray[np.float32]] = {}
 """Their vectors, by the encoder's identity."""
 
@@ -107,7 +90,7 @@ def _units(text: str) -> list[tuple[int, int]]:
 def _commonplaces(encoder: EncoderLike) -> NDArray[np.float32]:
     """Vectors of sentences that bear on nothing: cosines of some encoders never come near 0."""
     if encoder.identity not in _KNOWN:
-        _KNOWN[encoder.identity] = encoder.embed(_COMMONPLACES, kind="passage")
+        _KNOWN[encoder.identity] = encoder.embed([*ENGLISH, *CHINESE], kind="passage")
     return _KNOWN[encoder.identity]
 
 

@@ -36,13 +36,20 @@ def max_sim(query: Floats, packed: Sequence[bytes]) -> Floats:
 
     0 for a passage without tokens.
     """
-    scores = np.zeros(len(packed), np.float32)
-    if not len(query):
+    return max_sims([query], packed)[0]
+
+
+def max_sims(queries: Sequence[Floats], packed: Sequence[bytes]) -> Floats:
+    """`max_sim` of several queries, [q, n]: unpacking the passages once is most of the work."""
+    scores = np.zeros((len(queries), len(packed)), np.float32)
+    counts = [len(query) for query in queries]
+    if not sum(counts):
         return scores
-    dimensions = query.shape[1]
+    ends = np.cumsum(counts)
+    dimensions = queries[0].shape[1]
     width = -(-dimensions // _PER_BYTE)
     numbers = width * _PER_BYTE
-    turned = np.pad(_rotated(query), ((0, 0), (0, numbers - dimensions))).T
+    turned = np.pad(_rotated(np.concatenate(queries)), ((0, 0), (0, numbers - dimensions))).T
     # one passage after the other through one buffer, which stays in the cache
     most = max(map(len, packed), default=0) // width
     buffer = np.zeros((-(-most // _BLOCK) * _BLOCK, numbers), np.float32)
@@ -52,9 +59,11 @@ def max_sim(query: Floats, packed: Sequence[bytes]) -> Floats:
             tokens = buffer[:count]
             codes = np.frombuffer(passage, np.uint8)
             _table().take(codes, axis=0, out=tokens.reshape(-1, _PER_BYTE), mode="clip")
-            cosines = (buffer.reshape(-1, _BLOCK, numbers) @ turned).reshape(-1, len(query))[:count]
+            cosines = (buffer.reshape(-1, _BLOCK, numbers) @ turned).reshape(-1, turned.shape[1])[:count]
             cosines /= np.sqrt(np.einsum("td,td->t", tokens, tokens))[:, None]
-            scores[place] = cosines.max(axis=0).mean()
+            nearest = cosines.max(axis=0)
+            for row, (end, size) in enumerate(zip(ends, counts, strict=True)):
+                scores[row, place] = nearest[end - size : end].mean() if size else 0.0
     return scores / np.float32(_FIDELITY * np.sqrt(dimensions))
 
 

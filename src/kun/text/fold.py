@@ -1,15 +1,21 @@
 """What two spellings of the same words share: Unicode folding for search.
 
 Two texts that a reader takes for the same (full-width or half-width, `É` as one character or as two, any
-case, any spacing, an invisible soft hyphen) fold to the same string, so that "word for word" can be a plain
-substring test. Close to NFKC_Casefold of the Unicode Standard (section 3.13), without white space.
+case, any spacing, an invisible soft hyphen, traditional or simplified Chinese) fold to the same string, so that
+"word for word" can be a plain substring test. Close to NFKC_Casefold of the Unicode Standard (section 3.13),
+without white space.
 """
 
 import unicodedata
 from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from opencc import OpenCC
 
 # Vowel signs that compose with what stands before them, though Unicode calls them letters.
 _LETTERS_THAT_ATTACH = frozenset("\U00016d63\U00016d67\U00016d68")
@@ -21,8 +27,44 @@ class _Table(dict[int, str]):
     def __missing__(self, code: int) -> str:
         letters = unicodedata.normalize("NFKD", chr(code)).casefold()
         kept = "".join(letter for letter in unicodedata.normalize("NFKD", letters) if not _is_unseen(letter))
-        self[code] = folded = unicodedata.normalize("NFC", kept)
+        composed = unicodedata.normalize("NFC", kept)
+        self[code] = folded = "".join(_SIMPLIFIED[ord(letter)] for letter in composed)
         return folded
+
+
+class _Simplified(dict[int, str]):
+    """Code point -> the simplified form of a traditional Chinese character, any other as it is."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        self[code] = simple = _to_simplified(letter) if _is_han(code) else letter
+        return simple
+
+
+def simplified(text: str) -> str:
+    """`text` with simplified characters in the place of traditional ones, one for one.
+
+    Characters, not words, so that every place stays: what depends on the word (乾隆, 乾燥) is written alike on both
+    sides of a comparison, which is all that a search needs.
+    """
+    return text if text.isascii() else text.translate(_SIMPLIFIED)
+
+
+def _is_han(code: int) -> bool:
+    return 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x3FFFF
+
+
+def _to_simplified(letter: str) -> str:
+    converter = _converter()
+    simple = converter.convert(converter.convert(letter))  # one character (薴) takes two steps
+    return simple if len(simple) == 1 else letter
+
+
+@cache
+def _converter() -> "OpenCC":
+    from opencc import OpenCC  # a tenth of a second, which texts without Chinese do without
+
+    return OpenCC("t2s")
 
 
 def _is_unseen(letter: str) -> bool:
@@ -30,11 +72,12 @@ def _is_unseen(letter: str) -> bool:
     return letter.isspace() or unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"
 
 
+_SIMPLIFIED = _Simplified()
 _TABLE = _Table()
 
 
 def fold(text: str) -> str:
-    """`text` in NFKC, case-folded, without white space and invisible ones; folding again changes nothing."""
+    """`text` in NFKC, case-folded, simplified, without white space and unseen ones; folding again changes nothing."""
     if text.isascii():
         return "".join(text.split()).lower()
     return unicodedata.normalize("NFC", text.translate(_TABLE))

@@ -5,11 +5,15 @@ import re
 _CLOSERS = "\"'”’」』）)】》〉］]*_"
 
 # Full-width marks end a sentence wherever they stand; the others only before white space, the end, or CJK.
+# A heading's line, an underlined one's too, is a sentence of its own, and so is a row of a table.
 _END = re.compile(
-    rf"[。！？｡]+[…。！？]*[{re.escape(_CLOSERS)}]*"
+    r"(?m:^)[ ]{0,3}#{1,6}[ \t][^\n]*(?:\n|\Z)"
+    r"|(?m:^)[ ]{0,3}(?:={3,}|-{3,})[ \t]*(?:\n|\Z)"
+    rf"|[。！？｡]+[…。！？]*[{re.escape(_CLOSERS)}]*"
     rf"|…{{2,}}[{re.escape(_CLOSERS)}]*"
     rf"|(?<![.!?…])[.!?…]++[{re.escape(_CLOSERS)}]*(?=\s|\Z|[\u2e80-\u9fff\uf900-\ufaff\uac00-\ud7af])"
-    r"|\n(?=[ \t]*(?:\n|[-*+•#>|][ \t]|\d{1,3}[.)、][ \t]?|\Z))"
+    r"|\n(?=[ \t]*(?:\n|#{1,6}[ \t]|[-*+•>|][ \t]|\d{1,3}[.)、][ \t]?|\Z))"
+    r"|\n(?=[^\s:;][^\n:;]{0,60}: [^\n;]{0,200}; [^\n:;]{1,60}: )"
     r"|(?<=[\u2e80-\u9fff\uf900-\ufaff：，；、”」』）])\n"
 )
 _SPACE = re.compile(r"\s*")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kun.text.fold import of_each
+from kun.text.fold import of_each, simplified
 
 _HAN = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〇"
 _UNPARTED = re.compile(
@@ -19,6 +19,8 @@ _UNPARTED = re.compile(
 _RUNS = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+)")
 _ENGLISH = re.compile(r"[a-z]+")
 _BROKEN_LINE = re.compile(rf"(?<=[{_HAN}])\s+(?=[{_HAN}])")
+_BROKEN_WORD = re.compile(r"([^\W\d_]{2,})-\n[ \t]*([^\W\d_]{2,})")
+"""A word parted at the end of a line; it may be a compound, so that its parts are terms too."""
 _LONGEST = 64
 """Characters of one term: what is longer is a blob, and is cut."""
 
@@ -33,8 +35,9 @@ STOP_WORDS = frozenset(
 
 def words(text: str) -> list[str]:
     """The search terms of `text`, in order, with repeats; small words are among them (`STOP_WORDS`)."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return list(_terms(_BROKEN_LINE.sub("", folded)))  # Chinese has no spaces between words
+    folded = simplified(unicodedata.normalize("NFKC", text).casefold())
+    folded = _BROKEN_LINE.sub("", folded)  # Chinese has no spaces between words
+    return list(_terms(_BROKEN_WORD.sub(r"\g<0> \1\2", folded) if "-\n" in folded else folded))
 
 
 def word_edges(text: str, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
