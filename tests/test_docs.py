@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from starlette.routing import Route
 from typer.exceptions import TyperException
 
 import kun
 from kun.cli.app import app
 from kun.generation.options import SamplingOptions
 from kun.hub.catalog import catalog
+from kun.server.app import create_app
+from kun.server.service import Service
 from kun.settings import DEFAULT_ENCODER, DEFAULT_MODEL, Settings
 from kun.training.recipe import Recipe, parse_override, read_recipe
 
@@ -224,3 +227,32 @@ def test_both_readmes_show_the_same_figures() -> None:
             for place in (("README.md", english), ("README.zh-CN.md", chinese))
         ]
         assert figures[0] == figures[1] != []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_tree_of_the_house_shows_every_room(language: str) -> None:
+    text = (ROOT / "docs" / language / "develop.md").read_text(encoding="utf-8")
+    tree = next(found["body"] for found in FENCE.finditer(text))
+    rooms = {path.parent.name for path in (ROOT / "src" / "kun").glob("*/__init__.py")}
+    assert rooms == set(re.findall(r"^(\w+)/", tree, re.MULTILINE))
+    assert set(re.findall(r"\w+\.py", tree)) <= {
+        path.name for path in (ROOT / "src" / "kun").glob("*.py")
+    } | {"api.py"}
+
+
+def test_every_make_target_that_is_shown_is_one() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        shown = re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", text, re.MULTILINE)
+        assert {one or other for one, other in shown} <= targets, page
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_path_of_the_api_that_is_shown_is_served(language: str) -> None:
+    text = (ROOT / "docs" / language / "api.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`(?:GET|POST|DELETE) (/[\w/.{}-]+)`", text))
+    service = Service(DEFAULT_MODEL)
+    served = {route.path for route in create_app(service, web=False).routes if isinstance(route, Route)}
+    assert paths
+    assert paths <= served
