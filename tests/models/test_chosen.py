@@ -106,6 +106,6 @@ def test_loading_without_a_name_opens_the_chosen_model(
 def test_the_measurement_takes_no_model_and_gives_seconds(
     tiny_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LAYERS", 1)
+    monkeypatch.setattr(module, "_ROUNDS", 1)
     monkeypatch.setattr(module, "_ROWS", 2)
     assert 0 < answer_seconds() < 3600

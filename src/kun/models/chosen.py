@@ -8,9 +8,10 @@ no model: it multiplies random matrices of the larger model's shape with the ker
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,17 +27,24 @@ MEMORY = 6 * 2**30
 """Bytes of memory that a machine must have for the larger model: its weights, its cache, and the rest of the day."""
 FREE = 5 * 2**29
 """Bytes that must be free for it at the time."""
-SECONDS = 9.0
-"""The longest that an answer may take with the larger model, by the measurement."""
-PROMPT, WRITTEN = 1500, 60
-"""Tokens that an answer from documents reads, and writes, as the handbook's questions do on average."""
+SECONDS = 12.0
+"""The longest that an answer may take with the larger model, by the measurement; on two cores of 2023 it takes 7."""
+PROMPT, WRITTEN = 700, 60
+"""Tokens that an answer from documents reads, and writes."""
 
 _WEIGHTS = 1.54e9
 """Numbers that the larger model multiplies with for each token."""
+_BYTES = 0.95e9
+"""Bytes of them, which are read from memory for each token that is written."""
+_OTHERWISE = 2.0
+"""How much longer a prompt takes than its products alone: attention, norms, waiting threads."""
 _OUTPUTS, _INPUTS = 8960, 1536
-_LAYERS = 8
-"""Matrices that are read in turn: together they are larger than the caches of common processors."""
-_ROWS = 128
+_ROWS = 64
+_ROUNDS = 24
+_PIECE = 2**24
+_MEMORY_READ = 24 * _PIECE
+"""Bytes that are read to see how fast memory is: more than the caches of most processors hold."""
+_TRIES = 3
 _FILE = "default-model.json"
 By = Literal["person", "machine", "here"]
 
@@ -105,7 +113,10 @@ def by_machine(seconds: Callable[[], float] | None = None) -> Choice:
         return _machine(
             DEFAULT_MODEL, f"the larger one wants {_gb(FREE)} of free memory, and there are {_gb(free)}"
         )
-    took = (seconds or answer_seconds)()
+    for _ in range(_TRIES):  # a machine that is busy at the moment gets another chance
+        took = (seconds or answer_seconds)()
+        if took <= SECONDS:
+            break
     if took > SECONDS:
         return _machine(DEFAULT_MODEL, f"an answer of the larger one would take some {took:.0f} s here")
     return _machine(
@@ -125,32 +136,33 @@ def answer_seconds() -> float:
 
     if torch.cuda.is_available():
         return 1.0
-    layers = []
-    for _ in range(_LAYERS):
-        packed = empty(_OUTPUTS, _INPUTS, 4)
-        packed.codes.random_()
-        packed.scales.fill_(0.01)
-        layers.append(QuantizedLinear(packed, _OUTPUTS, _INPUTS))
+    packed = empty(_OUTPUTS, _INPUTS, 4)
+    packed.codes.random_()
+    packed.scales.fill_(0.01)
+    layer, prompt = QuantizedLinear(packed, _OUTPUTS, _INPUTS), torch.randn(_ROWS, _INPUTS)
+    pieces = torch.ones(_MEMORY_READ // 4).split(_PIECE // 4)
     threads = torch.get_num_threads()
-    token, prompt = torch.randn(1, _INPUTS), torch.randn(_ROWS, _INPUTS)
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            written = _best(lambda: [layer(token) for layer in layers]) / _LAYERS
-            read = _best(lambda: layers[0](prompt)) / _ROWS
+            product = min(_least([partial(layer, prompt)] * _ROUNDS, 1))
+            memory = sum(_least([piece.sum for piece in pieces], 3))
     finally:
         torch.set_num_threads(threads)
-    share = _WEIGHTS / (_OUTPUTS * _INPUTS)
-    return share * (PROMPT * read + WRITTEN * written) / threads
+    read = _OTHERWISE * product / _ROWS * _WEIGHTS / (_OUTPUTS * _INPUTS)
+    written = memory * _BYTES / _MEMORY_READ
+    return (PROMPT * read + WRITTEN * written) / threads
 
 
-def _best(work: Callable[[], object], runs: int = 4) -> float:
-    took = []
-    for _ in range(runs):
-        started = time.thread_time()
-        work()
-        took.append(time.thread_time() - started)
-    return min(took)
+def _least(work: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """The least time that each piece took: short enough to find a moment of its own on a busy machine."""
+    took = [float("inf")] * len(work)
+    for _ in range(rounds):
+        for place, piece in enumerate(work):
+            started = time.thread_time()
+            piece()
+            took[place] = min(took[place], time.thread_time() - started)
+    return took
 
 
 def _memory() -> tuple[int | None, int | None]:
