@@ -1,6 +1,7 @@
 """Orders inside documents: found in several languages and disguises, while ordinary prose stays as it is."""
 
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +125,13 @@ def test_a_long_text_takes_no_long_time(order: str) -> None:
 )
 def test_a_question_about_orders_is_known(question: str, about: bool) -> None:
     assert asks_about_orders(question) is about
+
+
+@pytest.mark.parametrize("folder", ["examples/handbook/en", "examples/handbook/zh", "docs/en", "docs/zh"])
+def test_the_handbook_and_the_docs_hold_no_order(folder: str) -> None:
+    pages = sorted((Path(__file__).parents[2] / folder).rglob("*.md"))
+    texts = {page.name: page.read_text("utf-8") for page in pages}
+    assert texts
+    assert {name: [text[slice(*one)] for one in orders_in(text)] for name, text in texts.items()} == {
+        name: [] for name in texts
+    }

@@ -352,7 +352,11 @@ def _weight(sentence: str) -> int:
             weights[cue.kind] = cue.weight
     if weights.keys() & _DECISIVE or any(weights.get(kind, 0) > 1 for kind in _SPOKEN_TO):
         if "duty" in weights:  # "The chatbot must answer within a second." is said of it, not to it
-            weights = {kind: weight for kind, weight in weights.items() if kind not in ("address", "say")}
+            weights = {
+                kind: weight
+                for kind, weight in weights.items()
+                if kind not in ("address", "say") and (kind != "meta" or weight > 1)
+            }
         return sum(weights.values())
     return 0
 
