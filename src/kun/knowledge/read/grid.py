@@ -105,9 +105,11 @@ class _Writer:
         self._sections = not shape.pairs and any(
             self._is_section(row) and not self._is_section(following) for row, following in pairwise(body)
         )
-        labels = [names[place] for place in self._kept]
+        is_chinese = any(_CHINESE.search(cell) for row in head for cell in row)
+        unnamed = "第{}列" if is_chinese else "column {}"
+        labels = [names[place] or unnamed.format(number) for number, place in enumerate(self._kept, 1)]
         if self._sections:
-            labels.insert(0, "分组" if _CHINESE.search("".join(names)) else "section")
+            labels.insert(0, "分组" if is_chinese else "section")
         self.columns = column_names(labels)
         self._section = ""
 
