@@ -4,14 +4,18 @@ No number of the answer is written by a model. A question that asks for no calcu
 no sentence of the documents found can give, is none of this module's.
 """
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from kun.errors import KunError
 from kun.knowledge.computation.cells import CellCount, cell_counts
 from kun.knowledge.computation.facts import Fact, facts
 from kun.knowledge.computation.keys import title_score
+from kun.knowledge.computation.matching import folded, latin_words
 from kun.knowledge.computation.plans import Plan, plans
 from kun.knowledge.computation.question import Asked, read_question
 from kun.knowledge.computation.running import Outcome, run
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 _DOCUMENTS = 5
 _SEARCHED = 60
+_NAMED = 2
+_RARE = 3
+"""Documents that may share a word of their names for it to point at one of them."""
 _LONGEST_TEXT = 20_000_000
 _LEAST_SCORE = 1.3
 """What a plan needs: one value and a column of the question, or a column by its name and the document's title."""
@@ -61,7 +68,7 @@ def compute(
         return None
     candidates: list[tuple[float, Outcome | Fact | CellCount]] = []
     for rank, sheet in enumerate(sheets):
-        bonus = 0.5 / (rank + 1)
+        bonus = max(0.5 / (rank + 1), 0.3 if rank >= _DOCUMENTS else 0.0)
         candidates += [(one.score + bonus, one) for one in facts(question, asked, sheet)[:1]]
         if asked is None:
             continue
@@ -79,6 +86,7 @@ def _sheets(question: str, base: Computable, found: Sequence[Passage]) -> list[S
     """The documents found, the best first; `found` is what the caller has, a wider search adds to it."""
     passages = [*found, *base.search(question, _SEARCHED)]
     sources = list(dict.fromkeys(passage.source for passage in passages))[:_DOCUMENTS]
+    sources += [name for name in _named_documents(question, base) if name not in sources][:_NAMED]
     sheets = []
     for source in sources:
         try:
@@ -88,6 +96,26 @@ def _sheets(question: str, base: Computable, found: Sequence[Passage]) -> list[S
         if len(stored.text) <= _LONGEST_TEXT:
             sheets.append(sheet_of(stored))
     return sheets
+
+
+def _named_documents(question: str, base: Computable) -> list[str]:
+    """Documents whose file's name has a rare word of the question: another language's search may miss them."""
+    names = [source.name for source in base.sources()]
+    stems = {name: _stems(PurePath(name).stem) for name in names}
+    counts = Counter(stem for own in stems.values() for stem in own)
+    said = {stem for stem in _stems(question) if counts[stem] <= _RARE}
+    scored = [(len(own & said), name) for name, own in stems.items() if own & said]
+    return [name for _, name in sorted(scored, key=lambda one: -one[0])]
+
+
+def _stems(text: str) -> set[str]:
+    plain = re.sub(r"[-_/.]", " ", folded(text))
+    latin = {word.stem for word in latin_words(plain) if len(word.stem) > 3 and not word.stem.isdigit()}
+    return latin | {run for found in re.findall(r"[\u3400-\u9fff]{3,}", plain) for run in _runs(found)}
+
+
+def _runs(text: str) -> set[str]:
+    return {text[place : place + 3] for place in range(len(text) - 2)}
 
 
 def _answer(

@@ -12,7 +12,7 @@ from kun.knowledge.computation.matching import ValueHit, column_score, folded, s
 from kun.knowledge.computation.question import Asked, Comparison
 from kun.knowledge.computation.sheets import Quantity, Sheet
 from kun.tools.columns import Column, TypedTable
-from kun.tools.periods import Period
+from kun.tools.periods import Period, periods_in
 from kun.tools.table_query import Condition, Test
 
 _BACKWARD = re.compile(
@@ -27,6 +27,9 @@ _CLAUSE = re.compile(r"[，,。；;？?！!]")
 _LESS = r"低于|少于|小于|不足|不到|没(?:有)?达到|未达到|达不到|\bless\b.{0,30}?\bthan\b|\bfewer\b.{0,30}?\bthan\b|\bbelow\b|\bunder\b|\bsmaller than\b|\blower than\b|\bshort of\b"
 _MORE = r"超过|大于|多于|高于|超出|\bmore\b.{0,30}?\bthan\b|\babove\b|\bover\b|\bexceed(?:s|ed|ing)?\b|\bgreater than\b|\bhigher than\b|\blarger than\b"
 _AGAINST = re.compile(f"(?P<less>{_LESS})|(?P<more>{_MORE})", re.IGNORECASE)
+_DIFFERENCE = re.compile(
+    r"\bhow (?:many|much) (?:more|less|fewer)\b|多多少|少多少|相差|\bdifference\b", re.IGNORECASE
+)
 _NONE_LEFT = re.compile(
     r"一(?:件|个|只|本|点|瓶|盒)都?没有|缺货|断货|售罄|卖完|没货|库存为零|\bout of stock\b|\bsold out\b|\bnone (?:is |are )?left\b|\brun out\b",
     re.IGNORECASE,
@@ -47,6 +50,7 @@ class Tests:
     dates: Column | None = None
     unmet: tuple[str, ...] = ()
     score: float = 0.0
+    periods: tuple[Period, ...] = ()
 
     @property
     def all(self) -> tuple[Condition, ...]:
@@ -113,8 +117,11 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
     others: list[Condition] = []
     unmet: list[str] = []
     dates = date_column(asked, table, given)
-    if asked.periods and dates is None:
-        unmet += [one.text for one in asked.periods if not _in_title(one, sheet, table)]
+    periods = asked.periods
+    if len(periods) == 1 and _in_title(periods[0], sheet, table):
+        periods = ()
+    if dates is None:
+        unmet += [one.text for one in periods]
     for one in asked.comparisons:
         test = _number_test(one, asked, given)
         if test is None:
@@ -129,19 +136,33 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
     others += _empties(asked, table)
     score = (
         sum(0.6 if hit.part else 1.0 for hit, _ in hits)
-        + 0.7 * len(others)
+        + sum(1.0 if one.measure is not None and _names_measure(one, asked) else 0.7 for one in others)
         + (0.4 if asked.periods and dates else 0.0)
+        + (0.5 * column_score(dates.name, "", asked.text) if periods and dates else 0.0)
     )
-    return Tests(tuple(hits), tuple(others), dates, tuple(unmet), score)
+    return Tests(tuple(hits), tuple(others), dates, tuple(unmet), score, periods)
+
+
+def _names_measure(condition: Condition, asked: Asked) -> bool:
+    return condition.measure is not None and column_score(condition.measure.label, "", asked.text) >= 0.9
 
 
 def _in_title(period: Period, sheet: Sheet, table: TypedTable) -> bool:
     """True for a year or month that the document as a whole is about: it chooses no rows."""
     plain = folded(f"{sheet.title} {table.name}")
+    named = periods_in(re.sub(r"[_-](?=\D)|(?<=\D)[_-]", " ", plain))
+    if any(_same_time(period, one) for one in named):
+        return True
     years = {str(one.year) for one in (period.first, period.last) if one}
     return folded(period.text).strip() in plain or (
         bool(years) and all(year in plain for year in years) and not period.months
     )
+
+
+def _same_time(one: Period, other: Period) -> bool:
+    if (one.months or other.months) and one.months == other.months:
+        return one.first is None or other.first is None or one.first.year == other.first.year
+    return one.first is not None and (one.first, one.last) == (other.first, other.last)
 
 
 def _value_test(hit: ValueHit, asked: Asked) -> Condition:
@@ -241,6 +262,8 @@ def _against_column(asked: Asked, table: TypedTable, used: Sequence[Condition]) 
     numbers = table.of_kind("number")
     for match in _AGAINST.finditer(asked.text):
         if any(one.start < match.end() and match.start() < one.end for one in asked.comparisons):
+            continue
+        if _DIFFERENCE.search(asked.text):
             continue
         after = re.split(_CLAUSE, asked.text[match.end() : match.end() + 40])[0]
         before = (

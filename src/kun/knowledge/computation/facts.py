@@ -55,11 +55,11 @@ _PER = {
 }
 _PERIODS = re.compile(
     rf"(?P<number>{NUMBER_WORD})\s*(?P<unit>个月|个季度|季度|周|星期|天|年|months?|weeks?|days?|years?|quarters?)(?![a-zA-Z])"
-    r"|(?P<half>半年|\bhalf a year\b)|(?P<year>全年|整年|\b(?:a|one|the|whole|full) (?:whole |full )?year\b|\bper year\b|\bannually\b)|(?P<whole>整个(?:租期|合同期|期间)|(?:租期|合同期|期)内?(?:一共|总共|共|合计)|\b(?:whole|entire|full) (?:term|period|contract|lease|rental)\b|\bover the term\b|\bfor the (?:whole|entire) )",
+    r"|(?P<half>半年|\bhalf a year\b)|(?P<year>全年|整年|\b(?:a|one|the|whole|full) (?:whole |full )?year\b|\bper year\b|\bannually\b)|(?P<whole>整个[\u4e00-\u9fff]{0,3}期间?|(?:租期|合同期|期)内?(?:一共|总共|共|合计)|\b(?:whole|entire|full) (?:term|period|contract|lease|rental)\b|\bover the term\b|\bfor the (?:whole|entire) )",
     re.IGNORECASE,
 )
 _TERM = re.compile(
-    r"租期|合同期|期限|有效期|\bterm\b|\bruns? for\b|\bfor a period of\b|\blasts?\b|\bduration\b",
+    r"租期|合同期|期限|有效期|会籍|会期|聘期|学期|\bterm\b|\bruns? for\b|\bfor a period of\b|\blasts?\b|\bduration\b",
     re.IGNORECASE,
 )
 _LESS = re.compile(
@@ -73,7 +73,7 @@ _SHARE = re.compile(
     re.IGNORECASE,
 )
 _QUANTITY_WORDS = re.compile(
-    r"折合成?|换算成?|一共|总共|合计|多少|几|是|天|周|个?月|小时|分钟|最晚|最迟|号|日|\b(?:how|many|much|days?|weeks?|months?|hours?|minutes?|last|latest|total|altogether|date)\b",
+    r"折合成?|换算成?|一共|总共|合计|多少|几|是|天|周|个?月(?!费|租|供|薪)|小时|分钟|最晚|最迟|号|日|\b(?:how|many|much|days?|weeks?|months?|hours?|minutes?|last|latest|total|altogether|date)\b",
     re.IGNORECASE,
 )
 _MONTHS_OF = {"month": 1, "quarter": 3, "year": 12}

@@ -48,7 +48,7 @@ def key_of(asked: Asked, table: TypedTable, dates: Column | None) -> tuple[Colum
         if score > best:
             best, chosen = score, column
     if chosen is not None and best >= _LEAST:
-        return chosen, "value", 0.6
+        return chosen, "value", 0.6 + (0.3 if best >= 0.9 else 0.0)
     names = [column for column in texts if len(column.distinct) >= 0.9 * table.n] or texts
     if names:
         return (

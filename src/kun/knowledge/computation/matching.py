@@ -113,6 +113,8 @@ def _hits_of(column: Column, plain: str, said: Sequence[Word]) -> list[ValueHit]
         if TOTALS.fullmatch(value) or len(value) > 80:
             continue
         spans = _places(folded(value), plain, said)
+        if spans and len(value) == 1 and (len(column.distinct) > 12 or value in column.name):
+            continue
         if spans:
             found += [ValueHit(column, (value,), *span) for span in spans]
             continue
@@ -142,8 +144,7 @@ def _places(value: str, plain: str, said: Sequence[Word], exact: bool = False) -
     if not value:
         return []
     if _HAN.search(value):
-        least = 1 if value in ("男", "女") else 2
-        if len(value) < least:
+        if len(value) < 2 and value in _SMALL:
             return []
         return [match.span() for match in re.finditer(re.escape(value), plain)]
     wanted = [word.stem for word in latin_words(value)]
@@ -159,6 +160,10 @@ def _places(value: str, plain: str, said: Sequence[Word], exact: bool = False) -
             for a, b in zip(wanted, said[place:], strict=False)
         )
     ]
+
+
+_SMALL = frozenset("的了是有在和与多少大小高低长短天日月年周个一二三四五六七八九十百千上中下前后人次元无否不")
+"""Characters that are too common to be a value that a question names."""
 
 
 def _same(value: str, word: str) -> bool:

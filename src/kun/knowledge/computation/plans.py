@@ -1,21 +1,27 @@
 """From a question and a table to the program that answers it, or the reason why none does."""
 
+# ruff: noqa: E501  (lists of words in patterns read better whole)
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kun.knowledge.computation.concepts import unit_kind, units_asked
 from kun.knowledge.computation.conditions import Tests, merged, period_test, tests_of
 from kun.knowledge.computation.doubts import doubt
-from kun.knowledge.computation.keys import key_of, per_of, without_title
+from kun.knowledge.computation.keys import key_of, per_of, title_score, without_title
 from kun.knowledge.computation.matching import ValueHit, column_score, folded
-from kun.knowledge.computation.question import Asked, Kind
+from kun.knowledge.computation.measures import counts_a_unit, measure_for, without_names
+from kun.knowledge.computation.question import Asked, Kind, kinds_in
 from kun.knowledge.computation.sheets import Quantity, Sheet, quantities
 from kun.tools.columns import Column, TypedTable
 from kun.tools.periods import Period
 from kun.tools.table_query import Condition
 
 _LEAST = 0.5
+_COUNTED = re.compile(
+    r"\bhow many (?:different |distinct |various )?([a-z]+)|(?:多少|几)[个种家位名](?:不同的?)?([\u4e00-\u9fff]{2,4})",
+    re.IGNORECASE,
+)
 _BY_ROWS = re.compile(r"按(?:单数|笔数|条数|次数|人数|件数|数量)|\bby (?:number|count)\b", re.IGNORECASE)
 
 
@@ -38,6 +44,8 @@ class Plan:
     per: Column | None = None
     per_by: str = ""
     missing: str = ""
+    other: Quantity | None = None
+    distinct: Column | None = None
 
     @property
     def is_found(self) -> bool:
@@ -54,7 +62,7 @@ def _plan(asked: Asked, sheet: Sheet, table: TypedTable) -> Plan | None:
     given = quantities(table, sheet.around)
     tests = tests_of(asked, sheet, table, given)
     rest = _without(asked, tests, sheet)
-    for kind in _kinds(asked, given):
+    for kind in _kinds(asked, table, given):
         plan = _of_kind(kind, asked, sheet, table, given, tests, rest)
         if plan is not None:
             return plan
@@ -70,60 +78,16 @@ def _without(asked: Asked, tests: Tests, sheet: Sheet) -> str:
     return "".join(without_title("".join(letters), sheet.title))
 
 
-def _kinds(asked: Asked, given: Sequence[Quantity]) -> list[Kind]:
-    kinds: list[Kind] = [
-        kind for kind in ("percent", "span", "compare", "extreme", "mean") if kind in asked.kinds
-    ]
-    counts = "count" in asked.kinds
-    measured = counts and _counts_a_unit(asked, given)
+def _kinds(asked: Asked, table: TypedTable, given: Sequence[Quantity]) -> list[Kind]:
+    left = kinds_in(without_names(asked.text, table))
+    kinds: list[Kind] = [kind for kind in ("percent", "span", "compare", "extreme", "mean") if kind in left]
+    counts = "count" in left
+    measured = counts and counts_a_unit(asked, given)
     if counts and not measured:
         kinds.append("count")
-    elif "sum" in asked.kinds or measured or asked.spent:
+    elif "sum" in left or measured or asked.spent:
         kinds.append("sum")
     return kinds
-
-
-def _counts_a_unit(asked: Asked, given: Sequence[Quantity]) -> bool:
-    """ "How many hours": the sum of a measure, not a number of rows."""
-    units = [unit for unit in units_asked(asked.text) if unit != "piece"]
-    if any(unit_kind(one.measure.unit) in units for one in given):
-        return True
-    wanted = re.search(r"\bhow many ([a-z]+)", asked.text, re.IGNORECASE)
-    if wanted:
-        return any(column_score(name, "", wanted[1]) >= 1 for one in given for name in one.names)
-    return False
-
-
-def measure_for(
-    asked: Asked, given: Sequence[Quantity], rest: str, kind: Kind
-) -> tuple[Quantity | None, float]:
-    """The measure that the question names most surely, and how surely."""
-    units = units_asked(asked.text)
-    multiplied = any("×" in one.measure.formula for one in given)
-    best, chosen = 0.0, None
-    names = [name for one in given for name in one.names[:1]]
-    for one in given:
-        unit = one.measure.unit
-        others = [name for name in names if name != one.names[0]]
-        score = max(column_score(name, unit, rest, others) for name in one.names)
-        if unit and unit_kind(unit) in units:
-            score += 0.6
-        if (
-            one.is_price
-            and multiplied
-            and kind in ("sum", "extreme", "compare", "percent")
-            and not asked.on_price
-        ):
-            score -= 0.5
-        if "×" in one.measure.formula and (kind == "mean" or asked.on_price):
-            score -= 0.1
-        if asked.on_price and one.is_price:
-            score += 0.5
-        if "−" in one.measure.formula:
-            score += 0.02 * one.measure.formula.count("−")
-        if score > best:
-            best, chosen = score, one
-    return (chosen, best) if best >= _LEAST else (None, best)
 
 
 def _of_kind(
@@ -139,8 +103,13 @@ def _of_kind(
     dates = (quantity.dates if quantity and quantity.dates else None) or tests.dates
     if tests.unmet:
         return None
-    periods = [one for one in asked.periods if dates is not None]
-    score = tests.score + min(sure, 1.2) - doubt(asked, sheet, sure)
+    periods = tests.periods if dates is not None else ()
+    named = max(column_score(name, "", rest) for name in quantity.names) if quantity else 0.0
+    explicit = 0.3 if named >= 0.9 and kind in asked.kinds else 0.0
+    unsure = doubt(asked, sheet, named, _anchored(asked, sheet, tests))
+    if kind in ("sum", "mean") and named < 0.75 and unsure >= 0.6:
+        quantity, sure = None, 0.0  # "overtime pay" is not whatever money the table has
+    score = tests.score + min(sure, 1.2) + explicit - unsure
     base = Plan(asked, sheet, table, kind, (), score, quantity, dates)
     match kind:
         case "percent":
@@ -148,7 +117,7 @@ def _of_kind(
         case "span":
             return _span(base, tests, periods)
         case "compare":
-            return _compare(base, tests, periods)
+            return _compare(base, tests, periods, given)
         case "extreme":
             return _extreme(base, tests, periods)
         case "mean":
@@ -157,6 +126,11 @@ def _of_kind(
             return _count(base, tests, periods)
         case "sum":
             return _sum(base, tests, periods)
+
+
+def _anchored(asked: Asked, sheet: Sheet, tests: Tests) -> bool:
+    """True where the question has a value of the table, or a word of the document's title."""
+    return any(not hit.part for hit, _ in tests.hits) or title_score(asked, sheet) > 0
 
 
 def _within(periods: Sequence[Period], dates: Column | None) -> tuple[Condition, ...]:
@@ -245,10 +219,25 @@ def _common(values: Sequence[str]) -> str:
     return values[0] if len(values) == 1 else " / ".join(values[:3])
 
 
-def _compare(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
+def _compare_columns(
+    plan: Plan, tests: Tests, periods: Sequence[Period], given: Sequence[Quantity]
+) -> Plan | None:
+    """ "How many more adults than children": the sums of two columns."""
+    named = [
+        one
+        for one in given
+        if not one.measure.formula and column_score(one.names[0], "", plan.asked.text) >= 0.9
+    ]
+    if len(named) != 2:
+        return None
+    conditions = (*(one for one in tests.all if one.other is None), *_within(periods, plan.dates))
+    return replace(plan, quantity=named[0], other=named[1], conditions=conditions, score=plan.score + 0.5)
+
+
+def _compare(plan: Plan, tests: Tests, periods: Sequence[Period], given: Sequence[Quantity]) -> Plan | None:
     groups = _groups(tests, periods, plan.dates)
     if not groups:
-        return None
+        return _compare_columns(plan, tests, periods, given)
     chosen = {id(condition) for _, condition in groups}
     rest = [(hit, condition) for hit, condition in tests.hits if id(condition) not in chosen]
     by_period = groups[0][1].test == "within"
@@ -261,7 +250,7 @@ def _compare(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None
 def _counts_rows(asked: Asked) -> bool:
     return bool(
         re.search(
-            r"单|次|人|条|笔|件|\borders?\b|\btimes\b|\bhow many\b|\bmembers?\b|\bentries\b",
+            r"单|次|人|条|笔|件|次数|经常|\borders?\b|\btimes\b|\boften\b|\bfrequent|\bhow many\b|\bmembers?\b|\bentries\b",
             asked.text,
             re.IGNORECASE,
         )
@@ -308,15 +297,31 @@ def _missing(plan: Plan, tests: Tests, conditions: tuple[Condition, ...]) -> Pla
     """A table that the question clearly speaks of, without a column for what it asks."""
     if tests.score < 0.9:
         return None
-    return replace(plan, conditions=conditions, missing="column")
+    return replace(plan, conditions=conditions, missing="column", score=tests.score)
 
 
 def _count(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     conditions = (*tests.all, *_within(periods, plan.dates))
-    if not conditions:
+    distinct = _distinct(plan)
+    if not conditions and distinct is None:
         return None
-    score = tests.score + _noun_score(plan) - doubt(plan.asked, plan.sheet, 1.0)
-    return replace(plan, conditions=conditions, quantity=None, score=score)
+    score = (
+        tests.score
+        + _noun_score(plan)
+        + (0.5 if distinct else 0.0)
+        - doubt(plan.asked, plan.sheet, 1.0, _anchored(plan.asked, plan.sheet, tests))
+    )
+    return replace(plan, conditions=conditions, quantity=None, score=score, distinct=distinct)
+
+
+def _distinct(plan: Plan) -> Column | None:
+    """The column whose different values are counted: "how many customers" among the rows of their orders."""
+    match = _COUNTED.search(plan.asked.text)
+    word = next((one for one in match.groups() if one), "") if match else ""
+    if not word:
+        return None
+    repeated = [column for column in plan.table.of_kind("text") if 1 < len(column.distinct) < plan.table.n]
+    return next((column for column in repeated if column_score(column.name, "", word) >= 0.9), None)
 
 
 def _noun_score(plan: Plan) -> float:

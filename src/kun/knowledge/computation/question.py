@@ -26,8 +26,8 @@ _SUM = re.compile(
     re.IGNORECASE,
 )
 _COUNT = re.compile(
-    r"多少(?:个|种|条|人|家|次|位|名|笔|份|件|张|单|户|本|只|台|辆|场|节|门|行|批|封|间|套|款|项|页|订单|商品|客户|员工|会员|记录)"
-    r"|(?<!哪)几(?:个|种|条|人|家|次|位|名|笔|份|件|张|单|户|本|只|台|辆|场|节|门|批|封|间|套|款|项)"
+    r"多少(?:个|种|条|人|家|次|位|名|笔|份|件|张|单|户|本|只|台|辆|场|节|门|行|批|封|间|套|款|项|页|天(?=[？?，,。]|$)|订单|商品|客户|员工|会员|记录)"
+    r"|(?<!哪)几(?:个|种|条|人|家|次|位|名|笔|份|件|张|单|户|本|只|台|辆|场|节|门|批|封|间|套|款|项|天(?=[？?，,。]|$))"
     r"|(?:单|人|次|件|条)数(?:是|有|为)|\bhow many\b|\bnumber of\b|\bhow often\b",
     re.IGNORECASE,
 )
@@ -50,7 +50,7 @@ _SPAN = re.compile(
 )
 _LARGE = (
     r"最(?:多|高|大|贵|长|晚|新|重|快|好|热|年轻)|前[一二三四五六七八九十\d]+(?:名|位|个|家|种|大)?"
-    r"|\bmost\b(?! of)|\bhighest\b|\blargest\b|\bbiggest\b|\blongest\b(?!-standing)|\blatest\b|\bnewest\b|\bdearest\b|\bheaviest\b|\bgreatest\b"
+    r"|\bmost\b(?! of\b)|\bhighest\b|\blargest\b|\bbiggest\b|\blongest\b(?!-standing)|\blatest\b|\bnewest\b|\bdearest\b|\bheaviest\b|\bgreatest\b"
     r"|\bbest(?!-)\b|\btop\b|\b(?:the|what) maximum\b|\bmost recent(?:ly)?\b|\bbest-selling\b|\bbusiest\b|\bhottest\b|\btallest\b|\bwarmest\b"
 )
 _SMALL = (
@@ -76,7 +76,7 @@ _TESTS: tuple[tuple[str, Test], ...] = (
     ),
     (r"(?<!不)(?:等于|恰好|正好|刚好|数量为|库存为|为|是)|exactly|equal to|equals?|\bis\b|\bof\b", "="),
 )
-_NUMBER = rf"(?P<number>{NUMBER_WORD})\s*(?P<unit>[a-zA-Z€$%]{{1,12}}|[\u4e00-\u9fff]{{1,2}})?"
+_NUMBER = rf"(?P<number>{NUMBER_WORD})\s*(?P<unit>[a-zA-Z€$%]{{1,12}}|小时|分钟|公斤|千克|公里|毫升|平方米|[\u4e00-\u9fff])?"
 _AFTER_TESTS = re.compile(
     rf"{_NUMBER}(?P<after>\s*(?:及以上|以上|或以上)|\s*(?:及以下|以下|以内)|\s+or (?:more|less|fewer))",
     re.IGNORECASE,
@@ -170,6 +170,14 @@ def read_question(question: str) -> Asked | None:
         spent=bool(_SPENT.search(question)),
         spans=tuple(spans),
     )
+
+
+def kinds_in(text: str) -> set[Kind]:
+    """The operations that words of a text ask for."""
+    forms: dict[Kind, re.Pattern[str]] = {
+        "percent": _PERCENT, "span": _SPAN, "compare": _COMPARE, "extreme": _EXTREME, "mean": _MEAN, "sum": _SUM, "count": _COUNT,
+    }  # fmt: skip
+    return {kind for kind, form in forms.items() if form.search(text)}
 
 
 def _whole(text: str) -> int:

@@ -83,6 +83,8 @@ def _empty_period(plan: Plan) -> bool:
 def _plain(plan: Plan, rows: list[int]) -> Outcome:
     if _empty_period(plan):
         return Outcome(plan, fault="rows")
+    if plan.distinct is not None:
+        return Outcome(plan, (("", Decimal(len(grouped(rows, _cells(plan.distinct))))),), "", tuple(rows))
     if plan.kind == "count":
         return Outcome(plan, (("", Decimal(len(rows))),), "", tuple(rows))
     if not rows:
@@ -193,6 +195,14 @@ def _compare(plan: Plan, rows: list[int]) -> Outcome:
     values: list[tuple[str, Decimal]] = []
     used: list[int] = []
     operation: Operation = "count" if measure is None else "mean" if "mean" in plan.asked.kinds else "sum"
+    if plan.other is not None and measure is not None:
+        for one in (measure, plan.other.measure):
+            got = figure(operation, rows, one)
+            if got is None:
+                return Outcome(plan, fault="numbers" if rows else "rows", odd=_odd(plan, rows))
+            values.append((one.label, got.value))
+        values.sort(key=lambda one: -one[1])
+        return Outcome(plan, tuple(values), measure.unit, tuple(rows), odd=_odd(plan, rows))
     for label, condition in plan.groups:
         chosen = [row for row in rows if condition.holds(row)]
         got = figure(operation, chosen, measure)

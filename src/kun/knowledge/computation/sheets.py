@@ -57,6 +57,15 @@ class Computable(Protocol):
 
     def text_of(self, source: str) -> StoredText: ...
 
+    def sources(self) -> "Sequence[Named]": ...
+
+
+class Named(Protocol):
+    """A document of a base."""
+
+    @property
+    def name(self) -> str: ...
+
 
 @dataclass(frozen=True)
 class Sheet:

@@ -7,9 +7,11 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
 from kun.knowledge.computation.cells import CellCount
+from kun.knowledge.computation.concepts import CONCEPTS
 from kun.knowledge.computation.facts import Fact
 from kun.knowledge.computation.running import Outcome
 from kun.tools.table_query import Condition
+from kun.tools.values import when_of
 
 _MONTHS = "January February March April May June July August September October November December".split()
 _MOST_ODD = 3
@@ -87,10 +89,18 @@ def answer_of(outcome: Outcome) -> str:
 
     def shown(value: Decimal, unit: str = outcome.unit) -> str:
         digits = decimals if plan.kind in ("mean", "percent", "sum", "compare", "extreme") else None
-        if plan.kind in ("mean", "percent") and digits is None:
+        if digits is None:
             places = value.normalize().as_tuple().exponent
-            digits = 2 if isinstance(places, int) and places < -2 else None
+            is_long = isinstance(places, int) and places < -2
+            rounds = plan.kind in ("mean", "percent") or CONCEPTS["money"].search(unit) is not None
+            digits = 2 if is_long and rounds else None
         return with_unit(number(value, digits), unit, zh)
+
+    def labelled(label: str) -> str:
+        when = when_of(label) if plan.key_by in ("day", "month") else None
+        if plan.key_by == "day" and when is not None and when.date is not None:
+            return day_text(when.date, zh)
+        return month_text(label, zh) if plan.key_by == "month" else label
 
     match plan.kind:
         case "percent":
@@ -135,10 +145,7 @@ def answer_of(outcome: Outcome) -> str:
                     for name, day in outcome.day
                 ]
             else:
-                names = [
-                    _named(month_text(label, zh) if plan.key_by == "month" else label, shown(value), zh)
-                    for label, value in outcome.values
-                ]
+                names = [_named(labelled(label), shown(value), zh) for label, value in outcome.values]
             return ("，".join(names) + "。") if zh else (", ".join(names) + ".")
         case "mean":
             value = shown(outcome.values[0][1])
