@@ -149,3 +149,10 @@ def test_formulas_without_a_value_are_computed_or_shown(tmp_path: Path, formula:
     book.create_sheet("Other").append([9])
     book.save(tmp_path / "a.xlsx")
     assert f"{shown}\n" in read(tmp_path / "a.xlsx").text
+
+
+def test_a_sheet_of_labels_and_what_is_said_of_them_is_no_table_with_names(tmp_path: Path) -> None:
+    text = _csv(
+        tmp_path, "期限,回来后 10 个工作日内交单\n借款,每次不超过 3000 元\n出租车,只有早上可以坐出租车\n"
+    )
+    assert text.startswith("期限: 回来后 10 个工作日内交单\n借款: 每次不超过 3000 元\n")

@@ -16,3 +16,16 @@ class Extracted:
     kind: TextKind
     pages: list[int] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+
+
+def paged(pages: list[str], kind: TextKind) -> Extracted:
+    """The pages one after the other, and where each begins."""
+    starts: list[int] = []
+    parts: list[str] = []
+    length = 0
+    for page in pages:
+        body = page.strip("\n") + "\n\n"
+        starts.append(length)
+        parts.append(body)
+        length += len(body)
+    return Extracted("".join(parts), kind, starts)

@@ -164,7 +164,7 @@ def _names_by_evidence(row: Cells, body: Sequence[Cells], width: int) -> float:
         ):
             score -= 2.0
         else:
-            score += 0.5
+            score += -1.0 if _is_said(cell) and not _is_year(cell) else 0.5
     return score
 
 
@@ -188,6 +188,14 @@ def _is_counted(row: Cells, body: Sequence[Cells]) -> bool:
 
 def _is_year(cell: str) -> bool:
     return re.fullmatch(r"(?:19|20)\d\d\s?年?", cell) is not None
+
+
+def _is_said(cell: str) -> bool:
+    """More like something said than like the name of a column: a sentence, or words around a number."""
+    chinese = len(re.findall(r"[\u4e00-\u9fff]", cell))
+    long = chinese > 12 or len(cell.split()) > 6
+    around = re.search(r"\d", cell) is not None and (chinese > 6 or len(cell.split()) > 4)
+    return long or around or cell.endswith(("。", "！", "？")) or (cell.endswith(".") and " " in cell)
 
 
 def _mask(cell: str) -> str:
@@ -256,6 +264,8 @@ def _is_pairs(rows: Sequence[Cells], width: int, assumes_names: bool) -> bool:
             return True
         if labels[0].lower() in _GENERIC or values[0].lower() in _GENERIC:
             return False
+        if _is_said(values[0]) and not _is_said(labels[0]) and len(filled) <= 60 and len(filled) > 1:
+            return True
         share = sum(map(is_data, values[1:])) / max(len(values) - 1, 1)
         dates = sum(_DATE.match(value) is not None for value in values[1:])
         if share >= 0.8 and 0 < dates < len(values) - 1:

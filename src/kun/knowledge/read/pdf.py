@@ -12,12 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from kun.errors import DamagedFile, UnsupportedFormat
-from kun.knowledge.read.extracted import Extracted
+from kun.knowledge.read.extracted import Extracted, paged
 from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.header import shape_of
 from kun.knowledge.read.pdf_page import Page, Piece, joined, page_of, pieces_of
 from kun.knowledge.read.pdf_tables import Cells, Table, aligned_tables, lines_of, ruled_tables
-from kun.knowledge.rows import TextKind
 
 _END = b"%%EOF"
 _LIST_ITEM = re.compile(
@@ -69,17 +68,6 @@ def read_pdf(file: Path, name: str) -> Extracted:
             f"{name} holds {len(pages)} scanned pages without text: run a text recognition (OCR) on it first."
         )
     return paged(_texts(pages), "markdown")
-
-
-def paged(pages: Sequence[str], kind: TextKind) -> Extracted:
-    """The pages one after the other, and where each begins."""
-    starts, parts, length = [], [], 0
-    for page in pages:
-        body = page.strip("\n") + "\n\n"
-        starts.append(length)
-        parts.append(body)
-        length += len(body)
-    return Extracted("".join(parts), kind, starts)
 
 
 def _blocks(page: Page) -> list[_Block]:
