@@ -267,7 +267,8 @@ def _order_of(text: str, start: int, end: int, enough: int) -> Stretch | None:
     last = hits[-1][1] if hits else 0
     for one, other in _lines(text, start, end):
         line = text[one:other][:_LONGEST_LINE]
-        if (first is None or one < first) and _weight(line) >= _ENOUGH_IN_A_LINE:
+        enough = _ENOUGH_BEHIND if _CITATION.match(line) else _ENOUGH_IN_A_LINE
+        if (first is None or one < first) and _weight(line) >= enough:
             signed = [span for span in spans if one <= span[0] < other and _weight(text[slice(*span)]) > 1]
             first = min(first if first is not None else end, signed[0][0] if signed else one)
             last = max(last, other)
@@ -350,14 +351,15 @@ def _weight(sentence: str) -> int:
     for cue in cues():
         if weights.get(cue.kind, 0) < cue.weight and cue.pattern.search(used):
             weights[cue.kind] = cue.weight
-    if weights.keys() & _DECISIVE or any(weights.get(kind, 0) > 1 for kind in _SPOKEN_TO):
+    named = weights.keys() >= {"say", "payload"} and bool(weights.keys() & {"ending", "agent"})
+    if named or weights.keys() & _DECISIVE or any(weights.get(kind, 0) > 1 for kind in _SPOKEN_TO):
         if "duty" in weights:  # "The chatbot must answer within a second." is said of it, not to it
             weights = {
                 kind: weight
                 for kind, weight in weights.items()
                 if kind not in ("address", "say") and (kind != "meta" or weight > 1)
             }
-        return sum(weights.values())
+        return sum(weight for kind, weight in weights.items() if kind != "agent")
     return 0
 
 
