@@ -1,0 +1,1 @@
+"""Answers from documents: understanding, showing, writing, checking, citing."""

@@ -1,0 +1,232 @@
+"""From a message to an answer: understand it, find passages, show sections, let the model write, and check that."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
+
+from kun.errors import BadInput
+from kun.hub.catalog import catalog
+from kun.knowledge.adding import EncoderLike
+from kun.knowledge.answering.checking import Checker
+from kun.knowledge.answering.context import shown
+from kun.knowledge.answering.declining import likelihood
+from kun.knowledge.answering.evidence import Evidence, Meaning, limited, weighed
+from kun.knowledge.answering.identifiers import identifiers, nearest, spellings
+from kun.knowledge.answering.phrases import Phrases, declined, phrases, unknown
+from kun.knowledge.answering.policy import POLICY, Policy
+from kun.knowledge.answering.prompting import Reading, reading
+from kun.knowledge.answering.quoting import quotes
+from kun.knowledge.answering.stream import AnswerStream
+from kun.knowledge.answering.understanding import ChatTurn, completed, kind_of
+from kun.knowledge.answering.units import Unit, units_of
+from kun.knowledge.answering.writing import Writer
+from kun.knowledge.passage import Passage
+from kun.knowledge.rows import StoredText
+from kun.text.language import language_of
+
+if TYPE_CHECKING:
+    from kun.generation.options import SamplingOptions
+    from kun.models.language_model import LanguageModel
+
+
+class SamplingChoice(TypedDict, total=False):
+    """The options of generation that asking takes."""
+
+    max_tokens: int
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+
+
+class Searchable(Protocol):
+    """The part of a knowledge base that answering uses."""
+
+    @property
+    def encoder(self) -> EncoderLike: ...
+
+    def search(self, query: str, k: int, sources: Sequence[str] | None = None) -> list[Passage]: ...
+
+    def text_of(self, source: str) -> StoredText: ...
+
+
+class Answerer:
+    """Answers questions from `base` with `lm`, by `policy`."""
+
+    def __init__(self, base: Searchable, lm: "LanguageModel", policy: Policy = POLICY) -> None:
+        self._base, self._lm, self._policy = base, lm, policy
+
+    def stream(
+        self,
+        question: str,
+        history: Sequence[ChatTurn] = (),
+        k: int | None = None,
+        sources: Sequence[str] | None = None,
+        **options: Unpack[SamplingChoice],
+    ) -> AnswerStream:
+        """Answer `question`; `history` is the conversation so far, `options` go to the model.
+
+        Raises `BadInput` for an empty question or an unknown option, and what searching and generating raise.
+        """
+        from kun.generation.options import make_options
+
+        question = question.strip()
+        self._check(question, options)
+        chosen: SamplingChoice = {"max_tokens": self._policy.answer_tokens, "temperature": 0.0}
+        sampling = make_options(chosen | options)
+        language = language_of(question)
+        told = phrases(language)
+        kind = kind_of(question)
+        if kind in ("greeting", "thanks"):
+            return _saying(question, told.greeting if kind == "greeting" else told.thanks)
+        if kind == "about_last":
+            return self._about_last(question, history, told, sampling)
+        complete = completed(question, history, self._lm, told, self._policy)
+        found = self._base.search(complete, k or self._policy.found, sources)
+        missing = self._missing(complete, found, sources)
+        if missing:
+            return _declining(complete, missing)
+        return self._from_passages(complete, found, told, sampling)
+
+    def _check(self, question: str, options: Iterable[str]) -> None:
+        if not question:
+            raise BadInput("The question is empty: type what you want to know.")
+        if len(question) > self._policy.longest_question:
+            raise BadInput(
+                f"The question has {len(question):,} characters; {self._policy.longest_question:,} are the most."
+            )
+        known = SamplingChoice.__annotations__
+        unknown_options = [name for name in options if name not in known]
+        if unknown_options:
+            raise BadInput(
+                f"There is no option {unknown_options[0]!r} of asking; there are {', '.join(known)}."
+            )
+
+    def _about_last(
+        self, request: str, history: Sequence[ChatTurn], told: Phrases, sampling: "SamplingOptions"
+    ) -> AnswerStream:
+        """What is asked of the last answer is done with its text alone: nothing is searched."""
+        from kun.knowledge.answering.writing import without_citations
+
+        last = next((turn["content"] for turn in reversed(history) if turn.get("role") == "assistant"), "")
+        if not last:
+            return _saying(request, told.no_last)
+        asked = told.about_last.format(answer=without_citations(last), request=request)
+        prompt: list[ChatTurn] = [{"role": "user", "content": asked}]
+
+        def write(stream: AnswerStream) -> Iterator[str]:
+            for piece in stream.running(self._lm.submit(prompt, sampling)):
+                yield piece.text
+
+        return AnswerStream(request, [], prompt, write)
+
+    def _missing(self, question: str, found: Sequence[Passage], sources: Sequence[str] | None) -> str:
+        """The sentence that says which identifiers of a question stand nowhere; "" where all do."""
+        missing = [
+            one
+            for one in identifiers(question)
+            if not any(self._stands(spelling, sources) for spelling in spellings(one))
+        ]
+        if not missing:
+            return ""
+        texts = [self._base.text_of(source).text for source in dict.fromkeys(one.source for one in found)]
+        near = list(dict.fromkeys(other for one in missing for other in nearest(one, texts)))
+        if not near and any(" " in one for one in missing):
+            missing = [
+                one for one in missing if " " not in one
+            ]  # "Claude 3": a name, and no series of numbers
+        return unknown(missing, near, phrases(language_of(question))) if missing else ""
+
+    def _stands(self, identifier: str, sources: Sequence[str] | None) -> bool:
+        best = self._base.search(identifier, 1, sources)
+        return bool(best and best[0].reasons and best[0].reasons.exact)
+
+    def _from_passages(
+        self, question: str, found: Sequence[Passage], told: Phrases, sampling: "SamplingOptions"
+    ) -> AnswerStream:
+        lm, policy = self._lm, self._policy
+        room = lm.context_length - min(sampling.max_tokens, lm.context_length // 4) - lm.count(told.system)
+        room -= lm.count(question) + 2 * lm.count(told.answer) + 200
+        fitting = replace(policy, shown_tokens=max(64, min(policy.shown_tokens, room)))
+        passages = shown(question, found, self._base, lm.count, fitting)
+        if not passages:
+            return _declining(question, declined(question, told))
+        units = limited(units_of(passages))
+        meaning = Meaning(units, self._base.encoder)
+        evidence = weighed(question, units, passages, meaning)
+        fluent = speaks(lm, told.language)
+        likely = likelihood(question, passages, evidence, lm if fluent else None, told, policy)
+        read = reading(question, passages, told)
+        if likely < policy.likely:
+            return _declining(question, declined(question, told))
+        writing = _Writing(question, read, units, evidence, likely, told, policy)
+        checker = Checker(question, units, policy, meaning.near, identifiers(question))
+
+        def write(stream: AnswerStream) -> Iterator[str]:
+            if fluent:
+                yield from writing.written(stream, lm, sampling, checker)
+            else:
+                yield from writing.quoted(stream)
+
+        return AnswerStream(question, passages, read.asking(told.answer), write)
+
+
+class _Writing:
+    """One answer from passages as it comes about."""
+
+    def __init__(
+        self,
+        question: str,
+        read: Reading,
+        units: Sequence[Unit],
+        evidence: Sequence[Evidence],
+        likely: float,
+        told: Phrases,
+        policy: Policy,
+    ) -> None:
+        self._question, self._read, self._units, self._evidence = question, read, units, evidence
+        self._likely, self._told, self._policy = likely, told, policy
+
+    def written(
+        self, stream: AnswerStream, lm: "LanguageModel", sampling: "SamplingOptions", checker: Checker
+    ) -> Iterator[str]:
+        """The model's sentences that passages carry; written once more where the first failed; else quotes."""
+        writer = Writer(checker, self._told, self._policy)
+        yield from writer.write(stream.running(lm.submit(stream.prompt, sampling)), skipping=False)
+        if writer.given or stream.stopped:
+            return
+        if not writer.declined or self._likely >= self._policy.insist:
+            best = "\n".join(f"- {one.unit.text}" for one in self._evidence[: self._policy.again])
+            again = self._read.asking(self._told.again.format(text=best))
+            yield from writer.write(stream.running(lm.submit(again, sampling)), skipping=True)
+        if writer.given or stream.stopped:
+            return
+        if self._likely < self._policy.sure:
+            stream.declined = True
+            yield declined(self._question, self._told)
+        else:
+            yield from self.quoted(stream)
+
+    def quoted(self, stream: AnswerStream) -> Iterator[str]:
+        stream.quoted = True
+        yield self._told.quotes
+        for text, place in quotes(self._question, self._evidence, self._units, self._policy):
+            yield f"\n> {text} [{place + 1}]"
+
+
+def _saying(question: str, text: str) -> AnswerStream:
+    """An answer that needs neither documents nor a model."""
+    return AnswerStream(question, [], [], lambda stream: iter([text]))
+
+
+def _declining(question: str, text: str) -> AnswerStream:
+    def write(stream: AnswerStream) -> Iterator[str]:
+        stream.declined = True
+        yield text
+
+    return AnswerStream(question, [], [], write)
+
+
+def speaks(lm: "LanguageModel", language: str) -> bool:
+    """True where the catalog lists `language` for the model, or lists none."""
+    entry = catalog().get(lm.name)
+    return entry is None or not entry.languages or language in (*entry.languages, "und")

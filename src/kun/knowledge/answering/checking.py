@@ -1,0 +1,251 @@
+"""Which passage carries a sentence of an answer, if any does: its words, numbers, names, units and negation, together.
+
+A sentence is held against single units of the documents (a sentence, a list item, a row), never against a passage as
+a whole: what stands in two rows is no statement about either. Where question and passage are in different languages,
+nearness in meaning takes the place of shared words; numbers and names are compared either way.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kun.knowledge.answering.numbers import Number, numbers
+from kun.knowledge.answering.policy import Policy
+from kun.knowledge.answering.terms import Weights, claims, terms
+from kun.knowledge.answering.units import Unit
+from kun.text.fold import fold
+from kun.text.language import language_of
+
+_ENGLISH_NAME = re.compile(r"(?<![.!?:\n])(?<!^)\s(?P<name>[A-Z][\w'-]*[A-Za-z0-9])", re.MULTILINE)
+_LATIN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)*", re.ASCII)
+_NEGATION = re.compile(
+    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|cannot|without|forbidden|prohibited|except|excluded?)\b"
+    r"|n't\b|n’t\b"
+    r"|不|没|未|無|无|非(?!常)|禁止|别(?!人|的|处)|勿|除外",
+    re.IGNORECASE,
+)
+_DENYING = re.compile(
+    r"\b(?:leaves? out|left out|exclud\w+|refus\w+|declin\w+|lacks?|miss(?:es|ing)|avoid\w*"
+    r"|prevent\w*|instead|only|wrong|false|bad idea)"
+    r"|拒绝|排除|缺|错|误|只|仅|除",
+    re.IGNORECASE,
+)
+"""Words that deny without a negation, so that two texts may agree though only one of them has one."""
+_HEDGED = re.compile(
+    r"不仅|不只|不但|不同|不久|不少|不断|不过|无论|不论|未来|无线|not only|no matter|不得不|非常",
+    re.IGNORECASE,
+)
+_ANSWERS_YES_NO = re.compile(
+    r"^\s*(?:yes|no|是的|不是的?|对的?|不对|不会|不能|不可以|可以|能|会|有|没有)\s*[,，。.！!]\s*",
+    re.IGNORECASE,
+)
+_COMMON = frozenset(
+    "i yes no the a an it this that these those he she they we you in on at for to of".split()
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The passage (from 0) and the unit that carry a sentence; `fault` where none does, naming the reason."""
+
+    place: int = -1
+    unit: Unit | None = None
+    fault: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return not self.fault
+
+
+class Checker:
+    """Holds sentences against the units of the passages that a model read."""
+
+    def __init__(
+        self,
+        question: str,
+        units: Sequence[Unit],
+        policy: Policy,
+        meaning: Callable[[str], Sequence[float]] | None = None,
+        asked: Sequence[str] = (),
+    ) -> None:
+        """`meaning` gives how near a sentence is to each unit, 1 for the same; `asked` are its identifiers."""
+        self._question, self._units, self._policy, self._meaning = question, list(units), policy, meaning
+        self._asked_terms = terms(question)
+        self._asked = [fold(one) for one in asked]
+        self._weights = Weights([unit.known for unit in self._units])
+        self._numbers = [numbers(unit.claimed) for unit in self._units]
+        self._head_numbers = [numbers(unit.head) for unit in self._units]
+        self._folded = [fold(f"{unit.head} {unit.claimed}") for unit in self._units]
+        self._languages = [language_of(unit.claimed) for unit in self._units]
+
+    def check(self, sentence: str) -> Verdict:
+        """The passage that carries `sentence`."""
+        sentence = _ANSWERS_YES_NO.sub("", sentence) or sentence
+        if not self._units:
+            return Verdict(fault="nothing was read")
+        stranger = self._stranger(sentence)
+        if stranger:
+            return Verdict(fault=f"{stranger} stands nowhere")
+        said = claims(sentence)
+        adds = said - self._asked_terms
+        wanted = adds or said
+        language = language_of(sentence)
+        near = self._meaning(sentence) if self._meaning and self._is_across(language) else None
+        own = [self._weights.share(said, unit.known) for unit in self._units]
+        best, most = -1, -1.0
+        faults: list[str] = []
+        for number in range(len(self._units)):
+            share = self._share(number, wanted, said)
+            if near is not None and self._languages[number] != language:
+                share = max(share, near[number] / self._policy.near)
+            elif own[number] < self._policy.own * share:
+                continue
+            if share + own[number] <= most or share < self._policy.carried:
+                continue
+            if not adds and own[number] < self._policy.repeated:
+                continue
+            fault = self._fault(sentence, number, bool(adds))
+            if fault:
+                faults.append(fault)
+            else:
+                best, most = number, share + own[number]
+        if best < 0:
+            return Verdict(fault=faults[0] if faults else "no sentence carries it")
+        if self._is_denied(sentence, best, own):
+            return Verdict(fault="one denies it, the other does not")
+        return Verdict(self._units[best].place, self._units[best])
+
+    def _is_across(self, language: str) -> bool:
+        return any(one != language for one in self._languages)
+
+    def _share(self, number: int, wanted: frozenset[str], said: frozenset[str]) -> float:
+        """The share of a sentence's new terms that a unit has, with its neighbours' where they belong together.
+
+        A fifth of the weight are all terms, so that of two units with the new ones the one with the subject counts.
+        """
+        known = self._units[number].known | self._around(number)
+        return self._weights.share(wanted, known) * 0.8 + self._weights.share(said, known) * 0.2
+
+    def _around(self, number: int) -> frozenset[str]:
+        """Terms of the sentences next to a unit of running text: a sentence may sum up two."""
+        unit = self._units[number]
+        if unit.cells:
+            return frozenset()
+        near = [other for other in self._units[max(0, number - 1) : number + 2] if other.place == unit.place]
+        return frozenset().union(*(other.terms for other in near if not other.cells))
+
+    def _stranger(self, sentence: str) -> str:
+        """A number or a name of the sentence that stands neither in the units nor in the question."""
+        known = "".join(self._folded) + fold(self._question)
+        for name in _names(sentence):
+            if fold(name) not in known and fold(name).removesuffix("s") not in known:
+                return name
+        values = {
+            value
+            for each in (*self._numbers, *self._head_numbers)
+            for one in each
+            for value in (one.value, one.scaled)
+        }
+        values |= {value for one in numbers(self._question) for value in (one.value, one.scaled)}
+        for one in _telling(sentence):
+            if one.value not in values and one.scaled not in values:
+                return one.value
+        return ""
+
+    def _fault(self, sentence: str, number: int, adds: bool) -> str:
+        """The first reason for which a unit that shares the words does not carry the sentence.
+
+        Numbers of the question need not be there where the sentence adds something to it.
+        """
+        unit, near = self._units[number], self._near(number)
+        question = self._question if adds else ""
+        asked = {value for one in numbers(question) for value in (one.value, one.scaled)}
+        for one in _telling(sentence):
+            if one.value in asked or one.scaled in asked:
+                continue
+            there = [other for place in near for other in (*self._numbers[place], *self._head_numbers[place])]
+            same = [other for other in there if {one.value, one.scaled} & {other.value, other.scaled}]
+            if not same:
+                return f"{one.value} is not there"
+            if one.kind and all(other.kind == one.kind and other.unit != one.unit for other in same):
+                return f"{one.value} has another unit"
+        if self._asked and not any(
+            name in self._folded[place] for name in self._asked for place in self._bearers(number)
+        ):
+            return "the identifier is not there"
+        column = self._wrong_column(sentence, unit)
+        if column:
+            return column
+        return ""
+
+    def _near(self, number: int) -> list[int]:
+        unit = self._units[number]
+        if unit.cells:
+            return [number]
+        low, high = max(0, number - 1), min(len(self._units), number + 2)
+        return [place for place in range(low, high) if self._units[place].place == unit.place]
+
+    def _bearers(self, number: int) -> list[int]:
+        """The units that may name the subject of a unit: its passage; of a table of subjects the row alone."""
+        unit = self._units[number]
+        passage = [place for place, other in enumerate(self._units) if other.place == unit.place]
+        table = [
+            place for place in passage if self._units[place].cells and self._units[place].head == unit.head
+        ]
+        lists = unit.cells and any(name in self._folded[place] for name in self._asked for place in table)
+        return [number] if lists else passage
+
+    def _wrong_column(self, sentence: str, unit: Unit) -> str:
+        """A value that stands in another column of the row than those that question or sentence name."""
+        columns = [column for column, _ in unit.cells if column]
+        if len(columns) < 3:
+            return ""
+        text = fold(f"{self._question} {sentence}")
+        named = {column for column in columns if fold(column) in text}
+        if not named:
+            return ""
+        values = {one.value for column, cell in unit.cells if column in named for one in numbers(cell)}
+        if not values:
+            return ""
+        asked = {one.value for one in numbers(self._question)}
+        for one in _telling(sentence):
+            holders = {
+                column for column, cell in unit.cells for other in numbers(cell) if other.value == one.value
+            }
+            if one.value not in asked and holders and not holders & named:
+                return f"{one.value} is {sorted(holders)[0]}"
+        return ""
+
+    def _is_denied(self, sentence: str, best: int, own: Sequence[float]) -> bool:
+        """True where units that make the same statement differ from a sentence in a negation.
+
+        Of those that share its words none may agree with it; a denial needs one nearby in any case.
+        """
+        negated = _negated(sentence)
+        if _DENYING.search(sentence):
+            return False
+        same = [number for number, share in enumerate(own) if share >= self._policy.same_statement]
+        if same:
+            most = max(own[number] for number in same)
+            nearest = [number for number in same if own[number] >= most - self._policy.as_near]
+            texts = [self._units[number].claimed for number in nearest]
+            return all(_negated(text) != negated and not _DENYING.search(text) for text in texts)
+        return negated and not any(_negated(self._units[number].claimed) for number in self._near(best))
+
+
+def _telling(sentence: str) -> list[Number]:
+    """The numbers of a sentence that say something: "a" and "one" written in words do not."""
+    return [one for one in numbers(sentence) if not (one.in_words and one.value in ("1", "0", "0.5", "100"))]
+
+
+def _names(sentence: str) -> list[str]:
+    """Words that name something: of the Latin script in a Chinese sentence, capitalized ones in an English one."""
+    if language_of(sentence) == "zh":
+        return [word for word in _LATIN.findall(sentence) if len(word) > 1 and word.lower() not in _COMMON]
+    return [
+        match["name"] for match in _ENGLISH_NAME.finditer(sentence) if match["name"].lower() not in _COMMON
+    ]
+
+
+def _negated(text: str) -> bool:
+    return bool(_NEGATION.search(_HEDGED.sub("", text)))

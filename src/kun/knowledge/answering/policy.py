@@ -1,0 +1,60 @@
+"""Every constant of answering, in one record."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The constants that an `Answerer` goes by."""
+
+    found: int = 12
+    """Passages that are searched for; they lead to the sections that are shown."""
+    shown_tokens: int = 1100
+    """Tokens of documents in a prompt, some two pages: read in about 1 s by 0.5B, 3 s by 1.5B on two cores."""
+    first_share: float = 0.6
+    """Share of these tokens that the best section may fill, so that a second document has room."""
+    next_share: float = 0.4
+    """Share that each later section may fill."""
+    shown_passages: int = 4
+    """Sections at most: further ones distract a small model more than they help."""
+    close: float = 0.35
+    """Score, as a share of the best one, below which a passage is not shown."""
+    table_rows: int = 16
+    """Rows of a table that is too long to be shown whole."""
+    answer_tokens: int = 220
+    """Tokens of an answer."""
+    answer_sentences: int = 8
+    """Sentences of an answer, list items not counted."""
+    carried: float = 0.5
+    """Share of what a sentence adds to its question that one unit, with what stands next to it, must have."""
+    own: float = 0.45
+    """Part of that share that the unit itself must have, without what stands next to it."""
+    repeated: float = 0.75
+    """Share of its terms that a unit must have to carry a sentence that only repeats its question."""
+    near: float = 0.45
+    """Nearness in meaning that counts as all words of a sentence, where unit and sentence differ in language."""
+    same_statement: float = 0.6
+    """Share of a sentence's terms from which a unit says the same or its opposite."""
+    as_near: float = 0.1
+    """Units whose shares differ by no more make the same statement equally well."""
+    again: int = 4
+    """Units that a model is pointed to when its first answer failed."""
+    quotes: int = 3
+    """Units that are quoted at most, a list counting as one."""
+    quoted_words: int = 90
+    """Words (Chinese characters and pairs counted too) of all quotes together."""
+    likely: float = 0.05
+    """Probability below which the documents are taken not to answer, and the model is not asked at all."""
+    insist: float = 0.5
+    """Probability from which a model that writes that the documents do not say is asked once more."""
+    sure: float = 0.9
+    """Probability from which units are quoted where no answer of the model's passes."""
+    doubt: tuple[float, float] = (0.1, 0.6)
+    """Between these the model is asked how likely the question is: beyond, that changed no decision, and takes time."""
+    longest_question: int = 4000
+    """Characters of a question."""
+    history_turns: int = 4
+    """Turns of the conversation that a follow-up is completed from."""
+
+
+POLICY = Policy()

@@ -1,0 +1,146 @@
+"""From a model's sentences to an answer: each is checked, cited and given; what fails is written again or left out."""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kun.knowledge.answering.checking import Checker, Verdict
+from kun.knowledge.answering.phrases import Phrases
+from kun.knowledge.answering.policy import Policy
+from kun.text.fold import fold
+from kun.text.language import language_of
+from kun.text.sentences import sentences
+from kun.text.words import words
+
+if TYPE_CHECKING:
+    from kun.generation.results import Generation
+
+_MARKS = ".!?…。！？；"
+_CITATION = re.compile(
+    r"\s*[\[［【(（]\s*(?:文档|Document|Passage|段落)?\s*\[?\d+\]?(?:\s*[,，、]\s*\[?\d+\]?)*\s*[\]］】)）](?!\d)"
+)
+_BARE_CITATION = re.compile(
+    r"\s*[\[［【]\s*(?:文档|Document|Passage|段落)?\s*\d+(?:\s*[,，、]\s*\d+)*\s*[\]］】]", re.IGNORECASE
+)
+_PARTS = re.compile(r"(?=[；;])[；;]\s*")
+_MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
+_LEAD_IN = re.compile(
+    r"^\s*(?:答案?[:：]|Answer:|根据(?:以上|上述|提供的|给出的)?(?:文档|资料|内容|信息)[，,]?\s*"
+    r"|According to the (?:given "
+    r"|provided )?documents?,?\s*)",
+    re.IGNORECASE,
+)
+_DECLINES = re.compile(
+    r"(?:文档|文件|资料|文中|段落|材料)[^。！？\n]{0,12}(?:没有|未|并未|不)(?:明确)?(?:提|说明|找到|给出|列|记载|包含|涉及|答案)|没有(?:找到|提到|提及|相关)"
+    r"|无法(?:确定|回答|得知)"
+    r"|\b(?:documents?|passages?|texts?)\b[^.\n]{0,30}\b(?:do|does|did) ?(?:not|n['’]t)\b (?:say|mention|contain"
+    r"|provide|specify|state|give|include|answer)"
+    r"|\b(?:is|are|was|were) not (?:mentioned|stated|specified|provided|given|found) in\b|\bno (?:information"
+    r"|mention)\b|\bcannot (?:be )?(?:determin|answer|find)",
+    re.IGNORECASE,
+)
+_FEW_WORDS = 4
+_SOME_WORDS = 9
+_OF_OWN_SCRIPT = frozenset(("zh", "ja", "ko", "ru", "ar", "th", "hi"))
+
+
+def without_citations(text: str) -> str:
+    """`text` without the numbers in brackets that the model wrote."""
+    return _BARE_CITATION.sub("", text)
+
+
+def cited(sentence: str, place: int) -> str:
+    """`sentence` with the number of the passage (from 0) before its final mark."""
+    body = sentence.rstrip()
+    space = sentence[len(body) :]
+    mark = body[-1] if body and body[-1] in ".!?。！？；" else ""
+    return f"{body[: len(body) - len(mark)].rstrip()} [{place + 1}]{mark}{space}"
+
+
+def declines(sentence: str, told: Phrases) -> bool:
+    """True where a sentence says that the documents do not say."""
+    return fold(sentence).startswith(fold(told.nothing).rstrip(".。")) or bool(_DECLINES.search(sentence))
+
+
+class Writer:
+    """Gives the sentences of a generation that a passage carries, cited; counts what came of it."""
+
+    def __init__(self, checker: Checker, told: Phrases, policy: Policy) -> None:
+        self._checker, self._told, self._policy = checker, told, policy
+        self.given: list[str] = []
+        self.declined = False
+        self.faults: list[str] = []
+
+    def write(self, generation: "Generation", skipping: bool) -> Iterator[str]:
+        """The carried sentences of `generation`; without `skipping` it ends where the first one fails."""
+        for sentence in whole_sentences(generation):
+            plain = without_citations(sentence)
+            if not self.given:
+                plain = _LEAD_IN.sub("", plain)
+                plain = plain[:1].upper() + plain[1:] if self._told.language == "en" else plain
+            if declines(plain, self._told):
+                self.declined = not self.given
+                break
+            if not self._is_in_language(plain):
+                self.faults.append("another language")
+                break
+            if fold(plain) in self.given:
+                break
+            plain, verdict = self._carried(plain)
+            if not verdict.holds:
+                self.faults.append(verdict.fault)
+                if not self.given and not skipping:
+                    break
+                continue
+            self.given.append(fold(plain))
+            yield cited(plain, verdict.place)
+            if len(self.given) >= self._policy.answer_sentences and not is_list_item(plain):
+                break
+        generation.cancel()
+
+    def _carried(self, sentence: str) -> tuple[str, Verdict]:
+        """A sentence that a passage carries, or its first parts between semicolons that one does."""
+        verdict = self._checker.check(sentence)
+        parts = _PARTS.split(sentence.rstrip())
+        while not verdict.holds and len(parts) > 1:
+            parts.pop()
+            shorter = "".join(parts)
+            part = self._checker.check(shorter)
+            if part.holds:
+                return f"{shorter}{'。' if self._told.language == 'zh' else '.'}", part
+        return sentence, verdict
+
+    def _is_in_language(self, sentence: str) -> bool:
+        """A few words, such as a name, are at home in any language; languages of one script are hard to tell apart."""
+        language, size = language_of(sentence), len(words(sentence))
+        if language in (self._told.language, "und") or size <= _FEW_WORDS:
+            return True
+        return size <= _SOME_WORDS and not {language, self._told.language} & _OF_OWN_SCRIPT
+
+
+def is_list_item(sentence: str) -> bool:
+    return bool(_MARKER.match(sentence))
+
+
+def whole_sentences(generation: "Generation") -> Iterator[str]:
+    """The sentences as they are finished, what ends in a colon with what follows.
+
+    One that was cut off is given only where there is no other.
+    """
+    held, finish = "", None
+    any_whole = False
+    for piece in generation:
+        held += piece.text
+        finish = piece.finish_reason
+        start = 0
+        for _, end in sentences(held)[:-1]:
+            if not held[start:end].rstrip().endswith((":", "：")):
+                any_whole = True
+                yield held[start:end]
+                start = end
+        held = held[start:]
+    if held.strip() and finish == "length" and held.rstrip()[-1] not in _MARKS:
+        if not any_whole:
+            yield f"{held.rstrip()} …"
+    elif held.strip():
+        yield held

@@ -1,0 +1,87 @@
+"""Whether a unit of the documents carries a sentence."""
+
+import pytest
+
+from kun.knowledge.answering.checking import Checker
+from kun.knowledge.answering.identifiers import identifiers
+from kun.knowledge.answering.numbers import numbers
+from kun.knowledge.answering.policy import POLICY
+from kun.knowledge.answering.units import as_records, units_of
+from tests.knowledge.scripted import passage
+
+TRAVEL = """| City | Season | Manager | Staff |
+|---|---|---|---|
+| Xi'an | high | 450 | 355 |
+| Xi'an | low | 415 | 320 |
+"""
+RULES = """# Rules
+
+Staff may work from home on four days a month after half a year.
+
+Coffee may be ground, but not roasted, in the shop.
+
+The boiler weighs 66 kg. The grinder weighs 12 kg.
+"""
+
+
+def holds(sentence: str, question: str, text: str) -> bool:
+    checker = Checker(question, units_of([passage(text)]), POLICY, asked=identifiers(question))
+    return checker.check(sentence).holds
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "is_carried"),
+    [
+        ("The boiler weighs 66 kg.", "How heavy is the boiler?", True),
+        ("The boiler weighs 67 kg.", "How heavy is the boiler?", False),
+        ("The boiler weighs 66 g.", "How heavy is the boiler?", False),
+        ("Coffee may not be roasted in the shop.", "May we roast coffee in the shop?", True),
+        ("Yes, coffee may be roasted in the shop.", "May we roast coffee in the shop?", False),
+        ("Ms. Smith weighs the boiler.", "How heavy is the boiler?", False),
+        ("Staff may work from home four days a month.", "How often may staff work from home?", True),
+    ],
+)
+def test_numbers_units_names_and_negation_must_be_there(
+    sentence: str, question: str, is_carried: bool
+) -> None:
+    assert holds(sentence, question, RULES) is is_carried
+
+
+def test_a_value_of_another_column_or_row_is_refused() -> None:
+    asked = "What may a manager spend in Xi'an in the high season?"
+    assert holds("A manager may spend 450 in Xi'an in the high season.", asked, TRAVEL)
+    assert not holds("A manager may spend 355 in Xi'an in the high season.", asked, TRAVEL)
+
+
+def test_a_misconception_carries_nothing() -> None:
+    text = '- The moon is made of rock. Often said, and wrong: "The moon is made of green cheese."'
+    assert holds("The moon is made of rock.", "What is the moon made of?", text)
+    assert not holds("The moon is made of green cheese.", "What is the moon made of?", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("每四个月或者每 6,000 杯", ["4", "6000"]),
+        ("twice, by two years each", ["2", "2"]),
+        ("百分之八十", ["80"]),
+        ("一千五百元", ["1500"]),
+        ("1. Open it\n2. Close 3 lids", ["3"]),
+        ("1.6T", ["1.6"]),
+    ],
+)
+def test_numbers_are_read_however_they_are_written(text: str, values: list[str]) -> None:
+    assert [one.value for one in numbers(text)] == values
+
+
+def test_scaled_numbers_are_equal_across_languages() -> None:
+    assert numbers("175 billion")[0].scaled == numbers("1,750 亿")[0].scaled
+
+
+def test_a_table_is_read_as_records_and_a_picture_not_at_all() -> None:
+    text = f"![a drawing](x.svg)\n\n{TRAVEL}"
+    assert as_records(text).strip().splitlines() == [
+        "- City: Xi'an; Season: high; Manager: 450; Staff: 355",
+        "- City: Xi'an; Season: low; Manager: 415; Staff: 320",
+    ]
+    assert [unit.cells[0] for unit in units_of([passage(text)])] == [("City", "Xi'an")] * 2
