@@ -56,7 +56,7 @@ def _beside(name: str, lm: Any, peer: "Peer", options: Options) -> Iterable[Row]
         written = WRITTEN / peer.seconds(do="decode", ids=ids, count=WRITTEN)
         for pair, ours, theirs in (
             (writing, decode(lm), written),
-            (reading, _prefill(lm), READ / peer.seconds(do="prefill", ids=_unread(lm, READ))),
+            (reading, _prefill(lm), READ / peer.seconds(do="prefill", ids=unread(lm, READ))),
             (together, at_once(lm), written),
         ):
             pair[0].append(ours)
@@ -84,7 +84,7 @@ def decode(lm: Any) -> float:
 
 def _prefill(lm: Any) -> float:
     """Tokens a second of a prompt that nothing is known of, until the first token is written."""
-    ids = _unread(lm, READ)
+    ids = unread(lm, READ)
     start = time.perf_counter()
     lm.generate(ids, max_tokens=1, temperature=0)
     return READ / (time.perf_counter() - start)
@@ -110,7 +110,7 @@ def _sampled(name: str, lm: Any) -> Row:
     return Row(f"{AT_ONCE} at once, temperature 0.8, top-p 0.95: {name}", _rate([drawn]), note=note)
 
 
-def _unread(lm: Any, length: int) -> list[int]:
+def unread(lm: Any, length: int) -> list[int]:
     """A prompt that no cache knows."""
     first = next(_fresh)
     return [100 + (first * 7919 + place * 31) % (lm.config.vocab_size - 200) for place in range(length)]

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from tiny import language_model
 
+from kun.blocks.cache import PagedCache
 from kun.generation.options import SamplingOptions
-from kun.generation.pace import ALONE_SECONDS, GAP_SECONDS, READING_SHARE, Pace
+from kun.generation.pace import ALONE_SECONDS, GAP_SECONDS, Pace, share
 from kun.models.language_model import LanguageModel
 
 
@@ -38,7 +39,7 @@ def test_steps_next_to_a_writer_keep_to_the_gap_and_those_of_reading_alone_to_th
 def test_a_slow_machine_still_reads() -> None:
     done = run(Pace(512), 100, 8, 0.2, 0.01)
     reading = sum(read * 0.01 for _, read in done)
-    assert reading / sum(seconds for seconds, _ in done) > 0.9 * READING_SHARE / (1 + READING_SHARE)
+    assert reading / sum(seconds for seconds, _ in done) > 0.9 * share(8) / (1 + share(8))
 
 
 def test_one_interruption_changes_nothing_and_a_new_prompt_is_read_at_its_own_speed() -> None:
@@ -55,7 +56,7 @@ def test_more_writers_are_asked_what_writing_takes_them() -> None:
     pace = Pace(512)
     run(pace, 10, 1, 0.01, 0.001)
     assert [read for _, read in run(pace, 3, 8, 0.01, 0.001, each=0.01)][:2] == [0, 0]
-    assert run(pace, 1, 8, 0.01, 0.001, each=0.01)[0][0] <= (1 + READING_SHARE) * 0.09 + 0.001
+    assert run(pace, 1, 8, 0.01, 0.001, each=0.01)[0][0] <= (1 + share(8)) * 0.09 + 0.001
 
 
 def slow(lm: LanguageModel, seconds: float) -> None:
@@ -116,3 +117,52 @@ def test_parts_of_any_size_write_what_a_whole_prompt_does() -> None:
     assert parts.token_ids == whole.token_ids
     one, other = ([score.logprob for score in each.logprobs or ()] for each in (parts, whole))
     assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_who_waits_knows_how_many_come_before_and_how_far_its_prompt_is() -> None:
+    with language_model(positions=4096, max_batch=1) as lm:
+        slow(lm, 0.0005)
+        first, second, third = (
+            lm.submit(f"{i}" + "x" * 2000, SamplingOptions(max_tokens=1)) for i in range(3)
+        )
+        while first.progress.ahead is not None or not first.progress.read:
+            time.sleep(0.01)
+        assert [one.progress.ahead for one in (first, second, third)] == [None, 0, 1]
+        assert 0 < first.progress.read <= first.progress.total == 2001
+        second.cancel()
+        while not second.done:
+            time.sleep(0.01)
+        assert third.progress.ahead == 0
+        first.cancel()
+        assert third.result()[0].token_ids
+        assert third.progress.read == 2001
+
+
+def test_memory_of_a_long_prompt_goes_back_when_nothing_runs_and_short_beginnings_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kun.generation.engine._IDLE_SECONDS", 0.1)
+    with language_model(positions=4096) as lm:
+        cache, given = lm.engine.state.cache, []
+        monkeypatch.setattr("kun.generation.scheduler._KEPT_BYTES", 8 * cache.bytes_per_page)
+        monkeypatch.setattr(cache, "give_back", given.append)
+        lm.generate("x" * 1000, max_tokens=1)
+        until = time.monotonic() + 20
+        while not given and time.monotonic() < until:
+            time.sleep(0.02)
+        assert len(given[0]) == pytest.approx(1000 / cache.page_size - 8, abs=2)
+        before = lm.stats()["cached_tokens"]
+        lm.generate("x" * 1000, max_tokens=1)
+        assert 0 < lm.stats()["cached_tokens"] - before <= 9 * cache.page_size  # its beginning stayed
+
+
+def test_given_back_pages_are_zeros_and_their_neighbours_stay() -> None:
+    cache = PagedCache(n_layers=3, n_kv_heads=2, d_head=64, n_pages=10, page_size=32)
+    cache.keys.fill_(1.0)
+    cache.values.fill_(2.0)
+    cache.give_back([2, 3, 7])
+    kept = [0, 1, 4, 5, 6, 8, 9]
+    assert bool((cache.keys[:, kept] == 1).all())
+    assert bool((cache.values[:, kept] == 2).all())
+    assert not cache.keys[:, [2, 3, 7]].any()
+    assert not cache.values[:, [2, 3, 7]].any()

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 from tiny_models import LLAMA, byte_level_tokenizer, network
 
 from kun.errors import KnowledgeBaseNotFound, KunError, ModelNotFound, NotFound
+from kun.generation.results import Progress
 from kun.knowledge.passage import Reasons
 
 ANSWER = "Deep water holds **great** fish.\n\n```python\nprint('kun')\n```\n\nThat is all there is to say."
@@ -40,6 +41,11 @@ class FakeGeneration:
                 return
             yield SimpleNamespace(text=self._text[start : start + 4], finish_reason=None)
         yield SimpleNamespace(text="", finish_reason="stop")
+
+    @property
+    def progress(self) -> Progress:
+        """Half of a prompt of some length, until the first words."""
+        return Progress(None, 1000, 2000, 0)
 
     def cancel(self) -> None:
         self._stopped.set()

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import re
+import time
 from typing import Any, Literal
 
+import httpx
 import numpy as np
 import openai
 import pydantic
@@ -349,3 +352,32 @@ def test_a_keyword_that_no_text_can_be_held_to_is_left_out_unless_the_schema_is_
     wanted["json_schema"]["strict"] = True
     with pytest.raises(openai.BadRequestError, match="uniqueItems"):
         client.chat.completions.create(model="tiny", messages=HELLO, response_format=wanted)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_who_waits_for_a_long_prompt_hears_how_far_it_is(
+    live: Live, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = live.service.lm.engine.net
+
+    def slow(ids: Any, **given: Any) -> Any:
+        time.sleep(0.001 * ids.numel())
+        return net(ids, **given)
+
+    monkeypatch.setattr(live.service.lm.engine, "net", slow)
+    prompt = f"{asked} " + "x" * 2500
+    body = {"model": "tiny", "prompt": prompt, "max_tokens": 2, "stream": True, "return_progress": asked}
+    with httpx.stream("POST", f"{live.url}/v1/completions", json=body, timeout=60) as answer:
+        lines = [line for line in answer.iter_lines() if line]
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    told = [chunk["prompt_progress"] for chunk in chunks if "prompt_progress" in chunk]
+    comments = [line for line in lines if line.startswith(":")]
+    if asked:
+        assert [one["total"] for one in told] == [len(prompt)] * len(told)
+        assert 0 < told[0]["processed"] <= told[-1]["processed"] < len(prompt)
+        assert told[0]["ahead"] is None
+        assert not comments
+    else:
+        assert not told
+        assert re.fullmatch(rf": read \d+ of {len(prompt)} tokens", comments[0])
+    assert lines[-1] == "data: [DONE]"

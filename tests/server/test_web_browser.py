@@ -164,6 +164,16 @@ def test_an_answer_streams_and_is_rendered_with_its_code(visit: Any, service: Fa
     assert page.inner_text(".chat-title") == "hello"
 
 
+def test_who_waits_sees_how_far_the_reading_is(visit: Any, service: FakeService) -> None:
+    visitor = visit()
+    page = plain(visitor)
+    service.lm.delay = 1.0
+    visitor.ask("hello", wait=False)
+    page.wait_for_function("document.querySelector('.stage')?.textContent === 'Reading: 50 %'")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".stopped")
+
+
 def test_escape_stops_an_answer_and_what_was_written_stays(visit: Any, service: FakeService) -> None:
     visitor = visit()
     page = plain(visitor)
@@ -305,6 +315,26 @@ def test_a_citation_opens_its_passage_in_its_document(visit: Any, service: FakeS
     page.click(".source")
     page.wait_for_selector(".panel-gone")
     assert "鲲之大" in page.inner_text(".panel-text mark")
+
+
+def test_knowledge_pages_are_there_before_their_bases_are_and_fill_in(
+    visit: Any, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, opened = threading.Event(), service.knowledge_base
+
+    def opens_late(name: str) -> FakeBase:
+        assert gate.wait(60)
+        return opened(name)
+
+    monkeypatch.setattr(service, "knowledge_base", opens_late)
+    visitor, other = visit(), visit()
+    overview = visitor.go("/knowledge", ".base-card")
+    page = other.go("/knowledge/handbook", ".upload-area")
+    assert overview.inner_text(".base-counts") == page.inner_text(".base-counts") == "…"
+    gate.set()
+    for shown in (overview, page):
+        shown.wait_for_function("document.querySelector('.base-counts').textContent.includes('2 documents')")
+    page.wait_for_selector(".document")
 
 
 def test_the_prompt_is_shown_on_demand(visit: Any) -> None:

@@ -261,6 +261,22 @@ def test_pages_name_no_address_but_their_own(open_app: TestClient) -> None:
         assert set(addresses) <= {"http://www.w3.org", "http://localhost"}, path
 
 
+@pytest.mark.parametrize("path", ["/", "/knowledge", "/knowledge/slow"])
+def test_pages_answer_at_once_though_a_base_takes_long_to_open(
+    path: str, tiny_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, gate = FakeService(tiny_home), threading.Event()
+    service.create_knowledge_base("slow")
+    monkeypatch.setattr(service, "knowledge_base", lambda name: gate.wait(20))
+    app = FastAPI()
+    mounting.mount(app, service)
+    with TestClient(app, base_url="http://localhost") as client:
+        started = time.monotonic()
+        assert client.get(path).status_code == 200
+        assert time.monotonic() - started < 10
+    gate.set()
+
+
 def test_the_api_passes_the_gate_untouched(locked_app: TestClient) -> None:
     answer = locked_app.get("/v1/models")
     assert answer.json() == {"data": []}

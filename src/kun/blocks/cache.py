@@ -8,7 +8,7 @@ and single tokens share a forward pass.
 
 import mmap
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -38,7 +38,8 @@ class PagedCache:
             raise BadInput("A cache needs at least one layer, head, dimension, page and token per page.")
         shape = (n_layers, n_pages, n_kv_heads, page_size, d_head)
         self.n_pages, self.page_size = n_pages, page_size
-        self.keys, self.values = (_zeros(shape, dtype, torch.device(device)) for _ in range(2))
+        self._memory: list[mmap.mmap] = []
+        self.keys, self.values = (self._zeros(shape, dtype, torch.device(device)) for _ in range(2))
 
     @property
     def bytes_per_page(self) -> int:
@@ -49,6 +50,29 @@ class PagedCache:
         """Write what the page `source` holds to the page `target`."""
         self.keys[:, target] = self.keys[:, source]
         self.values[:, target] = self.values[:, source]
+
+    def give_back(self, pages: Sequence[int]) -> None:
+        """Let the system have the memory of pages (in order) whose content is not needed; it comes again with use."""
+        size = self.bytes_per_page // (2 * self.keys.shape[0])
+        for first, count in _runs(pages):
+            for memory in self._memory:
+                for layer in range(len(self.keys)):
+                    start = (layer * self.n_pages + first) * size
+                    begin, end = -(-start // mmap.PAGESIZE), (start + count * size) // mmap.PAGESIZE
+                    if begin < end:
+                        memory.madvise(
+                            mmap.MADV_DONTNEED, begin * mmap.PAGESIZE, (end - begin) * mmap.PAGESIZE
+                        )
+
+    def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Zeros that take no memory until written. Not `empty`: a stale NaN passes through a weight of zero."""
+        if device.type != "cpu":
+            return torch.zeros(shape, dtype=dtype, device=device)
+        # from the system itself: numpy asks it for pages of 2 MB, one of which a layer's first token would fill
+        memory = _fresh_memory(int(np.prod(shape)) * dtype.itemsize)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._memory.append(memory)
+        return torch.frombuffer(memory, dtype=dtype).view(shape)
 
     def step(
         self,
@@ -214,16 +238,17 @@ class CacheStep:
             self._read(s, layer, row, pages)[:, :, :length].to(q.dtype)
             for s in (self.cache.keys, self.cache.values)
         )
-        group = q.shape[2] // keys.shape[1]
-        if group > 1:
-            keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+        kv_heads, group = keys.shape[1], q.shape[2] // keys.shape[1]
+        # the heads of a group look at the same keys, which are not copied for each: [kv_heads, group, …]
+        keys, values = (x[0][:, None].expand(-1, group, -1, -1) for x in (keys, values))
         causal = self._prefixes[row] <= before + 1
         plain = before == 0 and causal and (window is None or window >= length) and bias is None
         mask = None if plain else self._mask(row, length, window, bias, q)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), keys, values, mask, is_causal=plain, scale=scale
-        )
-        return mixed.transpose(1, 2)
+        if bias is not None and mask is not None:
+            mask = mask.expand(-1, kv_heads * group, -1, -1).unflatten(1, (kv_heads, group))[0]
+        grouped = q[0].unflatten(1, (kv_heads, group)).permute(1, 2, 0, 3)
+        mixed = F.scaled_dot_product_attention(grouped, keys, values, mask, is_causal=plain, scale=scale)
+        return mixed.permute(2, 0, 1, 3).flatten(1, 2)[None]
 
     def _mask(self, row: int | None, length: int, window: int | None, bias: Bias | None, q: Tensor) -> Tensor:
         """Which of `length` keys the queries of a row see: [1, 1 or heads, t, length]; made once for all layers.
@@ -249,12 +274,17 @@ class CacheStep:
         return self._masks[key]
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros that take no memory until written. Not `empty`: a stale NaN passes through a weight of zero."""
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    # from the system itself: numpy asks it for pages of 2 MB, one of which a layer's first token would fill
-    return torch.frombuffer(_fresh_memory(int(np.prod(shape)) * dtype.itemsize), dtype=dtype).view(shape)
+def _runs(pages: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and count of each run of pages that follow one another."""
+    first, count = -1, 0
+    for page in pages:
+        if page != first + count:
+            if count:
+                yield first, count
+            first, count = page, 0
+        count += 1
+    if count:
+        yield first, count
 
 
 def _fresh_memory(n_bytes: int) -> mmap.mmap:

@@ -26,6 +26,8 @@ from kun.networks.network import DecoderOutput
 
 _CLOSE_SECONDS = 10.0
 _RATE_SECONDS = 10.0
+_IDLE_SECONDS = 5.0
+"""After so long without a request memory goes back to the system."""
 
 
 class StepNetwork(Protocol):
@@ -93,9 +95,14 @@ class Engine:
 
     def _main(self) -> None:
         torch.set_flush_denormal(True)
+        tidy = True
         try:
-            while self.queue.wait(self.scheduler.running):
-                self._guarded_step()
+            while self.queue.wait(self.scheduler.running, None if tidy else _IDLE_SECONDS):
+                tidy = not self.scheduler.running and self.queue.first is None
+                if tidy:
+                    self.scheduler.tidy()
+                else:
+                    self._guarded_step()
         except BaseException as error:
             self.queue.close()
             for row in [*self.scheduler.running, *self.queue.take_all()]:
@@ -149,6 +156,7 @@ class Engine:
         logits = self.net(ids, cache=step, logits_at=at).logits[0]
         for row, count in plan:
             row.cached += count
+            row.generation.reads(row.cached)
             self.scheduler.register(row)
             if row.scores is None:  # before any beam is made of it, which begins with what it keeps
                 row.cached = max(0, row.cached - row.state.rereads) if row.state.keeps else 0

@@ -50,6 +50,7 @@ class PagePool:
         self._by_key: dict[bytes, int] = {}
         self._children: dict[bytes, dict[int, None]] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self._touched: set[int] = set()
 
     @property
     def available(self) -> int:
@@ -71,6 +72,7 @@ class PagePool:
             page, _ = self._idle.popitem(last=False)
             self._forget(page)
         self._references[page] = 1
+        self._touched.add(page)
         return page
 
     def release(self, pages: Sequence[int]) -> None:
@@ -121,6 +123,16 @@ class PagePool:
             self._forget(page)
         self._free.extend(self._idle)
         self._idle.clear()
+
+    def tidy(self, kept: int) -> list[int]:
+        """Keep the content of at most `kept` pages that nobody uses; those written to that now have none, in order."""
+        while len(self._idle) > kept:
+            page, _ = self._idle.popitem(last=False)
+            self._forget(page)
+            self._free.append(page)
+        written = sorted(self._touched.intersection(self._free))
+        self._touched.difference_update(written)
+        return written
 
     def find(self, keys: Sequence[bytes]) -> int:
         """How many of these whole pages, from the first on, are here."""

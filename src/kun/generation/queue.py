@@ -33,6 +33,7 @@ class RequestQueue:
                 row.order = self._arrivals
                 row.generation.on_cancel(self.wake)
             self._rows.extend(rows)
+            self._count_ahead()
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -46,11 +47,10 @@ class RequestQueue:
             self.closed = True
             self._changed.notify_all()
 
-    def wait(self, running: Sequence[EngineRow]) -> bool:
-        """Wait until a row waits or is `running`; False when the queue was closed."""
+    def wait(self, running: Sequence[EngineRow], seconds: float | None = None) -> bool:
+        """Wait until a row waits or is `running`, at most so many seconds; False when the queue was closed."""
         with self._changed:
-            while not (self._rows or running or self.closed):
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._rows or running or self.closed, seconds)
             return not self.closed
 
     # what the engine's own thread calls
@@ -63,12 +63,15 @@ class RequestQueue:
     def take(self) -> EngineRow:
         """Take the first row out."""
         with self._changed:
-            return self._rows.popleft()
+            row = self._rows.popleft()
+            self._count_ahead()
+            return row
 
     def put_first(self, row: EngineRow) -> None:
         """Queue a row that is run again, before all others."""
         with self._changed:
             self._rows.appendleft(row)
+            self._count_ahead()
 
     def take_cancelled(self) -> list[EngineRow]:
         """Take out the rows whose generation was cancelled, or failed."""
@@ -76,6 +79,7 @@ class RequestQueue:
             gone = [row for row in self._rows if row.cancelled]
             if gone:
                 self._rows = deque(row for row in self._rows if not row.cancelled)
+                self._count_ahead()
         return gone
 
     def take_all(self) -> list[EngineRow]:
@@ -84,3 +88,8 @@ class RequestQueue:
             gone = list(self._rows)
             self._rows.clear()
         return gone
+
+    def _count_ahead(self) -> None:
+        """Each request that waits learns how many come before it."""
+        for ahead, generation in enumerate(dict.fromkeys(row.generation for row in self._rows)):
+            generation.waits(ahead)

@@ -45,6 +45,19 @@ class Completion:
     truncated: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Before the first words: the requests that wait `ahead` of this one, and how much of its prompt has been read.
+
+    `ahead` is None once it runs; `cached` of the `read` tokens were known from an earlier prompt.
+    """
+
+    ahead: int | None
+    read: int
+    total: int
+    cached: int
+
+
 class Generation:
     """A request that runs: iterate for its pieces (`for` or `async for`), or wait for `result()`.
 
@@ -53,7 +66,8 @@ class Generation:
 
     def __init__(self, prompt_tokens: int, n: int, truncated: int = 0) -> None:
         self.prompt_tokens, self.n, self.truncated = prompt_tokens, n, truncated
-        self.cached_tokens = 0
+        self.cached_tokens = self._read = 0
+        self._ahead: int | None = 0
         self._pieces: list[Piece] = []
         self._open = n
         self._error: KunError | None = None
@@ -61,6 +75,19 @@ class Generation:
         self._listeners: dict[int, Callable[[], None]] = {}
         self._cancelled = False
         self._on_cancel: Callable[[], None] = lambda: None
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is on the way to its first words."""
+        return Progress(self._ahead, self._read, self.prompt_tokens, self.cached_tokens)
+
+    def waits(self, ahead: int) -> None:
+        """It is queued behind so many requests."""
+        self._ahead = ahead
+
+    def reads(self, tokens: int) -> None:
+        """It runs, and so many tokens of its prompt have been read."""
+        self._ahead, self._read = None, max(self._read, min(tokens, self.prompt_tokens))
 
     @property
     def cancelled(self) -> bool:

@@ -9,6 +9,9 @@ from kun.networks.decoding import DecodingState
 _SCORED_TOKENS = 128
 """Tokens of one step whose logits are wanted at once; those of a whole prompt would not fit in memory."""
 
+_KEPT_BYTES = 256 * 2**20
+"""Keys and values of beginnings that may come again, which stay in memory while nothing runs."""
+
 
 class Scheduler:
     """The rows that run and the pages that they have. Only the engine's own thread calls it.
@@ -34,6 +37,7 @@ class Scheduler:
             if full or self._comes_soon(row) or not self._place(row):
                 return
             self.running.append(self.queue.take())
+            row.generation.reads(row.cached)
 
     def _taken(self) -> int:
         """Places in the batch that are taken: a search has as many as it has beams, also before it branches."""
@@ -179,6 +183,11 @@ class Scheduler:
         if rest:
             place = len(row.keys)
             self.pool.register(row.pages[place], row.parent(place), rest)
+
+    def tidy(self) -> None:
+        """Give memory back when nothing runs; the beginnings that were read last stay."""
+        kept = _KEPT_BYTES // self.state.cache.bytes_per_page
+        self.state.cache.give_back(self.pool.tidy(kept))
 
     def branch(self, rows: list[EngineRow], chosen: list[tuple[EngineRow, int]]) -> list[EngineRow]:
         """The beams that go on from `chosen` rows, in whose pages they stay until they write; `rows` make room."""

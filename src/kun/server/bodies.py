@@ -78,7 +78,11 @@ class ResponseFormat(Body):
 
 
 class Sampled(Body):
-    """What chat and plain completions share. `truncate` lets a prompt that is too long lose its beginning."""
+    """What chat and plain completions share.
+
+    `truncate` lets a prompt that is too long lose its beginning; with `return_progress` a stream has chunks with
+    `prompt_progress` until its first words.
+    """
 
     model: Name | None = None
     temperature: float | None = Field(None, ge=0, le=100)
@@ -95,6 +99,7 @@ class Sampled(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     truncate: bool | None = None
+    return_progress: bool | None = None
     user: str | None = None
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kun.errors import Busy, Unavailable
 from kun.server.bodies import ChatRequest, CompletionRequest, Prompt, Sampled
 from kun.server.failures import JsonObject
-from kun.server.replies import Reply
+from kun.server.replies import Reply, event
 from kun.server.scores import PlainScores, chat_scores, plain_scores
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Written:
 class GenerationReply(Reply):
     """Answers to one prompt or several; `start(i)` queues the i-th and gives its generation."""
 
+    _chunk_kind: str
+
     def __init__(
         self,
         lm: "LanguageModel",
@@ -62,6 +64,20 @@ class GenerationReply(Reply):
     def cancel(self) -> None:
         for generation in self._generations:
             generation.cancel()
+
+    def _waiting(self) -> bytes:
+        """How far the prompt is that is read now: a chunk for who asks for it, else a comment."""
+        now = next((one.progress for one in self._generations if not one.done), None)
+        if now is None:
+            return super()._waiting()
+        if self._request.return_progress:
+            progress = {"ahead": now.ahead, "total": now.total, "cache": now.cached, "processed": now.read}
+            return event(
+                self._head | {"object": self._chunk_kind, "choices": [], "prompt_progress": progress}
+            )
+        if now.ahead is not None:
+            return f": waiting, requests ahead: {now.ahead}\n\n".encode()
+        return f": read {now.read} of {now.total} tokens\n\n".encode()
 
     async def begin(self) -> "GenerationReply":
         """Queue the first prompts. Raises what generating raises, `Busy` too."""
@@ -119,6 +135,7 @@ class ChatReply(GenerationReply):
     """An answer to a conversation."""
 
     _request: ChatRequest
+    _chunk_kind = "chat.completion.chunk"
 
     async def _collect(self) -> JsonObject:
         choices = [self._choice(index, one) for index, one in enumerate(await self._answers(0))]
@@ -144,14 +161,14 @@ class ChatReply(GenerationReply):
             if piece.finish_reason:
                 yield self._chunk(piece.index, {}, reason=piece.finish_reason)
         if self._request.wants_usage:
-            yield {"object": "chat.completion.chunk", "choices": []} | self._ending()
+            yield {"object": self._chunk_kind, "choices": []} | self._ending()
 
     def _chunk(
         self, index: int, delta: JsonObject, scores: JsonObject | None = None, reason: str | None = None
     ) -> JsonObject:
         choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": scores}
         usage = {"usage": None} if self._request.wants_usage else {}
-        head: JsonObject = {"object": "chat.completion.chunk", "choices": [choice]}
+        head: JsonObject = {"object": self._chunk_kind, "choices": [choice]}
         return head | usage
 
 
@@ -159,6 +176,7 @@ class CompletionReply(GenerationReply):
     """Texts that go on. `prompts` are texts or token ids; `score` reads one and tells its log-probabilities."""
 
     _request: CompletionRequest
+    _chunk_kind = "text_completion"
 
     def __init__(
         self,
@@ -232,11 +250,11 @@ class CompletionReply(GenerationReply):
                     written[piece.index] += sum(map(len, logprobs["tokens"]))
                 yield self._chunk(_choice(first + piece.index, piece.text, piece.finish_reason, logprobs))
         if self._request.wants_usage:
-            yield {"object": "text_completion", "choices": []} | self._ending()
+            yield {"object": self._chunk_kind, "choices": []} | self._ending()
 
     def _chunk(self, choice: JsonObject) -> JsonObject:
         usage = {"usage": None} if self._request.wants_usage else {}
-        head: JsonObject = {"object": "text_completion", "choices": [choice]}
+        head: JsonObject = {"object": self._chunk_kind, "choices": [choice]}
         return head | usage
 
 

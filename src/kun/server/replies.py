@@ -17,6 +17,7 @@ from kun.server.failures import ClientLeft, JsonObject, code_of, encoded, error_
 
 log = logging.getLogger("kun.server")
 Result = TypeVar("Result")
+_PAUSE_SECONDS = 1.0
 LONGEST_SECONDS = 3600.0
 """An answer that takes longer is given up: nobody waits for it."""
 
@@ -37,16 +38,20 @@ class Reply(ABC):
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Server-sent events; a failure is the last of them, and nothing follows it."""
         try:
-            async with aclosing(self._chunks()) as chunks:
+            async with aclosing(_with_pauses(self._chunks())) as chunks:
                 async for chunk in chunks:
-                    yield _event(self._head | chunk)
+                    yield self._waiting() if chunk is None else event(self._head | chunk)
         except KunError as error:
-            yield _event(error_object(str(error), error.http_type, code_of(error)))
+            yield event(error_object(str(error), error.http_type, code_of(error)))
         except Exception:
             log.exception("An answer failed")
-            yield _event(error_object("The server failed on this request; its log says why.", "server_error"))
+            yield event(error_object("The server failed on this request; its log says why.", "server_error"))
         else:
             yield b"data: [DONE]\n\n"
+
+    def _waiting(self) -> bytes:
+        """An event for who waits, each second without another: a comment, which clients skip and proxies count."""
+        return b": working\n\n"
 
     @abstractmethod
     def cancel(self) -> None: ...
@@ -109,5 +114,27 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def _event(value: JsonObject) -> bytes:
+async def _with_pauses(chunks: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[JsonObject | None, None]:
+    """The chunks, and None for each second without one."""
+    following: asyncio.Future[JsonObject] | None = None
+    try:
+        while True:
+            following = following or asyncio.ensure_future(anext(chunks))
+            await asyncio.wait({following}, timeout=_PAUSE_SECONDS)
+            if not following.done():
+                yield None
+                continue
+            done, following = following, None
+            try:
+                yield done.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        await chunks.aclose()
+
+
+def event(value: JsonObject) -> bytes:
     return b"data: " + encoded(value) + b"\n\n"

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
@@ -12,7 +13,13 @@ from kun.server.web.markdown import render
 from kun.server.web.passages import open_passage
 from kun.server.web.state import Visit
 from kun.server.web.turns import Turn
+from kun.server.web.words import Words
 
+if TYPE_CHECKING:
+    from kun.generation.results import Progress
+
+_LONG_PROMPT = 500
+"""Tokens from which reading takes long enough to be followed."""
 _ON_CITE = "(e) => { const b = e.target.closest('.cite'); if (b) emit(Number(b.dataset.n)) }"
 SUBMIT_ON_ENTER = """(e) => {
   if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.keyCode !== 229) {
@@ -93,6 +100,8 @@ class AnswerView:
 
     def update(self, turn: Turn) -> None:
         """Show what came since the last call."""
+        if turn.stage == "thinking" and turn.generation is not None:
+            self.status.text = _progress(self.visit.words, turn.generation.progress)
         if turn.version == self._shown:
             return
         self._shown = turn.version
@@ -202,6 +211,15 @@ class AnswerView:
             ).classes("prompt-text")
         dialog.on("hide", dialog.delete)
         dialog.open()
+
+
+def _progress(words: Words, now: "Progress") -> str:
+    """The status line of who waits for the first words."""
+    if now.ahead:
+        return words("queued", n=now.ahead)
+    if now.ahead is None and now.total - now.cached > _LONG_PROMPT and now.read < now.total:
+        return words("reading", percent=round(100 * now.read / now.total))
+    return words("thinking")
 
 
 def _label(icon: str, text: str, kind: str) -> None:

@@ -20,6 +20,7 @@ from kun.server.conversations import (
 from kun.settings import settings
 
 if TYPE_CHECKING:
+    from kun.generation.results import Generation
     from kun.knowledge.passage import Passage
     from kun.models.language_model import LanguageModel
     from kun.server.service import Service
@@ -45,6 +46,7 @@ class Turn:
     details: AnswerDetails = field(default_factory=AnswerDetails)
     version: int = 0
     asked: float = field(default_factory=time.monotonic)
+    generation: "Generation | None" = None
     _cancel: Callable[[], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -164,7 +166,7 @@ class Turns:
         from kun.generation.options import SamplingOptions
 
         self._enter(turn, "thinking")
-        generation = lm.submit(messages, SamplingOptions(max_tokens=MAX_ANSWER_TOKENS))
+        turn.generation = generation = lm.submit(messages, SamplingOptions(max_tokens=MAX_ANSWER_TOKENS))
         turn.details["prompt"] = lm.render(messages)
 
         def pieces() -> Iterable[str]:
