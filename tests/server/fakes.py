@@ -165,6 +165,8 @@ class FakeBase:
 
 
 class FakeService:
+    default_model = "fake-model"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lm = FakeModel("fake-model")
