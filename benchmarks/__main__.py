@@ -8,7 +8,8 @@ import sys
 from benchmarks.table import Row, add_options, as_text, print_table, skipped
 
 ALL = (
-    "startup", "memory", "cuda", "parity", "families", "speed", "interleaving", "generate", "perplexity", "retrieval", "answers",
+    "startup", "memory", "cuda", "parity", "families", "speed", "interleaving",
+    "generate", "perplexity", "retrieval", "answers",
     "scale", "training", "parallel", "shakespeare", "labels", "finetuned", "translation", "lora", "domain",
     "damage",
 )  # fmt: skip
