@@ -18,8 +18,8 @@ def _line(x: float, y: float, text: str, size: float = 10, font: str = "F1") -> 
     return f"BT /{font} {size} Tf {x} {y} Td ({text}) Tj ET\n"
 
 
-def _pdf(path: Path, pages: list[str], form: str = "") -> bytes:
-    """Pages of these drawing operators; `form` is drawn by `/Fm1 Do`."""
+def _pdf(path: Path, pages: list[str], form: str = "", annotations: str = "") -> bytes:
+    """Pages of these drawing operators; `form` is drawn by `/Fm1 Do`, `annotations` lie on each page."""
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
     stream = "<< /Type /XObject /Subtype /Form /BBox [0 0 600 800] /Resources << %s >>"
     stream += " /Length %d >>\nstream\n%s\nendstream"
@@ -31,6 +31,7 @@ def _pdf(path: Path, pages: list[str], form: str = "") -> bytes:
     for number, content in enumerate(pages):
         objects.append(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents {5 + 2 * number} 0 R"
+            f" /Annots [{annotations}]"
             f" /Resources << {_FONTS} /XObject << /Fm1 3 0 R >> >> >>"
         )
         objects.append(f"<< /Length {len(content)} >>\nstream\n{content}\nendstream")
@@ -158,3 +159,13 @@ def test_bytes_behind_the_end_do_no_harm_and_a_missing_end_is_named(tmp_path: Pa
     (tmp_path / "b.pdf").write_bytes(body[: len(body) // 2])
     with pytest.raises(DamagedFile, match="truncated"):
         read(tmp_path / "b.pdf")
+
+
+def test_values_filled_into_a_form_are_read_at_their_places_and_notes_behind_the_page(tmp_path: Path) -> None:
+    name = "<< /Subtype /Widget /FT /Tx /T (name) /V (Mrs Orlova) /Rect [180 695 300 712] >>"
+    tick = "<< /Subtype /Widget /FT /Btn /T (pets) /V /Yes /AS /Yes /Rect [180 665 190 675] >>"
+    note = "<< /Subtype /Text /Contents (Ask for a deposit.) /Rect [10 10 20 20] >>"
+    hidden = "<< /Subtype /Widget /FT /Tx /T (x) /V (secret) /F 2 /Rect [180 500 300 512] >>"
+    page = _line(100, 700, "Tenant:") + _line(100, 667, "Pets:")
+    _pdf(tmp_path / "a.pdf", [page], annotations=name + tick + note + hidden)
+    assert read(tmp_path / "a.pdf").text == "Tenant: Mrs Orlova\n\nPets: ☒\n\nComment: Ask for a deposit.\n\n"

@@ -15,6 +15,8 @@ def cell_text(value: object, number_format: str = "General") -> str:
     """
     if value is None:
         return ""
+    if isinstance(value, str):
+        return " ".join(value.split())
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, datetime.datetime):
@@ -68,8 +70,6 @@ def _plain(value: float) -> str:
 
 def _units(section: str) -> tuple[str, str]:
     """The words and currency signs before and after the number in a format like `0.00 "kg"` or `[$€-2] #,##0`."""
-    if section == "General":
-        return "", ""
     digits = re.search(r"[0#?](?:[0#?,.\s]*[0#?])?", section)
     if not digits:
         return "", ""

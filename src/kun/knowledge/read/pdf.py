@@ -15,7 +15,7 @@ from kun.errors import DamagedFile, UnsupportedFormat
 from kun.knowledge.read.extracted import Extracted, paged
 from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.header import shape_of
-from kun.knowledge.read.pdf_page import Page, Piece, joined, page_of, pieces_of
+from kun.knowledge.read.pdf_page import Page, Piece, joined, pages_of, pieces_of
 from kun.knowledge.read.pdf_tables import Cells, Table, aligned_tables, lines_of, ruled_tables
 
 _END = b"%%EOF"
@@ -47,7 +47,6 @@ class _Block:
 def read_pdf(file: Path, name: str) -> Extracted:
     """The text of each page. Raises `DamagedFile` for a truncated file, `UnsupportedFormat` for one that is
     encrypted or holds only pictures of pages."""
-    from pdfminer.high_level import extract_pages
     from pdfminer.pdfdocument import PDFPasswordIncorrect, PDFTextExtractionNotAllowed
     from pdfminer.psexceptions import PSException
 
@@ -56,7 +55,7 @@ def read_pdf(file: Path, name: str) -> Extracted:
     if end < 0 or b" obj" in content[end + len(_END) :]:
         raise DamagedFile(f"{name} is truncated: its end is missing. Download or save it again.")
     try:
-        pages = [_blocks(page_of(page)) for page in extract_pages(io.BytesIO(content), laparams=None)]
+        pages = [_blocks(page) for page in pages_of(io.BytesIO(content))]
     except (PDFPasswordIncorrect, PDFTextExtractionNotAllowed) as error:
         raise UnsupportedFormat(f"{name} is encrypted: save it without a password.") from error
     except (PSException, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -75,7 +74,8 @@ def _blocks(page: Page) -> list[_Block]:
     tables, letters = ruled_tables(page.letters, page.rules)
     pieces = pieces_of(letters)
     blocks = [block for _, block in _region(pieces, tables, page)]
-    return [*blocks, _Block(page.slanted)] if page.slanted else blocks
+    last = [page.slanted, *page.notes]
+    return [*blocks, *(_Block(text) for text in last if text)]
 
 
 def _region(pieces: Sequence[Piece], tables: Sequence[Table], page: Page) -> Iterator[tuple[float, _Block]]:

@@ -6,13 +6,16 @@ Text inside form objects counts as any other; letters outside the page, tiny one
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+
+from kun.knowledge.read.pdf_notes import Filled, filled_in
 
 if TYPE_CHECKING:
     from pdfminer.layout import LTChar, LTComponent, LTPage
 
 _SPLIT = 1.2  # of a letter's size: a wider gap parts two pieces
 _SPACE = 0.17  # of a letter's size: a wider gap is a space between words
+_WRITTEN = 10.0  # points of what is filled into a form
 _TINY = 1.5  # points
 _THIN = 2.5  # points of a rectangle that is a rule
 _DEEPEST = 20
@@ -69,10 +72,24 @@ class Page:
     letters: list[Letter]
     rules: list[Rule]
     slanted: str
+    notes: list[str]
 
 
-def page_of(layout: "LTPage") -> Page:
-    """The letters and rules of a page of pdfminer, which was read without an analysis of its own."""
+def pages_of(content: BinaryIO) -> Iterator[Page]:
+    """The pages of a PDF, with what people filled in and noted on them. Raises what pdfminer raises."""
+    from pdfminer.converter import PDFPageAggregator
+    from pdfminer.pdfinterp import PDFPageInterpreter, PDFResourceManager
+    from pdfminer.pdfpage import PDFPage
+
+    resources = PDFResourceManager(caching=True)
+    device = PDFPageAggregator(resources, laparams=None)
+    interpreter = PDFPageInterpreter(resources, device)
+    for page in PDFPage.get_pages(content):
+        interpreter.process_page(page)
+        yield _page(device.get_result(), list(filled_in(page)))
+
+
+def _page(layout: "LTPage", written: Sequence[Filled]) -> Page:
     from pdfminer.layout import LTChar, LTCurve
 
     shown: list[LTChar] = []
@@ -97,8 +114,18 @@ def page_of(layout: "LTPage") -> Page:
                 filled.append(item.bbox)
         elif type(item).__name__ == "LTImage":
             filled.append(item.bbox)
-    letters = [_letter(char) for char in shown if not (_is_hidden(char, filled))]
-    return Page(right - left, top - bottom, letters, rules, _LOST.sub("", "".join(slanted)).strip())
+    letters = [_letter(char) for char in shown if not _is_hidden(char, filled)]
+    letters += [_written(one) for one in written if not one.is_note]
+    label = "批注" if any(re.match("[\u4e00-\u9fff]", letter.text) for letter in letters[:500]) else "Comment"
+    notes = [f"{label}: {one.text}" for one in written if one.is_note]
+    return Page(right - left, top - bottom, letters, rules, _LOST.sub("", "".join(slanted)).strip(), notes)
+
+
+def _written(value: Filled) -> Letter:
+    """A value of a form as one letter, in the middle of its box."""
+    middle, size = (value.bottom + value.top) / 2, min(_WRITTEN, max(value.top - value.bottom, 1.0))
+    right = min(value.right, value.left + 0.5 * size * len(value.text))
+    return Letter(value.text, value.left, middle - size / 2, right, middle + size / 2, size, False)
 
 
 def _all(layout: "LTComponent", depth: int = 0) -> "Iterator[LTComponent]":
