@@ -7,7 +7,7 @@ from pathlib import Path
 import files
 import pytest
 
-from kun.errors import BadInput, DamagedFile, KunError, TooLarge, UnsupportedFormat
+from kun.errors import BadInput, DamagedFile, HoldsNoText, KunError, TooLarge, UnsupportedFormat
 from kun.knowledge.read import process
 from kun.knowledge.read.reading import read
 from kun.settings import settings
@@ -204,9 +204,9 @@ def test_an_encrypted_pdf_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "a.pdf", UnsupportedFormat, "encrypted")
 
 
-def test_a_pdf_of_scanned_pages_is_named(tmp_path: Path) -> None:
+def test_a_pdf_of_pages_without_any_text_is_named(tmp_path: Path) -> None:
     files.pdf(tmp_path / "a.pdf", ["", ""])
-    refused(tmp_path / "a.pdf", UnsupportedFormat, "scanned")
+    refused(tmp_path / "a.pdf", HoldsNoText, "no text was found")
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\t\n"])

@@ -123,8 +123,8 @@ def _unmarked(content: bytes) -> str | None:
         return content.decode("cp1252", "replace")
     if _is_nearly_utf8(content):
         return content.decode("utf-8", "replace")
-    encoding = _likeliest(sample)
-    return content.decode(encoding, "replace") if encoding else None
+    likeliest = _likeliest(sample)
+    return content.decode(likeliest, "replace") if likeliest else None
 
 
 def _likeliest(sample: bytes) -> str | None:

@@ -12,6 +12,7 @@ from kun.knowledge.read.html import read_html
 from kun.knowledge.read.kinds import ARCHIVES, sniff
 from kun.knowledge.read.mail import read_mail
 from kun.knowledge.read.notebook import read_notebook
+from kun.knowledge.read.ocr import read_picture
 from kun.knowledge.read.opendocument import read_opendocument
 from kun.knowledge.read.plain import check_size, checked, max_text, read_text
 from kun.knowledge.read.rtf import read_rtf
@@ -48,4 +49,5 @@ READERS: dict[str, Callable[[Path, str], Extracted]] = {
     "epub": read_epub,
     "rtf": read_rtf,
     "notebook": read_notebook,
+    "picture": read_picture,
 }

@@ -7,16 +7,17 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from kun.errors import DamagedFile, UnsupportedFormat
+from kun.errors import DamagedFile, HoldsNoText, UnsupportedFormat
 from kun.knowledge.read.extracted import Extracted, paged
 from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.header import shape_of
 from kun.knowledge.read.pdf_page import Page, Piece, joined, pages_of, pieces_of
 from kun.knowledge.read.pdf_tables import Cells, Table, aligned_tables, lines_of, ruled_tables
+from kun.knowledge.read.scans import with_scans
 
 _END = b"%%EOF"
 _LIST_ITEM = re.compile(
@@ -45,8 +46,8 @@ class _Block:
 
 
 def read_pdf(file: Path, name: str) -> Extracted:
-    """The text of each page. Raises `DamagedFile` for a truncated file, `UnsupportedFormat` for one that is
-    encrypted or holds only pictures of pages."""
+    """The text of each page, recognized where it is scanned. Raises `DamagedFile` for a truncated file,
+    `UnsupportedFormat` for one that is encrypted, `HoldsNoText`."""
     from pdfminer.pdfdocument import PDFPasswordIncorrect, PDFTextExtractionNotAllowed
     from pdfminer.psexceptions import PSException
 
@@ -62,11 +63,12 @@ def read_pdf(file: Path, name: str) -> Extracted:
         raise DamagedFile(f"{name} is damaged: download or save it again.") from error
     if not pages:
         raise DamagedFile(f"{name} is damaged: no page can be found in it.")
-    if not any(pages):
-        raise UnsupportedFormat(
-            f"{name} holds {len(pages)} scanned pages without text: run a text recognition (OCR) on it first."
+    texts, skipped = with_scans(content, name, _texts(pages))
+    if not any(text.strip() for text in texts):
+        raise HoldsNoText(
+            f"{name} holds {len(pages)} pages in which no text was found.", "scanned pages without text"
         )
-    return paged(_texts(pages), "markdown")
+    return replace(paged(texts, "markdown"), skipped=skipped)
 
 
 def _blocks(page: Page) -> list[_Block]:

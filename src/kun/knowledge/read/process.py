@@ -48,7 +48,7 @@ class _Reader:
             try:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
-                answer = _line(process.stdout, time.monotonic() + seconds, 8 * settings().max_file_bytes)
+                answer = _line(process.stdout, seconds, 8 * settings().max_file_bytes)
             except OSError:
                 pass  # it died before it could be asked
             finally:
@@ -100,9 +100,13 @@ def convert(file: Path, format: str) -> Extracted:
     return Extracted(answer["text"], answer["kind"], answer["pages"], answer["skipped"])
 
 
-def _line(stream: IO[bytes], deadline: float, most: int) -> dict[str, Any] | None:
-    """The next line as JSON, None at the end of the stream, after the deadline, or beyond `most` bytes."""
+def _line(stream: IO[bytes], seconds: float, most: int) -> dict[str, Any] | None:
+    """The next line as JSON, None at the end of the stream, after `seconds`, or beyond `most` bytes.
+
+    An empty line is a sign of life, from which the time counts anew.
+    """
     parts: list[bytes] = []
+    length, deadline = 0, time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while not parts or not parts[-1].endswith(b"\n"):
@@ -110,8 +114,16 @@ def _line(stream: IO[bytes], deadline: float, most: int) -> dict[str, Any] | Non
             if left <= 0 or not selector.select(left):
                 return None
             part = stream.read1(_CHUNK)  # type: ignore[attr-defined]  # a buffered pipe has it
-            parts.append(part)
-            if not part or sum(map(len, parts)) > most:
+            if not part:
+                return None
+            if not parts:
+                beats = len(part) - len(part.lstrip(b"\n"))
+                deadline = time.monotonic() + seconds if beats else deadline
+                part = part[beats:]
+            if part:
+                parts.append(part)
+                length += len(part)
+            if length > most:
                 return None
     answer: dict[str, Any] = json.loads(b"".join(parts))
     return answer
