@@ -42,7 +42,7 @@ QUICK = {
     "text": ("chat", "fold", "sentences", "tokenizer"),
     "tour": ("drawings", "questions"),
     "training": ("cross_entropy", "recipe", "snapshot"),
-    "": ("atomic_files", "develop", "house", "public_face"),
+    "": ("atomic_files", "develop", "handbook", "house", "public_face"),
 }
 """The files of every room's tests that `make check` runs, marked `quick`."""
 

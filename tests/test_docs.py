@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -256,3 +257,14 @@ def test_every_path_of_the_api_that_is_shown_is_served(language: str) -> None:
     served = {route.path for route in create_app(service, web=False).routes if isinstance(route, Route)}
     assert paths
     assert paths <= served
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert built.returncode == 0, built.stderr
+    for page in ("handbook/01-transformer", "zh/handbook/01-transformer"):
+        text = (tmp_path / page / "index.html").read_text(encoding="utf-8")
+        (picture,) = re.findall(r'src="([^"]+/transformer\.svg)"', text)
+        assert (tmp_path / page / picture).is_file()
