@@ -87,6 +87,27 @@ def test_a_table_keeps_its_rows_with_and_without_rules(tmp_path: Path, is_ruled:
     )
 
 
+def test_cells_of_two_lines_stay_in_their_row(tmp_path: Path) -> None:
+    page = _rows([100, 200, 400], 700, [["Code", "Meaning", "Action"]])
+    for number, code in enumerate(["E-1", "E-2", "E-3"]):
+        top = 670 - 36 * number
+        page += _rows([100, 200, 400], top, [[code, f"low water {number}", "fill"]])
+        page += _rows([100, 200, 400], top - 12, [["", "in the tank", "and wait"]])
+    _pdf(tmp_path / "a.pdf", [page])
+    [table] = tables_of(read(tmp_path / "a.pdf").text, "markdown")
+    assert table.columns == ("Code", "Meaning", "Action")
+    assert table.rows[2].cells == ("E-3", "low water 2 in the tank", "fill and wait")
+
+
+def test_lines_of_a_table_of_contents_and_of_programs_are_no_headings(tmp_path: Path) -> None:
+    contents = _line(100, 700, "1 Pumps ........ 3", font="F2") + _line(
+        100, 686, "2 Valves ........ 9", font="F2"
+    )
+    _pdf(tmp_path / "a.pdf", [contents + _line(100, 500, "# a comment of a program that is printed here")])
+    text = read(tmp_path / "a.pdf").text
+    assert text.startswith("1 Pumps ........ 3\n2 Valves ........ 9\n\n    # a comment")
+
+
 def test_merged_cells_of_a_drawn_table_are_filled(tmp_path: Path) -> None:
     rules = "95 715 m 395 715 l S 195 695 m 395 695 l S 95 675 m 395 675 l S 95 655 m 395 655 l S\n"
     rules += "95 715 m 95 655 l S 195 715 m 195 655 l S 395 715 m 395 655 l S 295 695 m 295 655 l S\n"

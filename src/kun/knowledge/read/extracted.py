@@ -1,5 +1,6 @@
 """What reading a file gives."""
 
+import re
 from dataclasses import dataclass, field
 
 from kun.knowledge.rows import TextKind
@@ -29,3 +30,8 @@ def paged(pages: list[str], kind: TextKind) -> Extracted:
         parts.append(body)
         length += len(body)
     return Extracted("".join(parts), kind, starts)
+
+
+def unmarked(text: str) -> str:
+    """Text of a page for a Markdown document: a line that begins with `#` is no heading of it."""
+    return re.sub(r"^(?= {0,3}#{1,6}[ \t])", "    ", text, flags=re.MULTILINE)

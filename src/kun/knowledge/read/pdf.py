@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from kun.errors import DamagedFile, HoldsNoText, UnsupportedFormat
-from kun.knowledge.read.extracted import Extracted, paged
+from kun.knowledge.read.extracted import Extracted, paged, unmarked
 from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.header import shape_of
 from kun.knowledge.read.pdf_page import Page, Piece, joined, pages_of, pieces_of
@@ -24,6 +24,7 @@ _LIST_ITEM = re.compile(
     r"(?:[•·▪◦*–-]\s|\(?\d{1,3}[.)、）]\s?\D|[（(][0-9一二三四五六七八九十]{1,3}[）)]|第[0-9一二三四五六七八九十百]+[条章节]"
     r"|[一二三四五六七八九十]{1,3}、)"
 )
+_LEADER = re.compile(r"(?:\.{4,}|(?: \.){4,}|…{2,})\s*\d*\Z")  # of a line in a table of contents
 _ENDS = (".", "。", ":", "：", ";", "；", "!", "！", "?", "？")
 _MAX_HEADING = 100
 _LARGER = 1.08  # of the body's size: a heading
@@ -189,7 +190,8 @@ def _paragraphs(lines: Sequence[list[Piece]], page: Page) -> Iterator[tuple[floa
             apart = apart or last[0].bold != first.bold
             missing = (right - last[-1].right) / max(right - left, 1.0)
             short = missing > (0.25 if last[-1].text.endswith(_ENDS) else 0.5)
-            if apart or short or _LIST_ITEM.match(first.text):
+            listed = _LIST_ITEM.match(first.text) or _LEADER.search(last[-1].text)
+            if apart or short or listed:
                 yield _paragraph(group, page, close)
                 group, close = [], not apart
         group.append(line)
@@ -237,7 +239,7 @@ def _texts(pages: Sequence[list[_Block]]) -> list[str]:
                 )
                 part = f"{'#' * min(level, 6)} {block.text}"
             else:
-                part = block.text
+                part = unmarked(block.text)
             text += ("\n" if block.close and text and not part.startswith("#") else "\n\n") + part
         last = inner[-1].rows if inner else []
         before = (_names(last) or (before if inner and inner[0] is inner[-1] else [])) if last else []
@@ -267,8 +269,10 @@ def _body_size(pages: Sequence[list[_Block]]) -> float:
 def _is_heading(block: _Block, body: float) -> bool:
     if block.rows or not block.size or len(block.text) > _MAX_HEADING:
         return False
-    if not re.search(r"[^\W\d_]", block.text) or block.text.endswith(
-        (".", "。", "，", ",", ";", "；", ":", "：")
+    if (
+        not re.search(r"[^\W\d_]", block.text)
+        or _LEADER.search(block.text)
+        or block.text.endswith((".", "。", "，", ",", ";", "；", ":", "："))
     ):
         return False
     return block.size > body * _LARGER or block.bold

@@ -227,17 +227,16 @@ def _aligned(lines: Sequence[list[Piece]]) -> list[Cells] | None:
     columns = _columns(full)
     if len(columns) < 2:
         return None
+    split = [_split(line, columns) for line in lines]
+    steps = [one[0].middle - other[0].middle for one, other in pairwise(lines)]
+    begin = sorted(step for step, cells in zip(steps, split[1:], strict=True) if cells[0])
+    usual = begin[len(begin) // 2] if begin else 0.0
     rows: list[Cells] = []
-    for line in lines:
-        cells: list[list[str]] = [[] for _ in columns]
-        for piece in line:
-            for place in _covered(piece, columns):
-                cells[place].append(piece.text)
-        texts = [joined(cell) for cell in cells]
-        if len(line) < 2 and rows:  # a cell's second line
-            rows[-1] = [joined([a, b]) if a and b else a or b for a, b in zip(rows[-1], texts, strict=True)]
+    for line, cells, step in zip(lines, split, [0.0, *steps], strict=True):
+        if rows and (len(line) < 2 or (not cells[0] and step < 0.8 * usual)):  # the second line of cells
+            rows[-1] = [joined([a, b]) if a and b else a or b for a, b in zip(rows[-1], cells, strict=True)]
         else:
-            rows.append(texts)
+            rows.append(cells)
     filled = [cell for row in rows for cell in row if cell]
     long = sum(len(cell) > _MOST_TEXT for cell in filled)
     thin = sum(sum(map(bool, row)) for row in rows) < 0.6 * len(rows) * len(columns)
@@ -246,6 +245,15 @@ def _aligned(lines: Sequence[list[Piece]]) -> list[Cells] | None:
     if len(columns) == 2 and all(_MARKER.match(row[0]) for row in rows if row[0]):
         return None  # a list whose markers stand apart
     return rows
+
+
+def _split(line: Sequence[Piece], columns: Sequence[tuple[float, float]]) -> Cells:
+    """The text that a line has in each column."""
+    cells: list[list[str]] = [[] for _ in columns]
+    for piece in line:
+        for place in _covered(piece, columns):
+            cells[place].append(piece.text)
+    return [joined(cell) for cell in cells]
 
 
 def _columns(lines: Sequence[list[Piece]]) -> list[tuple[float, float]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from kun.knowledge.read.encoding import decode
-from kun.knowledge.read.extracted import Extracted
+from kun.knowledge.read.extracted import Extracted, unmarked
 from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.word_parts import (
     Numbering,
@@ -328,7 +328,7 @@ def _marked(text: str, label: str | None, heading: int, level: int) -> str:
     if heading:
         line = " ".join(text.split())
         return f"{'#' * min(heading, 6)} {f'{label} ' if label and label != '-' else ''}{line}"
-    return _Item(f"{'  ' * level}{label} {text}") if label else text
+    return _Item(f"{'  ' * level}{label} {text}") if label else unmarked(text)
 
 
 def _joined(blocks: Iterable[str]) -> str:
