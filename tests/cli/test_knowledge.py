@@ -82,6 +82,17 @@ def test_an_answer_carries_its_passages_and_the_prompt(kun: Kun, docs: Path) -> 
     assert kun("kb", "ask", "notes", "  ").code == 2
 
 
+def test_a_question_that_the_documents_do_not_answer_comes_with_ways_on(kun: Kun, docs: Path) -> None:
+    kun("kb", "create", "empty")
+    kun("kb", "add", "notes", docs)
+    ran = kun("kb", "ask", "empty", "Who is Kun's friend?", "-m", ENGLISH_ONLY)
+    asked = "'Who is Kun'\"'\"'s friend?'"
+    assert ran.out.startswith("The documents do not")
+    assert f"kun generate {ENGLISH_ONLY} --chat -p {asked}" in ran.out
+    assert f"kun kb ask notes {asked}" in ran.out
+    assert told(kun("kb", "ask", "empty", "Who?", "-m", ENGLISH_ONLY, "--json"))["declined"] is True
+
+
 def test_a_file_that_fails_does_not_stop_the_others(kun: Kun, docs: Path) -> None:
     (docs / "empty.md").touch()
     (docs / "picture.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")

@@ -91,7 +91,10 @@ class FakeStream:
 
     def answer(self) -> Any:
         declined = self._text.startswith("The documents do not")
-        return SimpleNamespace(text=self._text, passages=self.passages, declined=declined, quoted=False)
+        computed = SimpleNamespace(calculation="2 + 2 = 4") if self.question.startswith("How many") else None
+        return SimpleNamespace(
+            text=self._text, passages=self.passages, declined=declined, quoted=False, computed=computed
+        )
 
 
 @dataclass

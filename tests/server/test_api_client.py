@@ -14,6 +14,8 @@ import pytest
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 from tiny_service import DIMENSIONS, Live
 
+from kun.knowledge.computing import Computed
+
 HELLO: Any = [{"role": "user", "content": "hi"}]
 WEATHER: Any = {
     "type": "function",
@@ -273,6 +275,19 @@ def test_a_knowledge_base_streams_and_its_last_chunk_cites(client: openai.OpenAI
     assert chunks[-1].choices[0].finish_reason == "stop"
     assert [citation["source"] for citation in chunks[-1].citations] == ["fish.md", "鹏.pdf"]
     assert not hasattr(chunks[-1], "prompt")
+
+
+def test_a_knowledge_base_says_what_its_answer_is(client: openai.OpenAI, live: Live) -> None:
+    answer: Any = client.chat.completions.create(model="notes@tiny", messages=HELLO)
+    assert (answer.declined, answer.quoted, answer.computed) == (False, False, None)
+    live.service.notes.computed = Computed("4", "2 + 2 = 4", [], {"op": "sum"})
+    try:
+        chunks: list[Any] = list(
+            client.chat.completions.create(model="notes@tiny", messages=HELLO, stream=True)
+        )
+    finally:
+        live.service.notes.computed = None
+    assert chunks[-1].computed == {"calculation": "2 + 2 = 4", "program": {"op": "sum"}}
 
 
 @pytest.mark.parametrize(

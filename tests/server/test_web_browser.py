@@ -353,6 +353,32 @@ def test_a_declined_question_is_labelled(visit: Any) -> None:
     assert page.inner_text(".label.declined").endswith("The documents do not answer this")
 
 
+def test_a_declined_question_goes_on_without_documents_or_in_another_base(
+    visit: Any, service: FakeService
+) -> None:
+    service.create_knowledge_base("notes").documents["zzz.md"] = "zzz is asleep."
+    visitor = visit()
+    page = visitor.go("/", ".welcome")
+    visitor.ask("zzz")
+    page.click(".ask-base:has-text('notes')")
+    page.wait_for_selector(".source-name:has-text('zzz.md')")
+    assert page.query_selector(".label.declined") is None
+    assert page.get_attribute("#message", "placeholder").count("handbook") == 1  # for the next question
+    page.click(".answer:last-child .again")
+    page.wait_for_selector(".label.declined")
+    service.lm.answers["zzz"] = "The model says: asleep."
+    page.click(".ask-plain")
+    page.wait_for_selector(".answer:last-child .prose:has-text('The model says: asleep.')")
+
+
+def test_a_calculation_is_shown_below_its_result(visit: Any) -> None:
+    visitor = visit()
+    page = visitor.go("/", ".welcome")
+    visitor.ask("How many miles is the sea?")
+    assert page.inner_text(".label.computed").endswith("Calculated from the documents")
+    assert page.inner_text(".calculation") == "2 + 2 = 4"
+
+
 @pytest.mark.parametrize(
     ("problem", "said"),
     [

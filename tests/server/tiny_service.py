@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
 from tiny import language_model, tokenizer
 
 from kun.errors import KnowledgeBaseNotFound, ModelNotFound
+from kun.knowledge.computing import Computed
 from kun.knowledge.passage import Passage
 from kun.models.language_model import LanguageModel
 from kun.server.app import create_app
@@ -57,6 +58,7 @@ class Notes:
         self.gate = threading.Event()
         self.gate.set()
         self.cancelled = threading.Event()
+        self.computed: Computed | None = None
 
     def ask_stream(self, question: str, lm: LanguageModel, **options: Any) -> "NotesStream":
         self.asked.append({"question": question, **options})
@@ -85,8 +87,9 @@ class NotesStream:
             list(self)
         prompt = [{"role": "user", "content": f"Passages … {self.question}"}]
         return SimpleNamespace(
-            text="".join(self.said), passages=list(self.base.passages), prompt=prompt, question=self.question
-        )
+            text="".join(self.said), passages=list(self.base.passages), prompt=prompt, question=self.question,
+            declined=False, quoted=False, computed=self.base.computed,
+        )  # fmt: skip
 
 
 class TinyService:

@@ -156,7 +156,19 @@ def ask(
     if as_json:
         output.print_json(output.as_dict(answer))
         return
+    if answer.computed is not None:
+        typer.echo(f"Calculation: {answer.computed.calculation}\n")
     output.print_sources(answer.passages)
+    if answer.declined:
+        _offer(name, question, lm.name)
+
+
+def _offer(name: str, question: str, model: str) -> None:
+    """The ways on from a question that the documents do not answer, as commands."""
+    asked = shlex.quote(question)
+    typer.echo(f"Without documents:  kun generate {shlex.quote(model)} --chat -p {asked}")
+    for other in [base for base in api.knowledge_bases() if base != name][:3]:
+        typer.echo(f"Another base:       kun kb ask {shlex.quote(other)} {asked}")
 
 
 @app.command("list")

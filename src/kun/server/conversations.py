@@ -68,6 +68,7 @@ class AnswerDetails(TypedDict, total=False):
     question: str
     declined: bool
     quoted: bool
+    calculation: str
     finish_reason: str
     tokens: int
     seconds: float

@@ -40,7 +40,7 @@ class DocumentReply(Reply):
         return answer, {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
 
     def _extras(self, answer: "Answer") -> JsonObject:
-        """Fields of Kun's own: the passages; with `return_prompt` the prompt and the question that was searched."""
+        """Fields of Kun's own: what the answer is, its passages; with `return_prompt` the prompt, too."""
         citations = [
             {
                 "index": place,
@@ -55,7 +55,18 @@ class DocumentReply(Reply):
         told: JsonObject = (
             {"prompt": answer.prompt, "question": answer.question} if self._request.return_prompt else {}
         )
-        return told | {"citations": citations}
+        computed = answer.computed
+        calculation = (
+            None
+            if computed is None
+            else {"calculation": computed.calculation, "program": dict(computed.program)}
+        )
+        return told | {
+            "citations": citations,
+            "declined": answer.declined,
+            "quoted": answer.quoted,
+            "computed": calculation,
+        }
 
     async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
         def chunk(delta: JsonObject, end: str | None = None) -> JsonObject:

@@ -97,8 +97,19 @@ class Citation(BaseModel):
     score: float
 
 
+class Calculation(BaseModel):
+    """The steps of a calculation in words, and the program that was run over the rows of the cited passages."""
+
+    calculation: str
+    program: JsonObject
+
+
 class ChatCompletion(BaseModel):
-    """`citations` come from a knowledge base; `truncated_tokens` says how much of the prompt was left out."""
+    """`truncated_tokens` says how much of the prompt was left out. A knowledge base adds `citations` and the rest.
+
+    `declined`: the documents do not answer; `quoted`: the answer is sentences of theirs; `computed`: it is the result
+    of a calculation.
+    """
 
     id: str
     object: Literal["chat.completion"]
@@ -108,6 +119,9 @@ class ChatCompletion(BaseModel):
     usage: Usage
     truncated_tokens: int | None = None
     citations: list[Citation] | None = None
+    declined: bool | None = None
+    quoted: bool | None = None
+    computed: Calculation | None = None
     question: str | None = None
     prompt: list[JsonObject] | None = None
 

@@ -9,6 +9,7 @@ from kun.knowledge.passage import Passage
 
 if TYPE_CHECKING:
     from kun.generation.results import Generation
+    from kun.knowledge.computing import Computed
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Answer:
     """`text` cites `passages` as [1], [2] …; `prompt` is what the model read, `question` what was searched.
 
     `declined`: the documents do not say. `quoted`: sentences of the documents, since the model does not speak
-    the language of the question, or twice wrote what no passage carries. Small talk has no passages.
+    the language of the question, or twice wrote what no passage carries. `computed`: the calculation that gave the
+    answer, where one did. Small talk has no passages.
     """
 
     text: str
@@ -25,6 +27,7 @@ class Answer:
     question: str = ""
     declined: bool = False
     quoted: bool = False
+    computed: "Computed | None" = None
 
 
 class AnswerStream:
@@ -40,6 +43,7 @@ class AnswerStream:
         """`write` gives the pieces; it may set `declined` and `quoted` of the stream that it is given."""
         self.question, self.passages, self.prompt = question, passages, prompt
         self.declined = self.quoted = self.stopped = False
+        self.computed: Computed | None = None
         self._running: list[Generation] = []
         self._pieces = write(self)
         self._said: list[str] = []
@@ -68,4 +72,4 @@ class AnswerStream:
             pass
         passages = [] if self.declined else self.passages
         text = "".join(self._said).strip()
-        return Answer(text, passages, self.prompt, self.question, self.declined, self.quoted)
+        return Answer(text, passages, self.prompt, self.question, self.declined, self.quoted, self.computed)

@@ -62,7 +62,7 @@ class ChatPage:
         self.revision = 0
         self.running: AnswerView | None = None
         self.sending = False
-        self.actions = Actions(say_kindly(self.again), say_kindly(self.edit))
+        self.actions = Actions(say_kindly(self.again), say_kindly(self.edit), say_kindly(self.elsewhere))
 
     async def build(self) -> None:
         models, bases = await off_loop(self._choices)
@@ -222,6 +222,12 @@ class ChatPage:
     async def again(self, message: str) -> None:
         assert self.conversation is not None
         await off_loop(self.turns.ask_again, self.visit.owner, self.conversation, message)
+        await self.show()
+
+    async def elsewhere(self, message: str, knowledge: str) -> None:
+        """Answer this message anew from another knowledge base, or ("") from none."""
+        assert self.conversation is not None
+        await off_loop(self.turns.ask_again, self.visit.owner, self.conversation, message, knowledge)
         await self.show()
 
     async def edit(self, message: str, text: str) -> None:

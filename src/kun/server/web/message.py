@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LONG_PROMPT = 500
 """Tokens from which reading takes long enough to be followed."""
 _ON_CITE = "(e) => { const b = e.target.closest('.cite'); if (b) emit(Number(b.dataset.n)) }"
+_MOST_OFFERS = 4
+"""Other knowledge bases that are named as a way on."""
 SUBMIT_ON_ENTER = """(e) => {
   if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.keyCode !== 229) {
     e.preventDefault()
@@ -35,6 +37,7 @@ class Actions:
 
     again: Callable[[str], Awaitable[None]]
     edit: Callable[[str, str], Awaitable[None]]
+    elsewhere: Callable[[str, str], Awaitable[None]]
 
 
 def show_question(visit: Visit, message: StoredMessage, actions: Actions) -> None:
@@ -125,6 +128,8 @@ class AnswerView:
                 _label("info", words("declined"), "declined")
             elif details.get("quoted"):
                 _label("format_quote", words("quoted"), "quoted")
+            elif details.get("calculation"):
+                _label("calculate", words("computed"), "computed")
             if details.get("question"):
                 ui.label(words("searched_as", question=details["question"])).classes("note")
         with self.foot:
@@ -134,6 +139,10 @@ class AnswerView:
                 ui.label(words("length")).classes("note")
             if self.message.status == "failed":
                 self._error(details.get("error", {}))
+            if details.get("calculation"):
+                ui.label(details["calculation"]).classes("calculation plain-text")
+            if details.get("declined"):
+                self._offers()
             self._sources()
             self._actions()
 
@@ -158,6 +167,22 @@ class AnswerView:
                 ui.button(words("try_again"), on_click=lambda: self.actions.again(self.message.id)).props(
                     "flat dense no-caps"
                 ).classes("try-again")
+
+    def _offers(self) -> None:
+        """The ways on from a question that the documents do not answer."""
+        words, asked = self.visit.words, self.message.details.get("knowledge", "")
+        others = [name for name in self.visit.web.service.knowledge_bases() if name != asked]
+        with ui.row().classes("offers"):
+            ui.button(words("ask_plain"), on_click=lambda: self._elsewhere("")).props(
+                "outline dense no-caps"
+            ).classes("ask-plain")
+            for name in others[:_MOST_OFFERS]:
+                ui.button(
+                    words("ask_elsewhere", name=name), on_click=lambda name=name: self._elsewhere(name)
+                ).props("outline dense no-caps").classes("ask-base")
+
+    def _elsewhere(self, knowledge: str) -> Awaitable[None]:
+        return self.actions.elsewhere(self.message.id, knowledge)
 
     def _sources(self) -> None:
         passages = self.message.details.get("passages", [])

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from kun.errors import Busy, KunError
@@ -83,8 +83,15 @@ class Turns:
             _, answer = self._conversations.exchange(owner, conversation.id, text)
             return self._start(owner, conversation, answer)
 
-    def ask_again(self, owner: str, conversation: Conversation, message: str) -> Turn:
-        """Answer anew in the place of an earlier answer and all after it."""
+    def ask_again(
+        self, owner: str, conversation: Conversation, message: str, knowledge: str | None = None
+    ) -> Turn:
+        """Answer anew in the place of an earlier answer and all after it.
+
+        `knowledge` is the base to ask this once ("": none) in the place of the conversation's.
+        """
+        if knowledge is not None:
+            conversation = replace(conversation, knowledge=knowledge)
         with self._beginning:
             self.cancel(conversation.id)
             self._check_free(conversation.id)
@@ -160,6 +167,8 @@ class Turns:
             turn.text = answer.text
             turn.details["passages"] = [plain_passage(passage) for passage in answer.passages]
             turn.details.update({"declined": answer.declined, "quoted": answer.quoted})
+            if answer.computed is not None:
+                turn.details["calculation"] = answer.computed.calculation
         self._finish(turn, "done")
 
     def _answer_plainly(self, turn: Turn, lm: "LanguageModel", messages: list[dict[str, str]]) -> None:
