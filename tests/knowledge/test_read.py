@@ -1,5 +1,7 @@
+import base64
 import gzip
 import json
+import random
 import time
 import zipfile
 from pathlib import Path
@@ -64,6 +66,50 @@ def test_older_encodings_are_told_apart(tmp_path: Path, encoding: str, text: str
 def test_text_that_begins_like_a_binary_is_text(tmp_path: Path, text: str) -> None:
     (tmp_path / "notes.txt").write_text(text)
     assert read(tmp_path / "notes.txt").text == text
+
+
+def encoded(size: int) -> str:
+    """So many bytes of noise as base64, in lines as mail has them."""
+    return base64.encodebytes(random.Random(size).randbytes(size)).decode()
+
+
+def test_encoded_data_is_left_out_and_named_and_the_text_around_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"The harbour opens at six.\n\n{encoded(90_000)}\nIt closes at nine.\n")
+    began = time.perf_counter()
+    extracted = read(tmp_path / "a.txt")
+    assert extracted.text.split() == "The harbour opens at six. It closes at nine.".split()
+    assert "encoded data" in extracted.skipped["base64"]
+    assert time.perf_counter() - began < 2
+
+
+def test_a_picture_inside_a_text_is_left_out(tmp_path: Path) -> None:
+    picture = encoded(600).replace("\n", "")
+    (tmp_path / "a.md").write_text(
+        f"Before ![x](data:image/png;base64,{picture}) after {picture}, and the end."
+    )
+    assert read(tmp_path / "a.md").text == "Before ![x]() after , and the end."
+
+
+def test_a_file_of_nothing_but_encoded_data_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(encoded(20_000))
+    refused(tmp_path / "a.txt", HoldsNoText, "encoded data")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sha256 1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32\n" * 9,
+        "/usr/share/doc/the-northern-sea/of-the-great-fish/Kun2/and-the-bird-Peng\n" * 9,
+        "ACGTTGCAACGTTGCAACGTTGCAACGTTGCAACGTTGCAACGTTGCAACGTTGCAACGTTGCA\n" * 9,
+        "the_ferry_that_leaves_the_harbour_at_nine_and_comes_back_at_noon_1\n" * 9,
+        "北冥有鱼其名为鲲" * 200,
+        "a" * 5000,
+        "=" * 5000,
+    ],
+)
+def test_digests_paths_and_long_words_are_no_encoded_data(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert read(tmp_path / "a.txt").text == text
 
 
 def test_a_broken_byte_does_not_spoil_a_text(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Text, tables and source code as files: decoded, and read as their names say."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from kun.errors import HoldsNoText, TooLarge
 from kun.knowledge.read.encoding import decode
 from kun.knowledge.read.extracted import Extracted
+from kun.knowledge.read.junk import without_junk
 from kun.knowledge.read.kinds import CODE
 from kun.knowledge.read.records import from_json, from_json_lines, from_separated
 from kun.settings import settings
@@ -36,12 +38,11 @@ def read_text(file: Path, name: str) -> Extracted:
 
 
 def checked(name: str, extracted: Extracted) -> Extracted:
-    """The same, fit to be stored: lone surrogates are U+FFFD. Raises `HoldsNoText`, `TooLarge`."""
+    """The same, fit to be stored: no encoded data, lone surrogates as U+FFFD. Raises `HoldsNoText`, `TooLarge`."""
     check_size(name, len(extracted.text), max_text())
     if not extracted.text.strip():
         raise HoldsNoText(f"{name} holds no text.")
-    text = _SURROGATE.sub("\ufffd", extracted.text)
-    return Extracted(text, extracted.kind, extracted.pages, extracted.skipped)
+    return without_junk(replace(extracted, text=_SURROGATE.sub("\ufffd", extracted.text)), name)
 
 
 def check_size(name: str, size: int, most: int) -> None:
