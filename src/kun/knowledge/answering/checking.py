@@ -24,6 +24,7 @@ _NEGATION = re.compile(
     r"|不|没|未|無|无|非(?!常)|禁止|别(?!人|的|处)|勿|除外",
     re.IGNORECASE,
 )
+_PARENTHESIS = re.compile(r"\s*[(（][^)）]*[)）]")
 _DENYING = re.compile(
     r"\b(?:leaves? out|left out|exclud\w+|refus\w+|declin\w+|lacks?|miss(?:es|ing)|avoid\w*"
     r"|prevent\w*|instead|only|wrong|false|bad idea)"
@@ -201,7 +202,7 @@ class Checker:
         if len(columns) < 3:
             return ""
         text = fold(f"{self._question} {sentence}")
-        named = {column for column in columns if fold(column) in text}
+        named = {column for column in columns if fold(_PARENTHESIS.sub("", column)) in text}
         if not named:
             return ""
         values = {one.value for column, cell in unit.cells if column in named for one in numbers(cell)}

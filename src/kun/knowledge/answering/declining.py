@@ -19,6 +19,7 @@ from kun.knowledge.answering.evidence import Evidence
 from kun.knowledge.answering.phrases import Phrases
 from kun.knowledge.answering.policy import Policy
 from kun.knowledge.passage import Passage
+from kun.text.language import language_of
 
 if TYPE_CHECKING:
     from kun.models.language_model import LanguageModel
@@ -28,6 +29,7 @@ _WITH_GAIN = (4.3, 8.0, 1.27, -7.5)
 _WITHOUT_GAIN = (5.5, 10.9, 0.0, -8.2)
 _MOST_GAIN = 2.0
 """Nats a token; more says that the question was copied from the passage, not that it is answered better."""
+_ACROSS = 0.5
 _READ = 3
 """Units that the language model reads for the gain."""
 
@@ -41,14 +43,14 @@ def likelihood(
     policy: Policy,
 ) -> float:
     """The probability that `passages` answer `question`; the gain is measured with `lm` only where there is doubt."""
-    likely = answerable(passages, evidence)
+    likely = answerable(question, passages, evidence)
     if lm is not None and policy.doubt[0] < likely < policy.doubt[1]:
-        return answerable(passages, evidence, gain(question, evidence, lm, told))
+        return answerable(question, passages, evidence, gain(question, evidence, lm, told))
     return likely
 
 
 def answerable(
-    passages: Sequence[Passage], evidence: Sequence[Evidence], gained: float | None = None
+    question: str, passages: Sequence[Passage], evidence: Sequence[Evidence], gained: float | None = None
 ) -> float:
     """The probability that the passages hold an answer, from the three signs.
 
@@ -56,6 +58,9 @@ def answerable(
     """
     if not passages or not evidence:
         return 0.0
+    # words are no sign across languages, and a cosine is a weak one: the checks of what is written decide
+    if language_of(question) not in {language_of(one.unit.text) for one in evidence[:_READ]}:
+        return _ACROSS
     shares = [passage.reasons.words for passage in passages if passage.reasons]
     held = max(shares or [one.words for one in evidence])
     meaning = max(one.meaning for one in evidence)

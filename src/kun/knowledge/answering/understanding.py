@@ -67,6 +67,8 @@ _PRONOUN = re.compile(
     r"^(?:it|they|he|she|this|that|those|these|his|her|their|its|他|她|它|这个?|那个?|他们|它们)",
     re.IGNORECASE,
 )
+_CAPITALIZED = re.compile(r"(?<=[a-z,] )[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*(?<!'s)")
+_NAMES = frozenset(("ns", "nr", "nt", "nz", "t", "nrt"))
 _LONGEST_TALK = 60
 _LONGEST_TURN = 400
 
@@ -139,13 +141,33 @@ def _swapped(question: str, before: str) -> str:
     if len(old) == 1 and new:
         return before.replace(old[0], new[0])
     like = [part for part in _parts(before) if _is_like(part, thing)]
+    if not like and (tag := _tag(thing)):
+        like = [part for part in _parts(before) if part != thing and _tag(part) == tag]
     return before.replace(like[0], thing) if len(like) == 1 else ""
 
 
 def _parts(text: str) -> list[str]:
+    """The words of a text, names of the Latin script with their apostrophes."""
     import rjieba
 
-    return [part for part in dict.fromkeys(rjieba.cut(text)) if part.strip()]
+    years = re.findall(r"\b(?:19|20)\d\d\b", text)
+    return list(
+        dict.fromkeys(
+            [*_CAPITALIZED.findall(text), *years, *(part for part in rjieba.cut(text) if not part.isascii())]
+        )
+    )
+
+
+def _tag(thing: str) -> str:
+    """The kind of name that a word is: a place, a person, a time …; "" where it is no name."""
+    if re.fullmatch(r"[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*", thing):
+        return "name"
+    if thing.isascii():
+        return ""
+    import rjieba
+
+    tags = [str(tag) for _, tag in rjieba.tag(thing)]
+    return tags[0] if len(tags) == 1 and tags[0] in _NAMES else ""
 
 
 def _is_like(part: str, thing: str) -> bool:

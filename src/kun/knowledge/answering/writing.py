@@ -26,6 +26,7 @@ _PARTS = re.compile(r"(?=[；;])[；;]\s*")
 _MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
 _LEAD_IN = re.compile(
     r"^\s*(?:答案?[:：]|Answer:|根据(?:以上|上述|提供的|给出的)?(?:文档|资料|内容|信息)[，,]?\s*"
+    r"|根据文档[^，。,]{0,80}[，,]\s*"
     r"|According to the (?:given "
     r"|provided )?documents?,?\s*)",
     re.IGNORECASE,
