@@ -8,7 +8,7 @@ import numpy as np
 
 from kun.knowledge.answer import Answer, ask_stream
 from kun.knowledge.passage import Passage, Reasons
-from kun.knowledge.rows import StoredText
+from kun.knowledge.rows import StoredText, TextKind
 from kun.text.fold import fold
 from kun.text.words import words
 
@@ -47,10 +47,13 @@ class Base:
 
     encoder = Encoder()
 
-    def __init__(self, passages: list[Passage], texts: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, passages: list[Passage], texts: dict[str, str] | None = None, kind: TextKind = "markdown"
+    ) -> None:
         self.passages = passages
         self.texts = texts or {one.source: one.text for one in passages}
         self.searched: list[str] = []
+        self.kind = kind
 
     def search(self, query: str, k: int, sources: Any = None) -> list[Passage]:
         self.searched.append(query)
@@ -63,8 +66,11 @@ class Base:
         ]
         return (exact + [one for one in self.passages if one not in holding])[:k]
 
+    def sources(self) -> list[Any]:
+        return []
+
     def text_of(self, source: str) -> StoredText:
-        return StoredText("1", source, self.texts[source], "markdown", [])
+        return StoredText("1", source, self.texts[source], self.kind, [])
 
 
 class Generation(list[Any]):

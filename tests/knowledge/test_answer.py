@@ -57,7 +57,7 @@ def test_a_question_whose_words_and_meaning_no_passage_has_is_declined_without_a
     strange = [replace(one, reasons=None) for one in PASSAGES]
     base: Any = Base(strange)
     model: Any = Model(LIMA)
-    given = ask_stream(base, "Wie viele Einwohner zählt die Stadt?", model).answer()
+    given = ask_stream(base, "Which inhabitants count towns, hills, roads?", model).answer()
     assert given.declined
     assert given.passages == []
     assert model.prompts == []
@@ -218,3 +218,13 @@ def test_a_request_about_the_last_answer_is_done_with_that_answer_alone() -> Non
     assert base.searched == []
     assert "The Kun is a fish." in model.prompts[0][0]["content"]
     assert ask_stream(base, "翻译成英文", model).answer().text == CHINESE.no_last
+
+
+def test_a_calculation_is_answered_by_the_calculation_and_not_by_the_model() -> None:
+    rows = "item; price\nitem: lamp; price: 12\nitem: chair; price: 30\nitem: desk; price: 58\n"
+    model: Any = Model("The total is 7.")
+    base: Any = Base([passage(rows, "prices.csv")], kind="rows")
+    given = ask_stream(base, "What is the sum of the price of all items?", model).answer()
+    assert given.computed is not None
+    assert "100" in given.text
+    assert model.prompts == []

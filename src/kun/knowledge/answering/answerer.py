@@ -20,6 +20,8 @@ from kun.knowledge.answering.stream import AnswerStream
 from kun.knowledge.answering.understanding import ChatTurn, completed, kind_of
 from kun.knowledge.answering.units import Unit, units_of
 from kun.knowledge.answering.writing import Writer
+from kun.knowledge.computation.sheets import Computable, Named
+from kun.knowledge.computing import Computed, compute
 from kun.knowledge.passage import Passage
 from kun.knowledge.rows import StoredText
 from kun.text.language import language_of
@@ -38,15 +40,28 @@ class SamplingChoice(TypedDict, total=False):
     seed: int | None
 
 
-class Searchable(Protocol):
+class Searchable(Computable, Protocol):
     """The part of a knowledge base that answering uses."""
 
     @property
     def encoder(self) -> EncoderLike: ...
 
-    def search(self, query: str, k: int, sources: Sequence[str] | None = None) -> list[Passage]: ...
 
-    def text_of(self, source: str) -> StoredText: ...
+class _Within:
+    """The documents of a base that an asker keeps to."""
+
+    def __init__(self, base: Searchable, allowed: Sequence[str]) -> None:
+        self._base, self._allowed = base, allowed
+
+    def search(self, query: str, k: int = 5, sources: Sequence[str] | None = None) -> list[Passage]:
+        return self._base.search(query, k, sources or self._allowed)
+
+    def text_of(self, source: str) -> StoredText:
+        return self._base.text_of(source)
+
+    def sources(self) -> Sequence[Named]:
+        """None by their names: what is looked in was chosen already."""
+        return []
 
 
 class Answerer:
@@ -85,6 +100,10 @@ class Answerer:
         missing = self._missing(complete, found, sources)
         if missing:
             return _declining(complete, missing)
+        looked_in = self._base if sources is None else _Within(self._base, sources)
+        computed = compute(complete, looked_in, found, self._lm, told.language)
+        if computed is not None:
+            return _calculated(complete, computed)
         return self._from_passages(complete, found, told, sampling)
 
     def _check(self, question: str, options: Iterable[str]) -> None:
@@ -216,6 +235,16 @@ class _Writing:
 def _saying(question: str, text: str) -> AnswerStream:
     """An answer that needs neither documents nor a model."""
     return AnswerStream(question, [], [], lambda stream: iter([text]))
+
+
+def _calculated(question: str, computed: Computed) -> AnswerStream:
+    """An answer that was calculated: no model wrote it."""
+
+    def write(stream: AnswerStream) -> Iterator[str]:
+        stream.computed, stream.declined = computed, computed.declined
+        yield computed.text
+
+    return AnswerStream(question, list(computed.passages), [], write)
 
 
 def _declining(question: str, text: str) -> AnswerStream:
