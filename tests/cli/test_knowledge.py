@@ -32,7 +32,8 @@ def test_a_knowledge_base_is_made_once(kun: Kun, home: Path) -> None:
 
 def test_documents_are_added_listed_found_and_removed(kun: Kun, docs: Path) -> None:
     names = ["fish.md", "zh/大 鹏.md"]
-    nothing: dict[str, Any] = {"added": [], "replaced": [], "removed": [], "unchanged": [], "failed": {}}
+    nothing: dict[str, Any] = {"added": [], "replaced": [], "removed": [], "unchanged": []}
+    nothing |= {"failed": {}, "skipped": {}}
     assert told(kun("kb", "add", "notes", docs, "--json")) == nothing | {"added": names}
     assert told(kun("kb", "add", "notes", docs, "--json")) == nothing | {"unchanged": names}
     [row] = told(kun("kb", "list", "--json"))
@@ -102,6 +103,16 @@ def test_a_file_that_fails_does_not_stop_the_others(kun: Kun, docs: Path) -> Non
     ran = kun("kb", "add", "notes", docs)
     assert ran.code == 1
     assert "failed: empty.md is empty.\n" in ran.err
+
+
+def test_what_a_folder_holds_beyond_documents_is_counted_and_named(kun: Kun, docs: Path) -> None:
+    for name in ("a.zip", "b.zip", ".hidden", "film.mp4"):
+        (docs / name).write_bytes(b"no document")
+    ran = kun("kb", "add", "notes", docs)
+    assert ran.code == 0
+    assert "left out: an archive (2): a.zip, b.zip\n" in ran.out
+    assert "left out: a film (1): film.mp4\n" in ran.out
+    assert "left out: a hidden file (1): .hidden\n" in ran.out
 
 
 def test_a_path_that_does_not_exist_makes_no_knowledge_base(kun: Kun, tmp_path: Path) -> None:
