@@ -49,6 +49,8 @@ def _number(value: float, number_format: str) -> str:
     percent = "%" in bare
     decimals = len(match[1]) if (match := re.search(r"\.(0+)", bare)) and "E" not in bare else 0
     shown = _plain(value * 100 if percent else value)
+    if re.fullmatch(r"0{2,}", bare) and shown.isdigit():  # numbers of a fixed length, as postal codes are
+        return shown.zfill(len(bare))
     if decimals and "e" not in shown:
         whole, _, fraction = shown.partition(".")
         shown = f"{whole}.{fraction.ljust(decimals, '0')}"

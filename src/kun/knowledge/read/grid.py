@@ -36,6 +36,14 @@ def table_lines(rows: Iterable[Sequence[str]], source: Source | None = None) -> 
     title = ""
     for block in _blocks(rows):
         head = list(islice(block, _LOOKED_AT))
+        if len(head) < _LOOKED_AT:
+            head = _from_first_column(head)
+            halves = _halves(head)
+            if halves:
+                yield from chain.from_iterable(table_lines(half, source) for half in halves)
+                yield "\n"
+                before = None
+                continue
         if title:
             yield from _title(title, source.level)
             before = None
@@ -53,6 +61,32 @@ def table_lines(rows: Iterable[Sequence[str]], source: Source | None = None) -> 
         yield from before.rows(chain(head[shape.titles + shape.heads :], block))
     if title:
         yield title + "\n"
+
+
+def _from_first_column(rows: list[Cells]) -> list[Cells]:
+    """The rows without the columns at their left in which nothing is."""
+    first = min(next(place for place, cell in enumerate(row) if cell) for row in rows)
+    return [row[first:] for row in rows]
+
+
+def _halves(rows: list[Cells]) -> list[list[Cells]]:
+    """Two tables next to one another with an empty column between them, none where there is a single one.
+
+    A gap inside one table looks the same; two have names in common, or rows that end before the other's.
+    """
+    width = max(map(len, rows))
+    full = [row + [""] * (width - len(row)) for row in rows]
+    for place in range(2, width - 2):
+        if any(row[place] for row in full):
+            continue
+        left = [row[:place] for row in full]
+        right = [row[place + 1 :] for row in full]
+        lengths = [sum(any(row) for row in half) for half in (left, right)]
+        wide = all(any(sum(map(bool, row)) > 1 for row in half) for half in (left, right))
+        common = {cell for cell in left[0] if cell} & {cell for cell in right[0] if cell}
+        if wide and min(lengths) > 1 and (common or lengths[0] != lengths[1]):
+            return [[row for row in half if any(row)] for half in (left, right)]
+    return []
 
 
 def _only_text(head: Sequence[Cells]) -> str:

@@ -25,7 +25,7 @@ _GENERIC = frozenset(
     项目 名称 内容 说明 含义 代码 字段 值 问题 答案 类别 类型 标准 编号 序号 参数 单位 数值 术语 定义 解释
     备注""".split()
 )
-_MAX_NAME = 80  # characters of a name of a column
+_MAX_NAME = 200  # characters of a name of a column
 _MAX_SINGLE = 30  # characters of the name of a column that has no neighbour
 _PREAMBLE = 12  # rows above the names that may hold titles and the like
 
@@ -79,7 +79,8 @@ def shape_of(rows: Sequence[Cells], heads: int | None, assumes_names: bool) -> S
     if len(below) == 1:
         return Shape(width, titles, is_table=False)
     score = _names_by_evidence(below[0], below[1:], width)
-    depth = _depth(below, width) if score > 0 or _is_upper_row(below, width) else 0
+    named = score > (-1 if assumes_names and not any(map(is_data, below[0])) else 0)
+    depth = _depth(below, width) if named or _is_upper_row(below, width) else 0
     return _shape(width, titles, depth, below[depth:], sure=score >= 2 or depth > 1)
 
 
@@ -148,7 +149,7 @@ def _names_by_evidence(row: Cells, body: Sequence[Cells], width: int) -> float:
     if any(len(cell) > _MAX_NAME for cell in row):
         return -2.0
     numeric, counted = _numeric(body, width), _is_counted(row, body)
-    score = 0.0
+    score, repeated = 0.0, 0
     for place, cell in enumerate(row[:width]):
         if not cell:
             continue
@@ -157,14 +158,13 @@ def _names_by_evidence(row: Cells, body: Sequence[Cells], width: int) -> float:
             score += 1.0 if counted else -2.0
         elif place in numeric:
             score += 2.0
-        elif cell in below or (
-            below
-            and _has_digit(cell)
-            and sum(_mask(cell) == _mask(other) for other in below) > len(below) / 2
-        ):
-            score -= 2.0
+        elif _has_digit(cell) and 2 * sum(_mask(cell) == _mask(other) for other in below) > len(below):
+            score -= 2.0  # a code like those below it
+        elif cell in below:
+            repeated += 1
+            score -= 1.0 if repeated == 1 else 3.0  # one column may be named like one of its values
         else:
-            score += -1.0 if _is_said(cell) and not _is_year(cell) else 0.5
+            score += -1.0 if _is_said(cell) and not cell.endswith(("?", "？")) else 0.5
     return score
 
 
@@ -242,7 +242,7 @@ def _goes_deeper(upper: Cells, lower: Cells, body: Sequence[Cells], width: int) 
     if any(upper[place] and upper[place] == lower[place] for place in alone) and not any(
         upper[place] != lower[place] and not lower[place] for place in alone
     ):
-        return any(upper[place] != lower[place] for place in alone)
+        return any(upper[place] != lower[place] and place in numeric for place in alone)
     gaps = [place for place in range(1, width) if not upper[place]]
     if gaps and all(lower[place] for place in gaps) and not lower[0] and bool(upper[0]):
         return True  # a merged name above several columns, as CSV has it

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 
 from kun.data.records import allow_long_cells
@@ -16,6 +17,8 @@ _MAX_DEPTH = 64
 def from_separated(text: str, separator: str | None = None) -> Extracted:
     """CSV or TSV: one line a row, `name: value; name: value`."""
     allow_long_cells()
+    if declared := re.match(r"sep=(.)\r?\n", text):  # Excel's own way to name it
+        separator, text = declared[1], text[declared.end() :]
     rows = csv.reader(io.StringIO(text), delimiter=separator or _separator(text))
     try:
         lines = list(table_lines(rows, Source(level=2)))

@@ -35,6 +35,7 @@ _BIG, _BIGGER = 28, 36  # half points
 _TINY = 4  # half points below which nobody reads
 _MOST_SPANNED = 500
 _DEEPEST = 40  # tables in tables, documents in documents
+_SYMBOLS = {"FC": "✓", "FB": "✗", "FE": "☒", "52": "☑", "A8": "☐", "6F": "☐", "B7": "•"}  # of Wingdings
 _LABELS = {
     False: {"header": "Page header", "footer": "Page footer", "footnote": "Footnote", "comment": "Comment"},
     True: {"header": "页眉", "footer": "页脚", "footnote": "脚注", "comment": "批注"},
@@ -239,6 +240,8 @@ class _Inside:
                 parts.append("\t")
             elif name in ("br", "cr"):
                 parts.append("\n" if value(inner, "type") is None else "")
+            elif name == "sym":
+                parts.append(_SYMBOLS.get((value(inner, "char") or "").upper()[-2:], ""))
             elif name == "noBreakHyphen":
                 parts.append("-")
             elif name == "txbxContent":
