@@ -26,7 +26,7 @@ def run(
     return done
 
 
-@pytest.mark.parametrize("token", [0.0005, 0.002, 0.02])
+@pytest.mark.parametrize("token", [0.0005, 0.002, 0.007])
 def test_steps_next_to_a_writer_keep_to_the_gap_and_those_of_reading_alone_to_theirs(token: float) -> None:
     pace = Pace(512)
     alone = run(pace, 20, 0, 0.01, token)
@@ -34,6 +34,11 @@ def test_steps_next_to_a_writer_keep_to_the_gap_and_those_of_reading_alone_to_th
     beside = run(pace, 100, 1, 0.01, token)
     assert sorted(seconds for seconds, _ in beside)[95] <= GAP_SECONDS + token
     assert sum(read for _, read in beside) * token > 60 * (GAP_SECONDS - 0.011)
+
+
+def test_a_prompt_on_a_busy_machine_is_not_read_token_by_token() -> None:
+    done = run(Pace(512), 20, 0, 1.0, 0.002)  # a step's fixed cost is no cost of its tokens
+    assert min(read for _, read in done[1:]) >= 64
 
 
 def test_a_slow_machine_still_reads() -> None:

@@ -15,6 +15,10 @@ tokens a second; three times, next to eight, reads a prompt at three quarters of
 ALONE_SECONDS = 0.5
 """The longest step of reading while nobody writes: whoever comes meanwhile waits for its end."""
 
+_LEAST_ALONE = 64
+"""Tokens of such a step at least: the weights are read once a step, so that small steps on a busy machine take as long
+as larger ones, and a budget by the time of each token would fall to one token a step and stay there."""
+
 _UNKNOWN = 32
 """Tokens of a step of which nothing is known yet."""
 _ASKED_EVERY = 64
@@ -38,7 +42,7 @@ class Pace:
     def tokens(self, writers: int) -> int:
         """Tokens of prompts that the next step may read next to `writers` answers; 0 for a step that only writes."""
         if not writers:
-            return self._within(ALONE_SECONDS)
+            return max(self._within(ALONE_SECONDS), min(_LEAST_ALONE, self.most))
         changed = not self._writers // 2 <= writers <= 2 * self._writers
         if changed or len(self._writing) < _MEASURED or self._since >= _ASKED_EVERY:
             return 0
