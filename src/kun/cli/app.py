@@ -21,6 +21,7 @@ from kun.cli import (
     serving,
     speedrun,
     talking,
+    tools,
     training,
 )
 from kun.errors import BadInput, KunError
@@ -71,6 +72,7 @@ app.command("fill")(filling.fill)
 app.command("eval")(evaluating.evaluate)
 app.add_typer(knowledge.app, name="kb")
 app.add_typer(inspecting.app, name="inspect")
+app.add_typer(tools.app, name="tools")
 app.command("train")(training.train)
 app.command("export")(exporting.export)
 app.command("speedrun")(speedrun.speedrun)

@@ -10,12 +10,16 @@ import typer
 from kun import api
 from kun.cli import output
 from kun.errors import BadInput, KunError
+from kun.tools.choosing import chosen_tools
+from kun.tools.conversation import ToolAnswer
+from kun.tools.mcp_client import Connections
 
 if TYPE_CHECKING:
     from kun.generation.options import SamplingOptions
     from kun.knowledge.answer import SamplingChoice
     from kun.knowledge.base import KnowledgeBase
     from kun.models.language_model import LanguageModel
+    from kun.tools.tool import Toolbox
 
 _LONGEST_ANSWER = 1024
 _COMMAND = re.compile(r"/[a-z]+")
@@ -105,6 +109,9 @@ def chat(
         None, help="At most this many tokens an answer (default: 1024; with --kb, 160)."
     ),
     seed: int | None = typer.Option(None, help="The same seed gives the same answers."),
+    tools: str | None = typer.Option(
+        None, help="Tools that the model may call: all, or names from `kun tools list`, with commas."
+    ),
     quantize: output.Quantize = output.QUANTIZE_OPTION,
 ) -> None:
     """Talk with a model on the terminal.
@@ -116,9 +123,12 @@ def chat(
       kun chat
       kun chat smollm2-135m-instruct --system "You are a pirate."
       kun chat --kb handbook
+      kun chat --tools calculate,date
     """
     if knowledge and system:
         raise BadInput("--system and --kb do not go together: a knowledge base has instructions of its own.")
+    if knowledge and tools:
+        raise BadInput("--tools and --kb do not go together: a document never starts a tool.")
     options: SamplingChoice = {"seed": seed}
     if temperature is not None:
         options["temperature"] = temperature
@@ -128,9 +138,15 @@ def chat(
     base = api.knowledge_base(knowledge) if knowledge else None
     with output.progress(in_bytes=True) as report:
         lm = api.load_language_model(model, quantize=quantize, progress=report)
-    conversation = _Conversation(lm, base, system, options)
+    with Connections() as connections:
+        names = [name.strip() for name in (tools or "").split(",") if name.strip()]
+        toolbox = chosen_tools(names, connections) if names else None
+        _talk(_Conversation(lm, base, system, options, toolbox), lm.name)
+
+
+def _talk(conversation: "_Conversation", name: str) -> None:
     if sys.stdin.isatty():
-        typer.echo(f"{lm.name}. {HELP}")
+        typer.echo(f"{name}. {HELP}")
     while (line := _read_line()) is not None:
         if line in ("/quit", "/exit"):
             return
@@ -157,7 +173,9 @@ class _Conversation:
         base: "KnowledgeBase | None",
         system: str | None,
         options: "SamplingChoice",
+        toolbox: "Toolbox | None" = None,
     ) -> None:
+        self._toolbox = toolbox
         self._lm, self._base, self._system, self._options = lm, base, system, options
         self._turns: list[dict[str, str]] = []
 
@@ -187,6 +205,8 @@ class _Conversation:
         messages = [*head, *self._turns, {"role": "user", "content": question}]
         longest = self._options.get("max_tokens", _LONGEST_ANSWER)
         options = _checked(truncate=True, **(self._options | {"max_tokens": longest}))
+        if self._toolbox is not None:
+            return _with_calls(ToolAnswer(self._lm, messages, self._toolbox, options))
         return self._lm.stream(messages, options)
 
     def _from_documents(self, question: str, base: "KnowledgeBase") -> str:
@@ -195,6 +215,15 @@ class _Conversation:
         stream.cancel()  # where Ctrl-C ended it
         output.print_sources(stream.answer().passages)
         return text
+
+
+def _with_calls(answer: "ToolAnswer") -> Iterable[str]:
+    """The answer's text; each call is shown on a line of its own, as it is made."""
+    for piece in answer:
+        if isinstance(piece, str):
+            yield piece
+        else:
+            typer.echo(f"[{piece.shown}]", err=True)
 
 
 def _read_line() -> str | None:

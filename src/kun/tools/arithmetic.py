@@ -1,0 +1,109 @@
+"""Exact arithmetic on an expression that a model wrote: numbers, a few functions, units; nothing that runs code."""
+
+import ast
+import re
+from collections.abc import Callable, Sequence
+from decimal import Context, Decimal, DecimalException, localcontext
+
+from kun.errors import BadInput
+from kun.tools.units import converted
+
+_LONGEST = 2_000
+_DEEPEST = 50
+_LARGEST_POWER = 1_000
+_DIGITS = 34
+_UNIT = r"[a-zA-Z°µ\u4e00-\u9fff][\w°/*²³^\u4e00-\u9fff ]*"
+_IN = re.compile(
+    rf"(?P<number>.+?)\s*(?P<unit>{_UNIT}?)\s+(?:in|to|into|换算成|折合成)\s+(?P<wanted>{_UNIT})"
+)
+_OPERATORS: dict[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Mod: lambda a, b: a % b,
+}
+_FUNCTIONS: dict[str, Callable[[Sequence[Decimal]], Decimal]] = {
+    "sum": lambda given: sum(given, Decimal(0)),
+    "min": min,
+    "max": max,
+    "mean": lambda given: sum(given, Decimal(0)) / len(given),
+    "abs": lambda given: abs(given[0]),
+    "sqrt": lambda given: given[0].sqrt(),
+    "round": lambda given: round(given[0], int(given[1]) if len(given) > 1 else 0),
+}
+
+
+def calculate(expression: str) -> str:
+    """The value of an expression ("(1185 + 142) * 12", "26 weeks in days", "sum(3, 4.5)"), exact to 34 digits.
+
+    Raises `BadInput` for what is no such expression, is too large, or divides by zero.
+    """
+    text = (
+        expression.strip()
+        .replace("×", "*")
+        .replace("÷", "/")
+        .replace("−", "-")
+        .replace("^", "**")
+        .rstrip("=？? ")
+    )
+    if not text or len(text) > _LONGEST:
+        raise BadInput(f"An expression has 1 to {_LONGEST:,} characters, this one {len(text):,}.")
+    conversion = _IN.fullmatch(text)
+    with localcontext(Context(prec=_DIGITS)):
+        if conversion:
+            value = converted(_evaluated(conversion["number"]), conversion["unit"], conversion["wanted"])
+            if value is None:
+                raise BadInput(f"{conversion['unit']} cannot be converted to {conversion['wanted']}.")
+            return f"{_written(value)} {conversion['wanted']}"
+        return _written(_evaluated(text))
+
+
+def _written(value: Decimal) -> str:
+    if not value.is_finite():
+        raise BadInput("The result is no finite number.")
+    return f"{value.normalize():f}" if abs(value.adjusted()) < 40 else f"{value.normalize():E}"
+
+
+def _evaluated(text: str) -> Decimal:
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    plain = re.sub(r"(\d+(?:\.\d+)?)\s*%(?!\s*[\d(])", r"(\1/100)", plain)
+    try:
+        return _value(ast.parse(plain.strip(), mode="eval").body, 0)
+    except ZeroDivisionError as error:
+        raise BadInput(f"{text[:100]} divides by zero.") from error
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise BadInput(
+            f"{text[:100]!r} is no arithmetic expression: use numbers, + - * / ** and brackets."
+        ) from error
+    except DecimalException as error:
+        reason = (
+            "divides by zero"
+            if "Zero" in type(error).__name__ or "Undefined" in str(error)
+            else "is out of range"
+        )
+        raise BadInput(f"{text[:100]} {reason}.") from error
+
+
+def _value(node: ast.expr, depth: int) -> Decimal:
+    if depth > _DEEPEST:
+        raise BadInput(f"The expression is nested deeper than {_DEEPEST}.")
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return Decimal(str(number))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand, depth + 1)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return _value(operand, depth + 1)
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            base, power = _value(left, depth + 1), _value(right, depth + 1)
+            if abs(power) > _LARGEST_POWER:
+                raise BadInput(f"A power of {power} is too large: {_LARGEST_POWER} is the most.")
+            return base**power
+        case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
+            return _OPERATORS[type(operator)](_value(left, depth + 1), _value(right, depth + 1))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS and args:
+            given = [_value(one, depth + 1) for one in args]
+            return _FUNCTIONS[name](given)
+    raise BadInput("Only numbers, + - * / // % **, brackets, and " + ", ".join(_FUNCTIONS) + " are allowed.")

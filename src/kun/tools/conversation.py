@@ -1,0 +1,81 @@
+"""An answer for which the model may call tools: it asks, Kun runs the call and shows it, the model reads the result."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kun.tools.tool import Toolbox, ToolCall
+
+if TYPE_CHECKING:
+    from kun.generation.options import SamplingOptions
+    from kun.generation.results import Generation
+    from kun.models.language_model import LanguageModel
+
+MOST_ROUNDS = 4
+MOST_CALLS = 8
+"""Times that the model may ask in one answer, and calls in all."""
+
+
+@dataclass
+class ToolAnswer:
+    """An answer in pieces: iterate for text and for the calls as they are made; then `messages` has all of it."""
+
+    lm: "LanguageModel"
+    messages: Sequence[Mapping[str, object]]
+    toolbox: Toolbox
+    options: "SamplingOptions"
+    calls: list[ToolCall] = field(default_factory=list)
+    text: str = ""
+    _running: "Generation | None" = None
+    _stopped: bool = False
+
+    def cancel(self) -> None:
+        """Stop: no further call is made, and what was said stays."""
+        self._stopped = True
+        if self._running is not None:
+            self._running.cancel()
+
+    def __iter__(self) -> Iterator[str | ToolCall]:
+        messages = list(self.messages)
+        strangers = False
+        for number in range(MOST_ROUNDS + 1):
+            last = number == MOST_ROUNDS or len(self.calls) >= MOST_CALLS
+            tools = None if last else self.toolbox.described(own_only=strangers) or None
+            wanted: list[dict[str, object]] = []
+            said = ""
+            generation = self._running = self.lm.submit(messages, self.options, tools=tools)
+            for piece in generation:
+                wanted += piece.tool_calls
+                said += piece.text
+                if piece.text:
+                    self.text += piece.text
+                    yield piece.text
+            if not wanted or self._stopped:
+                return
+            messages.append({"role": "assistant", "content": said or None, "tool_calls": wanted})
+            for one in wanted:
+                if self._stopped:
+                    return
+                call = self._call(one, strangers)
+                strangers = strangers or not self.toolbox.is_own(call.name)
+                yield call
+                messages.append(
+                    {
+                        "role": "tool",
+                        "tool_call_id": one.get("id", ""),
+                        "name": call.name,
+                        "content": call.result,
+                    }
+                )
+
+    def _call(self, wanted: Mapping[str, object], strangers: bool) -> ToolCall:
+        function = wanted.get("function")
+        name = str(function.get("name", "")) if isinstance(function, Mapping) else ""
+        arguments = function.get("arguments", "") if isinstance(function, Mapping) else ""
+        if len(self.calls) >= MOST_CALLS or (strangers and not self.toolbox.is_own(name)):
+            reason = "No more calls in this answer: it has read text from outside, or made enough of them."
+            call = ToolCall(name, {}, reason, True, 0.0)
+        else:
+            call = self.toolbox.call(name, arguments if isinstance(arguments, str) else dict(arguments))
+        self.calls.append(call)
+        return call
