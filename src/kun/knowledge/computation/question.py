@@ -15,7 +15,7 @@ from kun.tools.values import NUMBER_WORD, quantity_of
 Kind = Literal["sum", "count", "mean", "percent", "compare", "extreme", "span"]
 
 _PERCENT = re.compile(
-    r"百分之几|百分之多少|百分比|占比|占了?(?:几成|多少|比例)|(?:比例|比率|率)(?:是|为|有)?多少|几成"
+    r"百分之几|百分之多少|百分比|占比|占了?(?:几成|多少|比例)|(?:比例|比率|[格勤消货订退]率|占有率)(?:是|为|有)?多少|几成"
     r"|\bper ?cent(?:age)?\b|\bproportion\b|\bwhat share\b|\bwhat fraction\b",
     re.IGNORECASE,
 )
