@@ -35,6 +35,7 @@ _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*\n?\Z")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?:.*\n)*?(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
 _ITEM = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)])[ \t]")
+_TABLE_RULE = re.compile(r" {0,3}\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*\n?\Z")
 _CHAPTER = re.compile(
     r"[ \t　]*(第[0-9一二三四五六七八九十百千零〇两]{1,8}([卷编篇部]|[章回]|[节])(?:[ 　:：].{0,60})?)[ \t]*\n?\Z"
 )
@@ -94,16 +95,29 @@ def _plain(text: str) -> Iterator[_Line]:
 
 
 def _rows(text: str) -> Iterator[_Line]:
-    """Every line is a row, and may be cut from the next; `## name` begins another sheet."""
+    """Every line is a row, and may be cut from the next; `## name` begins another sheet.
+
+    A line of names stays with the row below it.
+    """
+    after_names = False
     for match in _LINE.finditer(text):
-        title = _ATX.match(match.group()[:_MAX_LINE])
+        line = match.group()[:_MAX_LINE]
+        title = _ATX.match(line)
         level = len(title[1]) if title else 0
-        yield _Line(match.start(), match.end(), level, _clean(title[2]) if title else "", begins=True)
+        yield _Line(
+            match.start(),
+            match.end(),
+            level,
+            _clean(title[2]) if title else "",
+            begins=not after_names or level > 0,
+        )
+        after_names = level == 0 and "; " in line and ": " not in line
 
 
 def _markdown(text: str) -> Iterator[_Line]:
-    """Headings of both kinds, paragraphs, list items, rows of tables; fenced code stays one block."""
-    fence, after_space = "", True
+    """Headings of both kinds, paragraphs, list items, rows of tables; fenced code stays one block, and so do a
+    table's names with its first row."""
+    fence, after_space, after_rule = "", True, False
     before: _Line | None = None
     front = _FRONT_MATTER.match(text, 0, _MAX_FRONT_MATTER)
     if front:
@@ -131,7 +145,8 @@ def _markdown(text: str) -> Iterator[_Line]:
             )
             begins = False
         elif _ITEM.match(line) or line.startswith("|"):
-            begins = True
+            is_rule = line.startswith("|") and _TABLE_RULE.match(line) is not None
+            begins, after_rule = not (is_rule or after_rule), is_rule
         current = _Line(start, end, level, title, begins)
         after_space = not fence and (line.isspace() or level > 0)
         yield current

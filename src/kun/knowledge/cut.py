@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BUDGET = 256
+_ROWS = 48
+"""Tokens of rows that are packed together: a row is looked for by itself, and drowns among many."""
+_MANY_ROWS = 20_000
+"""Rows of which no more than the budget asks for are kept apart: a million passages help nobody."""
 _SLACK = 8  # tokens that a passage may have more by itself than it has in its place
 _WINDOW = 1_000_000  # characters tokenized and cut at a time, which bounds the memory
 _PIECE = 16_384  # characters given to the tokenizer at a time
@@ -44,10 +48,12 @@ def cut(
     """
     budget = max(budget, 2)
     spans: list[Span] = []
+    limit = max(1, budget - _SLACK)
+    packed = min(limit, _ROWS) if kind == "rows" and text.count("\n") <= _MANY_ROWS else limit
     for window in _windows(blocks(text, kind, pages)):
-        ruler = _Ruler(text, window[0].start, window[-1].end, tokenizer, max(1, budget - _SLACK))
+        ruler = _Ruler(text, window[0].start, window[-1].end, tokenizer, limit)
         for section in _sections(window):
-            spans += _pack(section, ruler)
+            spans += _pack(section, ruler, packed)
         spans = _join_small(spans, ruler) if kind == "code" else spans
     return [part for span in spans for part in _within(text, span, tokenizer, budget)]
 
@@ -133,15 +139,15 @@ def _parts(section: list[Block], block: Block) -> bool:
     return block.is_heading or block.heading != last.heading
 
 
-def _pack(section: list[Block], ruler: _Ruler) -> Iterator[Span]:
-    """Passages of about equal length from the blocks of a section."""
+def _pack(section: list[Block], ruler: _Ruler, limit: int) -> Iterator[Span]:
+    """Passages of about equal length, at most `limit` tokens where single blocks allow, from a section's blocks."""
     atoms = [atom for block in section for atom in _atoms(block.start, block.end, ruler)]
     total = ruler.count(atoms[0][0], atoms[-1][1])
-    aim = total / -(-total // ruler.limit) if total else 0
+    aim = total / -(-total // limit) if total else 0
     start, end = atoms[0]
     heading, page = section[-1].heading, section[-1].page
     for atom_start, atom_end in atoms[1:]:
-        if not ruler.fits(start, atom_end) or ruler.count(start, end) >= aim:
+        if ruler.count(start, atom_end) > limit or ruler.count(start, end) >= aim:
             yield from _trimmed(ruler.text, start, end, heading, page)
             start = atom_start
         end = atom_end
