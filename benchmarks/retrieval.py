@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.table import Options, Row, main, skipped
 from kun.knowledge.base import KnowledgeBase
-from kun.knowledge.lexical import Lexicon
+from kun.knowledge.lexical import Postings, search_words
 from kun.knowledge.store import Store
 
 LANGUAGES = ("zh", "en")
@@ -70,11 +70,11 @@ def _questions(base: KnowledgeBase, asked: list[tuple[str, str]], language: str)
 def _alone(base: KnowledgeBase, asked: list[tuple[str, str]]) -> dict[str, list[int]]:
     """The same questions by BM25 alone, by the encoder alone, and by plain rank fusion of both."""
     table = Store(base.path).passages()
-    lexicon = Lexicon(table.texts)
+    lexicon = Postings.build(table.texts)
     vectors = base.encoder.embed([question for question, _ in asked], kind="query")
     found: dict[str, list[int]] = {"BM25": [], "encoder": [], "RRF": []}
     for (question, right), vector in zip(asked, vectors, strict=True):
-        words, meaning = lexicon.search(question).scores, table.vectors @ vector
+        words, meaning = search_words([lexicon], question).scores, table.vectors @ vector
         both = 1 / (RRF + _ranks(words)) + 1 / (RRF + _ranks(meaning))
         for name, scores in zip(found, (words, meaning, both), strict=True):
             best = np.argsort(-scores, kind="stable")[:5]

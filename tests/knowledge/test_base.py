@@ -238,7 +238,7 @@ def test_a_base_made_again_under_its_name_is_not_taken_for_the_old_one(
     base: KnowledgeBase, encoder: FakeEncoder, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base.add(docs / "a.md")
-    old = base.passage(base._read().table.ids[0])
+    old = base.passage(base._store.passages().ids[0])
     delete("notes")
     with pytest.raises(KnowledgeBaseNotFound):
         base.sources()

@@ -47,7 +47,7 @@ def assert_sound(path: Path, folder: Path) -> int:
     """Every stored document is there whole and once; returns how many."""
     base = KnowledgeBase.open(path, encoder=FakeEncoder())
     version, table, stored = base._store.snapshot()
-    documents = {source: text.text for source, text in stored.items()}
+    documents = {text.source: text.text for text in stored}
     assert version == base.version
     assert len(set(table.ids)) == len(table)
     for source, text in documents.items():

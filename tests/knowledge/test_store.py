@@ -141,7 +141,8 @@ def test_reindexing_switches_table_encoder_and_version_at_once(store: Store) -> 
     )
     assert reader.passages().texts == ["one", "one"]
     assert reader.passages().vectors.shape == (2, 4)
-    assert reader.passages().tokens([1, 0]) == [b"ab", b"ab"]
+    names = [(identity[:-2], 0) for identity in reader.passages().ids]
+    assert reader.tokens()([*names, ("none", 0)]) == [b"ab", b"ab", b""]
     assert reader.version == store.version != before
     assert reader.manifest.encoder == "other"
     assert [folder.stem for folder in (store.path / "tables").glob("passages*")] == ["passages-2"]
@@ -269,9 +270,11 @@ def test_a_table_made_before_token_states_were_kept_is_read_and_added_to(store: 
     table = store._database.open_table("passages-1")
     table.drop_columns(["tokens"])
     reader = Store(store.path)
-    assert reader.passages().tokens([0, 2]) == [b"", b""]
+    names = [(identity[:-2], int(identity[-1])) for identity in reader.passages().ids]
+    assert reader.tokens()([names[0], names[2]]) == [b"", b""]
     commit(Store(store.path), document("b.md"))
-    assert reader.passages().tokens([2, 5]) == [b"", b""]
+    names = [(identity[:-2], int(identity[-1])) for identity in reader.passages().ids]
+    assert reader.tokens()([names[2], names[5]]) == [b"", b""]
 
 
 def contents(path: Path) -> tuple[list[str], list[bytes], dict[str, str], dict[str, int]]:

@@ -279,6 +279,21 @@ def embed(
     return [(vectors[start:end], tokens[start:end]) for start, end in pairwise(ends)]
 
 
+def embedded_again(
+    texts: list[StoredText], encoder: EncoderLike, report: Report, progress: DetailedProgress | None
+) -> Iterator[tuple[str, Sequence[Span], Vectors, Sequence[bytes]]]:
+    """Stored documents cut and embedded anew: each one's identity, spans, vectors and tokens. `report` names them."""
+    for batch in in_batches((text, spans_of(text, encoder)) for text in texts):
+        if progress:
+            progress("indexing", len(report.replaced), len(texts), batch[0][0].source)
+        embedded = embed(batch, encoder, lambda count, name: None)
+        for (text, spans), (rows, tokens) in zip(batch, embedded, strict=True):
+            yield text.id, spans, rows, tokens
+            report.replaced.append(text.source)
+    if progress:
+        progress("indexing", len(texts), len(texts), "")
+
+
 def encoded(query: str, encoder: EncoderLike) -> tuple[Vectors, Vectors]:
     """The unit vector [d] of a query, and the states [t, d] of its tokens (t is 0 where the encoder gives none)."""
     vectors, states = states_of([query], "query", encoder)

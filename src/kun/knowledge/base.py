@@ -4,9 +4,9 @@ import fnmatch
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,27 +19,32 @@ from kun.knowledge.adding import (
     EncoderLike,
     Report,
     check_encoder,
-    embed,
+    embedded_again,
     encoded,
-    in_batches,
-    spans_of,
 )
 from kun.knowledge.commonplaces import commonplaces
+from kun.knowledge.index import Query
+from kun.knowledge.local_index import LocalIndex
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.passage import Passage, Reasons
-from kun.knowledge.rows import Span, StoredText, Table, Vectors
+from kun.knowledge.rows import StoredText
 from kun.knowledge.store import Store, locked
 from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
     from kun.knowledge.answer import Answer, AnswerStream, AskOptions
-    from kun.knowledge.retrieval import Index
     from kun.models.language_model import LanguageModel
 
 
 MAX_NAME = 100
 MAX_QUERY = 100_000
 MAX_K = 1_000
+INDEX = "index"
+"""The folder of a knowledge base's index, which may be deleted at any time."""
+_INDEXED = 1_000
+"""Documents that are indexed together."""
+_TEXTS = 64
+"""Texts of documents that are kept at hand."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,13 @@ class Source:
 
 @dataclass(frozen=True)
 class _Contents:
-    """All that searching needs, read at one version of the store."""
+    """All that searching needs, of one version of the store: the index, and the documents' names and identities."""
 
     version: int
-    table: Table
-    documents: dict[str, StoredText]
-    rows: dict[str, int]
+    index: LocalIndex
+    names: Mapping[str, str]
+    identities: Mapping[str, str]
+    texts: dict[str, StoredText] = field(default_factory=dict)
 
 
 class KnowledgeBase:
@@ -70,7 +76,6 @@ class KnowledgeBase:
         self._store = Store(path)
         self._encoder = encoder
         self._contents: _Contents | None = None
-        self._index: tuple[int, Index] | None = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -170,18 +175,22 @@ class KnowledgeBase:
     def text_of(self, source: str) -> StoredText:
         """A document's extracted text with its kind and where its pages begin. Raises `NotFound`."""
         contents = self._contents
-        is_current = contents is not None and contents.version == self._store.version
-        stored = contents.documents.get(source) if contents and is_current else self._store.text_of(source)
+        known = contents.texts if contents and contents.version == self._store.version else {}
+        stored = known.get(source) or self._store.text_of(source)
         if stored is None:
             raise NotFound(f"{self.name} holds no document {source[:200]}.")
+        if len(known) < _TEXTS:
+            known[source] = stored
         return stored
 
     def passage(self, id: str) -> Passage:
         """A passage by its `id`, until its document is replaced or removed. Raises `NotFound`."""
         contents = self._read()
-        if id not in contents.rows:
+        document, _, place = id.rpartition("-")
+        found = self._passage(contents, document, int(place)) if place.isdecimal() else None
+        if found is None:
             raise NotFound(f"{self.name} holds no passage {id[:80]}: its document was replaced or removed.")
-        return _passage(contents.table, contents.rows[id], 0.0, None)
+        return found
 
     def reindex(
         self, encoder: "str | Path | EncoderLike | None" = None, progress: DetailedProgress | None = None
@@ -198,7 +207,7 @@ class KnowledgeBase:
         report = Report()
         self._store.reindex(
             _manifest(manifest.name, opened, reference),
-            lambda texts: _embedded_again(texts, opened, report, progress),
+            lambda texts: embedded_again(texts, opened, report, progress),
         )
         with self._lock:
             self._encoder = opened
@@ -217,14 +226,16 @@ class KnowledgeBase:
             raise BadInput(f"The query has {len(query):,} characters, more than {MAX_QUERY:,}: shorten it.")
         if not 1 <= k <= MAX_K:
             raise BadInput(f"k is {k}, but must be from 1 to {MAX_K}.")
-        contents, index = self._indexed()
-        allowed = None if sources is None else set(_matching(list(contents.documents), sources))
-        if not len(contents.table):
+        contents = self._read()
+        chosen = None if sources is None else _matching(list(contents.identities), sources)
+        if not contents.names:
             return []
+        documents = None if chosen is None else {contents.identities[source] for source in chosen}
         vector, states = encoded(query, self.encoder)
         common = commonplaces(query, vector, states, self.encoder)
-        found = index.search(query, vector, k, allowed, states, common)
-        return [_passage(contents.table, row, score, reasons) for row, score, reasons in found]
+        hits = contents.index.search(Query(query, vector, states, common), k, documents)
+        found = (self._passage(contents, hit.document, hit.place, hit.score, hit.reasons) for hit in hits)
+        return [passage for passage in found if passage]
 
     def ask(self, question: str, lm: "LanguageModel", **options: "Unpack[AskOptions]") -> "Answer":
         """An answer from the documents that cites its passages; see `kun.knowledge.answer.ask` for the options."""
@@ -241,30 +252,49 @@ class KnowledgeBase:
     def close(self) -> None:
         """Let go of what was read; the knowledge base opens again by itself when it is used."""
         with self._lock:
-            self._contents = self._index = None
+            self._contents = None
 
     def _read(self) -> _Contents:
-        """What is stored now, read again only after a change."""
+        """What is stored now; after a change, what changed is indexed first."""
         with self._lock:
             if self._contents is None or self._contents.version != self._store.version:
-                version, table, documents = self._store.snapshot()
-                rows = {identity: row for row, identity in enumerate(table.ids)}
-                self._contents = _Contents(version, table, documents, rows)
+                self._contents = self._indexed(self._contents)
             return self._contents
 
-    def _indexed(self) -> "tuple[_Contents, Index]":
-        from kun.knowledge.retrieval import Index
+    def _indexed(self, before: _Contents | None) -> _Contents:
+        """The index of what is stored now, made from that of `before` or the one on disk."""
+        version, manifest = self._store.version, self._store.manifest
+        key = f"{manifest.identity}-{manifest.generation}"
+        index = before.index if before and before.index.key == key else LocalIndex(self.path / INDEX, key)
+        infos = self._store.documents_info()
+        wanted = {info.id for info in infos}
+        gone = set(index.documents) - wanted
+        index.remove(gone)
+        scattered = index.scattered()
+        missing = sorted(wanted - set(index.documents))
+        for start in range(0, len(missing), _INDEXED):
+            _, passages, texts = self._store.snapshot(missing[start : start + _INDEXED])
+            index.add(passages, texts)
+        index.tokens = self._store.tokens()
+        if gone or scattered or missing:
+            index.persist()
+        by_name = {info.source: info.id for info in infos}
+        return _Contents(version, index, {info.id: info.source for info in infos}, by_name)
 
-        with self._lock:
-            contents = self._read()
-            if self._index is None or self._index[0] != contents.version:
-                self._index = (
-                    contents.version,
-                    Index.build(
-                        contents.table, {name: stored.text for name, stored in contents.documents.items()}
-                    ),
-                )
-            return contents, self._index[1]
+    def _passage(
+        self,
+        contents: _Contents,
+        document: str,
+        place: int,
+        score: float = 0.0,
+        reasons: Reasons | None = None,
+    ) -> Passage | None:
+        found = contents.index.passage(document, place)
+        if found is None or document not in contents.names:
+            return None
+        text, span = found
+        name, id = contents.names[document], f"{document}-{place}"
+        return Passage(text, name, span.heading, span.page or None, score, id, reasons, span.start, span.end)
 
 
 def knowledge_bases() -> list[str]:
@@ -280,7 +310,7 @@ def delete(name: str | Path) -> None:
         raise KnowledgeBaseNotFound(_missing(name))
     with locked(path, path.name):
         Manifest.file(path).unlink()  # first: from here on it is no knowledge base
-        for part in ("tables", "uploads"):
+        for part in ("tables", "uploads", INDEX):
             shutil.rmtree(path / part, ignore_errors=True)
     (path / "write.lock").unlink(missing_ok=True)
     with suppress(OSError):  # a folder that holds something else stays
@@ -342,26 +372,12 @@ def _manifest(name: str, encoder: EncoderLike, reference: str) -> Manifest:
 
 
 def _create(path: Path, encoder: EncoderLike, reference: str) -> None:
-    ours = {"tables", "write.lock", "uploads"}
+    ours = {"tables", "write.lock", "uploads", INDEX}
     if path.exists() and (
         not path.is_dir() or any(part.name not in ours and part.name[0] != "." for part in path.iterdir())
     ):
         raise BadInput(f"{path} holds something else already: name a new or an empty folder.")
     Store.create(path, _manifest(path.name, encoder, reference))
-
-
-def _embedded_again(
-    texts: list[StoredText], encoder: EncoderLike, report: Report, progress: DetailedProgress | None
-) -> Iterator[tuple[str, Sequence[Span], Vectors, Sequence[bytes]]]:
-    for batch in in_batches((text, spans_of(text, encoder)) for text in texts):
-        if progress:
-            progress("indexing", len(report.replaced), len(texts), batch[0][0].source)
-        embedded = embed(batch, encoder, lambda count, name: None)
-        for (text, spans), (rows, tokens) in zip(batch, embedded, strict=True):
-            yield text.id, spans, rows, tokens
-            report.replaced.append(text.source)
-    if progress:
-        progress("indexing", len(texts), len(texts), "")
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -376,21 +392,6 @@ def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
             raise NotFound(f"No document is named {pattern[:200]}, or matches it.{hint}")
         chosen += matched
     return list(dict.fromkeys(chosen))
-
-
-def _passage(table: Table, row: int, score: float, reasons: Reasons | None) -> Passage:
-    page = int(table.pages[row]) or None
-    return Passage(
-        table.texts[row],
-        table.sources[row],
-        table.headings[row],
-        page,
-        float(score),
-        table.ids[row],
-        reasons,
-        int(table.starts[row]),
-        int(table.ends[row]),
-    )
 
 
 def _iso(seconds: float) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kun.knowledge.adding import EncoderLike, states_of
-from kun.knowledge.interaction import max_sims, pack
+from kun.knowledge.interaction import max_sim, pack
 from kun.text.language import language_of
 
 Floats = NDArray[np.float32]
@@ -98,6 +98,8 @@ class _Questions:
 class _Texts:
     vectors: Floats
     tokens: Sequence[bytes]
+    asked: Mapping[bool, float]
+    """How near their tokens come to those of questions about nothing, by whether these are Chinese."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +121,19 @@ def commonplaces(query: str, vector: Floats, states: Floats, encoder: EncoderLik
             False: _questions(_ENGLISH_QUESTIONS, encoder),
             True: _questions(_CHINESE_QUESTIONS, encoder),
         }
-        texts = _paragraphs(ENGLISH, " ", encoder), _paragraphs(CHINESE, "", encoder)
+        texts = _paragraphs(ENGLISH, " ", questions, encoder), _paragraphs(CHINESE, "", questions, encoder)
         known = _KNOWN[encoder.identity] = _Known(questions, texts)
-    common = known.questions[language_of(query) == "zh"]
-    first, second = (_level(texts, vector - common.vector, states, common.states) for texts in known.texts)
+    chinese = language_of(query) == "zh"
+    common = known.questions[chinese]
+    all_tokens = [tokens for texts in known.texts for tokens in texts.tokens]
+    nearest = np.split(max_sim(states, all_tokens), [len(known.texts[0].tokens)])
+    first, second = (
+        Level(
+            float((texts.vectors @ (vector - common.vector)).mean()), float(near.mean()), texts.asked[chinese]
+        )
+        for texts, near in zip(known.texts, nearest, strict=True)
+    )
     return Commonplaces(common.vector, common.states, (first, second))
-
-
-def _level(texts: _Texts, own: Floats, states: Floats, asked: Floats) -> Level:
-    tokens, of_asked = max_sims([states, asked], texts.tokens).mean(axis=1)
-    return Level(float((texts.vectors @ own).mean()), float(tokens), float(of_asked))
 
 
 def _questions(questions: Sequence[str], encoder: EncoderLike) -> _Questions:
@@ -136,8 +141,12 @@ def _questions(questions: Sequence[str], encoder: EncoderLike) -> _Questions:
     return _Questions(vectors.mean(axis=0), np.concatenate(states[:_ASKED]))
 
 
-def _paragraphs(sentences: Sequence[str], space: str, encoder: EncoderLike) -> _Texts:
+def _paragraphs(
+    sentences: Sequence[str], space: str, questions: Mapping[bool, _Questions], encoder: EncoderLike
+) -> _Texts:
     starts = range(0, len(sentences), _PARAGRAPH)
     texts = [space.join(sentences[start : start + _PARAGRAPH]) for start in starts]
     vectors, states = states_of(texts, "passage", encoder)
-    return _Texts(vectors, [pack(rows) for rows in states])
+    tokens = [pack(rows) for rows in states]
+    asked = {chinese: float(max_sim(some.states, tokens).mean()) for chinese, some in questions.items()}
+    return _Texts(vectors, tokens, asked)

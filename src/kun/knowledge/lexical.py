@@ -1,11 +1,12 @@
-"""Search by words: BM25 (Robertson and Zaragoza, 2009) over terms in both languages, in memory.
+"""Search by words: BM25 (Robertson and Zaragoza, 2009) over terms in both languages.
 
-Scores of a term in a passage do not depend on the query, so they are computed when the index is built; a query
-adds up a few short arrays.
+Which term stands in which passage lies in arrays, terms as numbers: a query looks at its own terms only. Several
+of these parts make one index, for which terms are as rare as they are in all of it.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ _STOP_WEIGHT = 0.1
 """Small words say little, but "to be or not to be" has no others."""
 _MOST_TERMS = 512
 """Distinct terms of a query that are looked up: a pasted page is found by its first hundreds."""
+_MOST_COUNT = 65_535
 
 
 @dataclass(frozen=True)
@@ -29,47 +31,76 @@ class Found:
     coverage: NDArray[np.float32]
 
 
-class BM25Index:
-    """Which term stands in which passage, and how much it counts there."""
+class Postings:
+    """Which term stands in which passage, and how often: arrays only, which may lie in a file."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._n = len(texts)
-        counted = [Counter(words(text)) for text in texts]
-        self._ids: dict[str, int] = {}
+    def __init__(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        self.arrays = arrays
+        self.lengths: NDArray[np.float32] = arrays["lengths"].astype(np.float32)
+        self._terms, self._begins = arrays["terms"], arrays["term_begin"]
+        self._rows, self._counts = arrays["term_row"], arrays["term_count"]
+
+    @classmethod
+    def build(cls, texts: Sequence[str]) -> "Postings":
+        """Of each passage the text whose words it is found by."""
+        ids: dict[str, int] = {}
         rows: list[int] = []
         terms: list[int] = []
         counts: list[int] = []
-        for row, counter in enumerate(counted):
-            for term, count in counter.items():
+        for row, text in enumerate(texts):
+            for term, count in Counter(words(text)).items():
                 rows.append(row)
-                terms.append(self._ids.setdefault(term, len(self._ids)))
-                counts.append(count)
-        self._pack(np.array(rows, np.int32), np.array(terms, np.int32), np.array(counts, np.float32))
+                terms.append(ids.setdefault(term, len(ids)))
+                counts.append(min(count, _MOST_COUNT))
+        numbers = np.array([_number(term) for term in ids], np.uint64)
+        ranks = np.empty(len(numbers), np.int64)
+        ranks[np.argsort(numbers)] = np.arange(len(numbers))
+        place = ranks[np.array(terms, np.int64)]
+        order = np.argsort(place, kind="stable")
+        row_array, count_array = np.array(rows, np.int32), np.array(counts, np.uint16)
+        return cls(
+            {
+                "lengths": np.bincount(row_array, count_array, len(texts)).astype(np.float32),
+                "terms": np.sort(numbers),
+                "term_begin": np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(ids)))]),
+                "term_row": row_array[order],
+                "term_count": count_array[order],
+            }
+        )
 
-    def _pack(self, rows: NDArray[np.int32], terms: NDArray[np.int32], counts: NDArray[np.float32]) -> None:
-        lengths = np.bincount(rows, weights=counts, minlength=self._n).astype(np.float32)
-        mean = float(lengths.mean()) if self._n else 1.0
-        order = np.argsort(terms, kind="stable")
-        self._rows = rows[order]
-        found_in = np.bincount(terms, minlength=len(self._ids))
-        self._starts = np.concatenate([[0], np.cumsum(found_in)])
-        self._idf = np.log1p((self._n - found_in + 0.5) / (found_in + 0.5)).astype(np.float32)
-        tf, length = counts[order], lengths[self._rows]
-        self._impact = tf * (_K1 + 1) / (tf + _K1 * (1 - _B + _B * length / max(mean, 1.0)))
+    def of(self, term: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The passages that have `term`, and how often."""
+        number = np.uint64(_number(term))
+        place = int(np.searchsorted(self._terms, number))
+        if place == len(self._terms) or self._terms[place] != number:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        there = slice(int(self._begins[place]), int(self._begins[place + 1]))
+        return self._rows[there].astype(np.int64), self._counts[there].astype(np.float32)
 
-    def search(self, query: str) -> Found:
-        """How well each passage fits the words of `query`."""
-        scores = np.zeros(self._n, np.float32)
-        met = np.zeros(self._n, np.float32)
-        weight = 0.0
-        for term in list(dict.fromkeys(words(query)))[:_MOST_TERMS]:
-            number = self._ids.get(term)
-            idf = float(np.log1p(2 * self._n + 1)) if number is None else float(self._idf[number])
-            worth = idf * (_STOP_WEIGHT if term in STOP_WORDS else 1.0)
-            weight += worth
-            if number is None:
-                continue
-            there = slice(self._starts[number], self._starts[number + 1])
-            scores[self._rows[there]] += worth * self._impact[there]
-            met[self._rows[there]] += worth
-        return Found(scores, met / weight if weight else met)
+
+def search_words(parts: Sequence[Postings], query: str) -> Found:
+    """How well each passage, those of all `parts` in order, fits the words of `query`."""
+    firsts = np.cumsum([0, *(len(part.lengths) for part in parts)])
+    n = int(firsts[-1])
+    scores, met = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    mean = max(sum(float(part.lengths.sum()) for part in parts) / max(n, 1), 1.0)
+    total = 0.0
+    for term in list(dict.fromkeys(words(query)))[:_MOST_TERMS]:
+        found = [part.of(term) for part in parts]
+        holders = sum(len(rows) for rows, _ in found)
+        idf = (
+            float(np.log1p((n - holders + 0.5) / (holders + 0.5))) if holders else float(np.log1p(2 * n + 1))
+        )
+        worth = np.float32(idf * (_STOP_WEIGHT if term in STOP_WORDS else 1.0))
+        total += float(worth)
+        for part, first, (rows, counts) in zip(parts, firsts, found, strict=False):
+            impact = counts * (_K1 + 1) / (counts + _K1 * (1 - _B + _B * part.lengths[rows] / mean))
+            scores[first + rows] += worth * impact.astype(np.float32)
+            met[first + rows] += worth
+    return Found(scores, met / np.float32(total) if total else met)
+
+
+def _number(term: str) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+    )

@@ -9,18 +9,20 @@ measured from commonplaces of each text's own language, and words count for no m
 that some passage has.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kun.knowledge.commonplaces import Commonplaces
-from kun.knowledge.exact import ExactText
+from kun.knowledge.exact import Held
+from kun.knowledge.index import Hit, Query
 from kun.knowledge.interaction import max_sims
-from kun.knowledge.lexical import BM25Index
+from kun.knowledge.lexical import search_words
 from kun.knowledge.passage import Reasons
-from kun.knowledge.rows import Table
-from kun.text.language import language_of
+from kun.knowledge.rows import TokenReader
+from kun.knowledge.segment import Segment
 
 Floats = NDArray[np.float32]
 
@@ -42,65 +44,73 @@ _COMMON = 32
 _USUAL = 0.03
 """How much nearer than a commonplace a passage may be to a question about nothing before that counts against it:
 two standard deviations of XQuAD's paragraphs, which rows of names and numbers leave far behind."""
-_LOOKED_AT = 600
-"""Characters of a passage that tell its language."""
+_SURROUNDING = 0.6
+"""What is left of the score of a bibliography, a table of contents or a menu."""
 
 
-class Index:
-    """The passages of a knowledge base, ready to be searched. Nothing changes after `build`."""
+@dataclass(frozen=True)
+class Rows:
+    """The passages of several segments, one after the other, as they are at one moment."""
 
-    def __init__(self, table: Table, lexicon: BM25Index, exact: ExactText) -> None:
-        self._table, self._lexicon, self._exact = table, lexicon, exact
-        chinese = [language_of(text[:_LOOKED_AT]) == "zh" for text in table.texts]
-        self._is_chinese = np.array(chinese, dtype=np.bool_)
-        self.is_bilingual = any(chinese) and not all(chinese)
+    segments: Sequence[Segment]
+    firsts: Sequence[int]
+    is_open: NDArray[np.bool_]
+    is_chinese: NDArray[np.bool_]
+    is_apparatus: NDArray[np.bool_]
 
     @classmethod
-    def build(cls, table: Table, documents: dict[str, str]) -> "Index":
-        """An index of `table`, whose passages are cut from `documents` (the whole texts, by name)."""
-        texts = [
-            f"{source} {heading} {text}"
-            for source, heading, text in zip(table.sources, table.headings, table.texts, strict=True)
-        ]
-        return cls(table, BM25Index(texts), ExactText(documents, table.sources, table.starts, table.ends))
+    def of(cls, segments: Sequence[Segment], gone: Collection[str]) -> "Rows":
+        """All passages but those of documents that are `gone`."""
+        firsts = np.cumsum([0, *map(len, segments)]).tolist()
+        none = np.zeros(0, np.bool_)
+        return cls(
+            segments,
+            firsts,
+            np.concatenate([none, *(_is_of(part, lambda name: name not in gone) for part in segments)]),
+            np.concatenate([none, *(part.is_chinese for part in segments)]),
+            np.concatenate([none, *(part.is_apparatus for part in segments)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.is_open)
+
+    def within(self, documents: Collection[str]) -> NDArray[np.bool_]:
+        """Which passages are of these documents."""
+        return np.concatenate([_is_of(part, lambda name: name in documents) for part in self.segments])
+
+    def passage(self, row: int) -> tuple[str, int]:
+        """The document of a row, and the passage's place in it."""
+        part = int(np.searchsorted(self.firsts, row, side="right")) - 1
+        return self.segments[part].passage_of(row - self.firsts[part])
 
     def search(
-        self,
-        query: str,
-        vector: Floats,
-        k: int,
-        allowed: Collection[str] | None = None,
-        states: Floats | None = None,
-        common: Commonplaces | None = None,
-    ) -> list[tuple[int, float, Reasons]]:
-        """The `k` best rows for `query`, its unit `vector` [d] and its tokens' `states` [t, d]: score and reasons.
+        self, query: Query, k: int, tokens: TokenReader | None, documents: Collection[str] | None = None
+    ) -> list[Hit]:
+        """The `k` best passages for `query`, of these documents or of all; best first.
 
-        `common` is what is no news of the query; `allowed` are the names of the documents to look in, None means all.
         Scores lie between 2 and 3 for passages that hold the query word for word, between 1 and 2 for those that hold
         it within longer words, and between 0 and 1 for all others; of those that hold it, also by how much of it they
         hold.
         """
-        cosine = self._table.vectors @ vector
-        found = self._lexicon.search(query)
-        held = self._exact.search(query)
-        groups: list[NDArray[np.bool_]] = []
-        near = cosine.copy()
-        if common:
-            near -= self._table.vectors @ common.question
-            groups = [self._is_chinese == chinese for chinese in (False, True)] if self.is_bilingual else []
-        for group, level in zip(groups, common.levels if common else (), strict=False):
-            count = np.count_nonzero(group)
-            near[group] -= (near[group].sum() + _COMMON * level.meaning) / (count + _COMMON)
-        scores = fused(near, found.scores, found.coverage)
-        if allowed is not None:
-            outside = [row for row, source in enumerate(self._table.sources) if source not in allowed]
-            scores[outside] = -np.inf
+        is_open = self.is_open if documents is None else self.is_open & self.within(documents)
+        if not is_open.any():
+            return []
+        cosine, near, groups = self._nearness(query, is_open)
+        found = search_words([part.words for part in self.segments], query.text)
+        held = self._held(query.text)
+        scores = fused(near, np.where(is_open, found.scores, 0), np.where(is_open, found.coverage, 0))
+        scores = np.where(is_open, np.where(self.is_apparatus, _SURROUNDING, 1) * scores, -np.inf).astype(
+            np.float32
+        )
         nearest = np.zeros_like(scores)
-        if states is not None and len(states):
-            is_open = np.isfinite(scores)
-            chosen = [_best(np.where(group & is_open, near, -np.inf), _OF_EACH) for group in groups]
+        if tokens is not None and query.states is not None and len(query.states):
+            chosen = [_best(np.where(group, near, -np.inf), _OF_EACH) for group in groups]
             best = sorted({*_best(scores, _CANDIDATES), *(row for rows in chosen for row in rows)})
-            scores = self._looked_at(scores, best, states, nearest, common)
+            packed = tokens([self.passage(row) for row in best])
+            nearest[best], above = self._looked_at(best, packed, query.states, query.common, bool(groups))
+            closeness = np.where(nearest[best] > 0, _closeness(above, _TOKEN_SPREAD), scores[best])
+            scores = scores / 2
+            scores[best] += np.where(self.is_apparatus[best], _SURROUNDING, 1) * closeness / 2
         within = np.where(held.letters > 0, 1 + (scores + held.letters) / 2, scores)
         scores = np.where(held.words > 0, 2 + (scores + held.words) / 2, within)
 
@@ -114,36 +124,60 @@ class Index:
                 tokens=float(nearest[row]),
             )
 
-        return [(row, float(scores[row]), reasons(row)) for row in _best(scores, k)]
+        return [Hit(*self.passage(row), float(scores[row]), reasons(row)) for row in _best(scores, k)]
+
+    def _nearness(
+        self, query: Query, is_open: NDArray[np.bool_]
+    ) -> tuple[Floats, Floats, list[NDArray[np.bool_]]]:
+        """The cosines [n]; how near passages are above what is usual, -inf for those left out; and the languages.
+
+        A language is the passages of it that are `is_open`; there are none where all are of one.
+        """
+        common = query.common
+        wanted = np.stack([query.vector, common.question if common else 0 * query.vector], axis=1)
+        products = np.concatenate([part.vectors @ wanted for part in self.segments])
+        cosine = products[:, 0]
+        near = cosine - products[:, 1]
+        groups = [is_open & (self.is_chinese == chinese) for chinese in (False, True)] if common else []
+        groups = groups if all(group.any() for group in groups) else []
+        for group, level in zip(groups, common.levels if common else (), strict=False):
+            near[group] -= (near[group].sum() + _COMMON * level.meaning) / (np.count_nonzero(group) + _COMMON)
+        near[~is_open] = -np.inf
+        return cosine, near, groups
+
+    def _held(self, query: str) -> Held:
+        held = [part.exact.search(query) for part in self.segments]
+        return Held(
+            np.concatenate([one.words for one in held]), np.concatenate([one.letters for one in held])
+        )
 
     def _looked_at(
         self,
-        scores: Floats,
         best: Sequence[int],
+        packed: Sequence[bytes],
         states: Floats,
-        nearest: Floats,
         common: Commonplaces | None,
-    ) -> Floats:
-        """Half of each score, and for the `best` of them as much again by how near their tokens come.
+        apart: bool,
+    ) -> tuple[Floats, Floats]:
+        """How near the tokens of the `best` rows come, and by how much that is above what is usual, both [b].
 
-        So the best stay before all others. One whose tokens were not kept has its score for both halves. The
-        cosines of tokens are put into `nearest` [n].
+        `apart`: there are passages in both languages, which are not held against each other.
         """
-        if not best:
-            return scores
-        asked = common.asked if common else states[:0]
-        found, to_asked = max_sims([states, asked], self._table.tokens(best))
-        nearest[best] = found
-        above = found.copy()
-        if common:
-            first, second = common.levels
-            chinese = self._is_chinese[best]
-            if self.is_bilingual:
-                above -= np.where(chinese, second.tokens, first.tokens)
-            above -= np.maximum(0, to_asked - np.where(chinese, second.asked, first.asked) - _USUAL)
-        halves = scores / 2
-        halves[best] += np.where(found > 0, _nearness(above, _TOKEN_SPREAD), scores[best]) / 2
-        return halves
+        if common is None:
+            found = max_sims([states], packed)[0]
+            return found, found
+        found, to_asked = max_sims([states, common.asked], packed)
+        first, second = common.levels
+        chinese = self.is_chinese[best]
+        above = found - np.maximum(0, to_asked - np.where(chinese, second.asked, first.asked) - _USUAL)
+        if apart:
+            above -= np.where(chinese, second.tokens, first.tokens)
+        return found, above.astype(np.float32)
+
+
+def _is_of(part: Segment, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Which rows of a segment are of documents for which `holds`."""
+    return np.array([holds(name) for name in part.documents], np.bool_)[part.document]
 
 
 def fused(cosine: Floats, words: Floats, coverage: Floats) -> Floats:
@@ -152,12 +186,12 @@ def fused(cosine: Floats, words: Floats, coverage: Floats) -> Floats:
         return cosine
     best = words.max()
     lexical = words / best * min(1.0, coverage.max() / _MET) if best > 0 else words
-    total = _MEANING * _nearness(cosine, _SPREAD) + _WORDS * lexical + _COVERAGE * coverage
+    total = _MEANING * _closeness(cosine, _SPREAD) + _WORDS * lexical + _COVERAGE * coverage
     return (total / (_MEANING + _WORDS + _COVERAGE)).astype(np.float32)
 
 
-def _nearness(cosine: Floats, spread: float) -> Floats:
-    """1 for the best, falling to 0 at `spread` below it."""
+def _closeness(cosine: Floats, spread: float) -> Floats:
+    """1 for the nearest, falling to 0 at `spread` below it."""
     near: Floats = np.maximum(0.0, 1.0 - (cosine.max() - cosine) / spread).astype(np.float32)
     return near
 

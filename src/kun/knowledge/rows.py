@@ -18,6 +18,8 @@ TextKind = Literal["text", "markdown", "code", "rows"]
 Vectors = NDArray[np.float32]
 Packed = bytes
 """A passage's token states, as `interaction.pack` leaves them."""
+TokenReader = Callable[[Sequence[tuple[str, int]]], list[bytes]]
+"""Gives the packed token states of passages, each a document's identity and a place; b"" where none were kept."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,7 @@ class NewDocument:
 
 @dataclass(frozen=True)
 class Table:
-    """All passages, one a row: `vectors` is float32 [n, dimensions], `pages` are from 1 and 0 for none.
-
-    `tokens` reads the packed token states of some rows, which are too large to hold for all.
-    """
+    """Passages, one a row: `vectors` is float32 [n, dimensions], `pages` are from 1 and 0 for none."""
 
     ids: list[str]
     texts: list[str]
@@ -91,7 +90,6 @@ class Table:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     vectors: Vectors
-    tokens: Callable[[Sequence[int]], list[bytes]] = lambda rows: [b""] * len(rows)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -200,15 +198,10 @@ def assign_names(new: Sequence[NewDocument], known: dict[str, DocumentInfo]) -> 
     return names
 
 
-def visible(
-    rows: "pa.Table",
-    texts: list[StoredText],
-    dimensions: int,
-    read_tokens: Callable[[list[int]], list[bytes]],
-) -> Table:
+def visible(rows: "pa.Table", texts: list[StoredText], dimensions: int) -> Table:
     """The passages that committed documents name, each with its text, by document and place.
 
-    `rows` have a `_rowid`, by which `read_tokens` reads. Raises `Incomplete` when a document misses passages.
+    Raises `Incomplete` when a document misses passages.
     """
     order = {text.id: place for place, text in enumerate(texts)}
     columns = {
@@ -224,7 +217,6 @@ def visible(
         raise Incomplete
     documents = [texts[place] for place in which]
     places = columns["place"][chosen].tolist()
-    identities = rows.column("_rowid").to_numpy()[chosen]
     return Table(
         ids=[f"{document.id}-{place}" for document, place in zip(documents, places, strict=True)],
         texts=[d.text[a:b] for d, a, b in zip(documents, starts.tolist(), ends.tolist(), strict=True)],
@@ -234,7 +226,6 @@ def visible(
         starts=starts.astype(np.int64),
         ends=ends.astype(np.int64),
         vectors=flat.reshape(-1, dimensions)[chosen],
-        tokens=lambda wanted: read_tokens(identities[list(wanted)].tolist()),
     )
 
 

@@ -26,6 +26,7 @@ from kun.knowledge.rows import (
     Span,
     StoredText,
     Table,
+    TokenReader,
     Vectors,
     assign_names,
     document_rows,
@@ -37,7 +38,6 @@ from kun.knowledge.rows import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from lancedb.db import DBConnection
     from lancedb.table import Table as LanceTable
 
@@ -121,41 +121,50 @@ class Store:
         """Every passage of every committed document, in the order of names and places."""
         return self.snapshot()[1]
 
-    def snapshot(self) -> tuple[int, Table, dict[str, StoredText]]:
-        """`version`, `passages()` and `documents()`, all of one moment."""
+    def snapshot(self, ids: Sequence[str] | None = None) -> tuple[int, Table, list[StoredText]]:
+        """`version`, the passages and the texts, by name, of these documents or of all: all of one moment."""
         for attempt in range(_ATTEMPTS):  # a writer may clear files away between two looks
             version, manifest = self.version, self.manifest
             with suppress(Incomplete, *(() if attempt == _ATTEMPTS - 1 else (DamagedFile,))):
-                texts = self._texts()
+                texts = self._texts(ids)
                 with _translated(manifest.name, self.path):
-                    rows, read_tokens = self._passages(manifest)
-                table = visible(rows, texts, manifest.dimensions, read_tokens)
-                return version, table, {document.source: document for document in texts}
+                    self._check(manifest.passages_table)
+                    query = self._database.open_table(manifest.passages_table).search()
+                    chosen = query if ids is None else query.where(_among("document", ids or [""]))
+                    columns = [
+                        name for name in passages_schema(manifest.dimensions).names if name != "tokens"
+                    ]
+                    rows = chosen.select(columns).limit(None).to_arrow()
+                return version, visible(rows, texts, manifest.dimensions), texts
             time.sleep(0.05 * attempt)
         raise DamagedFile(
             f"Passages of the knowledge base {manifest.name} are missing in {self.path}:"
             f" mend it with `kun kb reindex {manifest.name}`."
         )
 
-    def _passages(self, manifest: Manifest) -> "tuple[pa.Table, Callable[[list[int]], list[bytes]]]":
-        """All rows but their tokens, and what reads the tokens of rows of the same moment."""
-        self._check(manifest.passages_table)
-        table = self._database.open_table(manifest.passages_table)
-        table.checkout(table.version)
-        columns = [name for name in passages_schema(manifest.dimensions).names if name != "tokens"]
-        rows = table.search().select(columns).with_row_id(True).limit(None).to_arrow()
+    def tokens(self) -> TokenReader:
+        """Reads the packed token states of passages, as they are at the moment of this call."""
+        manifest = self.manifest
+        with _translated(manifest.name, self.path):
+            self._check(manifest.passages_table)
+            table = self._database.open_table(manifest.passages_table)
+            table.checkout(table.version)
+            rows = table.search().select(["document", "place"]).with_row_id(True).limit(None).to_arrow()
+        has_tokens = "tokens" in table.schema.names
+        names = zip(*(rows.column(name).to_pylist() for name in ("document", "place")), strict=True)
+        numbers = dict(zip(names, rows.column("_rowid").to_pylist(), strict=True))
 
-        def read_tokens(identities: list[int]) -> list[bytes]:
-            if "tokens" not in table.schema.names:
-                return [b""] * len(identities)
-            with _translated(manifest.name, self.path):
-                found = table.take_row_ids(identities).select(["tokens"]).with_row_id().to_arrow()
-                tokens = dict(
-                    zip(found.column("_rowid").to_pylist(), found.column("tokens").to_pylist(), strict=True)
-                )
-                return [tokens[identity] or b"" for identity in identities]
+        def read(passages: Sequence[tuple[str, int]]) -> list[bytes]:
+            wanted = [numbers[passage] for passage in passages if has_tokens and passage in numbers]
+            tokens: dict[int, bytes] = {}
+            if wanted:
+                with _translated(manifest.name, self.path):
+                    found = table.take_row_ids(wanted).select(["tokens"]).with_row_id().to_arrow()
+                    columns = (found.column(name).to_pylist() for name in ("_rowid", "tokens"))
+                    tokens = dict(zip(*columns, strict=True))
+            return [tokens.get(numbers.get(passage, -1)) or b"" for passage in passages]
 
-        return rows, read_tokens
+        return read
 
     def counts(self) -> dict[str, int]:
         """How many passages each document has, by the document's identity."""
@@ -165,12 +174,14 @@ class Store:
             column = table.search().select(["document"]).limit(None).to_arrow().column("document")
         return {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
 
-    def _texts(self) -> list[StoredText]:
-        """The text of every document, by name."""
+    def _texts(self, ids: Sequence[str] | None = None) -> list[StoredText]:
+        """The text of these documents, or of every one, by name."""
         with _translated(self.manifest.name, self.path):
             self._check("documents")
             names = [field.name for field in fields(StoredText)]
-            rows = self._table("documents").search().select(names).limit(None).to_arrow().to_pylist()
+            query = self._table("documents").search()
+            chosen = query if ids is None else query.where(_among("id", ids or [""]))
+            rows = chosen.select(names).limit(None).to_arrow().to_pylist()
         return sorted((StoredText(**row) for row in rows), key=lambda document: document.source)
 
     # Writing

@@ -1,0 +1,114 @@
+"""The index is kept in files, follows what is stored, and is made anew where it is damaged or of another time."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder
+
+from kun.knowledge.base import INDEX, KnowledgeBase
+from kun.knowledge.local_index import LocalIndex
+from kun.knowledge.segment import Segment
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many documents each segment was built of, in order."""
+    counts: list[int] = []
+    build = Segment.build.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Segment], passages: object, documents: list[object]) -> Segment:
+        counts.append(len(documents))
+        segment: Segment = build(cls, passages, documents)
+        return segment
+
+    monkeypatch.setattr(Segment, "build", classmethod(counted))
+    return counts
+
+
+def test_only_what_changed_is_indexed_and_opening_again_indexes_nothing(
+    base: KnowledgeBase, docs: Path, built: list[int]
+) -> None:
+    base.add(docs)
+    assert base.search("Peng")[0].source == "a.md"
+    assert built == [3]
+    (docs / "c.md").write_text("A whale is no fish.")
+    base.add(docs)
+    assert base.search("whale")[0].source == "c.md"
+    base.remove("a.md")
+    assert all(passage.source != "a.md" for passage in base.search("Peng", k=9))
+    again = KnowledgeBase.open(base.path, encoder=FakeEncoder())
+    assert [p.id for p in again.search("whale", k=9)] == [p.id for p in base.search("whale", k=9)]
+    assert built == [3, 1]
+
+
+@pytest.mark.parametrize("fault", ["missing", "list", "part", "cut"])
+def test_a_damaged_index_is_made_anew(base: KnowledgeBase, docs: Path, fault: str, built: list[int]) -> None:
+    base.add(docs)
+    found = [p.id for p in base.search("fish", k=9)]
+    folder = base.path / INDEX
+    (part,) = folder.glob("*.segment")
+    if fault == "missing":
+        shutil.rmtree(folder)
+    elif fault == "list":
+        (folder / "index.json").write_text("{")
+    else:
+        content = part.read_bytes()
+        part.write_bytes(content[:-100] if fault == "cut" else content[:-9] + b"\1" + content[-8:])
+    again = KnowledgeBase.open(base.path, encoder=FakeEncoder())
+    assert [p.id for p in again.search("fish", k=9)] == found
+    assert built == [3, 3]
+
+
+def test_another_cutting_makes_the_index_anew(base: KnowledgeBase, docs: Path, built: list[int]) -> None:
+    base.add(docs)
+    base.search("fish")
+    base.reindex()
+    assert base.search("fish")[0].source == "a.md"
+    assert built == [3, 3]
+
+
+def test_where_the_index_cannot_be_kept_searching_goes_on(base: KnowledgeBase, docs: Path) -> None:
+    base.add(docs)
+    (base.path / INDEX).write_text("a file where a folder should be")
+    assert base.search("Peng")[0].source == "a.md"
+
+
+def test_many_small_additions_are_put_together(base: KnowledgeBase, docs: Path) -> None:
+    for number in range(12):
+        (docs / f"{number}.txt").write_text(f"Ship number {number} is called {'abcdefghijkl'[number] * 5}.")
+        base.add(docs)
+        assert base.search("abcdefghijkl"[number] * 5)[0].source == f"{number}.txt"
+    assert len(list((base.path / INDEX).glob("*.segment"))) <= 9
+    assert len(base.search("ship", k=20)) >= 12
+
+
+def test_a_segment_is_read_as_it_was_written(base: KnowledgeBase, docs: Path, tmp_path: Path) -> None:
+    base.add(docs)
+    _, passages, texts = base._store.snapshot()
+    segment = Segment.build(passages, texts)
+    segment.write(tmp_path / "a.segment")
+    read = Segment.read(tmp_path / "a.segment")
+    assert read.documents == segment.documents
+    assert all(np.array_equal(read.arrays[name], array) for name, array in segment.arrays.items())
+    for row in range(len(read)):
+        document, place = read.passage_of(row)
+        text, span = read.text_and_span(row)
+        source = next(stored for stored in texts if stored.id == document)
+        assert source.text[span.start : span.end] == text
+        assert read.row_of(document, place) == row
+
+
+def test_an_index_without_a_folder_lives_in_memory(base: KnowledgeBase, docs: Path) -> None:
+    base.add(docs)
+    index = LocalIndex()
+    _, passages, texts = base._store.snapshot()
+    index.add(passages, texts)
+    index.persist()
+    first, *others = sorted(index.documents)
+    assert index.passage(first, 0) is not None
+    assert index.passage(first, 99) is None
+    index.remove([first])
+    assert index.passage(first, 0) is None
+    assert sorted(index.documents) == others
