@@ -98,10 +98,11 @@ class Rows:
         cosine, near, groups = self._nearness(query, is_open)
         found = search_words([part.words for part in self.segments], query.text)
         held = self._held(query.text)
-        scores = fused(near, np.where(is_open, found.scores, 0), np.where(is_open, found.coverage, 0))
-        scores = np.where(is_open, np.where(self.is_apparatus, _SURROUNDING, 1) * scores, -np.inf).astype(
-            np.float32
+        weight = np.where(self.is_apparatus, np.float32(_SURROUNDING), np.float32(1))
+        scores = weight * fused(
+            near, np.where(is_open, found.scores, 0), np.where(is_open, found.coverage, 0)
         )
+        scores[~is_open] = -np.inf
         nearest = np.zeros_like(scores)
         if tokens is not None and query.states is not None and len(query.states):
             chosen = [_best(np.where(group, near, -np.inf), _OF_EACH) for group in groups]
@@ -110,7 +111,7 @@ class Rows:
             nearest[best], above = self._looked_at(best, packed, query.states, query.common, bool(groups))
             closeness = np.where(nearest[best] > 0, _closeness(above, _TOKEN_SPREAD), scores[best])
             scores = scores / 2
-            scores[best] += np.where(self.is_apparatus[best], _SURROUNDING, 1) * closeness / 2
+            scores[best] += weight[best] * closeness / 2
         within = np.where(held.letters > 0, 1 + (scores + held.letters) / 2, scores)
         scores = np.where(held.words > 0, 2 + (scores + held.words) / 2, within)
 
