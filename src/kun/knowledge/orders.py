@@ -26,6 +26,8 @@ _ENOUGH_BEHIND = 2
 _ENOUGH_IN_A_LINE = 5
 """Weight of the signs of a whole line, none of whose sentences is enough."""
 _SHORTEST = 6
+_AROUND = 600
+"""Characters before and behind a stretch that are read with it."""
 _LONGEST_TURN = 4000
 _LONGEST_ENDING = 120
 _LONGEST_CODE = 20_000
@@ -87,16 +89,22 @@ def orders_in(text: str) -> list[Stretch]:
     return [(places(start), places(end)) for start, end in _joined(found)]
 
 
-def without_orders(text: str) -> str:
-    """`text` without its orders, and without the empty lines that they would leave."""
+def without_orders(text: str, start: int = 0, end: int | None = None) -> str:
+    """`text[start:end]` without its orders, and without the empty lines that they would leave.
+
+    What stands around it is read for signs too: an order that began above goes on to its end.
+    """
+    end = len(text) if end is None else end
+    first = max(0, start - _AROUND)
     parts: list[str] = []
-    done = 0
-    for start, end in orders_in(text):
-        parts.append(text[done:start])
-        done = end
+    done = start
+    for one, other in orders_in(text[first : end + _AROUND]):
+        if start < first + other and first + one < end:
+            parts.append(text[done : max(done, first + one)])
+            done = min(first + other, end)
     if not parts:
-        return text
-    kept = "".join([*parts, text[done:]])
+        return text[start:end]
+    kept = "".join([*parts, text[done:end]])
     return re.sub(r"\n[ \t]*\n(?:[ \t]*\n)+", "\n\n", re.sub(r"[ \t]+(?=\n)", "", kept))
 
 

@@ -22,6 +22,7 @@ from kun.knowledge.answering.units import Unit, units_of
 from kun.knowledge.answering.writing import Writer
 from kun.knowledge.computation.sheets import Computable, Named
 from kun.knowledge.computing import Computed, compute
+from kun.knowledge.orders import without_orders
 from kun.knowledge.passage import Passage
 from kun.knowledge.rows import StoredText
 from kun.text.language import language_of
@@ -147,7 +148,8 @@ class Answerer:
         ]
         if not missing:
             return ""
-        texts = [self._base.text_of(source).text for source in dict.fromkeys(one.source for one in found)]
+        sources_found = dict.fromkeys(one.source for one in found)
+        texts = [without_orders(self._base.text_of(source).text) for source in sources_found]
         near = list(dict.fromkeys(other for one in missing for other in nearest(one, texts)))
         if not near and any(" " in one for one in missing):
             missing = [

@@ -69,16 +69,22 @@ def shown(
         left -= document.tokens(start, end)
         chosen[passage.source] = [*kept, _Stretch(start, end, passage, rank)]
     return [
-        replace(one.lead, text=shown_text, start=one.start, end=one.end)
+        replace(
+            one.lead,
+            text=shown_text,
+            heading=_readable(one.lead.heading, question),
+            start=one.start,
+            end=one.end,
+        )
         for source, stretches in chosen.items()
         for one in _merged(stretches)
-        if (shown_text := _readable(documents[source].text[one.start : one.end], question)).strip()
+        if (shown_text := _readable(documents[source].text, question, one.start, one.end)).strip()
     ]
 
 
-def _readable(text: str, question: str) -> str:
-    """A section without the orders that are hidden in it, unless the question is about them."""
-    return text if asks_about_orders(question) else without_orders(text)
+def _readable(text: str, question: str, start: int = 0, end: int | None = None) -> str:
+    """`text[start:end]` without the orders that are hidden in it, unless the question is about them."""
+    return text[start:end] if asks_about_orders(question) else without_orders(text, start, end)
 
 
 def _merged(stretches: list[_Stretch]) -> list[_Stretch]:
