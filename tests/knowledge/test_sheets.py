@@ -6,7 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.reading import read
 from kun.knowledge.tables import tables_of
 
@@ -175,3 +178,16 @@ def test_two_tables_next_to_one_another_are_read_one_after_the_other(tmp_path: P
     text = _csv(tmp_path, "Part,Left,,City,Days\nBolt,3,,Oslo,2\nNut,4,,Rome,5\nPin,5,,,\n")
     assert "Part: Pin; Left: 5\n" in text
     assert "City: Rome; Days: 5\n" in text
+
+
+_WORDS = st.sampled_from(
+    ["", "", "Bolt", "Nut", "A-1", "A-2", "3", "4.50", "2024", "2026-05-01", "Total", "价格", "n/a"]
+)
+
+
+@given(st.lists(st.lists(_WORDS, min_size=1, max_size=6), min_size=1, max_size=9), st.booleans())
+def test_no_cell_is_ever_lost(rows: list[list[str]], assumes_names: bool) -> None:
+    text = "".join(table_lines(rows, Source(assumes_names=assumes_names)))
+    for row in rows:
+        for cell in row:
+            assert cell in text

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 
-from kun.knowledge.read.header import Shape, shape_of
+from kun.knowledge.read.header import Shape, is_data, shape_of
 from kun.knowledge.tables import column_names, names_line, record_line
 
 Cells = list[str]
@@ -136,6 +136,7 @@ class _Writer:
             for place in range(shape.width)
             if names[place] or any(place < len(row) and row[place] for row in body) or len(head) == _LOOKED_AT
         ]
+        self._places = frozenset(self._kept)
         self._sections = not shape.pairs and any(
             self._is_section(row) and not self._is_section(following) for row, following in pairwise(body)
         )
@@ -161,25 +162,24 @@ class _Writer:
             yield names_line(self.columns) + "\n"
 
     def rows(self, rows: Iterable[Cells]) -> Iterator[str]:
-        waiting: Cells | None = None  # a section's title, or, with no row after it, a note below the table
+        waiting: list[Cells] = []  # a section's titles, or, with no row after them, notes below the table
         for row in rows:
-            if waiting is not None:
-                yield from self._titled(waiting)
-                waiting = None
             if self._header and row + [""] * (self._shape.width - len(row)) == self._header[-1]:
                 continue  # the names again, as at the top of a page
             if self._shape.is_table and self._is_section(row):
-                waiting = row
-            else:
-                yield from self._line(row)
-        if waiting is not None:
-            yield next(cell for cell in waiting if cell) + "\n"
+                waiting.append(row)
+                continue
+            yield from self._titled(waiting)
+            waiting = []
+            yield from self._line(row)
+        for row in waiting:
+            yield next(cell for cell in row if cell) + "\n"
 
-    def _titled(self, row: Cells) -> Iterator[str]:
+    def _titled(self, rows: list[Cells]) -> Iterator[str]:
         """A section's title is a cell of each of its rows; where no column was made for it, a row as any."""
-        if self._sections:
-            self._section = next(cell for cell in row if cell)
-        else:
+        if rows and self._sections:
+            self._section = " / ".join(next(cell for cell in row if cell) for row in rows)
+        for row in rows if not self._sections else ():
             yield from self._line(row)
 
     def _line(self, row: Cells) -> Iterator[str]:
@@ -191,14 +191,16 @@ class _Writer:
             return
         cells = [row[place] if place < len(row) else "" for place in self._kept]
         line = record_line(self.columns, [self._section, *cells] if self._sections else cells)
-        if line:
-            yield line + "\n"
+        unnamed = [cell for place, cell in enumerate(row) if cell and place not in self._places]
+        if line or unnamed:
+            yield "; ".join(filter(None, [line, *unnamed])) + "\n"
 
     def _is_section(self, row: Cells) -> bool:
         """One value across the whole width, or alone in the first of three columns or more."""
         width = self._shape.width
         filled = [cell for cell in row if cell]
         alone = width >= 3 and len(filled) == 1 and bool(row[0]) and not self._shape.is_sparse
+        alone = alone and not is_data(row[0])
         return alone or (width >= 3 and len(filled) == width and len(set(filled)) == 1)
 
 
