@@ -54,6 +54,7 @@ def test_one_interruption_changes_nothing_and_a_new_prompt_is_read_at_its_own_sp
     assert pace.tokens(1) == pytest.approx(usual, abs=2)
     deep = run(pace, 5, 1, 0.01, 0.02)
     assert deep[-1][1] < 6
+    assert run(pace, 5, 1, 0.01, 0.05)[-1][1] == 4  # fewer are not worth it
     assert run(pace, 5, 1, 0.01, 0.001)[-1][1] == pytest.approx(usual, abs=2)
 
 

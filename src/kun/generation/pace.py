@@ -1,6 +1,7 @@
 """How much of the prompts a step reads next to answers that are being written, by the time that steps take here."""
 
 from collections import deque
+from statistics import median_low
 
 GAP_SECONDS = 0.1
 """The step that is aimed for while somebody writes: 100 ms between two words still reads as flowing."""
@@ -8,8 +9,8 @@ GAP_SECONDS = 0.1
 LEAST_SHARE, SHARE_OF_EACH = 2.0, 0.125
 """Reading takes at least so many times what writing alone takes, however slow that is; each answer adds to it.
 
-Measured (benchmarks/interleaving.py): twice, next to one answer, keeps its gaps short with a model that writes 15
-tokens a second; three times, next to eight, reads a prompt at three quarters of its speed alone.
+So a prompt is read at two thirds of its speed alone, next to eight answers at three quarters; what the parts of a step
+share comes on top. Figures: benchmarks/interleaving.py.
 """
 
 ALONE_SECONDS = 0.5
@@ -21,10 +22,12 @@ as larger ones, and a budget by the time of each token would fall to one token a
 
 _UNKNOWN = 32
 """Tokens of a step of which nothing is known yet."""
-_ASKED_EVERY = 64
-"""Steps of both kinds after which some only write, to learn anew what that takes."""
-_MEASURED = 2
-"""Steps of a kind that are remembered: the shorter counts, since an interruption of the process only lengthens one."""
+_FEWEST = 4
+"""Fewer tokens at once are not worth the keys and values that each part of a prompt reads again."""
+_ASKED_EVERY = 16
+"""Steps of both kinds after which one only writes, to learn anew what that takes."""
+_KNOWN, _MEASURED = 2, 3
+"""Steps of a kind that are needed, and that are remembered: of these the median counts, not what interrupts one."""
 
 
 class Pace:
@@ -44,25 +47,25 @@ class Pace:
         if not writers:
             return max(self._within(ALONE_SECONDS), min(_LEAST_ALONE, self.most))
         changed = not self._writers // 2 <= writers <= 2 * self._writers
-        if changed or len(self._writing) < _MEASURED or self._since >= _ASKED_EVERY:
+        if changed or len(self._writing) < _KNOWN or self._since >= _ASKED_EVERY:
             return 0
-        writing = min(self._writing)
+        writing = median_low(self._writing)
         return self._within(max(GAP_SECONDS - writing, share(writers) * writing))
 
     def _within(self, seconds: float) -> int:
         if not self._reading:
             return min(_UNKNOWN, self.most)
-        return max(1, min(int(seconds / min(self._reading)), self.most))
+        return min(max(_FEWEST, int(seconds / median_low(self._reading))), self.most)
 
     def took(self, seconds: float, writers: int, read: int) -> None:
         """A step took so long, in which `writers` answers went on and `read` tokens of prompts were read."""
         if read:
-            writing = min(self._writing, default=0.0) if writers else 0.0
+            writing = median_low(self._writing) if writers and self._writing else 0.0
             # never nothing: the part of reading in a step that seems to be all writing
             self._reading.append(max(seconds - writing, 0.1 * seconds) / read)
             self._since += bool(writers)
             return
-        if self._since or not self._writers // 2 <= writers <= 2 * self._writers:
+        if not self._writers // 2 <= writers <= 2 * self._writers:
             self._writing.clear()
         self._writing.append(seconds)
         self._writers, self._since = writers, 0
