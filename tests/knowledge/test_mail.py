@@ -115,6 +115,24 @@ def test_mails_in_mails_are_opened_only_so_far(tmp_path: Path) -> None:
     assert len(extracted.skipped) == 1
 
 
+def test_a_mailbox_gives_each_of_its_mails(tmp_path: Path) -> None:
+    one, other = mail(Subject="Nets"), mail(Subject="Ropes")
+    one.set_content("The nets are dry.\nFrom now on they stay inside.")
+    other.set_content("The ropes are new.")
+    mails = [
+        b"From ada@a.example Tue Jun  2 10:12:00 2026\n" + message.as_bytes() for message in (one, other)
+    ]
+    (tmp_path / "box.mbox").write_bytes(b"\n".join(mails))
+    text = read(tmp_path / "box.mbox").text
+    assert (
+        text.index("# Nets")
+        < text.index("From now on")
+        < text.index("# Ropes")
+        < text.index("The ropes are new.")
+    )
+    assert "MIME" not in text
+
+
 def test_a_saved_page_gives_its_page(tmp_path: Path) -> None:
     part = MIMEText("<html><body><h1>签证</h1><p>停留九十天。</p></body></html>", "html", "utf-8")
     (tmp_path / "a.mht").write_bytes(

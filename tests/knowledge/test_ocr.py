@@ -45,18 +45,25 @@ def test_chinese_lines_are_joined_without_a_space_and_hyphens_go() -> None:
     )
 
 
-def test_columns_of_prose_are_read_one_after_the_other_and_rows_of_a_table_across() -> None:
+def test_columns_of_prose_are_read_one_after_the_other() -> None:
     left = [line(50, 100 + 30 * place, f"left column, line {place} full.") for place in range(4)]
     right = [line(400, 100 + 30 * place, f"right column, line {place} full.") for place in range(4)]
     text = text_of_lines([one for pair in zip(left, right, strict=True) for one in pair])
     assert text.index("left column, line 3") < text.index("right column, line 0")
-    rows = [("rope", "4"), ("net", "30"), ("sail", "200"), ("oar", "12")]
+
+
+def test_rows_of_a_table_are_records() -> None:
+    rows = [("goods", "price", "number"), ("rope", "4", "30"), ("net", "30", "2"), ("sail", "200", "1")]
     cells = [
         line(50 + 300 * at, 100 + 30 * row, cell)
-        for row, pair in enumerate(rows)
-        for at, cell in enumerate(pair)
+        for row, line_ in enumerate(rows)
+        for at, cell in enumerate(line_)
     ]
-    assert text_of_lines(cells) == "rope 4\nnet 30\nsail 200\noar 12"
+    lines = [line(50, 40, "Stock of the harbour"), *cells, line(50, 260, "Counted by Ada")]
+    assert text_of_lines(turned(lines, 1)) == (
+        "Stock of the harbour\n\ngoods; price; number\ngoods: rope; price: 4; number: 30\n"
+        "goods: net; price: 30; number: 2\ngoods: sail; price: 200; number: 1\n\nCounted by Ada"
+    )
 
 
 def test_items_and_short_lines_stay_lines() -> None:

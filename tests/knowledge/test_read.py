@@ -1,7 +1,10 @@
 import base64
 import gzip
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -348,6 +351,16 @@ def test_reading_that_takes_too_long_is_ended_and_the_next_file_is_read(
     monkeypatch.undo()
     files.pdf(tmp_path / "b.pdf", ["Hello"])
     assert read(tmp_path / "b.pdf").text.strip() == "Hello"
+
+
+def test_a_reader_that_shows_signs_of_life_is_not_ended() -> None:
+    reading_end, writing_end = os.pipe()
+    script = "import sys, time\n" + "time.sleep(0.3); sys.stdout.write('\\n'); sys.stdout.flush()\n" * 4
+    script += 'print(\'{"text": "late"}\')'
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=writing_end)
+    os.close(writing_end)
+    with os.fdopen(reading_end, "rb") as stream, child:
+        assert process._line(stream, 0.9, 100) == {"text": "late"}
 
 
 def test_a_reader_that_needs_too_much_memory_is_ended(

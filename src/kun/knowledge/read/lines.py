@@ -7,6 +7,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from kun.knowledge.read.grid import Source, table_lines
+from kun.knowledge.read.pdf_page import Piece
+from kun.knowledge.read.pdf_tables import aligned_tables
+
 _GAP = 1.2  # heights of a line: a gap this wide between boxes parts columns
 _PARAGRAPH = 0.75  # heights of a line: a gap this high parts paragraphs
 _FULL = 0.6  # the share of a column's width that lines of prose fill
@@ -116,14 +120,26 @@ def _is_prose(lines: list[Line]) -> bool:
 
 
 def _column_text(lines: list[Line]) -> str:
+    """The rows of a column: paragraphs joined, and rows whose boxes stand in common columns as records."""
     rows = _rows(lines)
     left = min(row[0].left for row in rows)
     right = max(row[-1].right for row in rows)
-    text = ""
-    for before, row in zip([None, *rows], rows, strict=False):
+    tables = {first: (end, cells) for first, end, cells in aligned_tables([_pieces(row) for row in rows])}
+    text, place = "", 0
+    before: list[Line] | None = None
+    while place < len(rows):
+        row = rows[place]
+        if place in tables:
+            place, cells = tables[place]
+            text = (
+                "\n\n".join(filter(None, [text, "".join(table_lines(cells, Source(level=0))).strip("\n")]))
+                + "\n"
+            )
+            before = None
+            continue
         words = " ".join(line.text for line in row)
         if before is None:
-            text = words
+            text = f"{text}\n{words}" if text else words
         elif _goes_on(before, row, left, right):
             text = _joined(text, words)
         else:
@@ -133,7 +149,17 @@ def _column_text(lines: list[Line]) -> str:
                 or abs(row[0].height - before[0].height) > 0.3 * row[0].height
             )
             text += ("\n\n" if apart else "\n") + words
-    return text
+        before = row
+        place += 1
+    return text.rstrip("\n")
+
+
+def _pieces(row: list[Line]) -> list[Piece]:
+    """A row as the finder of tables takes it, whose heights grow upwards."""
+    return [
+        Piece(line.text, line.left, -line.bottom, line.right, -line.top, line.height, bold=False)
+        for line in row
+    ]
 
 
 def _rows(lines: list[Line]) -> list[list[Line]]:

@@ -9,7 +9,7 @@ from email.header import decode_header
 from email.message import Message
 from pathlib import Path
 
-from kun.errors import DamagedFile, HoldsNoText, KunError
+from kun.errors import DamagedFile, HoldsNoText, KunError, UnsupportedFormat
 from kun.knowledge.folder import printable
 from kun.knowledge.read.encoding import decode, decode_as
 from kun.knowledge.read.extracted import Extracted
@@ -17,6 +17,8 @@ from kun.knowledge.read.html import fragment_text, page_text
 
 _SHOWN = ("From", "To", "Cc", "Date", "Subject")
 _MOST_PARTS = 200
+_MOST_MAILS = 20_000
+_MAILBOX = re.compile(rb"\r?\n\r?\nFrom [^\r\n]{0,200}\d{4}[^\r\n]{0,20}\r?\n(?=[A-Za-z-]+:)")
 _MOST_NAME = 60  # characters of an attachment's name as a file
 _MOST_HEADER = 2_000  # characters of one header line
 _RICHER = 2.0  # the HTML body is read where it says so many times more than the plain one
@@ -29,12 +31,25 @@ def read_mail(file: Path, name: str, read_attached: ReadAttached, depth: int) ->
     """A mail: sender, receivers, date and subject as lines, the body, and each attachment under its name.
 
     Attachments are read as files of their own, within the same limits; what none can read is named in `skipped`. A
-    saved web page gives its page alone. Raises `DamagedFile`, `HoldsNoText`.
+    saved web page gives its page alone, a mailbox its mails one after the other. Raises `DamagedFile`, `HoldsNoText`.
     """
     content = file.read_bytes()
-    if content.startswith(b"From "):  # the line that begins a mailbox
-        content = content.partition(b"\n")[2]
-    message = message_from_bytes(content, policy=policy.compat32)
+    if not content.startswith(b"From "):
+        mail = _read(message_from_bytes(content, policy=policy.compat32), file, name, read_attached, depth)
+    else:
+        texts, skipped = [], dict[str, str]()
+        for part in _MAILBOX.split(content.partition(b"\n")[2])[:_MOST_MAILS]:
+            message = message_from_bytes(part, policy=policy.compat32)
+            extracted = _read(message, file, name, read_attached, depth)
+            texts.append(extracted.text)
+            skipped |= extracted.skipped
+        mail = Extracted("\n".join(texts), "markdown", skipped=skipped)
+    if not mail.text.strip():
+        raise HoldsNoText(f"{name} holds no text: it is a mail without header and body.", "an empty mail")
+    return mail
+
+
+def _read(message: Message, file: Path, name: str, read_attached: ReadAttached, depth: int) -> Extracted:
     leaves = list(_leaves(message))
     if _is_saved_page(file, message):
         return _saved_page(message, leaves, name)
@@ -46,8 +61,6 @@ def read_mail(file: Path, name: str, read_attached: ReadAttached, depth: int) ->
         for number, part in enumerate(_attachments(leaves)):
             parts.append(_attached(part, Path(folder), number, read_attached, depth, skipped))
     text = "\n\n".join(part.strip("\n") for part in parts if part.strip())
-    if not text:
-        raise HoldsNoText(f"{name} holds no text: it is a mail without header and body.", "an empty mail")
     return Extracted(text + "\n", "markdown", skipped=skipped)
 
 
@@ -139,7 +152,11 @@ def _text(part: Message, name: str) -> str:
     content = part.get_payload(decode=True)
     if not isinstance(content, bytes):
         return ""
-    return decode_as(content, part.get_content_charset("") or "", name)
+    charset = part.get_content_charset("") or ""
+    try:
+        return decode_as(content, charset, name)
+    except UnsupportedFormat:  # damaged on its way: what can be read of a mail is read
+        return content.decode("utf-8", "replace").replace("\0", "")
 
 
 def _is_attached(part: Message) -> bool:

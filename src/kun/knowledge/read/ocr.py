@@ -14,6 +14,7 @@ import numpy as np
 from kun.errors import DamagedFile, HoldsNoText, TooLarge
 from kun.knowledge.read.extracted import Extracted, paged
 from kun.knowledge.read.lines import Line, text_of_lines
+from kun.knowledge.read.pulse import beat
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +47,10 @@ def read_picture(file: Path, name: str) -> Extracted:
                 )
             is_film = picture.format == "GIF"
             frames = [picture] if is_film else ImageSequence.Iterator(picture)
-            pages = [recognize(frame) for _, frame in zip(range(MOST_PICTURES), frames, strict=False)]
+            pages = []
+            for _, frame in zip(range(MOST_PICTURES), frames, strict=False):
+                pages.append(recognize(frame))
+                beat()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DamagedFile(f"{name} is a damaged picture: save or download it again.") from error
     if not any(page.strip() for page in pages):

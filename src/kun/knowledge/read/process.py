@@ -87,11 +87,16 @@ def convert(file: Path, format: str) -> Extracted:
     """The text of a file that needs a parser. Raises what the worker found wrong, `DamagedFile` if it gave up."""
     name = printable(file.name)
     request = {"file": str(file), "name": name, "format": format, "most": settings().max_file_bytes}
+    began = time.monotonic()
     answer = _reader.ask(request, SECONDS)
+    if answer is None and time.monotonic() - began < SECONDS:
+        raise DamagedFile(
+            f"{name} ended the process that reads it: it is damaged, or takes more than {_MEMORY // 2**30} GB to read"
+            " and should be split."
+        )
     if answer is None:
         raise DamagedFile(
-            f"{name} takes more than {SECONDS:.0f} seconds or {_MEMORY // 2**30} GB to read:"
-            " it is damaged, or should be split."
+            f"{name} takes more than {SECONDS:.0f} seconds to read: it is damaged, or should be split."
         )
     if answer.get("error") == HoldsNoText.__name__:
         raise HoldsNoText(answer["message"], answer["what"])
