@@ -38,6 +38,8 @@ def _csv(folder: Path, text: str) -> str:
             "Item,Price,Left\nFruit,,\nPear,4,2\nRoots,,\nBeet,5,3\nLeek,6,1\n",
             "section: Roots; Item: Beet; Price: 5; Left: 3",
         ),
+        ("Hour,Mon,Tue\n9:00,Art,PE\nLunch,Lunch,Lunch\n13:00,PE,Art\n", "Hour: Lunch"),
+        ("Hour,Mon,Tue\n9:00,Art,PE\nLunch,Lunch,Lunch\n13:00,PE,Art\n", "Hour: 13:00; Mon: PE; Tue: Art"),
         ("id,title,open\nT-1,Lamp,open\nT-2,Door,no\n", "id: T-1; title: Lamp; open: open"),
         ("sep=;\na;b\n1,5;2\n", "a: 1,5; b: 2"),
         (

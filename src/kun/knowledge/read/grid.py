@@ -7,7 +7,7 @@ written as it is read.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 
 from kun.knowledge.read.header import Shape, is_data, shape_of
 from kun.knowledge.tables import column_names, names_line, record_line
@@ -137,8 +137,11 @@ class _Writer:
             if names[place] or any(place < len(row) and row[place] for row in body) or len(head) == _LOOKED_AT
         ]
         self._places = frozenset(self._kept)
-        self._sections = not shape.pairs and any(
-            self._is_section(row) and not self._is_section(following) for row, following in pairwise(body)
+        self._sections = (
+            not shape.pairs
+            and len(body) > 1
+            and self._is_section(body[0])  # one farther down is a break, as lunch is in a timetable
+            and not all(map(self._is_section, body))
         )
         is_chinese = any(_CHINESE.search(cell) for row in head for cell in row)
         unnamed = "第{}列" if is_chinese else "column {}"
@@ -180,7 +183,8 @@ class _Writer:
         if rows and self._sections:
             self._section = " / ".join(next(cell for cell in row if cell) for row in rows)
         for row in rows if not self._sections else ():
-            yield from self._line(row)
+            alone = next(place for place, cell in enumerate(row) if cell)
+            yield from self._line([*row[: alone + 1], *[""] * (len(row) - alone - 1)])
 
     def _line(self, row: Cells) -> Iterator[str]:
         if self._shape.pairs:
