@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from kun.knowledge.computation.conditions import Tests, merged, period_test, tests_of
 from kun.knowledge.computation.doubts import doubt
 from kun.knowledge.computation.keys import key_of, per_of, title_score, without_title
-from kun.knowledge.computation.matching import ValueHit, column_score, folded
+from kun.knowledge.computation.matching import ValueHit, column_score, folded, label_score
 from kun.knowledge.computation.measures import counts_a_unit, measure_for, without_names
 from kun.knowledge.computation.question import Asked, Kind, kinds_in
 from kun.knowledge.computation.sheets import Quantity, Sheet, quantities
@@ -22,6 +22,11 @@ _COUNTED = re.compile(
     r"\bhow many (?:different |distinct |various )?([a-z]+)|(?:多少|几)[个种家位名](?:不同的?)?([\u4e00-\u9fff]{2,4})",
     re.IGNORECASE,
 )
+_COUNTED_THING = re.compile(
+    r"\bhow many (?:of the |of |different |distinct )?(?P<en>[a-z]+)|(?:多少|几)[个种条人家次位名笔份件张天](?P<zh>[\u4e00-\u9fff]{0,3})",
+    re.IGNORECASE,
+)
+_ROWS = frozenset("rows records entries items times orders things cases lines days people persons of".split())
 _BY_ROWS = re.compile(r"按(?:单数|笔数|条数|次数|人数|件数|数量)|\bby (?:number|count)\b", re.IGNORECASE)
 
 
@@ -305,12 +310,10 @@ def _count(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
     distinct = _distinct(plan)
     if not conditions and distinct is None:
         return None
-    score = (
-        tests.score
-        + _noun_score(plan)
-        + (0.5 if distinct else 0.0)
-        - doubt(plan.asked, plan.sheet, 1.0, _anchored(plan.asked, plan.sheet, tests))
-    )
+    noun = 0.5 if distinct else _noun_score(plan, tests)
+    if noun is None:
+        return None
+    score = tests.score + noun - doubt(plan.asked, plan.sheet, 1.0, _anchored(plan.asked, plan.sheet, tests))
     return replace(plan, conditions=conditions, quantity=None, score=score, distinct=distinct)
 
 
@@ -324,18 +327,33 @@ def _distinct(plan: Plan) -> Column | None:
     return next((column for column in repeated if column_score(column.name, "", word) >= 0.9), None)
 
 
-def _noun_score(plan: Plan) -> float:
-    """A little more for a table whose name or columns hold the thing counted."""
-    match = re.search(
-        r"\bhow many ([a-z]+)|(?:多少|几)[个种条人家次位名笔份件张]([\u4e00-\u9fff]{0,3})",
-        plan.asked.text,
-        re.IGNORECASE,
-    )
+def _noun_score(plan: Plan, tests: Tests) -> float | None:
+    """More for a table whose name, columns or values are the thing counted; None where its rows are none of it.
+
+    "How many parameters has BERT" reads a cell of BERT's row: a column that is no group of rows is not counted.
+    """
+    match = _COUNTED_THING.search(plan.asked.text)
     if not match:
         return 0.0
-    word = match[1] or match[2] or ""
-    names = " ".join([plan.sheet.title, plan.table.name, *(column.name for column in plan.table.columns)])
-    return 0.4 if word and (folded(word) in folded(names) or column_score(word, "", names) > 0) else 0.0
+    word = match["en"] or match["zh"] or ""
+    if not word:
+        return 0.0
+    table = plan.table
+    by_value = any(hit.start < match.end() and match.start() < hit.end for hit, _ in tests.hits)
+    in_title = (
+        folded(word) in folded(f"{plan.sheet.title} {table.name}")
+        or column_score(word, "", f"{plan.sheet.title} {table.name}") > 0
+    )
+    own = [column for column in table.columns if column_score(column.name, "", word) >= 0.9]
+    if own and not by_value and not in_title and table.columns[0] not in own:
+        return None  # a property of the rows, not the rows
+    if own or by_value or in_title:
+        return 0.4
+    if folded(word) in _ROWS or any(
+        label_score(column, word) >= _LEAST for column in table.of_kind("text", "date")
+    ):
+        return 0.2
+    return None if match["en"] else -0.3
 
 
 def _sum(plan: Plan, tests: Tests, periods: Sequence[Period]) -> Plan | None:
