@@ -20,6 +20,7 @@ from kun.knowledge.interaction import pack
 from kun.knowledge.manifest import Manifest
 from kun.knowledge.rows import DocumentInfo, NewDocument, Span, StoredText, Vectors
 from kun.knowledge.store import Store
+from kun.knowledge.tables import names_above
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -266,7 +267,7 @@ def embed(
     tell: Callable[[int, str], None],
 ) -> list[tuple[Vectors, list[bytes]]]:
     """The vectors and packed tokens of each document's passages, `_STEP` at a time whichever documents they are of."""
-    texts = [_with_heading(text.text, span) for text, spans in documents for span in spans]
+    texts = [text for stored, spans in documents for text in _embedded_texts(stored, spans)]
     owners = [text.source for text, spans in documents for _ in spans]
     vectors = np.empty((len(texts), encoder.dimensions), dtype=np.float32)
     tokens: list[bytes] = []
@@ -322,6 +323,13 @@ def check_encoder(manifest: Manifest, encoder: EncoderLike) -> None:
             f"The knowledge base {manifest.name} was indexed by {manifest.encoder}, not by this {encoder.name}:"
             f" use that encoder, or index it again with `kun kb reindex {manifest.name} --encoder {encoder.name}`."
         )
+
+
+def _embedded_texts(stored: StoredText, spans: Sequence[Span]) -> list[str]:
+    """The passages under their headings, and rows of a piped table under the names of its columns."""
+    names = names_above(stored, [span.start for span in spans])
+    texts = [_with_heading(stored.text, span) for span in spans]
+    return [f"{above}\n{text}" if above else text for above, text in zip(names, texts, strict=True)]
 
 
 def _with_heading(text: str, span: Span) -> str:

@@ -1,10 +1,9 @@
 """A knowledge base: what the user sees of it."""
 
-import fnmatch
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,13 +25,16 @@ from kun.knowledge.commonplaces import commonplaces
 from kun.knowledge.index import Query
 from kun.knowledge.local_index import LocalIndex
 from kun.knowledge.manifest import Manifest
+from kun.knowledge.matching import matching
 from kun.knowledge.passage import Passage, Reasons
+from kun.knowledge.reranking import LOOKED_AT, Reranker, opened_reranker, reranked
 from kun.knowledge.rows import StoredText
 from kun.knowledge.store import Store, locked
 from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
     from kun.knowledge.answer import Answer, AnswerStream, AskOptions
+    from kun.models.classifier import Classifier
     from kun.models.language_model import LanguageModel
 
 
@@ -76,6 +78,7 @@ class KnowledgeBase:
         self._store = Store(path)
         self._encoder = encoder
         self._contents: _Contents | None = None
+        self._reranker: Reranker | None = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -153,7 +156,7 @@ class KnowledgeBase:
     def remove(self, *sources: str) -> list[str]:
         """Remove documents by name or pattern ("drafts/*"); return the names. Raises `NotFound` for no match."""
         infos = self._store.documents_info()
-        chosen = set(_matching([info.source for info in infos], sources))
+        chosen = set(matching([info.source for info in infos], sources))
         self._store.remove(info.id for info in infos if info.source in chosen)
         for info in infos:
             if info.source in chosen and Path(info.path).is_relative_to(self.uploads.resolve()):
@@ -215,6 +218,13 @@ class KnowledgeBase:
 
     # Finding
 
+    def rerank_with(self, model: "Reranker | Classifier | str | Path | None") -> None:
+        """Let a sequence classifier (or its name), or any `Reranker`, order what a search finds; None: nobody does.
+
+        Raises `BadInput` for another kind of model, and what opening it raises.
+        """
+        self._reranker = None if model is None else opened_reranker(model)
+
     def search(self, query: str, k: int = 5, sources: Sequence[str] | None = None) -> list[Passage]:
         """The `k` best passages, best first: word for word, by words and by meaning.
 
@@ -227,15 +237,17 @@ class KnowledgeBase:
         if not 1 <= k <= MAX_K:
             raise BadInput(f"k is {k}, but must be from 1 to {MAX_K}.")
         contents = self._read()
-        chosen = None if sources is None else _matching(list(contents.identities), sources)
+        chosen = None if sources is None else matching(list(contents.identities), sources)
         if not contents.names:
             return []
         documents = None if chosen is None else {contents.identities[source] for source in chosen}
         vector, states = encoded(query, self.encoder)
         common = commonplaces(query, vector, states, self.encoder)
-        hits = contents.index.search(Query(query, vector, states, common), k, documents)
-        found = (self._passage(contents, hit.document, hit.place, hit.score, hit.reasons) for hit in hits)
-        return [passage for passage in found if passage]
+        wanted = k if self._reranker is None else max(k, LOOKED_AT)
+        hits = contents.index.search(Query(query, vector, states, common), wanted, documents)
+        shown = (self._passage(contents, hit.document, hit.place, hit.score, hit.reasons) for hit in hits)
+        found = [passage for passage in shown if passage]
+        return found if self._reranker is None else reranked(query, found, self._reranker, k)
 
     def ask(self, question: str, lm: "LanguageModel", **options: "Unpack[AskOptions]") -> "Answer":
         """An answer from the documents that cites its passages; see `kun.knowledge.answer.ask` for the options."""
@@ -378,20 +390,6 @@ def _create(path: Path, encoder: EncoderLike, reference: str) -> None:
     ):
         raise BadInput(f"{path} holds something else already: name a new or an empty folder.")
     Store.create(path, _manifest(path.name, encoder, reference))
-
-
-def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """The names that are, or match, one of the patterns; every pattern must match something."""
-    names = list(names)
-    chosen: list[str] = []
-    for pattern in patterns:
-        matched = [pattern] if pattern in names else fnmatch.filter(names, pattern)
-        if not matched:
-            near = get_close_matches(pattern, names, n=3, cutoff=0.5)
-            hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise NotFound(f"No document is named {pattern[:200]}, or matches it.{hint}")
-        chosen += matched
-    return list(dict.fromkeys(chosen))
 
 
 def _iso(seconds: float) -> str:

@@ -99,7 +99,7 @@ class Rows:
         found = search_words([part.words for part in self.segments], query.text)
         held = self._held(query.text)
         weight = np.where(self.is_apparatus, np.float32(_SURROUNDING), np.float32(1))
-        scores = weight * fused(
+        scores: Floats = weight * fused(
             near, np.where(is_open, found.scores, 0), np.where(is_open, found.coverage, 0)
         )
         scores[~is_open] = -np.inf
@@ -113,7 +113,7 @@ class Rows:
             scores = scores / 2
             scores[best] += weight[best] * closeness / 2
         within = np.where(held.letters > 0, 1 + (scores + held.letters) / 2, scores)
-        scores = np.where(held.words > 0, 2 + (scores + held.words) / 2, within)
+        scores = np.where(held.words > 0, 2 + (scores + held.words) / 2, within).astype(np.float32)
 
         def reasons(row: int) -> Reasons:
             exact = bool(held.words[row])

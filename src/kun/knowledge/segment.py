@@ -18,7 +18,7 @@ from kun.knowledge.apparatus import is_apparatus
 from kun.knowledge.exact import ExactText
 from kun.knowledge.lexical import Postings
 from kun.knowledge.rows import Span, StoredText, Table
-from kun.knowledge.tables import tables_of
+from kun.knowledge.tables import names_above
 from kun.text.language import language_of
 
 Array = NDArray[np.generic]
@@ -65,7 +65,7 @@ class Segment:
         columns = [
             names
             for stored, rows in zip(documents, of, strict=True)
-            for names in names_above(stored, starts[rows])
+            for names in names_above(stored, starts[rows].tolist())
         ]
         found_by = [
             f"{documents[number].source} {heading} {names} {text}"
@@ -147,22 +147,6 @@ class Segment:
             return cls(arrays, documents, headings)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"The part {path} of an index cannot be read ({error}).") from error
-
-
-def names_above(stored: StoredText, starts: NDArray[np.int64]) -> list[str]:
-    """For each passage that begins among the rows of a piped table, the names of its columns; else nothing.
-
-    Rows that are records have the names with them.
-    """
-    names = [""] * len(starts)
-    if stored.kind != "markdown" or "|" not in stored.text:
-        return names
-    for table in tables_of(stored.text, stored.kind):
-        if table.rows and stored.text[table.rows[0].start : table.rows[0].end].lstrip().startswith("|"):
-            low, high = np.searchsorted(starts, [table.rows[0].start, table.rows[-1].end])
-            for row in range(int(low), int(high)):
-                names[row] = "; ".join(table.columns)
-    return names
 
 
 def _bounds(which: NDArray[np.int32], count: int) -> list[tuple[int, int]]:

@@ -7,11 +7,12 @@ that a row can be taken apart even where its values do. Markdown's pipe tables a
 
 import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-from kun.knowledge.rows import TextKind
+from kun.knowledge.rows import StoredText, TextKind
 
 _SAMPLE = 2_000  # lines from which the columns of records without a line of names are learned
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t#]*\Z")
@@ -286,3 +287,19 @@ def _repeated(lines: Sequence[str]) -> tuple[str, ...]:
         return ()
     least = 2 if len(lines) > 2 else 1
     return tuple(name for name in order if counts[name] >= least)
+
+
+def names_above(stored: StoredText, starts: Sequence[int]) -> list[str]:
+    """For each passage that begins among the rows of a piped table, the names of its columns; else nothing.
+
+    Rows that are records have the names with them.
+    """
+    names = [""] * len(starts)
+    if stored.kind != "markdown" or "|" not in stored.text:
+        return names
+    for table in tables_of(stored.text, stored.kind):
+        if table.rows and stored.text[table.rows[0].start : table.rows[0].end].lstrip().startswith("|"):
+            low, high = bisect_left(starts, table.rows[0].start), bisect_left(starts, table.rows[-1].end)
+            for row in range(low, high):
+                names[row] = "; ".join(table.columns)
+    return names
