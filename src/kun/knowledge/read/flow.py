@@ -30,6 +30,7 @@ _MARKS = re.compile(f"[{_OPEN}{_CLOSE}{_BREAK}]")
 _LINK = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 _RAISED = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")
 _LOWERED = str.maketrans("0123456789+-", "₀₁₂₃₄₅₆₇₈₉₊₋")
+_ANCHORS = frozenset("§¶#🔗")  # links of a heading to itself
 _MENU_RUN = 3  # lines of nothing but a link that follow one another are a menu
 _LONG_LINK = 40  # characters: a link as long as this says something
 _MENU_LABEL = 24
@@ -222,11 +223,13 @@ class _Flow:
 
 def inline(element: "HtmlElement") -> str:
     """The text of an inline element, links marked; pictures are nothing, their alternative text neither."""
-    if not isinstance(element.tag, str) or element.tag in {"img", "wbr"}:
+    if not isinstance(element.tag, str) or element.tag == "img":
         return ""
     if element.tag == "br":
         return _BREAK
     words = _all_inline(element)
+    if element.tag == "a" and words.strip() in _ANCHORS:
+        return ""
     if element.tag == "a" and element.get("href") is not None:
         return f"{_OPEN}{_MARKS.sub(' ', words)}{_CLOSE}"
     if element.tag in {"sup", "sub"} and re.fullmatch(r"[0-9+n-]{1,4}", words):
