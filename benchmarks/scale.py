@@ -45,8 +45,15 @@ def measure(options: Options) -> Iterable[Row]:
         opened.search(questions[0])
         yield _seconds(f"opening {passages:,} passages, first answer included", time.perf_counter() - start)
         times = [_timed(opened, question) for question in questions]
+        letters = [
+            question[len(question) // 2] for question in questions if question[len(question) // 2].strip()
+        ]
+        single = [_timed(opened, letter) for letter in letters]
     yield _milliseconds(
-        f"question to passages, {passages:,} passages, median", float(np.median(times)), 40, 20
+        f"question to passages, {passages:,} passages, median", float(np.median(times)), 30, 20
+    )
+    yield _milliseconds(
+        f"one character, word for word, {passages:,} passages, median", float(np.median(single)), 60, 20
     )
     yield _milliseconds(f"question to passages, {passages:,} passages, p95", float(np.quantile(times, 0.95)))
 

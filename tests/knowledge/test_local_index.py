@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from conftest import FakeEncoder
 
+from kun.atomic_files import sealed, unsealed
 from kun.knowledge.base import INDEX, KnowledgeBase
 from kun.knowledge.local_index import LocalIndex
+from kun.knowledge.manifest import Manifest
 from kun.knowledge.segment import Segment
 
 
@@ -67,6 +69,22 @@ def test_another_cutting_makes_the_index_anew(base: KnowledgeBase, docs: Path, b
     base.reindex()
     assert base.search("fish")[0].source == "a.md"
     assert built == [3, 3]
+
+
+def test_a_base_that_was_cut_before_says_so_until_it_is_cut_anew(base: KnowledgeBase, docs: Path) -> None:
+    base.add(docs)
+    assert not base.is_cut_as_before
+    file = Manifest.file(base.path)
+    written = unsealed(file.read_bytes())
+    assert isinstance(written, dict)
+    file.write_bytes(
+        sealed({name: value for name, value in written.items() if name not in ("cutting", "sealed")})
+    )
+    old = KnowledgeBase.open(base.path, encoder=FakeEncoder())
+    assert old.is_cut_as_before
+    assert old.search("Peng")[0].source == "a.md"
+    old.reindex()
+    assert not old.is_cut_as_before
 
 
 def test_where_the_index_cannot_be_kept_searching_goes_on(base: KnowledgeBase, docs: Path) -> None:

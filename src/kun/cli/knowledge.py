@@ -213,10 +213,15 @@ def _list_all(as_json: bool) -> None:
 
 
 def _list_documents(name: str, as_json: bool) -> None:
-    sources = api.knowledge_base(name).sources()
+    base = api.knowledge_base(name)
+    sources = base.sources()
     if as_json:
         output.print_json([output.as_dict(source) for source in sources])
         return
+    if sources and base.is_cut_as_before:
+        typer.echo(
+            f"An earlier version cut these documents: `kun kb reindex {name}` cuts them anew.", err=True
+        )
     output.print_table(
         ("document", "passages", "size", "added"),
         [(s.name, s.passages, output.size(s.bytes), s.added_at) for s in sources],

@@ -24,7 +24,7 @@ from kun.knowledge.adding import (
 from kun.knowledge.commonplaces import commonplaces
 from kun.knowledge.index import Query
 from kun.knowledge.local_index import LocalIndex
-from kun.knowledge.manifest import Manifest
+from kun.knowledge.manifest import CUTTING, Manifest
 from kun.knowledge.matching import matching
 from kun.knowledge.passage import Passage, Reasons
 from kun.knowledge.reranking import LOOKED_AT, Reranker, opened_reranker, reranked
@@ -43,10 +43,8 @@ MAX_QUERY = 100_000
 MAX_K = 1_000
 INDEX = "index"
 """The folder of a knowledge base's index, which may be deleted at any time."""
-_INDEXED = 1_000
-"""Documents that are indexed together."""
-_TEXTS = 64
-"""Texts of documents that are kept at hand."""
+_INDEXED = 1_000  # documents that are indexed together
+_TEXTS = 64  # texts of documents that are kept at hand
 
 
 @dataclass(frozen=True)
@@ -119,6 +117,11 @@ class KnowledgeBase:
     def encoder_name(self) -> str:
         """What its encoder is called, without opening it."""
         return self._store.manifest.encoder
+
+    @property
+    def is_cut_as_before(self) -> bool:
+        """True where an earlier version cut its documents: `reindex` cuts them as it is done now."""
+        return self._store.manifest.cutting < CUTTING
 
     @property
     def uploads(self) -> Path:

@@ -9,6 +9,8 @@ from kun.atomic_files import new_file, sealed, unsealed
 from kun.errors import DamagedFile, KnowledgeBaseNotFound
 
 _FORMAT = 1
+CUTTING = 2
+"""How documents are cut now. 1 (and files without the number): many rows of a table were one passage."""
 
 
 class _Encoder(BaseModel):
@@ -27,11 +29,12 @@ class _File(BaseModel):
     name: str
     encoder: _Encoder
     generation: int = Field(ge=1)
+    cutting: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The encoder of a knowledge base, and which generation of its passages is in force."""
+    """The encoder of a knowledge base, which generation of its passages is in force, and how these were cut."""
 
     name: str
     encoder: str
@@ -39,6 +42,7 @@ class Manifest:
     dimensions: int
     max_tokens: int
     generation: int = 1
+    cutting: int = CUTTING
 
     @property
     def passages_table(self) -> str:
@@ -75,6 +79,7 @@ class Manifest:
             encoder.dimensions,
             encoder.max_tokens,
             parsed.generation,
+            parsed.cutting,
         )
 
     def write(self, folder: Path) -> None:
@@ -85,6 +90,12 @@ class Manifest:
             dimensions=self.dimensions,
             max_tokens=self.max_tokens,
         )
-        body = _File(format=_FORMAT, name=self.name, encoder=encoder, generation=self.generation)
+        body = _File(
+            format=_FORMAT,
+            name=self.name,
+            encoder=encoder,
+            generation=self.generation,
+            cutting=self.cutting,
+        )
         with new_file(self.file(folder)) as fresh:
             fresh.write_bytes(sealed(body.model_dump()))

@@ -302,10 +302,13 @@ class BasePage:
 
     async def _list_documents(self) -> None:
         words = self.visit.words
-        sources = await off_loop((await self.base()).sources)
+        base = await self.base()
+        sources = await off_loop(base.sources)
         self.counts.text = count_line(words, totals(sources))
         self.documents.clear()
         with self.documents:
+            if sources and base.is_cut_as_before:
+                ui.label(words("cut_as_before", name=base.name)).classes("note")
             if not sources:
                 ui.label(words("no_documents")).classes("nothing")
             for source in sources:
