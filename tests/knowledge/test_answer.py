@@ -228,3 +228,8 @@ def test_a_calculation_is_answered_by_the_calculation_and_not_by_the_model() -> 
     assert given.computed is not None
     assert "100" in given.text
     assert model.prompts == []
+
+
+def test_a_bare_yes_or_no_is_given_with_the_sentence_that_supports_it() -> None:
+    given = answer("Yes. The Kun is a fish of the sea.", question="Is the Kun a fish of the sea?")
+    assert given.text == "Yes. The Kun is a fish of the sea [1]."

@@ -24,6 +24,7 @@ _NEGATION = re.compile(
     r"|不|没|未|無|无|非(?!常)|禁止|别(?!人|的|处)|勿|除外",
     re.IGNORECASE,
 )
+_CLAUSE = re.compile(r"[，；：。！？,;:!?]|\.\s")
 _PARENTHESIS = re.compile(r"\s*[(（][^)）]*[)）]")
 _DENYING = re.compile(
     r"\b(?:leaves? out|left out|exclud\w+|refus\w+|declin\w+|lacks?|miss(?:es|ing)|avoid\w*"
@@ -43,6 +44,10 @@ _ANSWERS_YES_NO = re.compile(
 _COMMON = frozenset(
     "i yes no the a an it this that these those he she they we you in on at for to of".split()
 )
+
+
+UNCARRIED = "no sentence carries it"
+"""The fault of a sentence that says nothing wrong, as far as can be seen, but has no support."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class Checker:
         asked: Sequence[str] = (),
     ) -> None:
         """`meaning` gives how near a sentence is to each unit, 1 for the same; `asked` are its identifiers."""
-        self._question, self._units, self._policy, self._meaning = question, list(units), policy, meaning
+        self._units, self._policy, self._meaning = list(units), policy, meaning
+        self.question = question
         self._asked_terms = terms(question)
         self._asked = [fold(one) for one in asked]
         self._weights = Weights([unit.known for unit in self._units])
@@ -111,7 +117,7 @@ class Checker:
             else:
                 best, most = number, share + own[number]
         if best < 0:
-            return Verdict(fault=faults[0] if faults else "no sentence carries it")
+            return Verdict(fault=faults[0] if faults else UNCARRIED)
         if self._is_denied(sentence, best, own):
             return Verdict(fault="one denies it, the other does not")
         return Verdict(self._units[best].place, self._units[best])
@@ -137,7 +143,7 @@ class Checker:
 
     def _stranger(self, sentence: str) -> str:
         """A number or a name of the sentence that stands neither in the units nor in the question."""
-        known = "".join(self._folded) + fold(self._question)
+        known = "".join(self._folded) + fold(self.question)
         for name in _names(sentence):
             if fold(name) not in known and fold(name).removesuffix("s") not in known:
                 return name
@@ -147,7 +153,7 @@ class Checker:
             for one in each
             for value in (one.value, one.scaled)
         }
-        values |= {value for one in numbers(self._question) for value in (one.value, one.scaled)}
+        values |= {value for one in numbers(self.question) for value in (one.value, one.scaled)}
         for one in _telling(sentence):
             if one.value not in values and one.scaled not in values:
                 return one.value
@@ -159,7 +165,7 @@ class Checker:
         Numbers of the question need not be there where the sentence adds something to it.
         """
         unit, near = self._units[number], self._near(number)
-        question = self._question if adds else ""
+        question = self.question if adds else ""
         asked = {value for one in numbers(question) for value in (one.value, one.scaled)}
         for one in _telling(sentence):
             if one.value in asked or one.scaled in asked:
@@ -201,14 +207,14 @@ class Checker:
         columns = [column for column, _ in unit.cells if column]
         if len(columns) < 3:
             return ""
-        text = fold(f"{self._question} {sentence}")
+        text = fold(f"{self.question} {sentence}")
         named = {column for column in columns if fold(_PARENTHESIS.sub("", column)) in text}
         if not named:
             return ""
         values = {one.value for column, cell in unit.cells if column in named for one in numbers(cell)}
         if not values:
             return ""
-        asked = {one.value for one in numbers(self._question)}
+        asked = {one.value for one in numbers(self.question)}
         for one in _telling(sentence):
             holders = {
                 column for column, cell in unit.cells for other in numbers(cell) if other.value == one.value
@@ -229,9 +235,18 @@ class Checker:
         if same:
             most = max(own[number] for number in same)
             nearest = [number for number in same if own[number] >= most - self._policy.as_near]
-            texts = [self._units[number].claimed for number in nearest]
+            texts = [self._clauses(sentence, self._units[number].claimed, negated) for number in nearest]
             return all(_negated(text) != negated and not _DENYING.search(text) for text in texts)
         return negated and not any(_negated(self._units[number].claimed) for number in self._near(best))
+
+    def _clauses(self, sentence: str, text: str, negated: bool) -> str:
+        """The clauses of a text that share most with an affirmation; a denial is looked for in all of it."""
+        if negated:
+            return text
+        said = claims(sentence)
+        clauses = [(self._weights.share(said, terms(one)), one) for one in _CLAUSE.split(text) if one.strip()]
+        most = max((share for share, _ in clauses), default=0.0)
+        return " ".join(one for share, one in clauses if share > 0 and share >= most / 2)
 
 
 def _telling(sentence: str) -> list[Number]:

@@ -65,8 +65,9 @@ def units_of(passages: Sequence[Passage]) -> list[Unit]:
 
 def _names_columns(unit: Unit, after: Unit | None) -> bool:
     """True for the line of names above the records of a table: it says nothing by itself."""
-    names = unit.text.split("; ")
-    return bool(after and after.cells and not unit.cells) and {name for name, _ in after.cells} <= set(names)
+    if after is None or not after.cells or unit.cells:
+        return False
+    return {name for name, _ in after.cells} <= set(unit.text.split("; "))
 
 
 def _of_passage(place: int, passage: Passage) -> Iterator[Unit]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kun.knowledge.answering.checking import Checker, Verdict
+from kun.knowledge.answering.checking import UNCARRIED, Checker, Verdict
 from kun.knowledge.answering.phrases import Phrases
 from kun.knowledge.answering.policy import Policy
 from kun.text.fold import fold
@@ -23,6 +23,9 @@ _BARE_CITATION = re.compile(
     r"\s*[\[［【]\s*(?:文档|Document|Passage|段落)?\s*\d+(?:\s*[,，、]\s*\d+)*\s*[\]］】]", re.IGNORECASE
 )
 _PARTS = re.compile(r"(?=[；;])[；;]\s*")
+_ONLY_YES_NO = re.compile(
+    r"\s*(?:yes|no|是的?|不是的?|对的?|不对|不会的?|不能|不可以|可以|能|会|没有)\s*[。.!！]\s*", re.IGNORECASE
+)
 _MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
 _LEAD_IN = re.compile(
     r"^\s*(?:答案?[:：]|Answer:|根据(?:以上|上述|提供的|给出的)?(?:文档|资料|内容|信息)[，,]?\s*"
@@ -58,9 +61,11 @@ def cited(sentence: str, place: int) -> str:
     return f"{body[: len(body) - len(mark)].rstrip()} [{place + 1}]{mark}{space}"
 
 
-def declines(sentence: str, told: Phrases) -> bool:
-    """True where a sentence says that the documents do not say."""
-    return fold(sentence).startswith(fold(told.nothing).rstrip(".。")) or bool(_DECLINES.search(sentence))
+def declines(sentence: str, told: Phrases, question: str = "") -> bool:
+    """True where a sentence says that the documents do not say, unless its question is about just that."""
+    if fold(sentence).startswith(fold(told.nothing).rstrip(".。")):
+        return True
+    return bool(_DECLINES.search(sentence)) and not _DECLINES.search(question)
 
 
 class Writer:
@@ -73,13 +78,21 @@ class Writer:
         self.faults: list[str] = []
 
     def write(self, generation: "Generation", skipping: bool) -> Iterator[str]:
-        """The carried sentences of `generation`; without `skipping` it ends where the first one fails."""
+        """The carried sentences of `generation`; without `skipping` it ends where the first one says something wrong.
+
+        A bare yes or no is given with the sentence after it, by which it is checked.
+        """
+        held = ""
         for sentence in whole_sentences(generation):
-            plain = without_citations(sentence)
+            plain = held + without_citations(sentence)
+            if _ONLY_YES_NO.fullmatch(plain):
+                held = plain
+                continue
+            held = ""
             if not self.given:
                 plain = _LEAD_IN.sub("", plain)
                 plain = plain[:1].upper() + plain[1:] if self._told.language == "en" else plain
-            if declines(plain, self._told):
+            if declines(plain, self._told, self._checker.question):
                 self.declined = not self.given
                 break
             if not self._is_in_language(plain):
@@ -90,7 +103,7 @@ class Writer:
             plain, verdict = self._carried(plain)
             if not verdict.holds:
                 self.faults.append(verdict.fault)
-                if not self.given and not skipping:
+                if not self.given and not skipping and verdict.fault != UNCARRIED:
                     break
                 continue
             self.given.append(fold(plain))
