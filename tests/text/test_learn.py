@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kun.errors import BadInput
@@ -45,6 +45,8 @@ def test_any_text_in_normal_form_comes_back_whole(kind: Kind, text: str) -> None
 
     text = unicodedata.normalize("NFC", text.replace("▁", ""))
     tokenizer = LEARNED[kind].tokenizer
+    # a control token that is spelled out is read as one
+    assume(not any(one.content in text for one in tokenizer.get_added_tokens_decoder().values()))
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert tokenizer.decode(ids) == text
     detokenizer = Detokenizer(tokenizer)
