@@ -107,6 +107,17 @@ def test_a_short_prompt_passes_a_long_one_that_came_before_it() -> None:
         assert long.result()[0].token_ids
 
 
+def test_a_prompt_that_is_read_already_waits_for_it_and_lets_others_pass() -> None:
+    with language_model(positions=4096) as lm:
+        slow(lm, 0.0005)
+        twice = [lm.submit("x" * 3900, SamplingOptions(max_tokens=1)) for _ in range(2)]
+        other = lm.submit("other", SamplingOptions(max_tokens=2, temperature=0, ignore_eos=True))
+        assert other.result()[0].token_ids
+        assert not any(one.done for one in twice)
+        assert all(one.result()[0].token_ids for one in twice)
+        assert twice[1].cached_tokens > 3800
+
+
 def test_parts_of_any_size_write_what_a_whole_prompt_does() -> None:
     options = SamplingOptions(max_tokens=12, temperature=0, logprobs=1, ignore_eos=True)
     prompt = "A prompt of some length that is read in parts. " * 12

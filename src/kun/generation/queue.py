@@ -60,12 +60,16 @@ class RequestQueue:
         """The row whose turn is next."""
         return self._rows[0] if self._rows else None
 
-    def take(self) -> EngineRow:
-        """Take the first row out."""
+    def waiting(self) -> list[EngineRow]:
+        """The rows in their order."""
         with self._changed:
-            row = self._rows.popleft()
+            return list(self._rows)
+
+    def take(self, row: EngineRow) -> None:
+        """Take a row out."""
+        with self._changed:
+            self._rows.remove(row)
             self._count_ahead()
-            return row
 
     def put_first(self, row: EngineRow) -> None:
         """Queue a row that is run again, before all others."""

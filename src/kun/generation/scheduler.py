@@ -31,12 +31,19 @@ class Scheduler:
         self.cached_tokens = self.preemptions = 0
 
     def admit(self) -> None:
-        """Let waiting rows join, in their order, as far as there is room."""
-        while (row := self.queue.first) is not None:
-            full = self._taken() + row.width > self.max_rows
-            if full or self._comes_soon(row) or not self._place(row):
+        """Let waiting rows join, in their order, as far as there is room.
+
+        Who waits for a page that another is about to compute lets those behind pass.
+        """
+        for row in self.queue.waiting():
+            if self._taken() + row.width > self.max_rows:
                 return
-            self.running.append(self.queue.take())
+            if self._comes_soon(row):
+                continue
+            if not self._place(row):
+                return
+            self.queue.take(row)
+            self.running.append(row)
             row.generation.reads(row.cached)
 
     def _taken(self) -> int:
