@@ -22,8 +22,11 @@ from kun.server.generated import ChatReply, CompletionReply
 from kun.server.metrics import Metrics
 from kun.server.replies import Reply
 from kun.server.service import Service
+from kun.server.tools import ToolReply, check_tools
 from kun.server.workers import Workers
 from kun.settings import settings
+from kun.tools.choosing import chosen_tools
+from kun.tools.mcp_client import Connections
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -55,10 +58,12 @@ class Answering:
         # an answer from documents holds a thread until its end, and there may be as many as the engine takes
         self._reading = Workers("kun-read", waiting + running, waiting)
         self._named: set[str] = set()
+        self._connections = Connections()
 
     def close(self) -> None:
         for workers in (self.quick, self._starting, self._embedding, self._reading):
             workers.close()
+        self._connections.close()
 
     async def chat(self, body: ChatRequest) -> Reply:
         """Begin to answer a conversation. Raises what generating and searching raise."""
@@ -69,6 +74,10 @@ class Answering:
             return await self._from_documents(base, lm, body)
         messages = [_message(message) for message in body.messages]
         options = await self._starting.run(_chat_options, body)
+        if body.run_tools:
+            check_tools(body)
+            toolbox = await self._starting.run(chosen_tools, body.run_tools, self._connections)
+            return ToolReply(lm, body, messages, toolbox, options, self._reading)
         submit = partial(
             lm.submit,
             messages,
@@ -186,7 +195,7 @@ def _message(message: ChatMessage) -> JsonObject:
 def _check_documents(body: ChatRequest) -> None:
     unsuited = {
         "n": body.copies > 1,
-        "tools": bool(body.tools),
+        "tools": bool(body.tools or body.run_tools),
         "logprobs": bool(body.logprobs),
         "stop": bool(body.stop),
         "response_format": body.response_format is not None and body.response_format.type != "text",

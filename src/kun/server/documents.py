@@ -76,7 +76,7 @@ class DocumentReply(Reply):
             return head | usage
 
         yield chunk({"role": "assistant", "content": ""})
-        async for text in _bridged(self._stream, self._workers):
+        async for text in bridged(self._stream, self._workers):
             yield chunk({"content": text})
         answer, usage = await self._workers.run(self._finish)
         yield chunk({}, "stop") | self._extras(answer)
@@ -84,7 +84,7 @@ class DocumentReply(Reply):
             yield {"object": "chat.completion.chunk", "choices": [], "usage": usage}
 
 
-async def _bridged(pieces: Iterable[str], workers: Workers) -> AsyncGenerator[str, None]:
+async def bridged(pieces: Iterable[str], workers: Workers) -> AsyncGenerator[str, None]:
     """The pieces of a blocking iterator, read in a thread, handed over as they come."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[str | None] = asyncio.Queue()

@@ -18,6 +18,10 @@ from kun.tools.tool import Tool
 
 if TYPE_CHECKING:
     from mcp import ClientSession
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
+    from mcp.shared.message import SessionMessage
+
+    _Streams = tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]
 
 _START_SECONDS = 20.0
 """What a server may take until it has said which tools it has: a first start may have to compile its files."""
@@ -99,6 +103,11 @@ class Connection:
             self._session = None if not self._started.is_set() or self._fault else self._session
             self._started.set()
 
+    @property
+    def is_alive(self) -> bool:
+        """False once the server has ended, or the connection was lost."""
+        return self._session is not None and not self._serving.done()
+
     def _run(
         self, ask: "Callable[[ClientSession], Awaitable[_Result]]", seconds: float, wanted: str
     ) -> _Result:
@@ -178,7 +187,7 @@ def _causes(error: BaseException | None) -> "list[BaseException]":
 
 
 @asynccontextmanager
-async def _streams(server: Server, errors: TextIO) -> "AsyncIterator[tuple[object, object]]":
+async def _streams(server: Server, errors: TextIO) -> "AsyncIterator[_Streams]":
     if server.url:
         from mcp.client.streamable_http import streamable_http_client
 
@@ -215,12 +224,17 @@ class Connections:
 
     def __init__(self) -> None:
         self._open: dict[str, Connection] = {}
+        self._lock = threading.Lock()
 
     def tools(self, server: Server) -> list[Tool]:
         """The tools of a server, which is started for it. Raises `Unavailable`."""
-        if server.name not in self._open:
-            self._open[server.name] = Connection(server)
-        return self._open[server.name].tools()
+        with self._lock:
+            known = self._open.get(server.name)
+            if known is None or not known.is_alive:
+                if known is not None:
+                    known.close()
+                self._open[server.name] = Connection(server)
+            return self._open[server.name].tools()
 
     def close(self) -> None:
         for one in self._open.values():

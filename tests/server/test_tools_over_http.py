@@ -1,0 +1,99 @@
+"""Tools that the server runs for a request: each call is in the reply, whole or streamed."""
+
+import json
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from kun.server.app import create_app
+from kun.server.service import ModelInfo
+
+
+class Pieces(list[Any]):
+    """A generation that is over."""
+
+    def cancel(self) -> None: ...
+
+
+class ScriptedModel:
+    """Calls the calculator once, then says what it read."""
+
+    name, context_length = "scripted", 512
+
+    def __init__(self) -> None:
+        self.template = self.checkpoint = None
+
+    def submit(self, messages: Sequence[dict[str, Any]], options: object = None, **given: object) -> Pieces:
+        if messages[-1]["role"] == "tool":
+            return Pieces([SimpleNamespace(text=f"It is: {messages[-1]['content']}", tool_calls=())])
+        call = {"id": "1", "function": {"name": "calculate", "arguments": '{"expression": "6 * 7"}'}}
+        return Pieces([SimpleNamespace(text="", tool_calls=(call,))])
+
+    def count(self, text: str) -> int:
+        return len(text)
+
+    def stats(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+class ScriptedService:
+    default_encoder = "none"
+
+    def __init__(self) -> None:
+        self.lm = ScriptedModel()
+
+    def models(self) -> list[ModelInfo]:
+        return [ModelInfo("scripted", "decoder")]
+
+    def encoders(self) -> list[ModelInfo]:
+        return []
+
+    def knowledge_bases(self) -> list[str]:
+        return []
+
+    def loaded(self) -> list[Any]:
+        return [self.lm]
+
+    def names(self) -> list[str]:
+        return ["scripted"]
+
+    def language_model(self, name: str | None = None) -> Any:
+        return self.lm
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def client(tiny_home: object) -> Iterator[TestClient]:
+    with TestClient(create_app(ScriptedService(), web=False)) as client:  # type: ignore[arg-type]
+        yield client
+
+
+def _body(**given: object) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": "6 times 7?"}], "run_tools": ["calculate"], **given}
+
+
+def test_the_server_runs_the_tool_and_shows_the_call(client: TestClient) -> None:
+    reply = client.post("/v1/chat/completions", json=_body()).json()
+    assert reply["choices"][0]["message"]["content"] == "It is: 6 * 7 = 42"
+    (call,) = reply["calls"]
+    assert call["name"] == "calculate" and call["arguments"] == {"expression": "6 * 7"} and not call["failed"]
+
+
+def test_a_stream_ends_with_the_calls(client: TestClient) -> None:
+    text = client.post("/v1/chat/completions", json=_body(stream=True)).text
+    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    assert "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks) == "It is: 6 * 7 = 42"
+    assert chunks[-1]["calls"][0]["result"] == "6 * 7 = 42"
+
+
+def test_a_name_that_is_no_tool_and_tools_of_two_kinds_are_refused(client: TestClient) -> None:
+    unknown = client.post("/v1/chat/completions", json=_body(run_tools=["clock"]))
+    assert unknown.status_code == 400 and "calculate" in unknown.json()["error"]["message"]
+    tool = {"type": "function", "function": {"name": "f"}}
+    assert client.post("/v1/chat/completions", json=_body(tools=[tool])).status_code == 400
