@@ -82,7 +82,9 @@ def test_the_server_runs_the_tool_and_shows_the_call(client: TestClient) -> None
     reply = client.post("/v1/chat/completions", json=_body()).json()
     assert reply["choices"][0]["message"]["content"] == "It is: 6 * 7 = 42"
     (call,) = reply["calls"]
-    assert call["name"] == "calculate" and call["arguments"] == {"expression": "6 * 7"} and not call["failed"]
+    assert call["name"] == "calculate"
+    assert call["arguments"] == {"expression": "6 * 7"}
+    assert not call["failed"]
 
 
 def test_a_stream_ends_with_the_calls(client: TestClient) -> None:
@@ -94,6 +96,7 @@ def test_a_stream_ends_with_the_calls(client: TestClient) -> None:
 
 def test_a_name_that_is_no_tool_and_tools_of_two_kinds_are_refused(client: TestClient) -> None:
     unknown = client.post("/v1/chat/completions", json=_body(run_tools=["clock"]))
-    assert unknown.status_code == 400 and "calculate" in unknown.json()["error"]["message"]
+    assert unknown.status_code == 400
+    assert "calculate" in unknown.json()["error"]["message"]
     tool = {"type": "function", "function": {"name": "f"}}
     assert client.post("/v1/chat/completions", json=_body(tools=[tool])).status_code == 400
