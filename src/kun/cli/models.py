@@ -54,9 +54,9 @@ def list_models(
       kun models --default qwen2.5-coder-1.5b-instruct
     """
     choice = api.choose_model(default) if default is not None else api.chosen_model()
-    rows = [{**row, "chosen": row["name"] == choice.name} for row in api.models()]
+    rows = api.models()
     if as_json:
-        output.print_json(rows)
+        output.print_json([{**row, "chosen": row["name"] == choice.name} for row in rows])
         return
     if default is not None:
         typer.echo(f"The default model is {choice.name} from now on ({choice.reason}).")
@@ -66,7 +66,7 @@ def list_models(
         ("default", "name", "kind", "size", "cache", "licence", "here", "source", "what it is"),
         [
             (
-                "*" if row["chosen"] else "",
+                "*" if row["name"] == choice.name else "",
                 row["name"],
                 row["kind"],
                 output.size(row["bytes"]),

@@ -110,7 +110,7 @@ class Rows:
             packed = tokens([self.passage(row) for row in best])
             nearest[best], above = self._looked_at(best, packed, query.states, query.common, bool(groups))
             closeness = np.where(nearest[best] > 0, _closeness(above, _TOKEN_SPREAD), scores[best])
-            scores = scores / 2
+            scores /= 2
             scores[best] += weight[best] * closeness / 2
         within = np.where(held.letters > 0, 1 + (scores + held.letters) / 2, scores)
         scores = np.where(held.words > 0, 2 + (scores + held.words) / 2, within).astype(np.float32)

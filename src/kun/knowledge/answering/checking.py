@@ -9,6 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kun.knowledge.answering.numbers import Number, numbers
 from kun.knowledge.answering.policy import Policy
 from kun.knowledge.answering.terms import Weights, claims, terms
@@ -71,7 +74,7 @@ class Checker:
         question: str,
         units: Sequence[Unit],
         policy: Policy,
-        meaning: Callable[[str], Sequence[float]] | None = None,
+        meaning: Callable[[str], NDArray[np.float32]] | None = None,
         asked: Sequence[str] = (),
     ) -> None:
         """`meaning` gives how near a sentence is to each unit, 1 for the same; `asked` are its identifiers."""
