@@ -27,7 +27,7 @@ _LONGEST = 2_000  # pixels of a side; more tell the reader of lines nothing
 _LOOKED_AT = 960  # pixels of a side at which lines are looked for
 _SMALLEST = 24  # pixels: less is an icon
 _SURE = 0.5  # of a line's reading
-_JUDGED = 12  # letters from which a page is judged to be upside down …
+_JUDGED = 6  # letters from which a page is judged to be upside down …
 _UPSIDE_DOWN = 0.75  # … where its lines are less sure than this
 _UPRIGHT = 1.5  # a box this much higher than wide is a line that runs up or down
 
@@ -69,7 +69,7 @@ def recognize(picture: "Image") -> str:
         lines = max((_read(np.rot90(pixels, times)) for times in (1, 3)), key=_legibility)
     elif letters > _JUDGED and _legibility(lines) < _UPSIDE_DOWN * letters:
         lines = max(lines, _read(np.rot90(pixels, 2)), key=_legibility)
-    return text_of_lines(lines)
+    return text_of_lines([line for line in lines if line.score >= _SURE])
 
 
 def _legibility(lines: list[Line]) -> float:
@@ -118,7 +118,7 @@ def _engine() -> "RapidOCR":
         params={
             "Global.log_level": "critical",
             "Global.use_cls": False,
-            "Global.text_score": _SURE,
+            "Global.text_score": 0.0,  # unsure lines tell that a page is upside down
             "Global.max_side_len": _LONGEST,
             "Rec.rec_batch_num": 1,  # lines of one width would be padded to the longest
             "Det.limit_type": "max",
