@@ -122,12 +122,12 @@ def test_the_table_of_the_three_gpts_has_the_sizes_of_their_networks(language: s
         if line.startswith("|")
     ]
     unit = {"million": 1e6, "billion": 1e9, "亿": 1e8}
-    for column, name in enumerate(("gpt", "gpt2-xl", "gpt3-175b"), start=1):
+    for row, name in zip(rows[2:], ("gpt", "gpt2-xl", "gpt3-175b"), strict=True):
         config: Any = family.presets[name]
-        number, sign = re.fullmatch(r"([\d.]+) (\w+)", rows[3][column]).groups()  # type: ignore[union-attr]
+        number, sign = re.fullmatch(r"([\d.]+) (\w+)", row[2]).groups()  # type: ignore[union-attr]
         with torch.device("meta"):
             counted = sum(parameter.numel() for parameter in family.network(config).parameters())
         assert float(number) * unit[sign] == pytest.approx(counted, rel=0.04)
-        assert int(rows[4][column]) == config.n_layers
-        assert int(rows[5][column].replace(",", "")) == config.max_positions
-    assert [re.findall(r"(\d+) GB", cell) for cell in rows[6][1:]] == [["5"], ["40"], ["570"]]
+        assert int(row[3]) == config.n_layers
+        assert int(row[4].replace(",", "")) == config.max_positions
+    assert [re.findall(r"(\d+) GB", row[5]) for row in rows[2:]] == [["5"], ["40"], ["570"]]
