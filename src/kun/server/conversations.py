@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 from uuid import uuid4
 
 from sqlalchemy import ForeignKey, Index, create_engine, delete, event, func, or_, select, update
@@ -48,6 +48,8 @@ class PlainPassage(TypedDict):
     page: int | None
     score: float
     reasons: dict[str, float] | None
+    start: NotRequired[int]
+    end: NotRequired[int]
 
 
 class AnswerError(TypedDict, total=False):

@@ -6,6 +6,7 @@ from html import escape
 from nicegui import ui
 
 from kun.errors import KunError
+from kun.knowledge.orders import without_orders
 from kun.server.conversations import PlainPassage
 from kun.server.web.frame import icon_button, off_loop
 from kun.server.web.state import Visit
@@ -46,10 +47,15 @@ def surroundings(visit: Visit, knowledge: str, passage: PlainPassage) -> tuple[s
         document = visit.web.service.knowledge_base(knowledge).document(passage["source"])
     except KunError:
         return "", "", False
-    start = document.find(passage["text"])
+    start, end = passage.get("start", 0), passage.get("end", 0)
+    if passage["text"] not in (
+        document[start:end],
+        without_orders(document, start, end),
+    ):
+        start = document.find(passage["text"])
+        end = start + len(passage["text"])
     if start < 0:
         return "", "", False
-    end = start + len(passage["text"])
     before = ("…" if start > _AROUND else "") + document[max(0, start - _AROUND) : start]
     after = document[end : end + _AROUND] + ("…" if end + _AROUND < len(document) else "")
     return before, after, True

@@ -260,5 +260,7 @@ def plain_passage(passage: "Passage") -> PlainPassage:
         "heading": passage.heading,
         "page": passage.page,
         "score": float(passage.score),
+        "start": passage.start,
+        "end": passage.end,
         "reasons": None if reasons is None else {k: float(v) for k, v in asdict(reasons).items()},
     }
