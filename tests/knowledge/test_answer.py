@@ -233,3 +233,16 @@ def test_a_calculation_is_answered_by_the_calculation_and_not_by_the_model() -> 
 def test_a_bare_yes_or_no_is_given_with_the_sentence_that_supports_it() -> None:
     given = answer("Yes. The Kun is a fish of the sea.", question="Is the Kun a fish of the sea?")
     assert given.text == "Yes. The Kun is a fish of the sea [1]."
+
+
+def test_marks_alone_are_no_sentence_and_end_no_list() -> None:
+    text = "Two rules:\n1. Mind the marks 。！？；\n2. The Kun swims."
+    given = answer(text, question="Which two rules are there?", passages=[passage(text)])
+    assert "2. The Kun swims [1]." in given.text
+
+
+def test_a_sentence_about_the_documents_is_given_without_that() -> None:
+    assert (
+        answer("The documents say that the Kun is a fish of the sea.").text
+        == "The Kun is a fish of the sea [1]."
+    )

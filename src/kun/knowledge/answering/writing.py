@@ -29,6 +29,7 @@ _ONLY_YES_NO = re.compile(
 _MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
 _LEAD_IN = re.compile(
     r"^\s*(?:答案?[:：]|Answer:|根据(?:以上|上述|提供的|给出的)?(?:文档|资料|内容|信息)[，,]?\s*"
+    r"|文档(?:里|中)?(?:提到|说明|指出|写道)[，,：:]?\s*|The documents? (?:explain|say|state|mention)s? that\s+"
     r"|根据文档[^，。,]{0,80}[，,]\s*"
     r"|According to the (?:given "
     r"|provided )?documents?,?\s*)",
@@ -89,6 +90,8 @@ class Writer:
                 held = plain
                 continue
             held = ""
+            if not words(plain):  # marks alone, where a sentence names them
+                continue
             if not self.given:
                 plain = _LEAD_IN.sub("", plain)
                 plain = plain[:1].upper() + plain[1:] if self._told.language == "en" else plain
