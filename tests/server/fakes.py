@@ -104,13 +104,14 @@ class FakeBase:
     name: str
     path: Path
     documents: dict[str, str] = field(default_factory=dict)
+    is_cut_as_before: bool = False
 
     @property
     def uploads(self) -> Path:
         return self.path / "uploads"
 
     def add(self, *paths: Path, progress: Callable[..., None] | None = None) -> Any:
-        report = SimpleNamespace(added=[], replaced=[], removed=[], unchanged=[], failed={})
+        report = SimpleNamespace(added=[], replaced=[], removed=[], unchanged=[], failed={}, skipped={})
         for place, path in enumerate(paths):
             if progress:
                 progress("adding", place, len(paths), path.name)

@@ -527,6 +527,7 @@ def test_documents_are_uploaded_listed_found_and_removed(
     page.wait_for_selector(".report-card")
     assert "2 added" in page.inner_text(".report-card")
     assert "it holds no text" in page.inner_text(".failed")
+    page.wait_for_selector(".document-name >> nth=1")
     names = page.locator(".document-name").all_inner_texts()
     assert sorted(names) == ["evil.txt", "周会 笔记.md"]
     base = service.bases["会议 记录"]
