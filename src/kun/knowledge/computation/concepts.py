@@ -5,7 +5,7 @@
 import re
 
 _PATTERNS = {
-    "money": r"钱|元\b|元$|块钱|金额|费|付款额|营业额|销售额|收入|支出|成本|租金|价|货款|工资|薪|奖金|税额|房租|总额|€|\$|£|\b(?:eur|euros?|usd|dollars?|gbp|pounds? sterling|cny|rmb|yuan|amount|costs?|price|prices|worth|value|fees?|pay|paid|spen[dt]|revenue|turnover|sales|takings|took|takes?|earn(?:ed|ings)?|income|charges?|bills?|rent|wages?|salary|expenses?|money)\b",
+    "money": r"贵|便宜|钱|元\b|元$|块钱|金额|费|付款额|营业额|销售额|收入|支出|成本|租金|价|货款|工资|薪|奖金|税额|房租|总额|€|\$|£|\b(?:eur|euros?|usd|dollars?|gbp|pounds? sterling|cny|rmb|yuan|amount|expensive|costs?|price|prices|worth|value|fees?|pay|paid|spen[dt]|revenue|turnover|sales|takings|took|takes?|earn(?:ed|ings)?|income|charges?|bills?|rent|wages?|salary|expenses?|money)\b",
     "price": r"单价|价格|售价|贵|便宜|\b(?:price|prices|priced|expensive|cheap(?:est|er)?|dear(?:est)?)\b",
     "stock": r"库存|现有|存量|余量|在库|缺货|断货|售罄|一件都没有|\b(?:on hand|in stock|stock|inventory|out of stock|sold out|pieces left|available)\b",
     "quantity": r"数量|件数|份数|个数|销量|订购量|\b(?:quantity|qty|pieces|units|copies|number|count|sold)\b",
@@ -66,7 +66,7 @@ _UNITS = {
 }
 _UNIT_FORMS = {name: re.compile(rf"(?:{pattern})", re.IGNORECASE) for name, pattern in _UNITS.items()}
 _ASKED_UNIT = re.compile(
-    r"(?:多少|几)\s*(?P<zh>公斤|千克|公里|千米|英里|小时|分钟|毫升|立方米|钟头|千瓦时|元|块|度|吨|斤|克|米|升|天|页|步|件|个|只|本|张|盒|瓶|包|袋|方)"
+    r"(?:多少|几|按)\s*(?P<zh>公斤|千克|公里|千米|英里|小时|分钟|毫升|立方米|钟头|千瓦时|元|块|度|吨|斤|克|米|升|天|页|步|件|个|只|本|张|盒|瓶|包|袋|方)"
     r"|\bhow many (?P<en>[a-z]+|mg/l|m³)|\bin (?P<in>euros?|dollars?|hours?|minutes?|days?|weeks?|km|kilomet(?:re|er)s|kg|kilograms|litres?|grams?)\b",
     re.IGNORECASE,
 )

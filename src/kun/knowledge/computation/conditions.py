@@ -118,6 +118,8 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
     unmet: list[str] = []
     dates = date_column(asked, table, given)
     periods = asked.periods
+    names = folded(" ".join(column.label for column in table.columns))
+    periods = tuple(one for one in periods if folded(one.text).strip() not in names)
     if len(periods) == 1 and _in_title(periods[0], sheet, table):
         periods = ()
     if dates is None:
@@ -135,7 +137,7 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
             others.append(Condition("=", measure=stock.measure, number=Decimal(0), text="= 0"))
     others += _empties(asked, table)
     score = (
-        sum(0.6 if hit.part else 1.0 for hit, _ in hits)
+        sum(0.6 if hit.part else 1.15 for hit, _ in hits)
         + sum(1.0 if one.measure is not None and _names_measure(one, asked) else 0.7 for one in others)
         + (0.4 if asked.periods and dates else 0.0)
         + (0.5 * column_score(dates.name, "", asked.text) if periods and dates else 0.0)

@@ -74,7 +74,7 @@ def _latin_doubt(asked: Asked, text: str, sure: float) -> float:
         is_small = plain in STOP_WORDS or plain[0].isdigit() or len(word.stem) < 3 or word.stem in _GENERIC
         is_known = word.stem in known or any(pattern.fullmatch(plain) for pattern in CONCEPTS.values())
         if not is_small and not is_known and not any(_near(word.stem, one) for one in known):
-            unknown += 0.15 if before else 0.4  # a "taxi ride" is about taxis
+            unknown += 0.15 if before else 0.5  # a "taxi ride" is about taxis
             noun = _NOUN_BEFORE.match(asked.text, word.start)
             unknown += 0.4 if noun and sure < 0.9 and not before else 0
         before = is_known and not is_small

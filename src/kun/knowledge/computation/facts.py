@@ -274,6 +274,8 @@ def _repeated(
         - _terms(periods[0])
         - {"pay", "euro", "元", "一共", "多少", "month", "year", "week"}
     )
+    common = {term for term in own if sum(term in one.terms for one in given) > max(2, 0.3 * len(given))}
+    own -= common
     chosen = []
     for one in _payments(given):
         shared = one.terms & own

@@ -9,6 +9,7 @@ from kun.knowledge.computation.sheets import Sheet
 from kun.tools.columns import Column, TypedTable
 
 _LEAST = 0.5
+_NUMBERS = re.compile(r"序号|编号|#|no\.?|nr\.?|pos\.?|position no\.?", re.IGNORECASE)
 _KEY_WORD = re.compile(
     r"哪(?:[一两二三四五六七八九十几\d]*)?(?:个|位|种|家|款|只|本|天|日|项|类|门|条|辆|名|次|间|些)?(?P<zh>[\u4e00-\u9fff]{0,6})|(?P<who>谁)"
     r"|\b(?:which|what)\s+(?:(?:two|three|four|five|six|\d+)\s+)?(?P<en>[a-z]+(?:\s[a-z]+)?)|\b(?P<whom>who)\b",
@@ -49,6 +50,11 @@ def key_of(asked: Asked, table: TypedTable, dates: Column | None) -> tuple[Colum
             best, chosen = score, column
     if chosen is not None and best >= _LEAST:
         return chosen, "value", 0.6 + (0.3 if best >= 0.9 else 0.0)
+    texts = [column for column in texts if not _NUMBERS.fullmatch(column.name.strip())] or texts
+    if re.search(r"哪[一几]?[种款]", asked.text) and (
+        things := [column for column in texts if "product" in concept_labels(column.name)]
+    ):
+        return things[0], "value", 0.4
     names = [column for column in texts if len(column.distinct) >= 0.9 * table.n] or texts
     if names:
         return (

@@ -51,9 +51,14 @@ def measure_for(
         if score < _LEAST and kind == "sum" and "×" in one.measure.formula and _OF_ALL.search(asked.text):
             score = 0.62
         if unit and unit_kind(unit) in units:
-            score += 0.6
+            score += 0.8
+        elif units and "money" not in units and unit_kind(unit) == "money":
+            score -= 0.4
+        by_name = one.is_price and kind == "extreme" and column_score(one.names[0], "", rest) >= 0.9
+        score += 0.3 if by_name else 0
         if (
             one.is_price
+            and not by_name
             and multiplied
             and kind in ("sum", "extreme", "compare", "percent")
             and not asked.on_price

@@ -255,7 +255,7 @@ def _compare(plan: Plan, tests: Tests, periods: Sequence[Period], given: Sequenc
 def _counts_rows(asked: Asked) -> bool:
     return bool(
         re.search(
-            r"单|次|人|条|笔|件|次数|经常|\borders?\b|\btimes\b|\boften\b|\bfrequent|\bhow many\b|\bmembers?\b|\bentries\b",
+            r"单|次|人|条|笔|件|次数|经常|\borders?\b|\btimes\b|\boften\b|\bfrequent|\bhow many\b|\bmembers?\b|\bentries\b|\bitems\b|\bproducts\b|\brecords\b|\bsamples\b|\bloans\b|\bvisits\b",
             asked.text,
             re.IGNORECASE,
         )

@@ -51,15 +51,15 @@ _SPAN = re.compile(
 _LARGE = (
     r"最(?:多|高|大|贵|长|晚|新|重|快|好|热|年轻)|前[一二三四五六七八九十\d]+(?:名|位|个|家|种|大)?"
     r"|\bmost\b(?! of\b)|\bhighest\b|\blargest\b|\bbiggest\b|\blongest\b(?!-standing)|\blatest\b|\bnewest\b|\bdearest\b|\bheaviest\b|\bgreatest\b"
-    r"|\bbest(?!-)\b|\btop\b|\b(?:the|what) maximum\b|\bmost recent(?:ly)?\b|\bbest-selling\b|\bbusiest\b|\bhottest\b|\btallest\b|\bwarmest\b"
+    r"|\b(?:joined|came|started|began|arrived|signed|ordered) last\b|\bbest(?!-)\b|\btop\b|\b(?:the|what) maximum\b|\bmost recent(?:ly)?\b|\bbest-selling\b|\bbusiest\b|\bhottest\b|\btallest\b|\bwarmest\b"
 )
 _SMALL = (
     r"最(?:少|低|小|便宜|短|早|旧|轻|慢|差|冷|老|久)|\bleast\b(?<!at least)|\bfewest\b|\blowest\b|\bsmallest\b|\bshortest\b|\bearliest\b|\boldest\b|\bcheapest\b"
-    r"|\blightest\b|\bworst\b|\b(?:the|what) minimum\b|\bcoldest\b|\blongest-(?:standing|serving)\b|\bfirst to\b"
+    r"|\blightest\b|\bworst\b|\b(?:the|what) minimum\b|\bcoldest\b|\blongest-(?:standing|serving)\b|\bfirst to\b|\b(?:joined|came|started|began|arrived|signed|ordered) first\b"
 )
 _EXTREME = re.compile(f"(?P<large>{_LARGE})|(?P<small>{_SMALL})", re.IGNORECASE)
 _ON_DATES = re.compile(
-    r"最(?:早|晚|新|旧|老|久)|earliest|latest|newest|oldest|most recent|longest-(?:standing|serving)|first to",
+    r"最(?:早|晚|新|旧|老|久)|earliest|latest|newest|oldest|most recent|longest-(?:standing|serving)|first to|(?:joined|came|started|began|arrived|signed|ordered) (?:first|last)",
     re.IGNORECASE,
 )
 _ON_PRICE = re.compile(r"最(?:贵|便宜)|dearest|cheapest|most expensive", re.IGNORECASE)
