@@ -212,19 +212,27 @@ def _said(text: str, known: Sequence[Stretch]) -> list[Stretch]:
     """
     found: list[Stretch] = []
     ending: Stretch | None = None
-    behind = False
+    behind, last = False, 0
+    original, text = text, _without(text, known)
     for start, end, is_cell in _fields(text):
-        if end - start < _SHORTEST:
+        if end - start < _SHORTEST or not text[start:end].strip():
             continue
-        if any(one <= start and end <= other for one, other in known):
-            behind = True
-            continue
+        behind = behind or any(last <= one < start for one, _ in known)
+        last = end
         stretch = _order_of(text, start, end, _ENOUGH_BEHIND if behind and not is_cell else _ENOUGH)
         if stretch:
             found += [ending, stretch] if ending else [stretch]
         behind = stretch is not None and not is_cell
         ending = (start, end) if end - start <= _LONGEST_ENDING and _ends_documents(text[start:end]) else None
-    return [*found, *_role_lines(text, found)]
+    return [*found, *_role_lines(original, found)]
+
+
+def _without(text: str, stretches: Sequence[Stretch]) -> str:
+    """`text` with blanks in the place of `stretches`, so that what stands before one is a sentence of its own."""
+    for start, end in stretches:
+        blank = "\n" if "\n" in text[start:end].strip() else " "
+        text = text[:start] + blank * (end - start) + text[end:]
+    return text
 
 
 def _ends_documents(line: str) -> bool:

@@ -172,6 +172,8 @@ class Answerer:
         if not passages:
             return _declining(question, declined(question, told))
         units = limited(units_of(passages))
+        if not units:  # headings and pictures alone
+            return _declining(question, declined(question, told))
         meaning = Meaning(units, self._base.encoder)
         evidence = weighed(question, units, passages, meaning)
         fluent = speaks(lm, told.language)

@@ -58,9 +58,8 @@ class Unit:
 def units_of(passages: Sequence[Passage]) -> list[Unit]:
     """The units of `passages` in order."""
     found = [unit for place, passage in enumerate(passages) for unit in _of_passage(place, passage)]
-    return [
-        unit for unit, after in zip(found, [*found[1:], None], strict=True) if not _names_columns(unit, after)
-    ]
+    followers = [*found[1:], None]
+    return [unit for unit, after in zip(found, followers, strict=False) if not _names_columns(unit, after)]
 
 
 def _names_columns(unit: Unit, after: Unit | None) -> bool:
