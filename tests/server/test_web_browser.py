@@ -149,6 +149,20 @@ def choose(page: Any, what: str, place: int) -> None:
     page.wait_for_selector(".q-menu", state="detached")
 
 
+def choose_for_chat(page: Any, place: int) -> None:
+    """Take an entry of a conversation's menu, which closes where the list is drawn anew meanwhile: then once more."""
+    from playwright.sync_api import TimeoutError as Late
+
+    for _ in range(10):
+        page.click(".chat-more")
+        try:
+            page.click(f".q-menu .q-item >> nth={place}", timeout=5_000)
+        except Late:
+            continue
+        return
+    pytest.fail("The menu of a conversation did not stay open.")
+
+
 def test_an_answer_streams_and_is_rendered_with_its_code(visit: Any, service: FakeService) -> None:
     visitor = visit()
     page = plain(visitor)
@@ -445,14 +459,12 @@ def test_conversations_are_searched_renamed_and_deleted(visit: Any, service: Fak
     page.wait_for_function(
         "[...document.querySelectorAll('.chat-title')].every(t => t.innerText.includes('narwhals'))"
     )
-    page.click(".chat-more")
-    page.click(".q-menu .q-item >> nth=0")
+    choose_for_chat(page, 0)
     page.fill(".ask-card input", "独角鲸")
     page.press(".ask-card input", "Enter")
     page.wait_for_function("document.querySelector('.chat-title')?.innerText === '独角鲸'")
     page.wait_for_selector(".ask-card", state="detached")
-    page.click(".chat-more")
-    page.click(".q-menu .q-item >> nth=1")
+    choose_for_chat(page, 1)
     page.click(".confirm")
     page.wait_for_selector(".welcome")
     page.fill(".search-chats input", "narwhal")
