@@ -15,20 +15,9 @@ from tiny_models import LLAMA, byte_level_tokenizer, network
 
 from kun.errors import KnowledgeBaseNotFound, KunError, ModelNotFound, NotFound
 from kun.generation.results import Progress
-from kun.knowledge.passage import Reasons
+from kun.knowledge.passage import Passage, Reasons
 
 ANSWER = "Deep water holds **great** fish.\n\n```python\nprint('kun')\n```\n\nThat is all there is to say."
-
-
-@dataclass(frozen=True)
-class Passage:
-    text: str
-    source: str
-    heading: str
-    page: int | None
-    score: float
-    id: str
-    reasons: Reasons | None = None
 
 
 class FakeGeneration:
@@ -156,7 +145,9 @@ class FakeBase:
                 reasons = Reasons(query in text, share, 0.5, within=query not in text, tokens=0.7)
                 for start in range(0, len(text), 400):
                     piece = text[start : start + 400]
-                    found.append(Passage(piece, name, "Part > Chapter", 3, share, f"{name}-{start}", reasons))
+                    found.append(
+                        Passage(piece, name, "Part > Chapter", 3, share, f"{name}-{start}", reasons, start)
+                    )
         return found[:k]
 
     def ask_stream(self, question: str, lm: FakeModel, *, history: Any = (), **_: Any) -> FakeStream:
