@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kun.errors import KunError
 from kun.knowledge.computation.cells import CellCount, cell_counts
-from kun.knowledge.computation.facts import Fact, facts
+from kun.knowledge.computation.facts import Fact, facts, may_want_fact
 from kun.knowledge.computation.keys import title_score
 from kun.knowledge.computation.matching import folded, latin_words
 from kun.knowledge.computation.plans import Plan, plans
@@ -63,6 +63,8 @@ def compute(
     None for a question that asks for no calculation, and where no table or sentence fits.
     """
     asked = read_question(question)
+    if asked is None and not may_want_fact(question):
+        return None
     sheets = _sheets(question, base, found)
     if not sheets:
         return None

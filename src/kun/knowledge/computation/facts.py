@@ -111,12 +111,17 @@ def _terms(text: str) -> frozenset[str]:
 def _sentences(text: str) -> list[_Sentence]:
     found = []
     for start, end in sentences(text):
-        place = start
-        for piece in re.split(r"(?<=[；;])", text[start:end]):
-            if piece.strip():
-                found.append(_Sentence(piece, place, place + len(piece), _terms(piece)))
-            place += len(piece)
+        for piece in re.finditer(r"[^；;]*[；;]|[^；;]+", text[start:end]):
+            if piece[0].strip():
+                found.append(
+                    _Sentence(piece[0], start + piece.start(), start + piece.end(), _terms(piece[0]))
+                )
     return found
+
+
+def may_want_fact(question: str) -> bool:
+    """True where a question has words for a date to find, a unit to convert to, or periods to pay for."""
+    return any(form.search(question) for form in (_ASKS_DATE, _CONVERTS, _PERIODS))
 
 
 def facts(asked: str, reading: Asked | None, sheet: Sheet) -> list[Fact]:

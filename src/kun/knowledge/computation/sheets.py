@@ -5,13 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Protocol
 
 from kun.knowledge.computation.concepts import CONCEPTS
 from kun.knowledge.computation.matching import TOTALS
 from kun.knowledge.passage import Passage
-from kun.knowledge.rows import StoredText
+from kun.knowledge.rows import StoredText, TextKind
 from kun.knowledge.tables import tables_of
 from kun.tools.columns import Column, TypedTable, typed
 from kun.tools.periods import days_of
@@ -79,11 +80,17 @@ class Sheet:
 
 
 def sheet_of(stored: StoredText) -> Sheet:
+    """The tables of a stored document; those of the last few documents are kept."""
+    return _sheet(stored.source, stored.text, stored.kind)
+
+
+@lru_cache(maxsize=8)
+def _sheet(source: str, text: str, kind: TextKind) -> Sheet:
     """The tables of a stored document, without rows that add up the others and without columns past a limit."""
-    found = tables_of(stored.text, stored.kind)
+    found = tables_of(text, kind)
     tables, kept, place = [], [], 0
     for table in found:
-        kept.append(stored.text[place : table.start])
+        kept.append(text[place : table.start])
         place = table.end
         if not table.rows or len(table.columns) < 2 or len(table.rows) > MOST_ROWS:
             continue
@@ -91,12 +98,12 @@ def sheet_of(stored: StoredText) -> Sheet:
         cells = [row.cells[:_MOST_COLUMNS] for row in rows]
         spans = [(row.start, row.end) for row in rows]
         if rows:
-            tables.append(typed(table.name, stored.source, table.columns[:_MOST_COLUMNS], cells, spans))
-    kept.append(stored.text[place:])
+            tables.append(typed(table.name, source, table.columns[:_MOST_COLUMNS], cells, spans))
+    kept.append(text[place:])
     around = "\n".join(part.strip("\n") for part in kept)
     heading = re.search(r"\S.*", around)
-    title = f"{PurePath(stored.source).stem} {heading[0][:120] if heading else ''}"
-    return Sheet(stored.source, title, tuple(tables), around, stored.text)
+    title = f"{PurePath(source).stem} {heading[0][:120] if heading else ''}"
+    return Sheet(source, title, tuple(tables), around, text)
 
 
 def _adds_up(cells: Sequence[str]) -> bool:
