@@ -109,14 +109,11 @@ def _terms(text: str) -> frozenset[str]:
 
 
 def _sentences(text: str) -> list[_Sentence]:
-    found = []
-    for start, end in sentences(text):
-        for piece in re.finditer(r"[^；;]*[；;]|[^；;]+", text[start:end]):
-            if piece[0].strip():
-                found.append(
-                    _Sentence(piece[0], start + piece.start(), start + piece.end(), _terms(piece[0]))
-                )
-    return found
+    return [
+        _Sentence(piece[0], start + piece.start(), start + piece.end(), _terms(piece[0]))
+        for start, end in sentences(text)
+        for piece in re.finditer(r"[^；;]*[；;]|[^；;]+", text[start:end])
+    ]
 
 
 def may_want_fact(question: str) -> bool:
