@@ -183,6 +183,8 @@ class Checker:
             name in self._folded[place] for name in self._asked for place in self._bearers(number)
         ):
             return "the identifier is not there"
+        if self._is_other_row(sentence, unit):
+            return "it is another row's"
         column = self._wrong_column(sentence, unit)
         if column:
             return column
@@ -204,6 +206,23 @@ class Checker:
         ]
         lists = unit.cells and any(name in self._folded[place] for name in self._asked for place in table)
         return [number] if lists else passage
+
+    def _is_other_row(self, sentence: str, unit: Unit) -> bool:
+        """True for a row that differs from another of its table in a word that the sentence names, and has not."""
+        said = fold(sentence)
+        own = {column: fold(cell) for column, cell in unit.cells if column}
+        rows = [
+            other for other in self._units if other.place == unit.place and other.cells and other is not unit
+        ]
+        return any(
+            column in own
+            and (value := fold(cell))
+            and not value[0].isdigit()
+            and own[column] not in said
+            and value in said
+            for row in rows
+            for column, cell in row.cells
+        )
 
     def _wrong_column(self, sentence: str, unit: Unit) -> str:
         """A value that stands in another column of the row than those that question or sentence name."""
