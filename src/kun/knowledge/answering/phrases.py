@@ -15,7 +15,6 @@ class Phrases:
     system: str
     document: str
     question: str
-    earlier: str
     answer: str
     again: str
     asked_of: str
@@ -44,7 +43,6 @@ ENGLISH = Phrases(
     ),
     document="Document [{number}] ({title}):\n{text}",
     question="Question: {question}",
-    earlier="Earlier question: {question}\nEarlier answer: {answer}",
     answer="Answer in English, from the documents.",
     again="These sentences of the documents bear most on it:\n{text}\nAnswer in English with what they say, briefly.",
     asked_of="Passage: {text}\nA question that this passage answers: ",
@@ -75,7 +73,6 @@ CHINESE = Phrases(
     ),
     document="文档 [{number}]（{title}）：\n{text}",
     question="问题：{question}",
-    earlier="之前的问题：{question}\n之前的回答：{answer}",
     answer="请根据以上文档用中文回答。",
     again="文档里与问题最相关的句子：\n{text}\n请用中文简短地回答，只说这些句子里有的内容。",
     asked_of="段落：{text}\n这个段落能回答的问题：",

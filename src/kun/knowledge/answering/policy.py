@@ -19,8 +19,6 @@ class Policy:
     """Sections at most: further ones distract a small model more than they help."""
     close: float = 0.35
     """Score, as a share of the best one, below which a passage is not shown."""
-    table_rows: int = 16
-    """Rows of a table that is too long to be shown whole."""
     answer_tokens: int = 220
     """Tokens of an answer."""
     answer_sentences: int = 8

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 from kun.knowledge.read.encoding import decode
 from kun.knowledge.read.extracted import Extracted, unmarked
 from kun.knowledge.read.grid import Source, table_lines
+from kun.knowledge.read.html import fragment_text
 from kun.knowledge.read.word_parts import (
     Numbering,
     Styles,
@@ -204,16 +205,7 @@ class _Document:
                 yield _Document(inner, self._depth + 1).text()
             return
         text = decode(content, path)
-        if "<" in text[:1000]:
-            from markitdown import MarkItDown, StreamInfo
-
-            info = StreamInfo(extension=".html", mimetype="text/html", charset="utf-8")
-            text = (
-                MarkItDown(enable_plugins=False)
-                .convert_stream(io.BytesIO(text.encode()), stream_info=info)
-                .markdown
-            )
-        yield text
+        yield fragment_text(text, path) if "<" in text[:1000] else text
 
 
 class _Inside:

@@ -39,7 +39,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except KunError as error:
         return {"error": type(error).__name__, "message": str(error)}
     except ImportError as error:
-        message = f"{name} needs the package {error.name}: pip install 'markitdown[docx,pdf,pptx,xlsx]'."
+        message = f"{name} needs the package {error.name}: install Kun again, with all that it depends on."
         return {"error": Unavailable.__name__, "message": message}
     except MemoryError:
         return {"error": DamagedFile.__name__, "message": f"{name} needs too much memory to read: split it."}
