@@ -12,8 +12,6 @@ from kun.knowledge.rows import StoredText, TextKind
 from kun.text.fold import fold
 from kun.text.words import words
 
-FOUND = Reasons(exact=False, words=1.0, meaning=1.0)
-
 
 def passage(
     text: str, source: str = "a.md", heading: str = "", score: float = 1.0, words: float = 1.0

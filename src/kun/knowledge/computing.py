@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from kun.errors import KunError
 from kun.knowledge.computation.cells import CellCount, cell_counts
@@ -22,9 +21,6 @@ from kun.knowledge.computation.running import Outcome, run
 from kun.knowledge.computation.sheets import Computable, Sheet, sheet_of
 from kun.knowledge.computation.wording import answer_of, calculation_of, cells_answer, fact_answer, fault_of
 from kun.knowledge.passage import Passage
-
-if TYPE_CHECKING:
-    from kun.models.language_model import LanguageModel
 
 _DOCUMENTS = 5
 _SEARCHED = 60
@@ -55,8 +51,6 @@ def compute(
     question: str,
     base: Computable,
     found: Sequence[Passage],
-    lm: "LanguageModel | None" = None,
-    language: str | None = None,
 ) -> Computed | None:
     """The calculated answer to `question` from the documents of `found` and those that a search of its own finds.
 

@@ -9,12 +9,12 @@ from kun.tools.servers import servers
 from kun.tools.tool import Tool, Toolbox
 
 
-def chosen_tools(names: Sequence[str], connections: Connections, more: Sequence[Tool] = ()) -> Toolbox:
-    """The tools named: "all", one of Kun's own, one of `more`, or a server's name for all of its tools.
+def chosen_tools(names: Sequence[str], connections: Connections) -> Toolbox:
+    """The tools named: "all", one of Kun's own, or a server's name for all of its tools.
 
     Raises `BadInput` for an unknown name, `Unavailable` for a server that is gone, slow or speaks nonsense.
     """
-    own = {tool.name: tool for tool in (*own_tools(), *more)}
+    own = {tool.name: tool for tool in own_tools()}
     known = {server.name: server for server in servers()}
     wanted = [*own, *known] if "all" in names else list(dict.fromkeys(names))
     chosen: list[Tool] = []

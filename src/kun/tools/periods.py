@@ -51,13 +51,6 @@ class Period:
             return False
         return (self.first is None or first >= self.first) and (self.last is None or last <= self.last)
 
-    @property
-    def n_months(self) -> int:
-        """Months that it covers, 0 where it is open."""
-        if self.first and self.last:
-            return (self.last.year - self.first.year) * 12 + self.last.month - self.first.month + 1
-        return len(self.months)
-
 
 def days_of(when: When) -> tuple[date | None, date | None]:
     """The first and the last day that a date with unknown parts may mean; None without a year."""

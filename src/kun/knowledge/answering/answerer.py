@@ -102,7 +102,7 @@ class Answerer:
         if missing:
             return _declining(complete, missing)
         looked_in = self._base if sources is None else _Within(self._base, sources)
-        computed = compute(complete, looked_in, found, self._lm, told.language)
+        computed = compute(complete, looked_in, found)
         if computed is not None:
             return _calculated(complete, computed)
         return self._from_passages(complete, found, told, sampling)

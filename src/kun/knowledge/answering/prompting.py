@@ -8,8 +8,6 @@ from kun.knowledge.answering.understanding import ChatTurn
 from kun.knowledge.answering.units import as_records
 from kun.knowledge.passage import Passage
 
-_LONGEST_EARLIER = 300
-
 
 @dataclass(frozen=True)
 class Reading:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from kun.generation.results import Generation
 
 _MARKS = ".!?…。！？；"
-_CITATION = re.compile(
-    r"\s*[\[［【(（]\s*(?:文档|Document|Passage|段落)?\s*\[?\d+\]?(?:\s*[,，、]\s*\[?\d+\]?)*\s*[\]］】)）](?!\d)"
-)
 _BARE_CITATION = re.compile(
     r"\s*[\[［【]\s*(?:文档|Document|Passage|段落)?\s*\d+(?:\s*[,，、]\s*\d+)*\s*[\]］】]", re.IGNORECASE
 )

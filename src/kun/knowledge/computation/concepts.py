@@ -83,7 +83,3 @@ def units_asked(question: str) -> list[str]:
     found = [match["zh"] or match["en"] or match["in"] for match in _ASKED_UNIT.finditer(question)]
     kinds = [unit_kind(unit) for unit in found]
     return [kind for kind in kinds if kind in _UNITS]
-
-
-def concepts_of(text: str) -> set[str]:
-    return {name for name, pattern in CONCEPTS.items() if pattern.search(text)}

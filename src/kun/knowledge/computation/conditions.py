@@ -116,7 +116,7 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
     hits += _joined(asked, sheet, table, taken, hits)
     others: list[Condition] = []
     unmet: list[str] = []
-    dates = date_column(asked, table, given)
+    dates = date_column(asked, table)
     periods = asked.periods
     names = folded(" ".join(column.label for column in table.columns))
     periods = tuple(one for one in periods if folded(one.text).strip() not in names)
@@ -130,7 +130,7 @@ def tests_of(asked: Asked, sheet: Sheet, table: TypedTable, given: Sequence[Quan
             unmet.append(asked.text[one.start : one.end])
         else:
             others.append(test)
-    others += _against_column(asked, table, [])
+    others += _against_column(asked, table)
     if _NONE_LEFT.search(asked.text) and not any(one.number is not None for one in others):
         stock = next((q for q in given if CONCEPTS["stock"].search(q.measure.label) and not q.is_price), None)
         if stock is not None:
@@ -209,8 +209,8 @@ def _joined(
     return found
 
 
-def date_column(asked: Asked, table: TypedTable, given: Sequence[Quantity]) -> Column | None:
-    """The dates that a period of the question is about: those of a meter's steps, else the column named, else the first."""
+def date_column(asked: Asked, table: TypedTable) -> Column | None:
+    """The dates that a period of the question is about: the column named, else the first."""
     dates = table.of_kind("date")
     if not dates:
         return None
@@ -258,7 +258,7 @@ def _wants_net(asked: Asked) -> bool:
     )
 
 
-def _against_column(asked: Asked, table: TypedTable, used: Sequence[Condition]) -> list[Condition]:
+def _against_column(asked: Asked, table: TypedTable) -> list[Condition]:
     """ "fewer on hand than their minimum": two columns of numbers around a word of comparison."""
     found = []
     numbers = table.of_kind("number")

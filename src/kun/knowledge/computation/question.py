@@ -203,7 +203,7 @@ def _comparisons(question: str) -> list[Comparison]:
         for match in re.finditer(
             rf"(?:{pattern})\s*(?:了|的|about|to)?\s*{_NUMBER}", question, re.IGNORECASE
         ):
-            if test == "=" and not _is_test(question, match):
+            if test == "=" and not _is_test(match):
                 continue
             _keep(found, match, test)
     for match in _AFTER_TESTS.finditer(question):
@@ -211,7 +211,7 @@ def _comparisons(question: str) -> list[Comparison]:
     return found
 
 
-def _is_test(question: str, match: re.Match[str]) -> bool:
+def _is_test(match: re.Match[str]) -> bool:
     """True for "数量为 0" and "is 0": a year, a date or a count of things wanted is no test."""
     number = quantity_of(match["number"])
     return (

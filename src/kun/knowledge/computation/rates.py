@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from kun.knowledge.computation.concepts import CONCEPTS, unit_kind, units_asked
+from kun.knowledge.computation.concepts import CONCEPTS, unit_kind
 from kun.knowledge.computation.question import Asked
 from kun.knowledge.computation.sheets import Sheet
 from kun.tools.table_query import Measure
@@ -74,8 +74,8 @@ def rates_in(text: str) -> Iterator[Rate]:
                 yield Rate(value, match["unit"], match["per"], " ".join(match[0].split()), *match.span())
 
 
-def factors_for(asked: Asked, sheet: Sheet, measure: Measure, value: Decimal) -> tuple[Factor, ...]:
-    """What the question wants a sum multiplied by: a price of the text, tax, a discount."""
+def factors_for(asked: Asked, sheet: Sheet, measure: Measure) -> tuple[Factor, ...]:
+    """The factors that the question wants a sum multiplied by: a price of the text, tax, a discount."""
     factors = []
     is_money = bool(CONCEPTS["money"].search(measure.unit) or CONCEPTS["money"].search(measure.label))
     wants_money = bool(CONCEPTS["money"].search(asked.text))
@@ -111,9 +111,3 @@ def _after_discount(match: re.Match[str]) -> Decimal:
 def _fits(rate: Rate, measure: Measure) -> bool:
     """True for a rate of the measure's own unit."""
     return unit_kind(rate.per) == unit_kind(measure.unit) and bool(measure.unit)
-
-
-def rate_of_thing(asked: Asked, sheet: Sheet) -> Rate | None:
-    """A rate in the unit that is asked for ("how many minutes": 40 分钟 a lesson)."""
-    wanted = units_asked(asked.text)
-    return next((rate for rate in rates_in(sheet.around) if unit_kind(rate.unit) in wanted), None)

@@ -102,7 +102,7 @@ def _plain(plan: Plan, rows: list[int]) -> Outcome:
         if divided is None:
             return Outcome(plan, fault="nothing")
         value = divided
-    factors = factors_for(plan.asked, plan.sheet, measure, value) if measure and plan.kind == "sum" else ()
+    factors = factors_for(plan.asked, plan.sheet, measure) if measure and plan.kind == "sum" else ()
     for factor in factors:
         value, unit = value * factor.value, factor.unit or unit
     value, unit = _in_asked_unit(plan, value, unit)

@@ -19,11 +19,11 @@ class Cell:
     down: int = 1
 
 
-def grid_lines(rows: Sequence[Sequence[Cell]], heads: int = 0, level: int = 3) -> Iterator[str]:
+def grid_lines(rows: Sequence[Sequence[Cell]], heads: int = 0) -> Iterator[str]:
     """The lines of a table as `kun.knowledge.tables` reads them back, without their ends; merged cells are filled.
 
     The first `heads` rows hold the names, or the rows of headers at the top; where the names stand on the left, a row
-    is `name: value`. `level` is that of the headings that titles become.
+    is `name: value`.
     """
     grid = filled(rows)
     if all(len(row) > 1 and row[0].is_header and not any(cell.is_header for cell in row[1:]) for row in grid):
@@ -36,7 +36,7 @@ def grid_lines(rows: Sequence[Sequence[Cell]], heads: int = 0, level: int = 3) -
     marked = any(cell.is_header for row in grid for cell in row)
     if not heads and marked:
         heads = next((n for n, row in enumerate(grid) if not all(cell.is_header for cell in row)), len(grid))
-    source = Source(heads=heads if 0 < heads < len(grid) else None, assumes_names=not marked, level=level)
+    source = Source(heads=heads if 0 < heads < len(grid) else None, assumes_names=not marked)
     for line in table_lines([[cell.text for cell in row] for row in grid], source):
         yield line.rstrip("\n")
 

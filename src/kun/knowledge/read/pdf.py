@@ -84,7 +84,7 @@ def _blocks(page: Page) -> list[_Block]:
 def _region(pieces: Sequence[Piece], tables: Sequence[Table], page: Page) -> Iterator[tuple[float, _Block]]:
     """Blocks with their height on the page; a stretch of two columns gives the left one first."""
     lines = lines_of(pieces)
-    gutter = _gutter(lines, tables)
+    gutter = _gutter(lines)
     if gutter is None:
         yield from _column(lines, tables, page)
         return
@@ -119,7 +119,7 @@ def _halves(
             yield from _region(pieces, chosen, page)
 
 
-def _gutter(lines: Sequence[list[Piece]], tables: Sequence[Table]) -> float | None:
+def _gutter(lines: Sequence[list[Piece]]) -> float | None:
     """The place between two columns of running text, None where there is one column."""
     pieces = [piece for line in lines for piece in line]
     if not pieces:
@@ -139,10 +139,10 @@ def _gutter(lines: Sequence[list[Piece]], tables: Sequence[Table]) -> float | No
         return None
     best = sorted(x for x, count in inner.items() if count == most)
     gutter = float(best[len(best) // 2])
-    beside = [piece for line in lines for piece in line if not piece.left < gutter < piece.right]
+    inside = [piece for line in lines for piece in line if not piece.left < gutter < piece.right]
     running = 0  # lines that fill their column, as those of tables do not
     for is_left in (True, False):
-        side = [piece for piece in beside if (piece.right <= gutter) == is_left]
+        side = [piece for piece in inside if (piece.right <= gutter) == is_left]
         width = (gutter - left) if is_left else (right - gutter)
         wide = sum(piece.right - piece.left > 0.6 * width for piece in side if len(piece.text) > 12)
         if wide < 2 or wide < 0.25 * len(side):
@@ -150,7 +150,7 @@ def _gutter(lines: Sequence[list[Piece]], tables: Sequence[Table]) -> float | No
         running += wide
     if running < 5:
         return None
-    crossing = len(pieces) - len(beside)
+    crossing = len(pieces) - len(inside)
     return gutter if crossing <= 0.5 * len(lines) else None
 
 

@@ -87,41 +87,41 @@ class Canvas:
             middle = y + height / 2 + (row - (len(lines) - 1) / 2) * step
             self.text(x + width / 2, middle, line, size=size, room=width - 10)
 
-    def frame(self, x: float, y: float, width: float, height: float, *, edge: str = DIM) -> None:
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
         """A dashed frame around what belongs together."""
         self._parts.append(
             f'<rect x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" '
-            f'rx="8" fill="none" stroke="{edge}" stroke-dasharray="4 3"/>'
+            f'rx="8" fill="none" stroke="{DIM}" stroke-dasharray="4 3"/>'
         )
 
-    def arrow(self, *points: Point, colour: str = INK, dashed: bool = False) -> None:
+    def arrow(self, *points: Point, colour: str = INK) -> None:
         """A line through the points with a tip at the last."""
-        self._line(points, f' marker-end="url(#tip)"{_dashes(dashed)}', colour)
+        self._line(points, ' marker-end="url(#tip)"', colour)
 
     def line(self, *points: Point, colour: str = INK, dashed: bool = False) -> None:
         """A line through the points."""
-        self._line(points, _dashes(dashed), colour)
+        self._line(points, ' stroke-dasharray="4 3"' if dashed else "", colour)
 
     def _line(self, points: Sequence[Point], more: str, colour: str) -> None:
         way = " ".join(f"{number(x)},{number(y)}" for x, y in points)
         self._parts.append(f'<polyline points="{way}" fill="none" stroke="{colour}"{more}/>')
 
-    def polygon(self, *points: Point, fill: str, edge: str = INK) -> None:
+    def polygon(self, *points: Point, fill: str) -> None:
         """A closed shape."""
         way = " ".join(f"{number(x)},{number(y)}" for x, y in points)
-        self._parts.append(f'<polygon points="{way}" fill="{fill}" stroke="{edge}"/>')
+        self._parts.append(f'<polygon points="{way}" fill="{fill}" stroke="{INK}"/>')
 
-    def circle(self, x: float, y: float, radius: float, *, fill: str, edge: str = INK) -> None:
+    def circle(self, x: float, y: float, radius: float, *, fill: str) -> None:
         """A filled circle."""
         self._parts.append(
-            f'<circle cx="{number(x)}" cy="{number(y)}" r="{number(radius)}" fill="{fill}" stroke="{edge}"/>'
+            f'<circle cx="{number(x)}" cy="{number(y)}" r="{number(radius)}" fill="{fill}" stroke="{INK}"/>'
         )
 
-    def dots(self, points: Sequence[Point], *, colour: str, width: float = 3.0) -> None:
+    def dots(self, points: Sequence[Point], *, colour: str) -> None:
         """Many round dots in one element."""
         way = "".join(f"M{number(x)} {number(y)}h0" for x, y in points)
         self._parts.append(
-            f'<path d="{way}" stroke="{colour}" stroke-width="{number(width)}" '
+            f'<path d="{way}" stroke="{colour}" stroke-width="3" '
             'stroke-linecap="round" stroke-opacity="0.75" fill="none"/>'
         )
 
@@ -139,7 +139,3 @@ class Canvas:
         return "\n".join(
             [head, f"<title>{escape(self._title)}</title>", tip, paper, *self._parts, "</svg>", ""]
         )
-
-
-def _dashes(dashed: bool) -> str:
-    return ' stroke-dasharray="4 3"' if dashed else ""
