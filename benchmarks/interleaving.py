@@ -42,11 +42,11 @@ def _gaps(name: str, lm: LanguageModel, patience: float) -> Iterable[Row]:
     """Gaps between the tokens of one chat while a prompt is read, as long as the context allows."""
     for tokens, at_least, aim in ((LONG, 1.5, 0.5), (LONGER, 0.3, 0.12)):
         length = min(tokens, lm.context_length - 300)
-        gaps, read = beside(lm, length, patience)
+        gaps, read = gaps_next_to(lm, length, patience)
         longest = tokens == LONG
         figure = max(gaps) if longest else statistics.quantiles(gaps, n=20)[-1]
         yield Row(
-            f"{'longest' if longest else 'p95'} gap of a chat beside a prompt of {length:,} tokens: {name}",
+            f"{'longest' if longest else 'p95'} gap of a chat next to a prompt of {length:,} tokens: {name}",
             f"{figure * 1000:.0f} ms",
             f"{at_least * 1000:.0f} ms",
             f"{aim * 1000:.0f} ms",
@@ -55,7 +55,7 @@ def _gaps(name: str, lm: LanguageModel, patience: float) -> Iterable[Row]:
         )
 
 
-def beside(lm: LanguageModel, length: int, patience: float) -> tuple[list[float], float]:
+def gaps_next_to(lm: LanguageModel, length: int, patience: float) -> tuple[list[float], float]:
     """Gaps in seconds, and which part of the prompt was read when the chat or the patience ended."""
     chat = lm.submit("Once upon a time", _writing(4000))
     times: list[float] = []

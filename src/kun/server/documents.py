@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kun.server.bodies import ChatRequest
@@ -52,7 +53,7 @@ class DocumentReply(Reply):
             }
             for place, passage in enumerate(answer.passages, 1)
         ]
-        told: JsonObject = (
+        prompt: JsonObject = (
             {"prompt": answer.prompt, "question": answer.question} if self._request.return_prompt else {}
         )
         computed = answer.computed
@@ -61,7 +62,7 @@ class DocumentReply(Reply):
             if computed is None
             else {"calculation": computed.calculation, "program": dict(computed.program)}
         )
-        return told | {
+        return prompt | {
             "citations": citations,
             "declined": answer.declined,
             "quoted": answer.quoted,
@@ -69,12 +70,7 @@ class DocumentReply(Reply):
         }
 
     async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
-        def chunk(delta: JsonObject, end: str | None = None) -> JsonObject:
-            choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
-            usage = {"usage": None} if self._request.wants_usage else {}
-            head: JsonObject = {"object": "chat.completion.chunk", "choices": [choice]}
-            return head | usage
-
+        chunk = partial(chunk_of, self._request.wants_usage)
         yield chunk({"role": "assistant", "content": ""})
         async for text in bridged(self._stream, self._workers):
             yield chunk({"content": text})
@@ -82,6 +78,13 @@ class DocumentReply(Reply):
         yield chunk({}, "stop") | self._extras(answer)
         if self._request.wants_usage:
             yield {"object": "chat.completion.chunk", "choices": [], "usage": usage}
+
+
+def chunk_of(wants_usage: bool, delta: JsonObject, end: str | None = None) -> JsonObject:
+    """A chunk of a streamed answer without log probabilities; clients that want the usage expect its field in each."""
+    choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
+    chunk: JsonObject = {"object": "chat.completion.chunk", "choices": [choice]}
+    return chunk | ({"usage": None} if wants_usage else {})
 
 
 async def bridged(pieces: Iterable[str], workers: Workers) -> AsyncGenerator[str, None]:

@@ -1,11 +1,12 @@
 """An answer for which the server runs the tools that a request names, each call shown in the reply."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kun.errors import BadInput
 from kun.server.bodies import ChatRequest
-from kun.server.documents import bridged
+from kun.server.documents import bridged, chunk_of
 from kun.server.failures import JsonObject
 from kun.server.replies import Reply
 from kun.server.workers import Workers
@@ -77,12 +78,7 @@ class ToolReply(Reply):
         return {"object": "chat.completion", "choices": [choice], "usage": usage} | self._calls()
 
     async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
-        def chunk(delta: JsonObject, end: str | None = None) -> JsonObject:
-            choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
-            usage = {"usage": None} if self._request.wants_usage else {}
-            head: JsonObject = {"object": "chat.completion.chunk", "choices": [choice]}
-            return head | usage
-
+        chunk = partial(chunk_of, self._request.wants_usage)
         yield chunk({"role": "assistant", "content": ""})
         async for text in bridged(self._texts(), self._workers):
             yield chunk({"content": text})
