@@ -109,7 +109,7 @@ def _place(sources: list[str], right: str) -> int:
 
 
 def _holds(base: KnowledgeBase, span: str) -> bool:
-    """Whether what comes first, or first and second where a cut parts it, holds the span."""
+    """True if what comes first, or first and second where a cut parts it, holds the span."""
     plain = "".join(span.split()).casefold()
     found = base.search(span, k=2)
     why = found[0].reasons

@@ -1,4 +1,4 @@
-"""What README and docs show: commands that exist, settings and defaults that are so, links that lead somewhere."""
+"""README and docs as shown: commands that exist, settings and defaults that are so, links that lead somewhere."""
 
 import ast
 import re
@@ -44,7 +44,7 @@ def name_of(page: Path) -> str:
 
 
 def commands(page: Path) -> Iterator[tuple[str, bool]]:
-    """Every `kun …` of a page, and whether it is a line of a block, to be typed as it stands."""
+    """Every `kun …` of a page, and whether it is a line of a block, to be typed as it is."""
     text = page.read_text(encoding="utf-8")
     for found in FENCE.finditer(text):
         if found["kind"] in ("", "console", "bash", "sh"):

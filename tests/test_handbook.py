@@ -1,4 +1,4 @@
-"""The handbook: both languages say the same, the truth stands before what is often said, numbers that can be
+"""The handbook: both languages say the same, the truth comes before the common error, numbers that can be
 computed are right."""
 
 import re

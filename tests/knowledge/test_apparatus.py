@@ -1,4 +1,4 @@
-"""Bibliographies, tables of contents and menus are told from what says something."""
+"""Bibliographies, tables of contents and menus are distinguished from what says something."""
 
 import pytest
 

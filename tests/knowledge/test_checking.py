@@ -1,4 +1,4 @@
-"""Whether a unit of the documents carries a sentence."""
+"""Checking that a unit of the documents carries a sentence."""
 
 import pytest
 

@@ -16,7 +16,7 @@ from kun.knowledge.segment import Segment
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many documents each segment was built of, in order."""
+    """The number of documents that each segment was built of, in order."""
     counts: list[int] = []
     build = Segment.build.__func__  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""How much of the prompts a step reads next to answers that are being written, by the time that steps take here."""
+"""The part of the prompts that a step reads next to answers being written, by the time that steps take here."""
 
 from collections import deque
 from statistics import median_low
@@ -72,5 +72,5 @@ class Pace:
 
 
 def share(writers: int) -> float:
-    """How many times what writing takes a step reads at least, next to so many answers."""
+    """The least that a step reads next to so many answers, in multiples of the time that writing takes."""
     return LEAST_SHARE + SHARE_OF_EACH * writers

@@ -78,7 +78,7 @@ class Generation:
 
     @property
     def progress(self) -> Progress:
-        """How far it is on the way to its first words."""
+        """The way to its first words: requests ahead, and tokens read."""
         return Progress(self._ahead, self._read, self.prompt_tokens, self.cached_tokens)
 
     def waits(self, ahead: int) -> None:

@@ -128,7 +128,7 @@ class _Weakening:
         return node
 
     def _sound(self, path: tuple[str, ...]) -> bool:
-        """Whether the part at `path` can be followed; references lead to where they lead from the whole."""
+        """True if the part at `path` can be followed; references lead to where they lead from the whole."""
         self._tries += 1
         if self._tries > _MOST_TRIES:
             return False

@@ -62,7 +62,7 @@ class TokenEncoder(Protocol):
 
 @dataclass
 class Report:
-    """What adding did, by document: `failed` says why for each, and nothing already stored was lost by it.
+    """The outcome of adding, by document: `failed` says why for each, and nothing already stored was lost by it.
 
     `skipped` names what was left out on purpose, with the kind of thing that it is: an archive in a folder, say, or
     a film attached to a mail.

@@ -1,4 +1,4 @@
-"""What surrounds a text and says nothing itself: bibliographies, tables of contents, a site's menus.
+"""Parts that surround a text and say nothing themselves: bibliographies, tables of contents, a site's menus.
 
 Such passages name every topic of a document and so come near to every question about it, but answer none. They stay
 findable, behind what does say something.
@@ -36,7 +36,7 @@ _LEAST_LINES = 3
 
 
 def is_apparatus(text: str, heading: str = "") -> bool:
-    """Whether a passage `text` under the headings `heading` is a bibliography, a table of contents or a menu."""
+    """True if a passage `text` under the headings `heading` is a bibliography, a table of contents or a menu."""
     if heading and any(_HEADING.fullmatch(title.strip()) for title in heading.split(" > ")[-2:]):
         return True
     lines = [line.strip() for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]]

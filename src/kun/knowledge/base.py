@@ -270,7 +270,7 @@ class KnowledgeBase:
             self._contents = None
 
     def _read(self) -> _Contents:
-        """What is stored now; after a change, what changed is indexed first."""
+        """The present contents; after a change, what changed is indexed first."""
         with self._lock:
             if self._contents is None or self._contents.version != self._store.version:
                 self._contents = self._indexed(self._contents)

@@ -154,7 +154,7 @@ def _markdown(text: str) -> Iterator[_Line]:
 
 
 def _is_title(text: str, line: _Line) -> bool:
-    """Whether a line that began a paragraph can be the heading that an underline makes of it."""
+    """True if a line that began a paragraph can be the heading that an underline makes of it."""
     words = text[line.start : line.end].strip()
     return 0 < len(words) <= _MAX_HEADING and not words.startswith(("|", "-", "*", "+", ">", "```"))
 

@@ -65,7 +65,7 @@ _ASKED = 2
 
 @dataclass(frozen=True)
 class Level:
-    """How near texts about nothing, of one language, come to a query: to what is its own, by vectors; token by token;
+    """The nearness of texts about nothing, of one language, to a query: to what is its own, by vectors; token by token;
     and token by token to `Commonplaces.asked`.
     """
 
@@ -76,8 +76,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Commonplaces:
-    """What is no news of a query: the mean vector [d] of questions about nothing in its language, the states [t, d] of
-    one or two `asked` of them, and the levels of texts about nothing that are not Chinese, and of Chinese ones.
+    """The part of a query that is no news: the mean vector [d] of questions about nothing in its language, the
+    states [t, d] of one or two `asked` of them, and the levels of texts about nothing that are not
+    Chinese, and of Chinese ones.
 
     Taking `question` from a query's vector leaves what is its own: passages that come near to any question, such
     as rows of numbers, come no nearer to this one by it (compare CSLS: Conneau et al., arXiv:1710.04087).
@@ -99,7 +100,7 @@ class _Texts:
     vectors: Floats
     tokens: Sequence[bytes]
     asked: Mapping[bool, float]
-    """How near their tokens come to those of questions about nothing, by whether these are Chinese."""
+    """The nearness of their tokens to those of questions about nothing, by whether these are Chinese."""
 
 
 @dataclass(frozen=True)

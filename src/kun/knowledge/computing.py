@@ -29,7 +29,7 @@ _RARE = 3
 """Documents that may share a word of their names for it to point at one of them."""
 _LONGEST_TEXT = 20_000_000
 _LEAST_SCORE = 1.3
-"""What a plan needs: one value and a column of the question, or a column by its name and the document's title."""
+"""The least score of a plan: one value and a column of the question, or a column by name and the document's title."""
 _MOST_CITED = 6
 
 

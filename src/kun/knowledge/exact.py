@@ -1,7 +1,7 @@
-"""Word for word: passages that hold a query as it stands, whatever its case, spacing or width, even across a cut.
+"""Word for word: passages that hold a query itself, whatever its case, spacing or width, even across a cut.
 
 A document is searched folded (`kun.text.fold`), and once more where a word is parted at the end of a line or Markdown
-stands inside of words (`max\\_size`, `**bold**`): there also as a reader reads it.
+is inside of words (`max\\_size`, `**bold**`): there also as a reader reads it.
 """
 
 import re
@@ -165,7 +165,7 @@ def _foldings(text: str) -> list[tuple[str, Places, NDArray[np.bool_]]]:
 
 
 def _between(spans: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """What lies between the spans, in order."""
+    """The stretches between the spans, in order."""
     begins = [0, *(end for _, end in spans)]
     return list(zip(begins, [*(start for start, _ in spans), size], strict=True))
 

@@ -1,4 +1,4 @@
-"""What searches a knowledge base: an interface, and what goes into it and comes out.
+"""The interface of whatever searches a knowledge base, with its inputs and results.
 
 The store keeps documents, passages and vectors; an index finds among them, and can always be made again from it.
 """

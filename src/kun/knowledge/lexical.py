@@ -1,6 +1,6 @@
 """Search by words: BM25 (Robertson and Zaragoza, 2009) over terms in both languages.
 
-Which term stands in which passage lies in arrays, terms as numbers: a query looks at its own terms only. Several
+Which term occurs in which passage lies in arrays, terms as numbers: a query looks at its own terms only. Several
 of these parts make one index, for which terms are as rare as they are in all of it.
 """
 
@@ -32,7 +32,7 @@ class Found:
 
 
 class Postings:
-    """Which term stands in which passage, and how often: arrays only, which may lie in a file."""
+    """The terms of each passage, and how often they occur: arrays only, which may lie in a file."""
 
     def __init__(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         self.arrays = arrays
@@ -79,7 +79,7 @@ class Postings:
 
 
 def search_words(parts: Sequence[Postings], query: str) -> Found:
-    """How well each passage, those of all `parts` in order, fits the words of `query`."""
+    """The fit of each passage, those of all `parts` in order, with the words of `query`."""
     firsts = np.cumsum([0, *(len(part.lengths) for part in parts)])
     n = int(firsts[-1])
     scores, met = np.zeros(n, np.float32), np.zeros(n, np.float32)

@@ -10,7 +10,7 @@ from kun.errors import DamagedFile, KnowledgeBaseNotFound
 
 _FORMAT = 1
 CUTTING = 2
-"""How documents are cut now. 1 (and files without the number): many rows of a table were one passage."""
+"""The version of how documents are cut. 1 (and files without the number): many rows of a table were one passage."""
 
 
 class _Encoder(BaseModel):

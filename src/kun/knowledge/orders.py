@@ -92,7 +92,7 @@ def orders_in(text: str) -> list[Stretch]:
 def without_orders(text: str, start: int = 0, end: int | None = None) -> str:
     """`text[start:end]` without its orders, and without the empty lines that they would leave.
 
-    What stands around it is read for signs too: an order that began above goes on to its end.
+    The text around it is read for signs too: an order that began above goes on to its end.
     """
     end = len(text) if end is None else end
     first = max(0, start - _AROUND)
@@ -228,7 +228,7 @@ def _said(text: str, known: Sequence[Stretch]) -> list[Stretch]:
 
 
 def _without(text: str, stretches: Sequence[Stretch]) -> str:
-    """`text` with blanks in the place of `stretches`, so that what stands before one is a sentence of its own."""
+    """`text` with blanks in the place of `stretches`, so that the text before one is a sentence of its own."""
     for start, end in stretches:
         blank = "\n" if "\n" in text[start:end].strip() else " "
         text = text[:start] + blank * (end - start) + text[end:]
@@ -369,7 +369,7 @@ def _weight(sentence: str) -> int:
             weights[cue.kind] = cue.weight
     named = weights.keys() >= {"say", "payload"} and bool(weights.keys() & {"ending", "agent"})
     if named or weights.keys() & _DECISIVE or any(weights.get(kind, 0) > 1 for kind in _SPOKEN_TO):
-        if "duty" in weights:  # "The chatbot must answer within a second." is said of it, not to it
+        if "duty" in weights:  # "The chatbot must answer within a second." is about it, not to it
             weights = {
                 kind: weight
                 for kind, weight in weights.items()
@@ -384,5 +384,5 @@ def _quoted(sentence: str) -> str:
 
 
 def _mention(match: re.Match[str]) -> str:
-    """A quotation reduced to its marks: what stands in it is mentioned, not said."""
+    """A quotation reduced to its marks: its words are mentioned, not used."""
     return f"{match[0][0]}{match[0][-1]}"

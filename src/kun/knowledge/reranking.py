@@ -23,7 +23,7 @@ _LENGTHS = (4_000, 1_000, 250)
 
 @runtime_checkable
 class Reranker(Protocol):
-    """What puts passages in order."""
+    """A model that puts passages in order."""
 
     def scores(self, query: str, texts: Sequence[str]) -> Sequence[float]:
         """A number for each text, larger for one that answers the query better."""

@@ -42,10 +42,10 @@ _OF_EACH = 8
 _COMMON = 32
 """Passages of a language that weigh as much as its commonplaces in telling how near anything comes."""
 _USUAL = 0.03
-"""How much nearer than a commonplace a passage may be to a question about nothing before that counts against it:
+"""The most that a passage may be nearer than a commonplace to a question about nothing before that counts against it:
 two standard deviations of XQuAD's paragraphs, which rows of names and numbers leave far behind."""
 _SURROUNDING = 0.6
-"""What is left of the score of a bibliography, a table of contents or a menu."""
+"""The part that is left of the score of a bibliography, a table of contents or a menu."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Rows:
         common: Commonplaces | None,
         apart: bool,
     ) -> tuple[Floats, Floats]:
-        """How near the tokens of the `best` rows come, and by how much that is above what is usual, both [b].
+        """The nearness of the tokens of the `best` rows, and by how much it is above the usual, both [b].
 
         `apart`: there are passages in both languages, which are not held against each other.
         """

@@ -234,6 +234,6 @@ class Incomplete(Exception):
 
 
 def _is_complete(which: NDArray[np.int64], places: NDArray[np.int32], n_documents: int) -> bool:
-    """Whether every document has as many rows as each of its rows says; none has no rows at all."""
+    """True if every document has as many rows as each of its rows says; none has no rows at all."""
     counts = np.bincount(which, minlength=n_documents)
     return bool((counts > 0).all() and (counts[which] == places).all())

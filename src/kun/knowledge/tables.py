@@ -220,7 +220,7 @@ class _Finder:
         return "" if closes else fence
 
     def _begins(self, names: tuple[int, int, str], start: int, end: int, line: str) -> bool:
-        """Whether the line after one of names shows that a table begins there; it is then open."""
+        """True if the line after one of names shows that a table begins there; it is then open."""
         if self._kind != "rows" and "|" in line and "|" in names[2] and _RULE.match(line[:_MAX_LOOK]):
             columns = tuple(piped_cells(names[2]))
             self._begin(columns, names[0], is_piped=True)
@@ -234,7 +234,7 @@ class _Finder:
         return True
 
     def _begins_unnamed(self, start: int, end: int, line: str) -> bool:
-        """Whether records begin here, of the names that repeat in them; they are then open."""
+        """True if records begin here, of the names that repeat in them; they are then open."""
         if start < self._no_records_until:
             return False
         following: list[str] = []

@@ -37,7 +37,7 @@ _WEIGHTS = 1.54e9
 _BYTES = 0.95e9
 """Bytes of them, which are read from memory for each token that is written."""
 _OTHERWISE = 2.0
-"""How much longer a prompt takes than its products alone: attention, norms, waiting threads."""
+"""The factor by which a prompt takes longer than its products alone: attention, norms, waiting threads."""
 _OUTPUTS, _INPUTS = 8960, 1536
 _ROWS = 64
 _ROUNDS = 24

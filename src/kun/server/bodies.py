@@ -78,7 +78,7 @@ class ResponseFormat(Body):
 
 
 class Sampled(Body):
-    """What chat and plain completions share.
+    """The fields that chat and plain completions share.
 
     `truncate` lets a prompt that is too long lose its beginning; with `return_progress` a stream has chunks with
     `prompt_progress` until its first words.

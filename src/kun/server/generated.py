@@ -66,7 +66,7 @@ class GenerationReply(Reply):
             generation.cancel()
 
     def _waiting(self) -> bytes:
-        """How far the prompt is that is read now: a chunk for who asks for it, else a comment."""
+        """The progress of the prompt that is read now: a chunk for who asks for it, else a comment."""
         now = next((one.progress for one in self._generations if not one.done), None)
         if now is None:
             return super()._waiting()

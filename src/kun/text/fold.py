@@ -111,7 +111,7 @@ def of_each(text: str, tell: Callable[[str], int]) -> NDArray[np.int64]:
 
 
 def _attaches(letter: str) -> bool:
-    """Whether a character may compose with, or be reordered among, those before it."""
+    """True if a character may compose with, or be reordered among, those before it."""
     is_vowel_or_final_jamo = "\u1160" <= letter <= "\u11ff"
     return (
         unicodedata.category(letter).startswith("M")

@@ -69,7 +69,7 @@ def _ends_sentence(text: str, match: re.Match[str]) -> bool:
 
 
 def _goes_on(text: str, place: int) -> bool:
-    """Whether what follows begins with a small letter."""
+    """True if what follows begins with a small letter."""
     following = text[place : place + 80].lstrip()
     return following[:1].islower()
 

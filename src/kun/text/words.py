@@ -41,7 +41,7 @@ def words(text: str) -> list[str]:
 
 
 def word_edges(text: str, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether no word goes on through the places of `text` before each of its folded characters, and at its end.
+    """True [n + 1] where no word goes on, before each folded character of `text` and at its end.
 
     `offsets` [n + 1] are those of `kun.text.fold.fold_with_offsets`. In scripts that do not part every word from
     the next, and in Korean, whose particles cling to words, each place may be where one ends.

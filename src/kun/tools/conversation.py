@@ -30,7 +30,7 @@ class ToolAnswer:
     _stopped: bool = False
 
     def cancel(self) -> None:
-        """Stop: no further call is made, and what was said stays."""
+        """Stop: no further call is made, and what was written stays."""
         self._stopped = True
         if self._running is not None:
             self._running.cancel()

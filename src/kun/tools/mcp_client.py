@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     _Streams = tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]
 
 _START_SECONDS = 20.0
-"""What a server may take until it has said which tools it has: a first start may have to compile its files."""
+"""Time for a server to start and list its tools: a first start may have to compile its files."""
 _CALL_SECONDS = 30.0
 _MOST_TOOLS = 48
 _LONGEST_SCHEMA = 20_000
@@ -135,7 +135,7 @@ class Connection:
             ) from error
 
     def tools(self, seconds: float = _START_SECONDS) -> list[Tool]:
-        """What the server offers, as Kun's tools. Raises `Unavailable`."""
+        """The server's tools as Kun's. Raises `Unavailable`."""
         listed = self._run(lambda session: session.list_tools(), seconds, "its tools")
         offered = listed.tools[:_MOST_TOOLS]
         return [

@@ -1,4 +1,4 @@
-"""What a model may call: a name, a schema, a function and its limits; each call is run, timed and kept to be shown."""
+"""Tools that a model may call: a name, a schema, a function and its limits; each call is run, timed and kept."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kun.errors import BadInput, KunError
 
 SECONDS = 20.0
-"""How long a call may take unless the tool says otherwise."""
+"""Time that a call may take unless the tool says otherwise."""
 LONGEST_INPUT = 20_000
 LONGEST_OUTPUT = 8_000
 """Characters of a call's arguments, and of its result that a model is shown."""

@@ -1,4 +1,4 @@
-"""What changes the weights: SGD, AdamW, and Muon for the matrices of the layers, over float32 masters.
+"""The optimizers that change the weights: SGD, AdamW, and Muon for the matrices of the layers, over float32 masters.
 
 A network that computes in bfloat16 has a float32 master of each parameter, and small updates add up there. Gradients
 of all parts of a step are summed in float32, too, each as soon as the backward pass has made it.
@@ -212,14 +212,14 @@ def _slot(name: str, weight: nn.Parameter, net: nn.Module, table: OptimizerTable
 
 
 def _kinds(table: OptimizerTable, is_matrix: bool) -> tuple[str, ...]:
-    """What the optimizer remembers of a parameter from step to step."""
+    """The optimizer's memory of a parameter from step to step."""
     if table.name == "sgd":
         return ("momentum",) if table.momentum else ()
     return ("momentum",) if is_matrix else ("first", "second")
 
 
 def _in_a_layer(name: str, net: nn.Module) -> bool:
-    """Whether a parameter is a projection within the network, and no table or head at its ends."""
+    """True if a parameter is a projection within the network, and no table or head at its ends."""
     owner = net.get_submodule(name.rpartition(".")[0])
     return not isinstance(owner, nn.Embedding) and any(part.isdecimal() for part in name.split("."))
 

@@ -124,7 +124,7 @@ class Answerer:
     def _about_last(
         self, request: str, history: Sequence[ChatTurn], told: Phrases, sampling: "SamplingOptions"
     ) -> AnswerStream:
-        """What is asked of the last answer is done with its text alone: nothing is searched."""
+        """The last answer, worked on as asked from its text alone: nothing is searched."""
         from kun.knowledge.answering.writing import without_citations
 
         last = next((turn["content"] for turn in reversed(history) if turn.get("role") == "assistant"), "")

@@ -1,7 +1,7 @@
 """Which passage carries a sentence of an answer, if any does: its words, numbers, names, units and negation, together.
 
 A sentence is held against single units of the documents (a sentence, a list item, a row), never against a passage as
-a whole: what stands in two rows is no statement about either. Where question and passage are in different languages,
+a whole: words of two rows are no statement about either. Where question and passage are in different languages,
 nearness in meaning takes the place of shared words; numbers and names are compared either way.
 """
 
@@ -145,7 +145,7 @@ class Checker:
         return frozenset().union(*(other.terms for other in near if not other.cells))
 
     def _stranger(self, sentence: str) -> str:
-        """A number or a name of the sentence that stands neither in the units nor in the question."""
+        """A number or a name of the sentence that is neither in the units nor in the question."""
         known = "".join(self._folded) + fold(self.question)
         for name in _names(sentence):
             if fold(name) not in known and fold(name).removesuffix("s") not in known:
@@ -225,7 +225,7 @@ class Checker:
         )
 
     def _wrong_column(self, sentence: str, unit: Unit) -> str:
-        """A value that stands in another column of the row than those that question or sentence name."""
+        """A value in another column of the row than those that question or sentence name."""
         columns = [column for column, _ in unit.cells if column]
         if len(columns) < 3:
             return ""

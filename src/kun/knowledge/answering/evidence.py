@@ -18,7 +18,7 @@ from kun.knowledge.passage import Passage
 from kun.text.language import language_of
 
 _SPREADS = 4.0
-"""How many standard deviations of cosine weigh as much as all of a question's words."""
+"""Standard deviations of cosine that weigh as much as all of a question's words."""
 _MOST = 96
 """Units that are compared by meaning; a page of a long list has no end of them."""
 _KNOWN: dict[str, NDArray[np.float32]] = {}
@@ -39,7 +39,7 @@ class Evidence:
 
 
 class Meaning:
-    """How near texts are to the units, by an encoder's vectors; the units are embedded once."""
+    """The nearness of texts to the units, by an encoder's vectors; the units are embedded once."""
 
     def __init__(self, units: Sequence[Unit], encoder: EncoderLike) -> None:
         self._encoder = encoder

@@ -1,4 +1,4 @@
-"""Identifiers in a question (part numbers, codes, versions, "Lark 3"): one that stands nowhere has no answer."""
+"""Identifiers in a question (part numbers, codes, versions, "Lark 3"): one that occurs nowhere has no answer."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""The fixed sentences of answering, in English and Chinese: instructions to the model, and those said to a person."""
+"""The fixed sentences of answering, in English and Chinese: instructions to the model, and those for a person."""
 
 import re
 from dataclasses import dataclass, replace

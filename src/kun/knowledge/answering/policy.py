@@ -24,9 +24,9 @@ class Policy:
     answer_sentences: int = 8
     """Sentences of an answer, list items not counted."""
     carried: float = 0.5
-    """Share of what a sentence adds to its question that one unit, with what stands next to it, must have."""
+    """Share of what a sentence adds to its question that one unit, with its neighbours, must have."""
     own: float = 0.45
-    """Part of that share that the unit itself must have, without what stands next to it."""
+    """Part of that share that the unit itself must have, without its neighbours."""
     repeated: float = 0.75
     """Share of its terms that a unit must have to carry a sentence that only repeats its question."""
     near: float = 0.45

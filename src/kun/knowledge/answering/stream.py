@@ -61,7 +61,7 @@ class AnswerStream:
         return generation
 
     def cancel(self) -> None:
-        """Stop the model; what was said stays, and nothing is added."""
+        """Stop the model; what was written stays, and nothing is added."""
         self.stopped = True
         for generation in self._running:
             generation.cancel()

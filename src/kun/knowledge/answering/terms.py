@@ -46,7 +46,7 @@ def claims(text: str) -> frozenset[str]:
 
 
 class Weights:
-    """How much each term says: the fewer of some texts have it, the more (as inverse document frequency does).
+    """The weight of each term: the fewer of some texts have it, the more (as inverse document frequency does).
 
     One that none has weighs as one of two texts: it may be another word for what they say.
     """

@@ -27,7 +27,7 @@ _LONGEST_ITEM = 400
 
 @dataclass(frozen=True)
 class Unit:
-    """`[start, end)` of the text of passage number `place` (from 0); `head` is what stands above it and leads it.
+    """`[start, end)` of the text of passage number `place` (from 0); `head` is the text above that leads it.
 
     `cells` are column and value where it is the row of a table.
     """

@@ -1,4 +1,4 @@
-"""Counting cells instead of rows: how often something stands in a timetable or a roster, and how long that takes."""
+"""Counting cells instead of rows: how often something occurs in a timetable or a roster, and how long that takes."""
 
 import re
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def _stands(word: str, cell: str) -> bool:
 
 
 def _rate(asked: Asked, sheet: Sheet) -> Rate | None:
-    """What the text says that one of them takes, in the unit that is asked for, or in minutes for hours."""
+    """The time that one of them takes by the text, in the unit that is asked for, or in minutes for hours."""
     wanted = units_asked(asked.text)
     time = {"h", "min"} & set(wanted)
     for rate in rates_in(sheet.around):

@@ -210,7 +210,7 @@ def _conversions(
             unit_kind(match["unit"]) == unit_kind(unit) or match["unit"].startswith(unit)
             for match in quantities
         ):
-            return  # it stands there: nothing to calculate
+            return  # the text has it already: nothing to calculate
         near = sorted(quantities, key=lambda match: _nearness(one.text, match.start(), shared))
         for match in near:
             number = quantity_of(match["number"])

@@ -1,4 +1,4 @@
-"""What an extreme is looked for among, what an average is spread over, and how near a document's title is."""
+"""Keys of a calculation: those of an extreme and of an average, and the nearness of a document's title."""
 
 import re
 from itertools import pairwise
@@ -23,7 +23,7 @@ _PER = re.compile(
 
 
 def key_of(asked: Asked, table: TypedTable, dates: Column | None) -> tuple[Column | None, str, float]:
-    """What an extreme is looked for among: months, days, the values of a column, or the rows ("row")."""
+    """The things among which an extreme is looked for: months, days, the values of a column, or the rows ("row")."""
     dates = dates or next(iter(table.of_kind("date")), None)
     if dates is not None and re.search(r"哪(?:一|几)?个?月|(?:which|what) month", asked.text, re.IGNORECASE):
         return dates, "month", 0.6

@@ -140,7 +140,7 @@ def _by_negation(values: list[str], plain: str, span: tuple[int, int]) -> list[s
 
 
 def _places(value: str, plain: str, said: Sequence[Word], exact: bool = False) -> list[tuple[int, int]]:
-    """Where a value stands: Chinese as it is, Latin words by their stems, one after the other."""
+    """Places of a value: Chinese as it is, Latin words by their stems, one after the other."""
     if not value:
         return []
     if _HAN.search(value):
@@ -182,7 +182,7 @@ def _pieces(value: str) -> list[str]:
 
 
 def column_score(column_name: str, unit: str, question: str, others: Sequence[str] = ()) -> float:
-    """How surely the question names a column: 1 by its whole name, less by a part, its unit or its concept.
+    """The certainty that the question names a column: 1 by its whole name, less by a part, its unit or its concept.
 
     `others` are the names of the table's other columns: a single Chinese character counts where none has it.
     """
@@ -210,7 +210,7 @@ def concept_score(column_name: str, unit: str, question: str) -> float:
 
 
 def label_score(column: Column, question: str) -> float:
-    """How surely the question names a column that groups or labels rows."""
+    """The certainty that the question names a column that groups or labels rows."""
     own = concept_labels(column.name)
     asked = concept_labels(question)
     score = column_score(column.name, "", question)

@@ -111,7 +111,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a question asks for. `text` is the question as given; spans are places in it."""
+    """A question's operation and its parts. `text` is the question as given; spans are places in it."""
 
     text: str
     language: str

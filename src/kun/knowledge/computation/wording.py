@@ -1,4 +1,4 @@
-"""What was calculated, in the question's language: the answer in a sentence, and the calculation step by step."""
+"""Calculations in the question's language: the answer in a sentence, and the calculation step by step."""
 
 # ruff: noqa: E501  (lists of words in patterns read better whole)
 

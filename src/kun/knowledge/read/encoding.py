@@ -182,7 +182,7 @@ def _whole(sample: bytes) -> bytes:
 
 
 def _is_western(sample: bytes) -> bool:
-    """Whether every byte above ASCII is a letter or mark of Western Europe's languages."""
+    """True if every byte above ASCII is a letter or mark of Western Europe's languages."""
     marks = {letter for letter in sample.decode("cp1252", "replace") if letter > "\x7f"}
     return marks <= _WESTERN and sum(byte > 0x7F for byte in sample) < len(sample) // 4
 

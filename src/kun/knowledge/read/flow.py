@@ -116,7 +116,7 @@ class _Flow:
                 place = self._paragraph(parts, place)
                 count = len(self.pieces)
                 self.block(child, place)
-                if len(self.pieces) > count:  # a list's mark stands before its first piece only
+                if len(self.pieces) > count:  # a list's mark is before its first piece only
                     place = replace(place, prefix=place.rest)
             elif any(inner.tag in BLOCKS for inner in child.iter() if isinstance(inner.tag, str)):
                 parts.append(child.text or "")
@@ -254,7 +254,7 @@ def plain(marked: str) -> str:
 
 
 def is_layout(table: "HtmlElement") -> bool:
-    """Whether a table only sets a page in columns: it holds tables, headings, or paragraphs in a few cells."""
+    """True if a table only sets a page in columns: it holds tables, headings, or paragraphs in a few cells."""
     if table.get("role") in {"presentation", "none"}:
         return True
     cells = [cell for cell in table.iter("td", "th") if _table_of(cell) is table]
@@ -342,7 +342,7 @@ def _menu_groups(lines: list[str]) -> list[tuple[bool, list[str]]]:
 
 
 def _is_row_of_links(line: str) -> bool:
-    """Whether a line is a trail or a bar of links: `Start > Help`, `Home | About | Contact`."""
+    """True if a line is a trail or a bar of links: `Start > Help`, `Home | About | Contact`."""
     links = _LINK.findall(line)
     between = "".join(plain(_LINK.sub(" ", line)).split())
     short = all(len(link) < _LONG_LINK for link in links)

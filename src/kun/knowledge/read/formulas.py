@@ -287,7 +287,7 @@ def _numbers(arguments: Iterable[Value | Range]) -> list[float]:
 
 
 def _matches(value: Value, condition: Value) -> bool:
-    """Whether a cell fits the condition of SUMIF and COUNTIF: a value, or a sign and a value."""
+    """True if a cell fits the condition of SUMIF and COUNTIF: a value, or a sign and a value."""
     match = _CONDITION.match(condition) if isinstance(condition, str) else None
     wanted: Value = condition
     sign = "="

@@ -1,4 +1,4 @@
-"""A grid of cells, as a sheet, a page or a CSV file has it, to records: titles, names and rows told apart.
+"""A grid of cells, as a sheet, a page or a CSV file has it, to records: titles, names and rows are distinguished.
 
 Cells come as text, merged ones filled. The decisions are made on the first rows, so that a table of any length can be
 written as it is read.
@@ -21,7 +21,7 @@ _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader knows of its tables: rows of names at their top (None: to be found out), whether a table
+    """Facts that a reader knows of its tables: rows of names at their top (None: to be found out), whether a table
     without sure signs has such a row, and the level of the headings that titles become."""
 
     heads: int | None = None
@@ -90,7 +90,7 @@ def _halves(rows: list[Cells]) -> list[list[Cells]]:
 
 
 def _only_text(head: Sequence[Cells]) -> str:
-    """The text of a stretch that is one row with one text, as a title or a note stands."""
+    """The text of a stretch that is one row with one text, as a title or a note is."""
     shown = list(dict.fromkeys(filter(None, head[0]))) if len(head) == 1 else []
     return shown[0] if len(shown) == 1 else ""
 
@@ -152,7 +152,7 @@ class _Writer:
         self._section = ""
 
     def goes_on(self, head: list[Cells], shape: Shape) -> bool:
-        """Whether a stretch after an empty row has rows of this table, no title and no names of its own."""
+        """True if a stretch after an empty row has rows of this table, no title and no names of its own."""
         same = shape.width <= self._shape.width and not self._shape.pairs and self._shape.is_table
         return same and not shape.titles and not shape.sure and self._shape.fits(head)
 

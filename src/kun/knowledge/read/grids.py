@@ -42,7 +42,7 @@ def grid_lines(rows: Sequence[Sequence[Cell]], heads: int = 0) -> Iterator[str]:
 
 
 def filled(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-    """The grid in which a merged cell stands in every place that it covers."""
+    """The grid in which a merged cell is in every place that it covers."""
     grid: list[list[Cell]] = []
     hanging: dict[int, tuple[Cell, int]] = {}  # by column: a cell from above, and for how many rows more
     total = 0

@@ -48,7 +48,7 @@ class Shape:
     numeric: frozenset[int] = frozenset()
 
     def fits(self, rows: Sequence[Cells]) -> bool:
-        """Whether the first of `rows` can be a row of this table: numbers where it has numbers."""
+        """True if the first of `rows` can be a row of this table: numbers where it has numbers."""
         first = rows[0]
         filled = [place for place, cell in enumerate(first) if cell]
         clash = any(place in self.numeric and not is_data(first[place]) for place in filled)
@@ -191,7 +191,7 @@ def _is_year(cell: str) -> bool:
 
 
 def _is_said(cell: str) -> bool:
-    """More like something said than like the name of a column: a sentence, or words around a number."""
+    """More like a sentence than like the name of a column: a sentence, or words around a number."""
     chinese = len(re.findall(r"[\u4e00-\u9fff]", cell))
     long = chinese > 12 or len(cell.split()) > 6
     around = re.search(r"\d", cell) is not None and (chinese > 6 or len(cell.split()) > 4)
@@ -204,7 +204,7 @@ def _mask(cell: str) -> str:
 
 
 def _is_upper_row(rows: Sequence[Cells], width: int) -> bool:
-    """Whether the first row is the upper one of two rows of names."""
+    """True if the first row is the upper one of two rows of names."""
     return len(rows) > 2 and _goes_deeper(rows[0], rows[1], rows[2:], width)
 
 
@@ -221,7 +221,7 @@ def _depth(rows: Sequence[Cells], width: int) -> int:
 
 
 def _goes_deeper(upper: Cells, lower: Cells, body: Sequence[Cells], width: int) -> bool:
-    """Whether the row below one of names has names too: under a name of several columns, or units."""
+    """True if the row below one of names has names too: under a name of several columns, or units."""
     upper, lower = ([*row, *[""] * (width - len(row))][:width] for row in (upper, lower))
     if any(len(cell) > _MAX_NAME for cell in lower) or upper == lower:
         return False

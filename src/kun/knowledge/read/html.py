@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _DEEP = 2_000  # tags; the library stops where so many stand in one another
 _TITLE_WITHIN = 500  # characters of a page in which its title may stand again
 _LINKED = 0.8  # the share of a piece's letters that are links, from which it may be navigation
-_NAVIGATION = 0.5  # the same for what stands in a menu, a header or a footer
+_NAVIGATION = 0.5  # the same for a menu, a header or a footer
 _WORDS = re.compile(r"\w+")
 
 
@@ -96,7 +96,7 @@ def _is_doubtful(piece: Piece) -> bool:
 
 
 def _is_navigation(piece: Piece, kept_by_library: set[str]) -> bool:
-    """Whether a piece is a part of the site's menus, and not of the page.
+    """True if a piece is a part of the site's menus, and not of the page.
 
     Text that is no link is always the page's. Links in the middle of a page go only where a second opinion, that of
     the library, does not hold them for content either.

@@ -58,7 +58,7 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_encoded(run: str) -> bool:
-    """Whether a long run mixes letters and figures as no words and no paths do."""
+    """True if a long run mixes letters and figures as no words and no paths do."""
     sample = run[:4096]
     length = max(1, sum(not letter.isspace() for letter in sample))
     digits = sum(map(str.isdigit, sample)) / length

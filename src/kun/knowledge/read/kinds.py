@@ -111,7 +111,7 @@ def _kind_of_text(file: Path, head: bytes) -> FileFormat:
 
 
 def _looks_like_text(head: bytes) -> bool:
-    """Whether bytes whose first ones are a binary's magic are text all the same ("BZh is how bzip2 begins")."""
+    """True if bytes whose first ones are a binary's magic are text all the same ("BZh is how bzip2 begins")."""
     sample = head[:1024]
     if (
         b"\0" in sample
@@ -126,7 +126,7 @@ def _looks_like_text(head: bytes) -> bool:
 
 
 def _is_mail(file: Path, head: bytes) -> bool:
-    """Whether it begins with the header lines of a mail: by its name one is enough, else three of mail's own."""
+    """True if it begins with the header lines of a mail: by its name one is enough, else three of mail's own."""
     lines = re.split(rb"\r?\n(?![ \t])", head.lstrip(b"\xef\xbb\xbf\r\n"))
     if lines and lines[0].startswith(b"From "):  # a mailbox begins every message with such a line
         lines = lines[1:]

@@ -176,7 +176,7 @@ def _rows(lines: list[Line]) -> list[list[Line]]:
 
 
 def _goes_on(before: list[Line], row: list[Line], left: float, right: float) -> bool:
-    """Whether a row goes on with the paragraph of the row before: that one is full, and this one begins at the left."""
+    """True if a row goes on with the paragraph of the row before: that one is full, and this one begins at the left."""
     if len(before) > 1 or len(row) > 1 or _breadth(before[0].text) < _PROSE:
         return False
     above, line = before[0], row[0]

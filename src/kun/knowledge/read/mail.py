@@ -167,7 +167,7 @@ def _is_attached(part: Message) -> bool:
 
 
 def _attachments(leaves: list[Message]) -> Iterator[Message]:
-    """What is attached, without the pictures and styles that the body shows itself."""
+    """The attachments, without the pictures and styles that the body shows itself."""
     for part in leaves:
         shown_inside = part["Content-ID"] is not None and part.get_content_disposition() != "attachment"
         signature = part.get_content_type() in {"application/pgp-signature", "application/pkcs7-signature"}

@@ -47,7 +47,7 @@ def with_scans(content: bytes, name: str, pages: Sequence[str]) -> tuple[list[st
 
 
 def _is_drawn(page: "PdfPage", has_text: bool) -> bool:
-    """Whether there is something to recognize: anything on a page without text, a large picture on one with little."""
+    """True if there is something to recognize: anything on a page without text, a large picture on one with little."""
     from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
 
     if not has_text:

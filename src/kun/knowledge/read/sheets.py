@@ -1,7 +1,7 @@
 """Excel's sheets as records, each sheet under its name. Runs in the worker's process only.
 
 A sheet is read row by row, whatever size its file declares. Merged cells are filled. Hidden rows, columns and sheets
-are data: they are kept, and it is said that they are hidden. Comments stand at the end of their row.
+are data: they are kept, with a note that they are hidden. Comments stand at the end of their row.
 """
 
 import posixpath

@@ -119,7 +119,7 @@ def _table(table: "Table") -> str:
 
 
 def _goes_on(rows: list[list[str]]) -> bool:
-    """Whether the first row has merged cells, below which there may be more names, or is a label and its value."""
+    """True if the first row has merged cells, below which there may be more names, or is a label and its value."""
     return any(cell and cell == other for cell, other in pairwise(rows[0])) or len(rows[0]) < 3
 
 

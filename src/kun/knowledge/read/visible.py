@@ -1,4 +1,4 @@
-"""What a reader of a web page sees: the parts that no screen shows are taken out of its tree."""
+"""The visible part of a web page: the parts that no screen shows are taken out of its tree."""
 
 import re
 from collections.abc import Iterator

@@ -307,7 +307,7 @@ def _is_shaded(shading: Element | None) -> bool:
 
 
 def _is_bold(row: Element) -> bool:
-    """Whether all the words of a row are bold."""
+    """True if all the words of a row are bold."""
     runs = [run for run in row.iter() if local(run) == "r" and any(local(one) == "t" for one in run)]
     return bool(runs) and all(is_on(child(run, "rPr", "b")) for run in runs)
 

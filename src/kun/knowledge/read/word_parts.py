@@ -32,7 +32,7 @@ def value(element: Element | None, name: str = "val") -> str | None:
 
 
 def is_on(element: Element | None) -> bool:
-    """Whether a switch like `<w:b/>` is there and not turned off."""
+    """True if a switch like `<w:b/>` is there and not turned off."""
     return element is not None and value(element) not in ("0", "false", "off", "none")
 
 
