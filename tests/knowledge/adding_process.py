@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from conftest import FakeEncoder
+from fake_encoder import FakeEncoder
 
 from kun.knowledge import adding
 from kun.knowledge.base import KnowledgeBase

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import files
 import pytest
-from conftest import FakeEncoder
+from fake_encoder import FakeEncoder
 from filelock import FileLock
 
 from kun.errors import BadInput, Busy, EncoderMismatch, KnowledgeBaseNotFound, NotFound

@@ -1,7 +1,7 @@
 """Questions that need a calculation, over small documents of every kind of table."""
 
 import pytest
-from conftest import FakeEncoder
+from fake_encoder import FakeEncoder
 
 from kun.knowledge.base import KnowledgeBase
 from kun.knowledge.computing import Computed, compute

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from conftest import word_tokenizer
+from fake_encoder import word_tokenizer
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers

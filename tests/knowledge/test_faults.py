@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeEncoder
+from fake_encoder import FakeEncoder
 
 from kun.errors import NoSpace
 from kun.knowledge import adding

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FakeEncoder
+from fake_encoder import FakeEncoder
 
 from kun.atomic_files import sealed, unsealed
 from kun.knowledge.base import INDEX, KnowledgeBase

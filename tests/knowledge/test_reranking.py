@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import FakeEncoder
+from fake_encoder import FakeEncoder
 
 from kun.errors import BadInput, ContextOverflow
 from kun.knowledge.base import KnowledgeBase

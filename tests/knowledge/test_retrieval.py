@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FakeEncoder
+from fake_encoder import FakeEncoder
 from hypothesis import given
 from hypothesis import strategies as st
 
