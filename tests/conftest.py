@@ -40,6 +40,7 @@ QUICK = {
     "models": ("fill", "model_kinds"),
     "server": ("conversations", "entrance"),
     "text": ("chat", "fold", "sentences", "tokenizer"),
+    "tools": ("tools",),
     "tour": ("drawings", "questions"),
     "training": ("cross_entropy", "recipe", "snapshot"),
     "": ("atomic_files", "develop", "handbook", "house", "public_face"),
