@@ -1,5 +1,6 @@
 """Messages that are talk, questions that lean on the conversation, and the identifiers that they ask about."""
 
+import time
 from typing import Any
 
 import pytest
@@ -88,3 +89,21 @@ def test_the_nearest_identifiers_are_those_spelled_most_alike() -> None:
     assert nearest("GSK-816-07", ["GSK-618-07 costs 12.60, HTR-909 costs 3."]) == ["GSK-618-07"]
     assert nearest("Lark 3", ["Lark 1 and Lark 2 are sold."]) == ["Lark 1", "Lark 2"]
     assert "GPT-3" in spellings("GPT3")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "那" * 4000 + "x" * 80,
+        "那么" * 2000 + "x" * 80,
+        "and what about " * 300 + "x" * 80,
+        "and x" + " " * 5000 + "y",
+        "why" + " " * 5000 + "y" * 80,
+        "呢" * 4000 + "y",
+    ],
+    ids=["那", "那么", "and what about", "and x", "why", "呢"],
+)
+def test_a_long_odd_follow_up_is_understood_within_seconds(odd: str) -> None:
+    begun = time.perf_counter()
+    complete(odd, "What does alarm E-5 mean?", rewritten="nothing")
+    assert time.perf_counter() - begun < 5

@@ -52,15 +52,16 @@ _LEANS = re.compile(
     r"|latter|same))\b"
     r"|^\s*(?:and|but|or|so|then|what about|how about)\b"
     r"|^\s*(?:why|how|when|where|who|how much|how many|how long|how so|why not|which one|what else|since when"
-    r"|until when)\s*[?？]*\s*$"
-    r"|[他她它]们?|(?:^|[，,])(?:那|这)(?!里|种情况)|这个|那个|这种|那种|这些|那些|该|其中|其(?:原因|价格|次)|前者|后者|此外|呢\s*[?？]?\s*$"
-    r"|^\s*(?:为什么|怎么办|怎么办理|怎么做|多少钱|多久|多大|多重|多长|什么时候|在哪里?|是谁|谁|哪天|几天|还有吗|还有呢|原因是什么|怎么申请|如何办理|有什么要求)\s*[?？]*\s*$",
+    r"|until when)\s*+[?？]*+\s*+$"
+    r"|[他她它]们?|(?:^|[，,])(?:那|这)(?!里|种情况)|这个|那个|这种|那种|这些|那些|该|其中|其(?:原因|价格|次)|前者|后者|此外|呢\s*+[?？]?\s*+$"
+    r"|^\s*(?:为什么|怎么办|怎么办理|怎么做|多少钱|多久|多大|多重|多长|什么时候|在哪里?|是谁|谁|哪天|几天|还有吗|还有呢|原因是什么|怎么申请|如何办理|有什么要求)\s*+[?？]*+\s*+$",
     re.IGNORECASE,
 )
+# each repetition keeps what it took (`++`): a message of "那那那…" would else be taken apart in every way there is
 _FOR_INSTEAD = re.compile(
-    r"^\s*(?:(?:and|but|so|then|what about|how about|and what about|and how about|for|in|on|at|by|with|那么?"
-    r"|那|换成|如果是)[ ,，]*)+(?P<thing>.{1,40}?)\s*(?:呢)?[?？。.]*\s*$"
-    r"|^\s*(?P<thing2>.{1,30}?)\s*呢[?？]?\s*$",
+    r"^\s*+(?:(?:and|but|so|then|what about|how about|for|in|on|at|by|with|那么?|换成|如果是)[ ,，]*+)++"
+    r"(?P<thing>.{1,40}?)\s*+(?:呢)?[?？。.]*+\s*+$"
+    r"|^\s*+(?P<thing2>.{1,30}?)\s*+呢[?？]?\s*+$",
     re.IGNORECASE,
 )
 _PRONOUN = re.compile(
