@@ -1,5 +1,6 @@
 """Tools: exact arithmetic, dates, limits, servers that are gone, slow or speak nonsense, and one real server."""
 
+import asyncio
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ import pytest
 
 from kun.errors import BadInput, NotFound, Unavailable
 from kun.generation.options import SamplingOptions
+from kun.tools import mcp_client
 from kun.tools.arithmetic import calculate
 from kun.tools.choosing import chosen_tools
 from kun.tools.conversation import MOST_CALLS, ToolAnswer
@@ -124,6 +126,49 @@ def test_the_tools_of_a_real_server_are_offered_and_called(tiny_home: Path) -> N
         assert box.call("time_get_current_time", {"timezone": "No/Where"}).failed
         with pytest.raises(BadInput, match="no tool 'clock'"):
             chosen_tools(["clock"], connections)
+
+
+def test_a_server_that_ended_is_started_again_when_its_tools_are_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Started:
+        def __init__(self, server: Server) -> None:
+            self.ended = self.closed = False
+            started.append(self)
+
+        def tools(self) -> list[Tool]:
+            if self.ended:
+                raise Unavailable("Connection closed.")
+            return own_tools()
+
+        def close(self) -> None:
+            self.closed = True
+
+    started: list[Started] = []
+    monkeypatch.setattr(mcp_client, "Connection", Started)
+    with Connections() as connections:
+        clock = Server("clock", ("clock",))
+        assert connections.tools(clock)
+        assert connections.tools(clock)
+        assert len(started) == 1
+        started[0].ended = True
+        assert connections.tools(clock)
+        assert [one.closed for one in started] == [True, False]
+    assert started[1].closed
+
+
+def test_a_connection_that_is_closed_leaves_no_event_loop_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+    make = asyncio.new_event_loop
+
+    def new() -> asyncio.AbstractEventLoop:
+        loops.append(make())
+        return loops[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", new)
+    with pytest.raises(Unavailable):
+        Connection(Server("odd", ("no-such-program-anywhere",)))
+    assert [loop.is_closed() for loop in loops] == [True]
 
 
 class ScriptedModel:

@@ -103,11 +103,6 @@ class Connection:
             self._session = None if not self._started.is_set() or self._fault else self._session
             self._started.set()
 
-    @property
-    def is_alive(self) -> bool:
-        """False once the server has ended, or the connection was lost."""
-        return self._session is not None and not self._serving.done()
-
     def _run(
         self, ask: "Callable[[ClientSession], Awaitable[_Result]]", seconds: float, wanted: str
     ) -> _Result:
@@ -167,8 +162,11 @@ class Connection:
                 self._serving.cancel()
         with suppress(BaseException):
             self._serving.result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._session = None  # who still holds one of its tools gets a sentence, not a closed loop
+        with suppress(RuntimeError):  # where it is closed already, or its thread does not end
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            self._loop.close()
         self._errors.close()
 
 
@@ -227,14 +225,19 @@ class Connections:
         self._lock = threading.Lock()
 
     def tools(self, server: Server) -> list[Tool]:
-        """The tools of a server, which is started for it. Raises `Unavailable`."""
+        """The tools of a server, which is started for it, and again where it has ended. Raises `Unavailable`."""
         with self._lock:
-            known = self._open.get(server.name)
-            if known is None or not known.is_alive:
-                if known is not None:
+            known = self._open.pop(server.name, None)
+            if known is not None:
+                try:  # a server that ended is noticed only when it is asked
+                    found = known.tools()
+                except Unavailable:
                     known.close()
-                self._open[server.name] = Connection(server)
-            return self._open[server.name].tools()
+                else:
+                    self._open[server.name] = known
+                    return found
+            self._open[server.name] = fresh = Connection(server)
+            return fresh.tools()
 
     def close(self) -> None:
         for one in self._open.values():
