@@ -21,16 +21,17 @@ class Pieces(list[Any]):
 class ScriptedModel:
     """Calls the calculator once, then says what it read."""
 
-    name, context_length = "scripted", 512
+    name, context_length, end = "scripted", 512, "stop"
 
     def __init__(self) -> None:
         self.template = self.checkpoint = None
 
     def submit(self, messages: Sequence[dict[str, Any]], options: object = None, **given: object) -> Pieces:
         if messages[-1]["role"] == "tool":
-            return Pieces([SimpleNamespace(text=f"It is: {messages[-1]['content']}", tool_calls=())])
+            text = f"It is: {messages[-1]['content']}"
+            return Pieces([SimpleNamespace(text=text, tool_calls=(), finish_reason=self.end)])
         call = {"id": "1", "function": {"name": "calculate", "arguments": '{"expression": "6 * 7"}'}}
-        return Pieces([SimpleNamespace(text="", tool_calls=(call,))])
+        return Pieces([SimpleNamespace(text="", tool_calls=(call,), finish_reason="tool_calls")])
 
     def count(self, text: str) -> int:
         return len(text)
@@ -92,6 +93,16 @@ def test_a_stream_ends_with_the_calls(client: TestClient) -> None:
     chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     assert "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks) == "It is: 6 * 7 = 42"
     assert chunks[-1]["calls"][0]["result"] == "6 * 7 = 42"
+
+
+def test_an_answer_that_was_cut_says_so(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
+    whole = client.post("/v1/chat/completions", json=_body()).json()
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    monkeypatch.setattr(ScriptedModel, "end", "length")
+    cut = client.post("/v1/chat/completions", json=_body()).json()
+    assert cut["choices"][0]["finish_reason"] == "length"
+    text = client.post("/v1/chat/completions", json=_body(stream=True)).text
+    assert '"finish_reason":"length"' in text.replace(" ", "")
 
 
 def test_a_name_that_is_no_tool_and_tools_of_two_kinds_are_refused(client: TestClient) -> None:

@@ -1,11 +1,13 @@
 """Tools: exact arithmetic, dates, limits, servers that are gone, slow or speak nonsense, and one real server."""
 
 import asyncio
+import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -171,24 +173,50 @@ def test_a_connection_that_is_closed_leaves_no_event_loop_open(monkeypatch: pyte
     assert [loop.is_closed() for loop in loops] == [True]
 
 
+class Pieces(list[Any]):
+    """A generation: one that is cancelled goes no further."""
+
+    cancelled = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return (piece for piece in super().__iter__() if not self.cancelled)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 class ScriptedModel:
-    """Answers with what the script says: texts, or calls of tools."""
+    """Answers with what the script says: texts, piece by piece, or calls of tools."""
 
     def __init__(self, script: Sequence[str | tuple[str, Mapping[str, object]]]) -> None:
         self.script, self.offered, self.read = list(script), [], []  # type: ignore[var-annotated]
+        self.made: list[Pieces] = []
+        self.on_submit: Callable[[], None] = lambda: None
 
-    def submit(self, messages: object, options: object, tools: object = None) -> list[object]:
+    def submit(self, messages: object, options: object, tools: object = None) -> Pieces:
         self.offered.append([one["function"]["name"] for one in tools or ()])  # type: ignore[attr-defined]
         self.read.append(messages)
+        self.on_submit()
         said = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(said, str):
-            return [SimpleNamespace(text=said, tool_calls=())]
-        call = {"id": "1", "function": {"name": said[0], "arguments": dict(said[1])}}
-        return [SimpleNamespace(text="", tool_calls=(call,))]
+            pieces = [
+                SimpleNamespace(text=word, tool_calls=(), finish_reason=None)
+                for word in re.findall(r"\S+\s*", said)
+            ]
+            pieces[-1].finish_reason = "length"
+        else:
+            call = {"id": "1", "function": {"name": said[0], "arguments": dict(said[1])}}
+            pieces = [SimpleNamespace(text="", tool_calls=(call,), finish_reason="tool_calls")]
+        self.made.append(Pieces(pieces))
+        return self.made[-1]
+
+
+def _begun(lm: ScriptedModel, *tools: Tool) -> ToolAnswer:
+    return ToolAnswer(lm, [{"role": "user", "content": "?"}], Toolbox(tools), SamplingOptions())  # type: ignore[arg-type]
 
 
 def _answer(lm: ScriptedModel, tools: Sequence[Tool]) -> tuple[ToolAnswer, list[str | ToolCall]]:
-    answer = ToolAnswer(lm, [{"role": "user", "content": "?"}], Toolbox(tools), SamplingOptions())  # type: ignore[arg-type]
+    answer = _begun(lm, *tools)
     return answer, list(answer)
 
 
@@ -199,6 +227,35 @@ def test_a_call_is_run_shown_and_read_by_the_model() -> None:
     assert isinstance(pieces[0], ToolCall)
     assert "6 * 7 = 42" in pieces[0].shown
     assert "42" in str(lm.read[-1])
+
+
+def test_an_answer_ends_for_the_reason_of_the_last_turn() -> None:
+    answer, _ = _answer(ScriptedModel([("calculate", {"expression": "6 * 7"}), "It is"]), own_tools())
+    assert answer.finish_reason == "length"
+
+
+def test_an_answer_stopped_during_its_last_call_asks_the_model_for_nothing_more() -> None:
+    lm = ScriptedModel([("t", {}), "Never said."])
+    answer = _begun(lm, _tool(lambda given: answer.cancel() or "done"))
+    assert len(list(answer)) == 1
+    assert len(lm.made) == 1
+
+
+def test_an_answer_stopped_while_it_is_being_begun_writes_nothing() -> None:
+    lm = ScriptedModel(["Never said."])
+    answer = _begun(lm)
+    lm.on_submit = answer.cancel
+    assert list(answer) == []
+    assert lm.made[0].cancelled
+
+
+def test_an_answer_that_nobody_reads_to_its_end_is_written_no_further() -> None:
+    lm = ScriptedModel(["One two three."])
+    pieces = iter(_begun(lm))
+    next(pieces)
+    assert not lm.made[0].cancelled
+    pieces.close()  # type: ignore[attr-defined]
+    assert lm.made[0].cancelled
 
 
 def test_a_model_that_calls_without_end_is_stopped() -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kun.errors import BadInput
+from kun.errors import BadInput, Unavailable
 from kun.server.bodies import ChatRequest
 from kun.server.documents import bridged, chunk_of
 from kun.server.failures import JsonObject
@@ -70,11 +70,18 @@ class ToolReply(Reply):
         ]
         return {"calls": calls}
 
+    def _end(self) -> str:
+        """The reason for the end: calls that the model still wants are none that the client could run."""
+        reason = self._answer.finish_reason
+        if reason == "cancelled":
+            raise Unavailable("The server stopped before the answer was complete: ask again.")
+        return "stop" if reason == "tool_calls" else reason
+
     async def _collect(self) -> JsonObject:
         await self._workers.run(lambda: list(self._answer))
         usage = await self._workers.run(self._usage)
         message = {"role": "assistant", "content": self._answer.text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        choice = {"index": 0, "message": message, "finish_reason": self._end(), "logprobs": None}
         return {"object": "chat.completion", "choices": [choice], "usage": usage} | self._calls()
 
     async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
@@ -82,7 +89,7 @@ class ToolReply(Reply):
         yield chunk({"role": "assistant", "content": ""})
         async for text in bridged(self._texts(), self._workers):
             yield chunk({"content": text})
-        yield chunk({}, "stop") | self._calls()
+        yield chunk({}, self._end()) | self._calls()
         if self._request.wants_usage:
             usage = await self._workers.run(self._usage)
             yield {"object": "chat.completion.chunk", "choices": [], "usage": usage}

@@ -8,7 +8,7 @@ from kun.tools.tool import Toolbox, ToolCall
 
 if TYPE_CHECKING:
     from kun.generation.options import SamplingOptions
-    from kun.generation.results import Generation
+    from kun.generation.results import FinishReason, Generation
     from kun.models.language_model import LanguageModel
 
 MOST_ROUNDS = 4
@@ -18,7 +18,10 @@ MOST_CALLS = 8
 
 @dataclass
 class ToolAnswer:
-    """An answer in pieces: iterate for text and for the calls as they are made; then `messages` has all of it."""
+    """An answer in pieces: iterate for text and for the calls as they are made.
+
+    Then `text` and `calls` have all of it, and `finish_reason` says why the model's last turn ended.
+    """
 
     lm: "LanguageModel"
     messages: Sequence[Mapping[str, object]]
@@ -26,6 +29,7 @@ class ToolAnswer:
     options: "SamplingOptions"
     calls: list[ToolCall] = field(default_factory=list)
     text: str = ""
+    finish_reason: "FinishReason" = "stop"
     _running: "Generation | None" = None
     _stopped: bool = False
 
@@ -39,17 +43,26 @@ class ToolAnswer:
         messages = list(self.messages)
         strangers = False
         for number in range(MOST_ROUNDS + 1):
+            if self._stopped:
+                return
             last = number == MOST_ROUNDS or len(self.calls) >= MOST_CALLS
             tools = None if last else self.toolbox.described(own_only=strangers) or None
             wanted: list[dict[str, object]] = []
             said = ""
             generation = self._running = self.lm.submit(messages, self.options, tools=tools)
-            for piece in generation:
-                wanted += piece.tool_calls
-                said += piece.text
-                if piece.text:
-                    self.text += piece.text
-                    yield piece.text
+            if self._stopped:  # meanwhile, when there was nothing yet that `cancel` could have ended
+                generation.cancel()
+            try:
+                for piece in generation:
+                    wanted += piece.tool_calls
+                    said += piece.text
+                    self.finish_reason = piece.finish_reason or self.finish_reason
+                    if piece.text:
+                        self.text += piece.text
+                        yield piece.text
+            except BaseException:  # who reads no further, or pressed Ctrl-C, wants no more of it written
+                generation.cancel()
+                raise
             if not wanted or self._stopped:
                 return
             messages.append({"role": "assistant", "content": said or None, "tool_calls": wanted})
