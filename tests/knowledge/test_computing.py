@@ -1,5 +1,8 @@
 """Questions that need a calculation, over small documents of every kind of table."""
 
+import time
+from pathlib import Path
+
 import pytest
 from fake_encoder import FakeEncoder
 
@@ -105,6 +108,23 @@ def test_the_number_is_calculated_over_the_rows_that_the_question_means(
     assert not computed.declined
     assert computed.passages
     assert computed.calculation
+
+
+@pytest.mark.parametrize("odd", ["1,", "1,,", "9", "5 years ", "3 km, ", "7 euros a "])
+def test_a_document_with_a_long_odd_line_is_calculated_over_within_seconds(odd: str, tmp_path: Path) -> None:
+    text = f"The boat key deposit is due on arrival {odd * (40_000 // len(odd))} for the boat key deposit.\n"
+    base = KnowledgeBase.open(tmp_path / "base", encoder=FakeEncoder())
+    (tmp_path / "odd.txt").write_text(text, encoding="utf-8")
+    base.add(tmp_path / "odd.txt")
+    for question in (
+        "The boat key deposit arrived on 3 May: when is it due?",
+        "How many hours is the boat key deposit due?",
+        "How many euros does the boat key deposit cost for 12 months?",
+    ):
+        found = base.search(question)
+        begun = time.perf_counter()
+        compute(question, base, found)
+        assert time.perf_counter() - begun < 5
 
 
 def test_a_row_of_totals_is_not_added_to_the_rows_above_it(answers: KnowledgeBase) -> None:

@@ -17,10 +17,12 @@ from kun.tools import mcp_client
 from kun.tools.arithmetic import calculate
 from kun.tools.choosing import chosen_tools
 from kun.tools.conversation import MOST_CALLS, ToolAnswer
+from kun.tools.dates import lengths_in
 from kun.tools.mcp_client import Connection, Connections
 from kun.tools.own import own_tools
 from kun.tools.servers import Server, add_server, remove_server, servers
 from kun.tools.tool import Tool, Toolbox, ToolCall
+from kun.tools.values import number_of, when_of
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,23 @@ def test_dates_are_counted_on_the_calendar() -> None:
     assert "2026-02-28" in box.call("date", {"from": "2026-03-31", "subtract": "1 month"}).result
     assert "65 days" in box.call("date", '{"from": "2026-01-01", "until": "7 March 2026"}').result
     assert box.call("date", {"from": "someday"}).failed
+
+
+@pytest.mark.parametrize("odd", ["1,", "1,,", "1.", "7", "五", "亿", "3 days, ", "5 years ", "2 "])
+def test_a_long_row_of_digits_is_searched_for_lengths_of_time_within_seconds(odd: str) -> None:
+    text = odd * (40_000 // len(odd)) + " " * 20_000 + "x"
+    begun = time.perf_counter()
+    list(lengths_in(text))
+    assert number_of(text) is None
+    assert when_of(text) is None
+    assert time.perf_counter() - begun < 5
+
+
+def test_lengths_of_time_are_read_with_the_marks_around_them() -> None:
+    text = "within,5 days; 1,200 days; No.3 weeks; 1.5 weeks; 2, days; 五百天; 两 千年; thirty-one days"
+    assert [(one.number, one.unit) for one in lengths_in(text)] == [
+        (5, "day"), (1200, "day"), (3, "week"), (2, "day"), (500, "day"), (31, "day"),
+    ]  # fmt: skip
 
 
 def _tool(function: object, **given: object) -> Tool:

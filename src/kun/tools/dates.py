@@ -23,6 +23,8 @@ _UNITS = (
     (r"fortnight", "fortnight"),
 )
 _MOST_DAYS = 400_000
+_BEFORE = 16
+"""Characters before a number in which a month or a year makes it a day of the calendar."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Length:
 def lengths_in(text: str) -> Iterator[Length]:
     """The lengths of time that a text names; a day of the month ("on 3 May", "5 月 3 日") is none."""
     for match in _LENGTH.finditer(text):
-        before = text[: match.start()]
+        before = text[max(0, match.start() - _BEFORE) : match.start()]
         if re.search(r"月\s*$|第\s*$|年\s*$", before) or re.search(r"\d\s*[-/.]\s*$", before):
             continue
         number = quantity_of(match["number"])

@@ -12,7 +12,10 @@ from decimal import Decimal, InvalidOperation
 _MONTHS = "january february march april may june july august september october november december".split()
 _MONTH_NAME = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
 _DIGITS = "零一二三四五六七八九"
-_HAN_NUMBER = r"[零〇一二两三四五六七八九十百千万亿]+"
+_HAN_NUMBER = r"(?<![零〇一二两三四五六七八九十百千万亿])[零〇一二两三四五六七八九十百千万亿]++"
+_LONGEST_NUMBER = 100
+"""Characters of digits that are a number; more are a code, and slow to count with."""
+_LONGEST_DATE = 100
 _WORDS = dict(
     zip(
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -97,7 +100,7 @@ class FoundWhen:
 def number_of(text: str) -> Number | None:
     """The number that a cell holds, with its unit; None for what is no single number."""
     plain = unicodedata.normalize("NFKC", text).strip()
-    found = _NUMBER.fullmatch(plain)
+    found = _NUMBER.fullmatch(plain) if len(plain) <= 2 * _LONGEST_NUMBER else None
     if not found:
         return None
     after = found["after"].strip()
@@ -114,6 +117,8 @@ def number_of(text: str) -> Number | None:
 
 def decimal_of(digits: str) -> Decimal | None:
     """The value of digits with points, commas or spaces for thousands and decimals; None where they make no sense."""
+    if len(digits) > _LONGEST_NUMBER:
+        return None
     plain = re.sub(r"[ '\u00a0\u202f]", "", digits)
     comma, point = plain.rfind(","), plain.rfind(".")
     if comma >= 0 and point >= 0:
@@ -133,6 +138,8 @@ def decimal_of(digits: str) -> Decimal | None:
 
 def han_number(text: str) -> int | None:
     """The value of a number in Chinese characters ("二十六", "一百零五"); None for what is none."""
+    if len(text) > _LONGEST_NUMBER:
+        return None
     total = section = digit = 0
     for letter in text.replace("两", "二").replace("〇", "零"):
         if letter in _DIGITS:
@@ -159,8 +166,8 @@ def small_number(text: str) -> int | None:
     return han_number(plain)
 
 
-NUMBER_WORD = rf"(?:\d[\d,.]*|{_HAN_NUMBER}|\b(?:{'|'.join(_WORDS)})(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?\b)"
-"""A pattern for `small_number` and `quantity_of`."""
+NUMBER_WORD = rf"(?:(?<!\d)(?<!\d[,.])\d++(?:[,.]\d++)*+[,.]?|{_HAN_NUMBER}|\b(?:{'|'.join(_WORDS)})(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?\b)"
+"""A pattern for `small_number` and `quantity_of`; it reads a row of digits once, and not again from each of them."""
 
 
 def quantity_of(text: str) -> Decimal | None:
@@ -174,6 +181,8 @@ def quantity_of(text: str) -> Decimal | None:
 def when_of(text: str) -> When | None:
     """The date that a cell holds; None for what is none."""
     plain = unicodedata.normalize("NFKC", text).strip()
+    if len(plain) > _LONGEST_DATE:
+        return None
     for form in _FORMS:
         found = form.fullmatch(
             re.sub(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from itertools import islice
 
 from kun.knowledge.computation.concepts import CONCEPTS, unit_kind
 from kun.knowledge.computation.question import Asked
@@ -41,7 +42,7 @@ _QUANTITY = re.compile(
     re.IGNORECASE,
 )
 _MONEY = re.compile(
-    r"(?P<number>\d[\d,]*(?:\.\d+)?)\s*(?P<unit>万元|元|块钱|块|欧元|美元|euros?|EUR|€|dollars?|USD|\$|pounds?|£|yuan|CNY)(?![a-zA-Z])|(?P<unit2>€|\$|£|EUR|USD|GBP|CNY|RMB|¥|￥)\s*(?P<number2>\d[\d,]*(?:\.\d+)?)",
+    r"(?P<number>(?<!\d)(?<!\d,)\d++(?:,\d++)*+(?:\.\d++)?)\s*(?P<unit>万元|元|块钱|块|欧元|美元|euros?|EUR|€|dollars?|USD|\$|pounds?|£|yuan|CNY)(?![a-zA-Z])|(?P<unit2>€|\$|£|EUR|USD|GBP|CNY|RMB|¥|￥)\s*(?P<number2>\d[\d,]*+(?:\.\d++)?)",
     re.IGNORECASE,
 )
 _PER = {
@@ -69,13 +70,15 @@ _MORE = re.compile(
     r"后|之内|以内|内\b|\bafter\b|\bfrom\b|\bwithin\b|\bof receipt\b|\bsince\b|\bonce\b", re.IGNORECASE
 )
 _SHARE = re.compile(
-    r"百分之(?P<a>[零一二两三四五六七八九十百\d.]+)|千分之(?P<b>[零一二两三四五六七八九十\d.]+)|万分之(?P<c>[零一二两三四五六七八九十\d.]+)|(?P<d>\d+(?:\.\d+)?)\s*(?:%|per ?cent\b)|(?P<e>[一二三四五六七八九])成",
+    r"百分之(?P<a>[零一二两三四五六七八九十百\d.]+)|千分之(?P<b>[零一二两三四五六七八九十\d.]+)|万分之(?P<c>[零一二两三四五六七八九十\d.]+)|(?P<d>(?<!\d)\d++(?:\.\d++)?)\s*(?:%|per ?cent\b)|(?P<e>[一二三四五六七八九])成",
     re.IGNORECASE,
 )
 _QUANTITY_WORDS = re.compile(
     r"折合成?|换算成?|一共|总共|合计|多少|几|是|天|周|个?月(?!费|租|供|薪)|小时|分钟|最晚|最迟|号|日|\b(?:how|many|much|days?|weeks?|months?|hours?|minutes?|last|latest|total|altogether|date)\b",
     re.IGNORECASE,
 )
+_MOST_QUANTITIES = 200
+"""Quantities of one sentence that are looked at: each is held against every place of the question's words."""
 _MONTHS_OF = {"month": 1, "quarter": 3, "year": 12}
 _DAYS_OF = {"day": 1, "week": 7}
 
@@ -160,14 +163,12 @@ def _deadlines(
     when = whens[0].when
     for score, place in list(_ranked(wanted, given))[:4]:
         one = given[place]
-        lengths = [
-            length
-            for length in lengths_in(one.text)
-            if length.unit != "year" or not re.search("第", one.text)
-        ]
-        if len(one.terms & wanted) < 2 or not lengths:
+        if len(one.terms & wanted) < 2:
             continue
-        length = lengths[0]
+        lengths = (found for found in lengths_in(one.text) if found.unit != "year" or "第" not in one.text)
+        length = next(lengths, None)
+        if length is None:
+            continue
         back = bool(_LESS.search(one.text)) and not _MORE.search(
             one.text[: length.start] + one.text[length.end : length.end + 12]
         )
@@ -200,7 +201,7 @@ def _conversions(
     for score, place in list(_ranked(wanted, given))[:2]:
         one = given[place]
         shared = one.terms & wanted
-        quantities = list(_QUANTITY.finditer(one.text))
+        quantities = list(islice(_QUANTITY.finditer(one.text), _MOST_QUANTITIES))
         explicit = _EXPLICIT.search(asked)
         if len(shared) < (1 if explicit else 2) or not quantities or score < 0.5:
             continue

@@ -13,13 +13,13 @@ from kun.knowledge.computation.sheets import Sheet
 from kun.tools.table_query import Measure
 from kun.tools.values import decimal_of
 
-_NUMBER = r"(?P<number>\d[\d,]*(?:\.\d+)?)"
+_NUMBER = r"(?P<number>(?<!\d)(?<!\d,)\d++(?:,\d++)*+(?:\.\d++)?)"
 _RATE = re.compile(
     rf"{_NUMBER}\s*(?P<unit>元|块|欧元|美元|分钟|小时|€|\$|£|euros?|EUR|dollars?|cents?|pounds?|yuan|minutes?|hours?|公里|km|克|grams?|g|kg|公斤)\s*(?:/|每|\bper\b|\ba\b|\ban\b|\bfor (?:each|every)\b|\beach\b)\s*(?P<per>[\u4e00-\u9fff]{{1,3}}|[a-zA-Z³²]+)",
     re.IGNORECASE,
 )
 _PER_RATE = re.compile(
-    rf"(?:每一?(?:个)?|\b(?:each|every|a|an|one|per)\s+)(?P<per>[\u4e00-\u9fff]{{1,3}}?|[a-zA-Z³²]+)\s*(?:[^\d。.;；\n]{{0,24}}?)\s*{_NUMBER}\s*(?P<unit>元|块|欧元|美元|分钟|小时|€|\$|£|euros?|EUR|dollars?|cents?|pounds?|yuan|minutes?|hours?|公里|km|克|grams?|g|kg|公斤)",
+    rf"(?:每一?(?:个)?|\b(?:each|every|a|an|one|per)\s+)(?P<per>[\u4e00-\u9fff]{{1,3}}?|[a-zA-Z³²]+)\s*+(?:[^\d。.;；\n]{{0,24}}?)\s*+{_NUMBER}\s*(?P<unit>元|块|欧元|美元|分钟|小时|€|\$|£|euros?|EUR|dollars?|cents?|pounds?|yuan|minutes?|hours?|公里|km|克|grams?|g|kg|公斤)",
     re.IGNORECASE,
 )
 _CURRENCY_FIRST = re.compile(
@@ -27,7 +27,7 @@ _CURRENCY_FIRST = re.compile(
     re.IGNORECASE,
 )
 _TAX = re.compile(
-    r"(?:增值税|税率|税点|营业税|消费税|VAT|sales tax|value[- ]added tax|\btax\b)[^\d%。.\n]{0,24}(?P<a>\d+(?:\.\d+)?)\s*%|(?P<b>\d+(?:\.\d+)?)\s*%\s*(?:的)?\s*(?:of\s+)?(?:增值税|税|VAT|sales tax|tax|value[- ]added)",
+    r"(?:增值税|税率|税点|营业税|消费税|VAT|sales tax|value[- ]added tax|\btax\b)[^\d%。.\n]{0,24}(?P<a>\d+(?:\.\d+)?)\s*%|(?P<b>(?<!\d)\d++(?:\.\d++)?)\s*%\s*(?:的)?\s*(?:of\s+)?(?:增值税|税|VAT|sales tax|tax|value[- ]added)",
     re.IGNORECASE,
 )
 _ASKS_TAX = re.compile(r"增值税|含税|加税|税后|连税|\bVAT\b|\btax(?:es)?\b|\bgross\b", re.IGNORECASE)
@@ -36,7 +36,7 @@ _WITHOUT_TAX = re.compile(
     re.IGNORECASE,
 )
 _DISCOUNT = re.compile(
-    r"(?:折扣|优惠|减免|让利|discount|rebate|reduction)[^\d%。.\n]{0,24}(?P<a>\d+(?:\.\d+)?)\s*%|(?P<b>\d+(?:\.\d+)?)\s*%\s*(?:的)?\s*(?:折扣|优惠|discount|rebate|off\b)|打(?P<c>[一二三四五六七八九])(?P<d>[一二三四五六七八九])?折",
+    r"(?:折扣|优惠|减免|让利|discount|rebate|reduction)[^\d%。.\n]{0,24}(?P<a>\d+(?:\.\d+)?)\s*%|(?P<b>(?<!\d)\d++(?:\.\d++)?)\s*%\s*(?:的)?\s*(?:折扣|优惠|discount|rebate|off\b)|打(?P<c>[一二三四五六七八九])(?P<d>[一二三四五六七八九])?折",
     re.IGNORECASE,
 )
 _ASKS_DISCOUNT = re.compile(r"折扣|优惠|打折|折后|discount|rebate|\boff\b|reduced", re.IGNORECASE)
