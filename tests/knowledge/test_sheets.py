@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kun.knowledge.read.formulas import Formulas
 from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.reading import read
 from kun.knowledge.tables import tables_of
@@ -167,6 +168,68 @@ def test_formulas_without_a_value_are_computed_or_shown(tmp_path: Path, formula:
     book.create_sheet("Other").append([9])
     book.save(tmp_path / "a.xlsx")
     assert f"{shown}\n" in read(tmp_path / "a.xlsx").text
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [
+        ('="abc', None),
+        ("=A1+)", None),
+        ("=B1^B1", None),
+        ("=B1*B1", None),
+        ("=ROUND(1,B1)", None),
+        ("=ROUND(2.345,C1)", "2.35"),
+        ("=POWER(C1,10)", "1024"),
+        ("=" + "&".join(["D1"] * 4), None),
+        ("=CONCATENATE(D1,D1,D1,D1)", None),
+        ("=" + "1+" * 8_192 + "1", None),
+    ],
+)
+def test_a_formula_that_is_broken_or_grows_without_end_is_shown_and_the_rest_is_read(
+    tmp_path: Path, formula: str, value: str | None
+) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in ([1, 10**300, 2, "x" * 10_000], ["Rope", formula], ["hemp", "=A1+C1"]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    formulas = Formulas(tmp_path / "a.xlsx")
+    assert formulas.text("Sheet", 2, 2) == (value or f"{formula} (formula without a stored value)")
+    assert formulas.text("Sheet", 3, 2) == "3"
+    formulas.close()
+
+
+def test_joined_texts_that_double_from_cell_to_cell_stop_at_the_length_of_a_cell(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["x"])
+    for row in range(1, 40):
+        book.active.append([f"=A{row}&A{row}"])
+    book.save(tmp_path / "a.xlsx")
+    formulas = Formulas(tmp_path / "a.xlsx")
+    shown = [formulas.text("Sheet", row, 1) for row in range(2, 41)]
+    assert shown[13] == "x" * 2**14
+    assert shown[-1] == "=A39&A39 (formula without a stored value)"
+    formulas.close()
+
+
+def test_ranges_that_read_the_same_cells_again_and_again_end_at_a_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openpyxl import Workbook
+
+    monkeypatch.setattr("kun.knowledge.read.formulas._MOST_READ", 1 + 2 + 3)
+    book = Workbook()
+    for row in range(1, 6):
+        book.active.append([row, f"=SUM(A$1:A{row})"])
+    book.save(tmp_path / "a.xlsx")
+    formulas = Formulas(tmp_path / "a.xlsx")
+    shown = [formulas.text("Sheet", row, 2) for row in range(1, 6)]
+    assert shown[:3] == ["1", "3", "6"]
+    assert shown[3] == "=SUM(A$1:A4) (formula without a stored value)"
+    formulas.close()
 
 
 def test_a_sheet_of_labels_and_what_is_said_of_them_is_no_table_with_names(tmp_path: Path) -> None:

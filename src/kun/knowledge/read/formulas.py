@@ -23,7 +23,13 @@ Value = float | int | str | bool | datetime.date | datetime.time | datetime.time
 Range = list[list[Value]]
 
 _MOST_CELLS = 200_000  # of a sheet that is computed
+_MOST_READ = (
+    20_000_000  # cells that the ranges of one file hold together: running totals read some again and again
+)
 _DEEPEST = 60  # formulas that lean on one another
+_LONGEST = 8_192  # characters of a formula, as in Excel
+_LONGEST_TEXT = 32_767  # characters of a cell, as in Excel
+_MOST_DIGITS = 300  # that ROUND keeps; a float has no more
 _REFERENCE = re.compile(
     r"(?:(?:'((?:[^']|'')+)'|([\w.]+))!)?\$?([A-Z]{1,3})\$?(\d+)(?::\$?([A-Z]{1,3})\$?(\d+))?\Z"
 )
@@ -51,7 +57,7 @@ class Formulas:
         self._book: Workbook | None = None
         self._grids: dict[str, list[list[tuple[object, str]]]] = {}
         self._computed: dict[tuple[str, int, int], Value] = {}
-        self._depth = 0
+        self._depth = self._read = 0
 
     def close(self) -> None:
         if self._book is not None:
@@ -68,7 +74,7 @@ class Formulas:
             return ""
         try:
             return cell_text(self.value(sheet, row, column), number_format)
-        except (Unknown, ArithmeticError, ValueError, TypeError, IndexError, RecursionError):
+        except Exception:  # one formula, whatever is wrong with it, does not lose the workbook
             return f"{formula} (formula without a stored value)"
 
     def value(self, sheet: str, row: int, column: int) -> Value:
@@ -90,7 +96,9 @@ class Formulas:
         """The values of a rectangle, corners as (row, column); rows below the last one left out."""
         bottom = min(last[0], len(self._grid(sheet)))
         rows, columns = range(first[0], bottom + 1), range(first[1], last[1] + 1)
-        if len(rows) * len(columns) > _MOST_CELLS:
+        cells = len(rows) * len(columns)
+        self._read += cells
+        if cells > _MOST_CELLS or self._read > _MOST_READ:
             raise Unknown
         return [[self.value(sheet, row, column) for column in columns] for row in rows]
 
@@ -141,6 +149,8 @@ class _Expression:
     def __init__(self, formulas: Formulas, sheet: str, formula: str) -> None:
         from openpyxl.formula import Tokenizer
 
+        if len(formula) > _LONGEST:
+            raise Unknown
         self._formulas, self._sheet = formulas, sheet
         self._tokens: list[Token] = [
             token for token in Tokenizer(formula).items if token.type != "WHITE-SPACE"
@@ -149,7 +159,7 @@ class _Expression:
 
     def value(self) -> Value:
         found = _single(self._level(0))
-        if self._at < len(self._tokens):
+        if self._at < len(self._tokens) or (isinstance(found, float) and not math.isfinite(found)):
             raise Unknown
         return found
 
@@ -228,19 +238,18 @@ def _single(value: Value | Range) -> Value:
 
 
 def _number(value: Value | Range) -> float:
+    """A float, as sheets have it: whole numbers of Python grow without end when they are multiplied."""
     value = _single(value)
-    if isinstance(value, str):
-        return float(value)
     if value is None:
-        return 0
-    if isinstance(value, int | float):
-        return value
+        return 0.0
+    if isinstance(value, int | float | str):
+        return float(value)
     raise Unknown
 
 
 def _applied(sign: str, left: Value | Range, right: Value | Range) -> Value:
     if sign == "&":
-        return _text(_single(left)) + _text(_single(right))
+        return _joined((_single(left), _single(right)))
     if sign in _COMPARE:
         one, other = (
             value.casefold() if isinstance(value, str) else value for value in (_single(left), _single(right))
@@ -271,6 +280,16 @@ def _text(value: Value) -> str:
     return value if isinstance(value, str) else cell_text(value)
 
 
+def _joined(values: Iterable[Value]) -> str:
+    parts, length = [], 0
+    for value in values:
+        parts.append(_text(value))
+        length += len(parts[-1])
+        if length > _LONGEST_TEXT:
+            raise Unknown
+    return "".join(parts)
+
+
 def _flat(arguments: Iterable[Value | Range]) -> Iterator[Value]:
     for argument in arguments:
         if isinstance(argument, list):
@@ -282,7 +301,9 @@ def _flat(arguments: Iterable[Value | Range]) -> Iterator[Value]:
 
 def _numbers(arguments: Iterable[Value | Range]) -> list[float]:
     return [
-        value for value in _flat(arguments) if isinstance(value, int | float) and not isinstance(value, bool)
+        float(value)
+        for value in _flat(arguments)
+        if isinstance(value, int | float) and not isinstance(value, bool)
     ]
 
 
@@ -362,10 +383,12 @@ def _called(name: str, arguments: list[Value | Range]) -> Value:
     if name == "NOT":
         return not _single(arguments[0])
     if name in ("CONCATENATE", "CONCAT"):
-        return "".join(map(_text, _flat(arguments)))
+        return _joined(_flat(arguments))
     if name == "ROUND":
-        scale = 10 ** int(_number(arguments[1]))
-        number = _number(arguments[0])
+        number, digits = _number(arguments[0]), int(_number(arguments[1]))
+        if abs(digits) > _MOST_DIGITS:
+            raise Unknown
+        scale = 10.0**digits
         return math.copysign(math.floor(abs(number) * scale + 0.5) / scale, number)
     if name in ("ABS", "INT", "SQRT"):
         number = _number(arguments[0])
