@@ -113,6 +113,16 @@ def test_rows_of_tables_carry_the_names_of_their_columns_and_merged_cells_are_fi
     assert [row.cells for row in table.rows][1] == ("Monday", "15:00", "")
 
 
+@pytest.mark.parametrize("number", ["²", "٣", "9" * 5_000, "-1", ""])
+def test_a_number_that_is_none_or_far_too_large_does_not_lose_the_page(tmp_path: Path, number: str) -> None:
+    text = text_of(
+        tmp_path,
+        f'<ol start="{number}"><li>Ropes</li></ol><table><tr><th colspan="{number}">Day</th><th>Leaves</th></tr>'
+        f'<tr><td rowspan="{number}">Monday</td><td>9:00</td></tr></table>',
+    )
+    assert all(word in text for word in ("Ropes", "Monday", "9:00"))
+
+
 def test_words_with_underscores_and_raised_figures_stay_as_they_are(tmp_path: Path) -> None:
     text = text_of(
         tmp_path, "<p>Set max_rope_length to 10<sup>3</sup> and *stop*.</p><p>Regards<br>--<br>Ada</p>"

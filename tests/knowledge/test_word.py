@@ -111,6 +111,21 @@ def test_rows_of_tables_are_records_and_merged_cells_are_filled(tmp_path: Path) 
     assert text.endswith("\n\nA framed warning.")
 
 
+def test_a_number_that_is_none_or_far_too_large_loses_nothing_of_a_file(tmp_path: Path) -> None:
+    for number in ("²", "9" * 5_000, "999999999", ""):
+        odd = f'w:val="{number}"'
+        text = _word(
+            tmp_path,
+            _p("Rent", f"<w:outlineLvl {odd}/>", run=f"<w:sz {odd}/>")
+            + _p("soap", f'<w:numPr><w:ilvl {odd}/><w:numId w:val="1"/></w:numPr>')
+            + _table(_cell("Zone", f"<w:gridSpan {odd}/>"), _cell("North")),
+            styles=f'<w:style w:styleId="S"><w:name w:val="heading ²"/><w:pPr><w:outlineLvl {odd}/></w:pPr></w:style>',
+            numbering=f'<w:abstractNum w:abstractNumId="0"><w:lvl w:ilvl="{number}"><w:start {odd}/></w:lvl>'
+            '</w:abstractNum><w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>',
+        )
+        assert all(word in text for word in ("Rent", "soap", "Zone", "North"))
+
+
 def test_text_boxes_are_read_once_and_embedded_pages_too(tmp_path: Path) -> None:
     mc = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
     box = f"<w:txbxContent>{_p('In the box.')}</w:txbxContent>"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kun.knowledge.read.grids import Cell, grid_lines
+from kun.knowledge.read.whole import whole
 
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
@@ -151,7 +152,7 @@ class _Flow:
 
     def _list(self, element: "HtmlElement", place: _Place) -> None:
         run = place.run or self._new_run()
-        number = int(element.get("start") or 1) if (element.get("start") or "1").isdigit() else 1
+        number = whole(element.get("start"), 1)
         for child in element:
             if not isinstance(child.tag, str):
                 continue
@@ -285,7 +286,7 @@ def _cell(element: "HtmlElement") -> Cell:
 
 
 def _span(value: str | None) -> int:
-    return max(1, min(int(value), 1000)) if value and value.strip().isdigit() else 1
+    return max(1, min(whole(value, 1), 1000))
 
 
 def _entered(element: "HtmlElement", place: _Place) -> _Place:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kun.errors import DamagedFile, UnsupportedFormat
 from kun.knowledge.read.extracted import Extracted
 from kun.knowledge.read.grids import Cell, grid_lines
+from kun.knowledge.read.whole import whole
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
@@ -89,7 +90,7 @@ def _blocks(element: "Element", indent: str = "") -> Iterator[str]:
             words = _inline(child).strip()
             level = child.get(f"{_TEXT}outline-level") or "1"
             if words:
-                yield f"{'#' * max(1, min(6, int(level) if level.isdigit() else 1))} {' '.join(words.split())}"
+                yield f"{'#' * max(1, min(6, whole(level, 1)))} {' '.join(words.split())}"
         elif child.tag == f"{_TEXT}p":
             words = _inline(child).strip()
             if words:
@@ -161,7 +162,7 @@ def _cells(row: "Element") -> Iterator[Cell]:
 
 
 def _count(value: str | None) -> int:
-    return max(1, min(int(value), 10_000)) if value and value.isdigit() else 1
+    return max(1, min(whole(value, 1), 10_000))
 
 
 def _inline(element: "Element") -> str:

@@ -16,7 +16,9 @@ from kun.knowledge.read.encoding import decode
 from kun.knowledge.read.extracted import Extracted, unmarked
 from kun.knowledge.read.grid import Source, table_lines
 from kun.knowledge.read.html import fragment_text
+from kun.knowledge.read.whole import whole
 from kun.knowledge.read.word_parts import (
+    MOST_LEVELS,
     Numbering,
     Styles,
     child,
@@ -130,14 +132,14 @@ class _Document:
         style = self._styles.of(value(child(properties, "pStyle")))
         numbered = child(properties, "numPr")
         identity = value(child(numbered, "numId")) or style.list_id
-        level = int(value(child(numbered, "ilvl")) or style.list_level)
+        level = min(whole(value(child(numbered, "ilvl")), style.list_level), MOST_LEVELS - 1)
         shaded = shaded or _is_shaded(child(properties, "shd"))
         inside = _Inside(self._styles, shaded)
         text = inside.text(element).strip()
         label = self._numbering.label(identity, level) if identity else None
         if text and not style.is_contents:
-            outline = value(child(properties, "outlineLvl"))
-            heading = int(outline) + 1 if outline and outline.isdigit() and int(outline) < 9 else style.level
+            outline = whole(value(child(properties, "outlineLvl")), MOST_LEVELS)
+            heading = outline + 1 if outline < MOST_LEVELS else style.level
             heading = heading + self._below_title if heading and not style.is_title else heading
             heading = heading or (0 if label or depth else inside.title_level(text))
             self._below_title = self._below_title or int(style.is_title)
@@ -176,18 +178,18 @@ class _Document:
         grid: list[list[str]] = []
         above: dict[int, str] = {}
         for row in rows:
-            before = value(child(row, "trPr", "gridBefore")) or "0"
-            cells: list[str] = [""] * min(int(before), _MOST_SPANNED)
+            before = whole(value(child(row, "trPr", "gridBefore")), 0)
+            cells: list[str] = [""] * min(before, _MOST_SPANNED)
             for cell in _inner(row, "tc"):
                 merge = child(cell, "tcPr", "vMerge")
                 shaded = styled or _is_shaded(child(cell, "tcPr", "shd"))
-                span = value(child(cell, "tcPr", "gridSpan")) or "1"
+                span = whole(value(child(cell, "tcPr", "gridSpan")), 1)
                 words = self._blocks(cell, shaded, depth + 1)
-                joined = merge is not None or span != "1"  # of cells with the same text, perhaps
+                joined = merge is not None or span != 1  # of cells with the same text, perhaps
                 text = " ".join(_joined(dict.fromkeys(words) if joined else words).split())
                 if merge is not None and value(merge) != "restart":
                     text = above.get(len(cells), text)
-                for _ in range(min(int(span), _MOST_SPANNED) if span.isdigit() else 1):
+                for _ in range(min(span, _MOST_SPANNED)):
                     if merge is not None:
                         above[len(cells)] = text
                     cells.append(text)
@@ -255,16 +257,14 @@ class _Inside:
         if self._is_hidden(properties):
             return ""
         self._bold.add(is_on(child(properties, "b")))
-        size = value(child(properties, "sz")) or "0"
-        self._sizes.add(int(size) if size.isdigit() else 0)
+        self._sizes.add(whole(value(child(properties, "sz")), 0))
         return text
 
     def _is_hidden(self, properties: Element | None) -> bool:
         vanish = child(properties, "vanish")
         if is_on(vanish) or (vanish is None and self._styles.of(value(child(properties, "rStyle"))).hidden):
             return True
-        size = value(child(properties, "sz")) or ""
-        if size.isdigit() and int(size) <= _TINY:
+        if whole(value(child(properties, "sz")), _TINY + 1) <= _TINY:
             return True
         white = (value(child(properties, "color")) or "").upper() in ("FFFFFF", "FEFEFE")
         marked = _is_shaded(child(properties, "shd")) or is_on(child(properties, "highlight"))

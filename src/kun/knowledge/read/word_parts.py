@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from kun.knowledge.read.whole import whole
+
 _ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"))
 _ROMAN_SMALL = ((10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
 _DIGITS = "零一二三四五六七八九"
+MOST_LEVELS = 9  # of an outline
 _DEEPEST = 30  # styles that are based on one another
 
 
@@ -86,17 +89,17 @@ class Styles:
         base = self.of(value(child(element, "basedOn")), depth + 1)
         name = (value(child(element, "name")) or "").lower()
         numbering = child(element, "pPr", "numPr")
-        outline = value(child(element, "pPr", "outlineLvl"))
+        outline = whole(value(child(element, "pPr", "outlineLvl")), MOST_LEVELS)
         vanish = child(element, "rPr", "vanish")
-        level = int(outline) + 1 if outline and outline.isdigit() and int(outline) < 9 else base.level
+        level = outline + 1 if outline < MOST_LEVELS else base.level
         if name in ("title", "标题"):
             level = 1
-        elif name.startswith(("heading ", "标题 ")) and name.split()[-1].isdigit():
-            level = int(name.split()[-1])
+        elif name.startswith(("heading ", "标题 ")):
+            level = whole(name.split()[-1], level)
         style = Style(
             level=level,
             list_id=value(child(numbering, "numId")) or base.list_id,
-            list_level=int(value(child(numbering, "ilvl")) or base.list_level),
+            list_level=whole(value(child(numbering, "ilvl")), base.list_level),
             hidden=is_on(vanish) if vanish is not None else base.hidden,
             is_contents=name.startswith("toc ") or base.is_contents,
             is_title=name in ("title", "标题"),
@@ -132,7 +135,7 @@ class Numbering:
                 identity = value(element, "numId")
                 self._lists[identity] = kinds.get(value(child(element, "abstractNumId")), _List())
                 self._restarts[identity] = {
-                    int(value(one, "ilvl") or 0): int(start)
+                    whole(value(one, "ilvl"), 0): whole(start, 1)
                     for one in element
                     if (start := value(child(one, "startOverride")))
                 }
@@ -166,10 +169,10 @@ def _levels(element: Element) -> list[Element]:
 
 
 def _level(element: Element) -> tuple[int, _Level]:
-    start = value(child(element, "start")) or "1"
+    start = whole(value(child(element, "start")), 1)
     text = value(child(element, "lvlText"))
     form = value(child(element, "numFmt")) or "decimal"
-    return int(value(element, "ilvl") or 0), _Level(form, "%1." if text is None else text, int(start))
+    return whole(value(element, "ilvl"), 0), _Level(form, "%1." if text is None else text, start)
 
 
 def _counted(count: int, form: str) -> str:
