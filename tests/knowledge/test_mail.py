@@ -10,6 +10,7 @@ import files
 import pytest
 
 from kun.errors import DamagedFile, UnsupportedFormat
+from kun.knowledge.read.archive import check_archive
 from kun.knowledge.read.extracted import Extracted
 from kun.knowledge.read.formats import READERS
 from kun.knowledge.read.kinds import sniff
@@ -98,6 +99,35 @@ def test_attachments_are_read_by_the_same_readers_and_the_rest_is_named(tmp_path
     assert "The first offer was 400." in extracted.text
     assert set(extracted.skipped) == {"film.mp4", "broken.docx"}
     assert "AAEC" not in extracted.text
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../..", "/", "a/../b.txt", "潮" * 300 + ".txt"])
+def test_an_attachment_with_an_odd_name_loses_nothing_of_its_mail(tmp_path: Path, name: str) -> None:
+    message = mail(Subject="Papers")
+    message.set_content("See below.")
+    message.add_attachment(b"The lease ends in May.\n", "text", "plain", filename=name)
+    message.add_attachment("rope,price\nhemp,4\n", subtype="csv", filename="prices.csv")
+    (tmp_path / "a.eml").write_bytes(message.as_bytes())
+    extracted = read(tmp_path / "a.eml")
+    for words in ("See below.", "The lease ends in May.", "rope: hemp; price: 4"):
+        assert words in extracted.text
+    assert not extracted.skipped
+
+
+def test_an_attachment_that_cannot_be_written_is_named_and_the_mail_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: Path, _content: bytes) -> int:
+        raise OSError("no space")
+
+    message = mail(Subject="Papers")
+    message.set_content("See below.")
+    message.add_attachment(b"lease", "text", "plain", filename="lease.txt")
+    (tmp_path / "a.eml").write_bytes(message.as_bytes())
+    monkeypatch.setattr(Path, "write_bytes", full)
+    extracted = read(tmp_path / "a.eml")
+    assert "See below." in extracted.text
+    assert set(extracted.skipped) == {"lease.txt"}
 
 
 def test_mails_in_mails_are_opened_only_so_far(tmp_path: Path) -> None:
@@ -195,6 +225,22 @@ def test_opendocument_sheets_are_rows(tmp_path: Path) -> None:
     assert (extracted.text, extracted.kind) == ("## Ropes\nrope; price\nrope: hemp; price: 4\n\n", "rows")
 
 
+@pytest.mark.parametrize("number", ["²", "9" * 5_000, "-1", ""])
+def test_a_number_that_is_none_or_far_too_large_does_not_lose_an_opendocument(
+    tmp_path: Path, number: str
+) -> None:
+    cell = (
+        f'<table:table-cell table:number-columns-repeated="{number}"><text:p>40</text:p></table:table-cell>'
+    )
+    heading = f'<text:h text:outline-level="{number}">Pump</text:h>'
+    odf(
+        tmp_path / "a.odt",
+        "text",
+        f"{heading}<table:table><table:table-row>{cell}</table:table-row></table:table>",
+    )
+    assert read(tmp_path / "a.odt").text.startswith("# Pump\n\n40")
+
+
 def test_an_encrypted_opendocument_is_named(tmp_path: Path) -> None:
     odf(tmp_path / "a.odt", "text", "")
     with zipfile.ZipFile(tmp_path / "a.odt", "a") as archive:
@@ -224,6 +270,43 @@ def test_a_book_is_read_in_the_order_of_its_spine(tmp_path: Path) -> None:
             archive.writestr(f"o/{name}.xhtml", f"<html><body><h2>{name}</h2><p>{words}</p></body></html>")
     (tmp_path / "a.epub").write_bytes(content.getvalue())
     assert read(tmp_path / "a.epub").text == "# Whales\n\n## b 1\n\nIt swims.\n\n## a\n\nIt dives.\n"
+
+
+def book(path: Path, doctype: str) -> None:
+    """A book of one chapter in a file that ends in `.xml`, as books of the second version have."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/epub+zip")
+        archive.writestr(
+            "META-INF/container.xml", '<c><rootfiles><rootfile full-path="c.opf"/></rootfiles></c>'
+        )
+        item = '<item id="a" href="a.xml" media-type="application/xhtml+xml"/>'
+        spine = '<spine><itemref idref="a"/></spine>'
+        archive.writestr("c.opf", f"<package><title>Whales</title><m>{item}</m>{spine}</package>")
+        archive.writestr(
+            "a.xml", f'<?xml version="1.0"?>\n{doctype}<html><body><p>It dives.</p></body></html>'
+        )
+
+
+@pytest.mark.parametrize(
+    "doctype",
+    [
+        "",
+        "<!DOCTYPE html>",
+        '<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN"\n "http://www.w3.org/TR/xhtml11/DTD/xhtml11.dtd">',
+        "<!DOCTYPE html [ ] >",
+    ],
+)
+def test_a_book_whose_chapters_name_their_document_type_is_read(tmp_path: Path, doctype: str) -> None:
+    book(tmp_path / "a.epub", doctype)
+    check_archive(tmp_path / "a.epub", 2**20)
+    assert read(tmp_path / "a.epub").text == "# Whales\n\nIt dives.\n"
+
+
+@pytest.mark.parametrize("padding", ["", f"<!-- {'x' * 70_000} -->"])
+def test_a_book_that_declares_entities_is_refused_wherever_it_does(tmp_path: Path, padding: str) -> None:
+    book(tmp_path / "a.epub", f'<!DOCTYPE html [{padding}<!ENTITY x "boom">]>')
+    with pytest.raises(UnsupportedFormat, match="entities"):
+        check_archive(tmp_path / "a.epub", 2**20)
 
 
 def test_a_book_without_its_package_is_damaged(tmp_path: Path) -> None:

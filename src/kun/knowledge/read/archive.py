@@ -1,5 +1,6 @@
 """Office files are archives of XML, and an archive can be a bomb: it is weighed before it is opened."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,9 @@ _MOST_ENTRIES = 20_000
 _MOST_RATIO = 200  # XML shrinks some 10 to 50 times
 _SMALL = 16 * 2**20  # below this many bytes no ratio does harm
 _PROLOGUE = 65_536
+_BARE_DOCTYPE = re.compile(
+    rb"<!DOCTYPE[^<>\[\]]*(?:\[\s*\]\s*)?>"
+)  # what is declared elsewhere is never fetched
 
 
 def check_archive(file: Path, most: int) -> None:
@@ -46,13 +50,14 @@ def _check_sizes(name: str, entries: list[zipfile.ZipInfo], most: int) -> None:
 
 
 def _check_entities(name: str, archive: zipfile.ZipFile) -> None:
-    """Office never writes a document type; whoever declares one declares entities that expand without end."""
+    """Books name their document type; one with declarations inside can make entities that expand without end."""
     for entry in archive.infolist():
         if not entry.filename.lower().endswith((".xml", ".rels", ".vml")):
             continue
         with archive.open(entry) as part:
             prologue = part.read(_PROLOGUE).replace(b"\0", b"")
+        prologue = _BARE_DOCTYPE.sub(b"", prologue)
         if b"<!DOCTYPE" in prologue or b"<!ENTITY" in prologue:
             raise UnsupportedFormat(
-                f"{name} declares XML entities, as no Office program does: it is refused."
+                f"{name} declares XML entities, which can grow without end: it is refused."
             )

@@ -180,21 +180,13 @@ def _attached(
 ) -> str:
     """The text of an attachment under its name as a heading; nothing, and a line in `skipped`, where it has none."""
     name = printable(header_text(part.get_filename() or "")) or f"attachment {number + 1}"
-    if part.get_content_type() == "message/rfc822":
-        inner = part.get_payload()
-        content = (
-            inner[0].as_bytes()
-            if isinstance(inner, list) and inner and isinstance(inner[0], Message)
-            else b""
-        )
-        name = name if Path(name).suffix.lower() == ".eml" else f"{name}.eml"
-    else:
-        payload = part.get_payload(decode=True)
-        content = payload if isinstance(payload, bytes) else b""
-    file = folder / str(number) / (re.sub(r"[/\\\0]", "_", name)[-_MOST_NAME:])
-    file.parent.mkdir()
-    file.write_bytes(content)
+    if part.get_content_type() == "message/rfc822" and Path(name).suffix.lower() != ".eml":
+        name = f"{name}.eml"
+    file_name = re.sub(r"[/\\\0]", "_", name)[-_MOST_NAME:]
+    file = folder / str(number) / ("attachment" if file_name in {".", ".."} else file_name)
     try:
+        file.parent.mkdir()
+        file.write_bytes(_content(part))
         extracted = read_attached(file, name, depth)
     except KunError as error:
         skipped[name] = str(error)
@@ -207,6 +199,15 @@ def _attached(
     if extracted.kind == "code":
         body = f"```\n{body.strip(chr(10))}\n```"
     return f"## {name}\n\n{_lowered(body) if extracted.kind == 'markdown' else body}"
+
+
+def _content(part: Message) -> bytes:
+    """The bytes of an attachment, or of the mail that is attached."""
+    if part.get_content_type() != "message/rfc822":
+        payload = part.get_payload(decode=True)
+        return payload if isinstance(payload, bytes) else b""
+    inner = part.get_payload()
+    return inner[0].as_bytes() if isinstance(inner, list) and inner and isinstance(inner[0], Message) else b""
 
 
 def _lowered(markdown: str) -> str:
