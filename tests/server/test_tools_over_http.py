@@ -1,6 +1,8 @@
 """Tools that the server runs for a request: each call is in the reply, whole or streamed."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -8,8 +10,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from kun.server import answering
 from kun.server.app import create_app
+from kun.server.bodies import ChatRequest
+from kun.server.generated import ChatReply
+from kun.server.metrics import Metrics
+from kun.server.replies import Reply
 from kun.server.service import ModelInfo
+from kun.tools.tool import Toolbox
 
 
 class Pieces(list[Any]):
@@ -103,6 +111,35 @@ def test_an_answer_that_was_cut_says_so(monkeypatch: pytest.MonkeyPatch, client:
     assert cut["choices"][0]["finish_reason"] == "length"
     text = client.post("/v1/chat/completions", json=_body(stream=True)).text
     assert '"finish_reason":"length"' in text.replace(" ", "")
+
+
+def test_tool_servers_that_hang_hold_up_no_chat_without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, go = threading.Semaphore(0), threading.Event()
+
+    def hang(names: object, connections: object) -> Toolbox:
+        held.release()
+        go.wait(60)
+        return Toolbox([])
+
+    monkeypatch.setattr(answering, "chosen_tools", hang)
+
+    async def ask() -> Reply:
+        service: Any = ScriptedService()
+        begun = answering.Answering(service, Metrics(service))
+        with_tools, without = (
+            ChatRequest.model_validate(_body()),
+            ChatRequest.model_validate(_body(run_tools=None)),
+        )
+        hanging = [asyncio.ensure_future(begun.chat(with_tools)) for _ in range(12)]
+        await asyncio.to_thread(held.acquire)
+        try:
+            return await asyncio.wait_for(begun.chat(without), 30)
+        finally:
+            go.set()
+            await asyncio.gather(*hanging)
+            begun.close()
+
+    assert isinstance(asyncio.run(ask()), ChatReply)
 
 
 def test_a_name_that_is_no_tool_and_tools_of_two_kinds_are_refused(client: TestClient) -> None:

@@ -55,13 +55,15 @@ class Answering:
         self.quick = Workers("kun-list", 2, waiting)
         self._starting = Workers("kun-start", 8, waiting)
         self._embedding = Workers("kun-embed", 2, waiting)
+        # a tool server that does not answer holds a thread until it is given up; chats without tools wait for none
+        self._tools = Workers("kun-tools", 4, waiting)
         # an answer from documents holds a thread until its end, and there may be as many as the engine takes
         self._reading = Workers("kun-read", waiting + running, waiting)
         self._named: set[str] = set()
         self._connections = Connections()
 
     def close(self) -> None:
-        for workers in (self.quick, self._starting, self._embedding, self._reading):
+        for workers in (self.quick, self._starting, self._embedding, self._tools, self._reading):
             workers.close()
         self._connections.close()
 
@@ -76,7 +78,7 @@ class Answering:
         options = await self._starting.run(_chat_options, body)
         if body.run_tools:
             check_tools(body)
-            toolbox = await self._starting.run(chosen_tools, body.run_tools, self._connections)
+            toolbox = await self._tools.run(chosen_tools, body.run_tools, self._connections)
             return ToolReply(lm, body, messages, toolbox, options, self._reading)
         submit = partial(
             lm.submit,
