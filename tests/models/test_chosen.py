@@ -64,6 +64,15 @@ def test_slow_machines_and_small_ones_take_the_smaller_model(monkeypatch: pytest
     assert by_machine(lambda: 3.0).name == LARGER_MODEL
 
 
+@pytest.mark.parametrize("told", ["MemTotal: 8 kB\n", "MemAvailable:\n", "MemAvailable: much\n"])
+def test_a_system_that_does_not_tell_its_free_memory_is_measured_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr(module, "MEMORY", 0)
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: told if path.name == "meminfo" else "max")
+    assert by_machine(lambda: 3.0).name == LARGER_MODEL
+
+
 def test_a_person_chooses_what_is_here_or_can_be_had_and_the_machine_no_longer_asks(
     tiny_home: Path, measured: list[float], tmp_path: Path
 ) -> None:

@@ -173,7 +173,8 @@ def _memory() -> tuple[int | None, int | None]:
     free: int | None = None
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        available = (line for line in lines if line.startswith("MemAvailable"))
+        free = next((int(line.split()[1]) * 1024 for line in available), None)  # old kernels have none
     for bound in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # "max" is no number
             total = min(total, int(Path(bound).read_text("ascii")))
