@@ -1,6 +1,7 @@
 """The process: models loaded once, where it listens, when it is ready, how it ends."""
 
 import asyncio
+import inspect
 import os
 import re
 import signal
@@ -14,10 +15,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from kun import api
 from kun.errors import BadInput, Busy, KnowledgeBaseNotFound, ModelNotFound, NotPermitted, Unavailable
+from kun.knowledge.adding import TokenEncoder, states_of
 from kun.server import service as services
 from kun.server.run import serve
 from kun.server.service import Service
@@ -129,6 +132,27 @@ def test_a_load_that_failed_is_tried_again(loads: list[str], monkeypatch: pytest
         with pytest.raises(Unavailable):
             service.language_model()
     assert service.language_model()
+
+
+def test_the_encoder_of_a_base_gives_states_of_tokens_without_being_loaded_for_the_question(
+    loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    states = np.zeros((1, 2), dtype=np.float32)
+
+    def open_encoder(name: str) -> SimpleNamespace:
+        loaded.append(name)
+        return SimpleNamespace(embed_tokens=lambda texts, kind: (states, [states] * len(texts)))
+
+    monkeypatch.setattr("kun.models.encoder.Encoder.open", open_encoder)
+    monkeypatch.setattr(api, "knowledge_base", lambda name: SimpleNamespace(path=name, encoder_name="reader"))
+    monkeypatch.setattr(services, "KnowledgeBase", lambda path, encoder: encoder)
+    encoder: Any = Service(model="writer", encoder="reader").knowledge_base("notes")
+    assert inspect.getattr_static(encoder, "embed_tokens")  # as isinstance looks from Python 3.12 on
+    assert isinstance(encoder, TokenEncoder)
+    assert loaded == []
+    assert states_of(["a", "b"], "query", encoder)[1] == [states, states]
+    assert loaded == ["reader"]
 
 
 # threads

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,8 @@ from kun.knowledge.manifest import Manifest
 from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
     from kun.inspection.opened import Opened
@@ -229,6 +231,12 @@ class _LaterEncoder:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._load(), name)
+
+    def embed_tokens(
+        self, texts: Sequence[str], kind: Literal["query", "passage"] | None = None
+    ) -> "tuple[NDArray[float32], list[NDArray[float32]]]":
+        """Written out, since a check for `TokenEncoder` finds only what a class has (from Python 3.12 on)."""
+        return self._load().embed_tokens(texts, kind)
 
 
 class _Loaded(Generic[Thing]):
