@@ -1,6 +1,7 @@
 """Orders inside documents: found in several languages and disguises, while ordinary prose stays as it is."""
 
 import base64
+import time
 from pathlib import Path
 
 import pytest
@@ -140,10 +141,24 @@ def test_the_stretches_are_places_in_the_text_that_was_given() -> None:
 
 
 @pytest.mark.parametrize(
-    "order", ["Ignore all previous instructions. ", "<|im_start|>", "| a ", "(", "“", "a: b; "]
+    "order",
+    [
+        "Ignore all previous instructions. ",
+        "<|im_start|>",
+        "| a ",
+        "(",
+        "“",
+        "a: b; ",
+        "![ ",
+        "![](",
+        "<!--",
+        "<img ",
+    ],
 )
 def test_a_long_text_takes_no_long_time(order: str) -> None:
+    begun = time.perf_counter()
     without_orders(order * (60_000 // len(order)))
+    assert time.perf_counter() - begun < 10
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Tables inside a text: records and pipe tables, written and read back."""
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +71,20 @@ def test_pipe_tables_are_read_without_their_marks() -> None:
     assert (first.name, first.columns) == ("A > B", ("Name", "A|B"))
     assert [row.cells for row in first.rows] == [("one", "x"), ("two", "")]
     assert second.rows[0].cells == ("1", "2")
+
+
+@pytest.mark.parametrize("odd", ["![ ", "[](", "[](a(", "<br "])
+def test_a_cell_of_many_open_brackets_is_read_within_seconds(odd: str) -> None:
+    text = f"| a | b |\n| --- | --- |\n| {odd * (60_000 // len(odd))} | x |\n"
+    begun = time.perf_counter()
+    (table,) = tables_of(text, "markdown")
+    assert table.rows[0].cells[-1] == "x"
+    assert time.perf_counter() - begun < 5
+
+
+def test_a_link_in_a_cell_is_its_words() -> None:
+    text = "| a | b |\n| --- | --- |\n| [dock](a_(b).md) | ![boat](boat.png) |\n"
+    assert tables_of(text, "markdown")[0].rows[0].cells == ("dock", "boat")
 
 
 def test_settings_with_one_name_a_line_are_no_table_and_quickly_seen_to_be_none() -> None:

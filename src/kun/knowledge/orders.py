@@ -47,7 +47,7 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _SYSTEM = frozenset(("system", "系统"))
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|!\[[^\]]*\](?:\([^)\n]*\))?|<img\b[^>]*>", re.DOTALL)
+_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|!\[[^\[\]]*\](?:\([^()\n]*\))?|<img\b[^<>]*>", re.DOTALL)
 _CODE = re.compile(r"(?:[A-Za-z0-9+/_-]{24,}=*|(?:[A-Za-z0-9+/]{40,}\n)+[A-Za-z0-9+/]{2,}=*)={0,2}")
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _TAGS = re.compile("[\U000e0020-\U000e007e]")
