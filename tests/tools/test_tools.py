@@ -33,6 +33,8 @@ from kun.tools.values import number_of, when_of
         ("1,250 × 3", "3750"),
         ("12% * 50", "6"),
         ("sum(1, 2, 3) / 4", "1.5"),
+        ("12345678901234567.89 + 0", "12345678901234567.89"),
+        ("1e400 / 1E399 + .5 + 0x10 + 1_0.", "36.5"),
         ("26 weeks in days", "182 days"),
         ("3 斤 换算成 公斤", "1.5 公斤"),
     ],
@@ -49,12 +51,36 @@ def test_arithmetic_is_exact_and_knows_units(expression: str, value: str) -> Non
         ("__import__('os').system('ls')", "allowed"),
         ("3 km in kg", "cannot be converted"),
         ("", "1 to"),
+        ("1e9999999", "out of range"),
+        ("round(1.5, 1e999999)", "1000 is the most"),
         ("-" * 80 + "1", "deeper"),
     ],
 )
 def test_what_is_no_arithmetic_is_an_error_of_one_sentence(expression: str, fault: str) -> None:
     with pytest.raises(BadInput, match=fault):
         calculate(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("round(2.5)", "3"),
+        ("round(-2.5)", "-3"),
+        ("round(0.125, 2)", "0.13"),
+        ("round(1250, -2)", "1300"),
+        ("round(4, -2)", "0"),
+        ("round(1 / 3, 900)", "0.3333333333333333333333333333333333"),
+        ("round(1e38)", "1" + "0" * 38),
+    ],
+)
+def test_halves_are_rounded_away_from_zero_as_spreadsheets_do(expression: str, value: str) -> None:
+    assert calculate(expression) == value
+
+
+def test_a_long_expression_is_searched_for_no_unit() -> None:
+    assert calculate(f"sum({'1.5, ' * 300}1)") == "451"
+    with pytest.raises(BadInput, match="no arithmetic expression"):
+        calculate("1 a " * 500)
 
 
 def test_dates_are_counted_on_the_calendar() -> None:

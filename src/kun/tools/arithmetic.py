@@ -3,12 +3,14 @@
 import ast
 import re
 from collections.abc import Callable, Sequence
-from decimal import Context, Decimal, DecimalException, localcontext
+from decimal import ROUND_HALF_UP, Context, Decimal, DecimalException, localcontext
 
 from kun.errors import BadInput
 from kun.tools.units import converted
 
 _LONGEST = 2_000
+_LONGEST_CONVERSION = 200
+"""Characters with a unit to convert: the time to look for it grows with their third power."""
 _DEEPEST = 50
 _LARGEST_POWER = 1_000
 _DIGITS = 34
@@ -24,6 +26,18 @@ _OPERATORS: dict[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
     ast.FloorDiv: lambda a, b: a // b,
     ast.Mod: lambda a, b: a % b,
 }
+
+
+def _rounded(given: Sequence[Decimal]) -> Decimal:
+    """A number to so many decimals, half away from zero, as people and spreadsheets round."""
+    value, decimals = +given[0], given[1] if len(given) > 1 else Decimal(0)
+    if abs(decimals) > _LARGEST_POWER:
+        raise BadInput(f"Rounding to {decimals} decimals is too much: {_LARGEST_POWER} is the most.")
+    unit = Decimal(1).scaleb(-int(decimals))
+    last = value.adjusted() - len(value.as_tuple().digits) + 1  # the power of ten that its last digit counts
+    return value if last >= unit.adjusted() else value.quantize(unit, ROUND_HALF_UP)
+
+
 _FUNCTIONS: dict[str, Callable[[Sequence[Decimal]], Decimal]] = {
     "sum": lambda given: sum(given, Decimal(0)),
     "min": min,
@@ -31,7 +45,7 @@ _FUNCTIONS: dict[str, Callable[[Sequence[Decimal]], Decimal]] = {
     "mean": lambda given: sum(given, Decimal(0)) / len(given),
     "abs": lambda given: abs(given[0]),
     "sqrt": lambda given: given[0].sqrt(),
-    "round": lambda given: round(given[0], int(given[1]) if len(given) > 1 else 0),
+    "round": _rounded,
 }
 
 
@@ -50,7 +64,7 @@ def calculate(expression: str) -> str:
     )
     if not text or len(text) > _LONGEST:
         raise BadInput(f"An expression has 1 to {_LONGEST:,} characters, this one {len(text):,}.")
-    conversion = _IN.fullmatch(text)
+    conversion = _IN.fullmatch(text) if len(text) <= _LONGEST_CONVERSION else None
     with localcontext(Context(prec=_DIGITS)):
         if conversion:
             value = converted(_evaluated(conversion["number"]), conversion["unit"], conversion["wanted"])
@@ -70,7 +84,8 @@ def _evaluated(text: str) -> Decimal:
     plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     plain = re.sub(r"(\d+(?:\.\d+)?)\s*%(?!\s*[\d(])", r"(\1/100)", plain)
     try:
-        return _value(ast.parse(plain.strip(), mode="eval").body, 0)
+        line = " ".join(plain.split())
+        return +_value(ast.parse(line, mode="eval").body, line.encode(), 0)
     except ZeroDivisionError as error:
         raise BadInput(f"{text[:100]} divides by zero.") from error
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
@@ -86,24 +101,27 @@ def _evaluated(text: str) -> Decimal:
         raise BadInput(f"{text[:100]} {reason}.") from error
 
 
-def _value(node: ast.expr, depth: int) -> Decimal:
+def _value(node: ast.expr, line: bytes, depth: int) -> Decimal:
+    """The value of a part of `line`, where its fractions are read, since a float keeps 17 digits of them."""
     if depth > _DEEPEST:
         raise BadInput(f"The expression is nested deeper than {_DEEPEST}.")
     match node:
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return Decimal(str(number))
+        case ast.Constant(value=int() as number) if not isinstance(number, bool):
+            return Decimal(number)
+        case ast.Constant(value=float()):
+            return Decimal(line[node.col_offset : node.end_col_offset].decode())
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, depth + 1)
+            return -_value(operand, line, depth + 1)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _value(operand, depth + 1)
+            return _value(operand, line, depth + 1)
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            base, power = _value(left, depth + 1), _value(right, depth + 1)
+            base, power = _value(left, line, depth + 1), _value(right, line, depth + 1)
             if abs(power) > _LARGEST_POWER:
                 raise BadInput(f"A power of {power} is too large: {_LARGEST_POWER} is the most.")
             return base**power
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
-            return _OPERATORS[type(operator)](_value(left, depth + 1), _value(right, depth + 1))
+            return _OPERATORS[type(operator)](_value(left, line, depth + 1), _value(right, line, depth + 1))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS and args:
-            given = [_value(one, depth + 1) for one in args]
+            given = [_value(one, line, depth + 1) for one in args]
             return _FUNCTIONS[name](given)
     raise BadInput("Only numbers, + - * / // % **, brackets, and " + ", ".join(_FUNCTIONS) + " are allowed.")
