@@ -127,6 +127,29 @@ def test_a_document_with_a_long_odd_line_is_calculated_over_within_seconds(odd: 
         assert time.perf_counter() - begun < 5
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How many loaves did the bakery sell after 31 December 9999?",
+        "How many loaves did the bakery sell before 1 January 0001?",
+        "How many loaves did the bakery sell from March to 0001-02-01?",
+        "面包房在 0001-01-01 之前一共卖了多少？",
+        "The keys of the boat came on 3 May 9999: when does the tenant return them?",
+    ],
+)
+def test_a_day_where_the_calendar_ends_is_no_fault(answers: KnowledgeBase, question: str) -> None:
+    compute(question, answers, answers.search(question))
+
+
+def test_a_term_that_leaves_the_calendar_is_left_alone(tmp_path: Path) -> None:
+    base = KnowledgeBase.open(tmp_path / "base", encoder=FakeEncoder())
+    text = "The kayak invoice must be paid within 500000 days of receipt.\n"
+    (tmp_path / "odd.txt").write_text(text, encoding="utf-8")
+    base.add(tmp_path / "odd.txt")
+    question = "The kayak invoice arrived on 3 May: when must it be paid?"
+    assert compute(question, base, base.search(question)) is None
+
+
 def test_a_row_of_totals_is_not_added_to_the_rows_above_it(answers: KnowledgeBase) -> None:
     assert "80" in asked(answers, "How many loaves did the bakery sell altogether?").text
 

@@ -3,7 +3,7 @@
 import calendar
 import re
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from kun.tools.values import FoundWhen, When, small_number, whens_in
 
@@ -126,15 +126,14 @@ def _joined(units: list[Period], text: str) -> list[Period]:
             continue
         if _BEFORE.search(before):
             ends = re.search(r"(?:until|up to|by|end of)\s*(?:the\s+)?$", before, re.I)
-            last = one.last if ends else one.first and one.first - timedelta(1)
+            last = one.last if ends else one.first and _moved(one.first, -1)
             one = Period(one.text, None, last, frozenset(), one.start, one.end)
         elif _HAN_BEFORE.match(after):
-            one = Period(
-                one.text, None, one.first and one.first - timedelta(1), frozenset(), one.start, one.end
-            )
+            last = one.first and _moved(one.first, -1)
+            one = Period(one.text, None, last, frozenset(), one.start, one.end)
         elif _AFTER.search(before) or _HAN_AFTER.match(after):
             whole = (one.first and one.last and one.first == one.last) or _AFTER.search(before)
-            first = one.last and one.last + timedelta(1) if whole else one.first
+            first = one.last and _moved(one.last, 1) if whole else one.first
             one = Period(one.text, first, None, frozenset(), one.start, one.end)
         elif re.search(r"\bsince\s*(?:the\s+)?$", before, re.I) or _HAN_SINCE.match(after):
             one = Period(one.text, one.first, None, frozenset(), one.start, one.end)
@@ -143,11 +142,16 @@ def _joined(units: list[Period], text: str) -> list[Period]:
     return periods
 
 
+def _moved(day: date, days: int) -> date:
+    """The day `days` later; the first or the last of the calendar where it ends before."""
+    return date.fromordinal(min(max(day.toordinal() + days, 1), date.max.toordinal()))
+
+
 def _range(one: Period, other: Period, text: str) -> Period:
     written = text[one.start : other.end]
     first, last = one.first, other.last
     if one.months and other.months and first is None and last is not None:
-        year = last.year if min(one.months) <= last.month else last.year - 1
+        year = last.year if min(one.months) <= last.month else max(1, last.year - 1)
         first = date(year, min(one.months), 1)
     months: frozenset[int] = frozenset()
     if first is None and last is None and one.months and other.months:

@@ -9,6 +9,7 @@ from datetime import date
 from decimal import Decimal
 from itertools import islice
 
+from kun.errors import BadInput
 from kun.knowledge.computation.concepts import CONCEPTS, unit_kind
 from kun.knowledge.computation.question import Asked
 from kun.knowledge.computation.sheets import Sheet
@@ -77,8 +78,7 @@ _QUANTITY_WORDS = re.compile(
     r"折合成?|换算成?|一共|总共|合计|多少|几|是|天|周|个?月(?!费|租|供|薪)|小时|分钟|最晚|最迟|号|日|\b(?:how|many|much|days?|weeks?|months?|hours?|minutes?|last|latest|total|altogether|date)\b",
     re.IGNORECASE,
 )
-_MOST_QUANTITIES = 200
-"""Quantities of one sentence that are looked at: each is held against every place of the question's words."""
+_MOST_QUANTITIES = 200  # of a sentence that are looked at: each is held against the question's words
 _MONTHS_OF = {"month": 1, "quarter": 3, "year": 12}
 _DAYS_OF = {"day": 1, "week": 7}
 
@@ -163,10 +163,8 @@ def _deadlines(
     when = whens[0].when
     for score, place in list(_ranked(wanted, given))[:4]:
         one = given[place]
-        if len(one.terms & wanted) < 2:
-            continue
         lengths = (found for found in lengths_in(one.text) if found.unit != "year" or "第" not in one.text)
-        length = next(lengths, None)
+        length = next(lengths, None) if len(one.terms & wanted) > 1 else None
         if length is None:
             continue
         back = bool(_LESS.search(one.text)) and not _MORE.search(
@@ -176,7 +174,10 @@ def _deadlines(
         start = When(year, when.month, when.day).date if year else None
         if start is None:
             continue
-        day = shifted(start, length, back=back)
+        try:
+            day = shifted(start, length, back=back)
+        except BadInput:  # the calendar ends before
+            continue
         shown = f"{start.isoformat()} {'−' if back else '+'} {length.text} = {day.isoformat()}"
         yield Fact(
             "deadline", sheet.source, 1.0 + min(score, 2.0), day=day, without_year=not when.year, shown=shown,
