@@ -1,7 +1,9 @@
 """From a message to an answer: understand it, find passages, show sections, let the model write, and check that."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from kun.errors import BadInput
@@ -30,6 +32,10 @@ from kun.text.language import language_of
 if TYPE_CHECKING:
     from kun.generation.options import SamplingOptions
     from kun.models.language_model import LanguageModel
+
+
+_PLACES = 5
+"""Places of a word that are read for orders around them."""
 
 
 class SamplingChoice(TypedDict, total=False):
@@ -143,14 +149,15 @@ class Answerer:
         """The sentence that says which identifiers of a question stand nowhere; "" where all do."""
         missing = [
             one
-            for one in identifiers(question)
+            for one in identifiers(question)[: self._policy.checked_identifiers]
             if not any(self._stands(spelling, sources) for spelling in spellings(one))
         ]
         if not missing:
             return ""
         sources_found = dict.fromkeys(one.source for one in found)
-        texts = [without_orders(self._base.text_of(source).text) for source in sources_found]
-        near = list(dict.fromkeys(other for one in missing for other in nearest(one, texts)))
+        texts = [self._base.text_of(source).text for source in sources_found]
+        alike = dict.fromkeys(other for one in missing for other in nearest(one, texts))
+        near = [one for one in alike if any(_is_evidence(one, text) for text in texts)]
         if not near and any(" " in one for one in missing):
             missing = [
                 one for one in missing if " " not in one
@@ -234,6 +241,12 @@ class _Writing:
         yield self._told.quotes
         for text, place in quotes(self._question, self._evidence, self._units, self._policy):
             yield f"\n> {text} [{place + 1}]"
+
+
+def _is_evidence(word: str, text: str) -> bool:
+    """True for a word that is in a text, and not in orders alone; the first places are looked at."""
+    places = islice(re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text), _PLACES)
+    return any(word in without_orders(text, *place.span()) for place in places)
 
 
 def _saying(question: str, text: str) -> AnswerStream:

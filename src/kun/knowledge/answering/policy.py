@@ -51,6 +51,8 @@ class Policy:
     """Between these the model is asked how likely the question is: beyond, that changed no decision, and takes time."""
     longest_question: int = 4000
     """Characters of a question."""
+    checked_identifiers: int = 8
+    """Identifiers of a question that are looked for word for word, the first ones: each takes up to four searches."""
     history_turns: int = 4
     """Turns of the conversation that a follow-up is completed from."""
 
