@@ -364,3 +364,17 @@ def test_figures_are_labelled_from_fixed_sets(client: TestClient) -> None:
     assert 'kun_queued{model="tiny"} 0.0' in text
     assert "kun_embedded_tokens_total" in text
     assert 'kun_generated_tokens_total{model="tiny"}' in text
+
+
+def test_a_schema_that_is_too_large_is_refused_before_it_is_tried(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+    monkeypatch.setattr("kun.generation.schemas.weakened", tried.append)
+    schema = {"type": "object", "properties": {f"p{place}": {"not": {}} for place in range(5000)}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+    body = {"model": "tiny", "messages": HELLO, "response_format": wanted}
+    answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert "longer than" in answer.json()["error"]["message"]
+    assert not tried

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -24,7 +25,8 @@ _SINGLE = (
     "else",
 )
 _MOST_TRIES = 5000
-"""Schemas that are tried before all that is left of one is given up: seconds of work."""
+_MOST_SECONDS = 2.0
+"""Schemas that are tried, and the time that they take, before all that is left of one is given up."""
 UNSUPPORTED = frozenset({
     "uniqueItems", "not", "if", "then", "else", "propertyNames", "contains", "minContains", "maxContains", "oneOf",
     "dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems", "pattern",
@@ -84,7 +86,7 @@ class _Weakening:
         self.root = nested(schema, "")
         self.dropped: list[str] = []
         self._begun: set[tuple[str, ...]] = set()
-        self._tries = 0
+        self._tries, self._end = 0, time.monotonic() + _MOST_SECONDS
 
     def run(self, path: tuple[str, ...]) -> None:
         """Leave out of the part at `path` what cannot be followed."""
@@ -130,7 +132,7 @@ class _Weakening:
     def _sound(self, path: tuple[str, ...]) -> bool:
         """True if the part at `path` can be followed; references lead to where they lead from the whole."""
         self._tries += 1
-        if self._tries > _MOST_TRIES:
+        if self._tries > _MOST_TRIES or time.monotonic() > self._end:
             return False
         part = self._at(path)
         if isinstance(part, dict) and '"$ref"' not in json.dumps(part):

@@ -1,6 +1,7 @@
 """From requests to replies: what is asked of which model, checked, queued, and begun off the event loop."""
 
 import base64
+import json
 import logging
 from functools import partial
 from typing import TYPE_CHECKING
@@ -261,8 +262,11 @@ def _schema(body: ChatRequest) -> JsonObject | None:
 
 def _followed(schema: JsonObject, strict: bool) -> JsonObject:
     """The schema without sound keywords that no text can be held to, unless all of it is asked for."""
+    from kun.generation.options import LONGEST_CONSTRAINT
     from kun.generation.schemas import UNSUPPORTED, weakened
 
+    if len(json.dumps(schema)) > LONGEST_CONSTRAINT:
+        return schema  # refused with its size, before any of it is tried
     weaker, dropped = weakened(schema)
     if not dropped or not UNSUPPORTED.issuperset(dropped):
         return schema  # whoever makes the constraint says what is wrong with it
