@@ -1,5 +1,6 @@
 """Checking that a unit of the documents carries a sentence."""
 
+import numpy as np
 import pytest
 
 from kun.knowledge.answering.checking import Checker
@@ -86,3 +87,15 @@ def test_a_table_is_read_as_records_and_a_picture_not_at_all() -> None:
         "- City: Xi'an; Season: low; Manager: 415; Staff: 320",
     ]
     assert [unit.cells[0] for unit in units_of([passage(text)])] == [("City", "Xi'an")] * 2
+
+
+def test_a_person_whom_no_document_names_is_nobody() -> None:
+    """A sentence in Chinese, documents in English: nearness in meaning cannot tell one name from another."""
+    checker = Checker(
+        "谁是公司的负责人？",
+        units_of([passage("The company is led by 王芳 since 2021.")]),
+        POLICY,
+        lambda sentence: np.ones(1, np.float32),
+    )
+    assert checker.check("公司的负责人是王芳。").holds
+    assert not checker.check("公司的负责人是刘涛。").holds

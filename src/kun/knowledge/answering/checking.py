@@ -44,6 +44,7 @@ _ANSWERS_YES_NO = re.compile(
     r"^\s*(?:yes|no|是的|不是的?|对的?|不对|不会|不能|不可以|可以|能|会|有|没有)\s*[,，。.！!]\s*",
     re.IGNORECASE,
 )
+_WHO = re.compile(r"\bwho(?:m|se)?\b|谁|誰|哪位|何人|哪些人", re.IGNORECASE)
 _COMMON = frozenset(
     "i yes no the a an it this that these those he she they we you in on at for to of".split()
 )
@@ -147,7 +148,7 @@ class Checker:
     def _stranger(self, sentence: str) -> str:
         """A number or a name of the sentence that is neither in the units nor in the question."""
         known = "".join(self._folded) + fold(self.question)
-        for name in _names(sentence):
+        for name in (*_names(sentence), *(_people(sentence) if _WHO.search(self.question) else ())):
             if fold(name) not in known and fold(name).removesuffix("s") not in known:
                 return name
         values = {
@@ -283,6 +284,13 @@ def _names(sentence: str) -> list[str]:
     return [
         match["name"] for match in _ENGLISH_NAME.finditer(sentence) if match["name"].lower() not in _COMMON
     ]
+
+
+def _people(sentence: str) -> list[str]:
+    """Names of people in Chinese writing, which has no capitals: as the dictionary of words marks them."""
+    import rjieba
+
+    return [word for word, kind in rjieba.tag(sentence) if kind.startswith("nr") and len(word) > 1]
 
 
 def _negated(text: str) -> bool:

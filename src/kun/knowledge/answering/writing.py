@@ -42,7 +42,8 @@ _DECLINES = re.compile(
     re.IGNORECASE,
 )
 _FEW_WORDS = 4
-_SOME_WORDS = 9
+_SOME_WORDS = 24
+"""Words up to which a sentence of one script is not taken for another language of it: its language is a guess."""
 _OF_OWN_SCRIPT = frozenset(("zh", "ja", "ko", "ru", "ar", "th", "hi"))
 
 
