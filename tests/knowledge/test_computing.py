@@ -133,11 +133,14 @@ def test_a_document_with_a_long_odd_line_is_calculated_over_within_seconds(odd: 
         "How many loaves did the bakery sell after 31 December 9999?",
         "How many loaves did the bakery sell before 1 January 0001?",
         "How many loaves did the bakery sell from March to 0001-02-01?",
+        "What percentage of the loaves did the bakery sell, to ² decimals or ① decimals?",
         "面包房在 0001-01-01 之前一共卖了多少？",
         "The keys of the boat came on 3 May 9999: when does the tenant return them?",
     ],
 )
-def test_a_day_where_the_calendar_ends_is_no_fault(answers: KnowledgeBase, question: str) -> None:
+def test_a_day_where_the_calendar_ends_and_an_odd_digit_are_no_fault(
+    answers: KnowledgeBase, question: str
+) -> None:
     compute(question, answers, answers.search(question))
 
 

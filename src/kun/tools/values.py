@@ -158,7 +158,7 @@ def han_number(text: str) -> int | None:
 def small_number(text: str) -> int | None:
     """The value of digits, of an English number word below a hundred, or of Chinese characters."""
     plain = text.strip().lower()
-    if plain.isdigit():
+    if plain.isdecimal():
         return int(plain)
     first, _, second = plain.replace("-", " ").partition(" ")
     if first in _WORDS and (not second or second in _WORDS):
