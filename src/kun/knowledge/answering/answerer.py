@@ -27,6 +27,7 @@ from kun.knowledge.computing import Computed, compute
 from kun.knowledge.orders import without_orders
 from kun.knowledge.passage import Passage
 from kun.knowledge.rows import StoredText
+from kun.text.fold import fold
 from kun.text.language import language_of
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Answerer:
         fluent = speaks(lm, told.language)
         likely = likelihood(question, passages, evidence, lm if fluent else None, told, policy)
         read = reading(question, passages, told)
-        if likely < policy.likely:
+        if likely < policy.likely and not _names_something(question, passages):
             return _declining(question, declined(question, told))
         writing = _Writing(question, read, units, evidence, likely, told, policy)
         checker = Checker(question, units, policy, meaning.near, identifiers(question))
@@ -270,6 +271,17 @@ def _declining(question: str, text: str) -> AnswerStream:
         yield text
 
     return AnswerStream(question, [], [], write)
+
+
+def _names_something(question: str, passages: Sequence[Passage]) -> bool:
+    """True where an identifier of the question is in what is shown: few words are shared with a row of a table."""
+    texts = [fold(passage.text) for passage in passages]
+    return any(
+        fold(spelling) in text
+        for one in identifiers(question)
+        for spelling in spellings(one)
+        for text in texts
+    )
 
 
 def speaks(lm: "LanguageModel", language: str) -> bool:
