@@ -14,10 +14,13 @@ from kun.errors import KunError
 from kun.knowledge.computation.cells import CellCount, cell_counts
 from kun.knowledge.computation.facts import Fact, facts, may_want_fact
 from kun.knowledge.computation.keys import title_score
+from kun.knowledge.computation.lookup_wording import lookup_answer, lookup_program, lookup_shown
+from kun.knowledge.computation.lookups import lookups, may_look_up
 from kun.knowledge.computation.matching import folded, latin_words
 from kun.knowledge.computation.plans import Plan, plans
 from kun.knowledge.computation.question import Asked, read_question
 from kun.knowledge.computation.running import Outcome, run
+from kun.knowledge.computation.said import Said
 from kun.knowledge.computation.sheets import Computable, Sheet, sheet_of
 from kun.knowledge.computation.wording import answer_of, calculation_of, cells_answer, fact_answer, fault_of
 from kun.knowledge.passage import Passage
@@ -31,6 +34,10 @@ _LONGEST_TEXT = 20_000_000
 _LEAST_SCORE = 1.3
 """The least score of a plan: one value and a column of the question, or a column by name and the document's title."""
 _MOST_CITED = 6
+_RANK = 0.05
+"""Score that a look-up loses for each document before its own."""
+_AS_GOOD = 0.3
+"""Look-ups within so much of the best are as good: where they differ none is given."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,27 @@ def compute(
     None for a question that asks for no calculation, and where no table or sentence fits.
     """
     asked = read_question(question)
-    if asked is None and not may_want_fact(question):
+    calculates, looks_up = asked is not None or may_want_fact(question), may_look_up(question)
+    if not calculates and not looks_up:
         return None
     sheets = _sheets(question, base, found)
-    if not sheets:
-        return None
+    best = _calculation(question, asked, sheets) if calculates else None
+    computed = _answer(best, asked, question, base, found) if best is not None else None
+    if looks_up and (computed is None or computed.declined or _is_supposed(best, asked)):
+        return _looked_up(question, base, found, sheets) or computed
+    return computed
+
+
+def _is_supposed(best: Outcome | Fact | CellCount | None, asked: Asked | None) -> bool:
+    """True for a sum that no word of the question asks for: "how much is" may ask for one cell as well."""
+    is_sum = isinstance(best, Outcome) and best.plan.kind == "sum"
+    return is_sum and asked is not None and "sum" not in asked.kinds
+
+
+def _calculation(
+    question: str, asked: Asked | None, sheets: Sequence[Sheet]
+) -> Outcome | Fact | CellCount | None:
+    """The calculation that fits best; None where none does."""
     candidates: list[tuple[float, Outcome | Fact | CellCount]] = []
     for rank, sheet in enumerate(sheets):
         bonus = max(0.5 / (rank + 1), 0.3 if rank >= _DOCUMENTS else 0.0)
@@ -74,8 +97,36 @@ def compute(
     kept = [one for one in candidates if one[0] >= _LEAST_SCORE]
     if not kept:
         return None
-    _, best = max(kept, key=lambda one: one[0])
-    return _answer(best, asked, question, base, found)
+    return max(kept, key=lambda one: one[0])[1]
+
+
+def _looked_up(
+    question: str, base: Computable, found: Sequence[Passage], sheets: Sequence[Sheet]
+) -> Computed | None:
+    """The cell that the question asks for; None where it is not plain, or two documents differ in it."""
+    said = Said(question)
+    scored = [
+        (one.score - _RANK * rank, one) for rank, sheet in enumerate(sheets) for one in lookups(said, sheet)
+    ]
+    given = [(score, one) for score, one in scored if not one.missing]
+    if not given:
+        missing = next((one for _, one in scored if not _stands(one.missing, base)), None)
+        if missing is None or len(scored) > 1:
+            return None
+        return Computed(lookup_answer(missing), "", [], lookup_program(missing), declined=True)
+    best = max(given, key=lambda one: one[0])
+    if len({one.values for score, one in given if score >= best[0] - _AS_GOOD}) > 1:
+        return None
+    one = best[1]
+    passages = _cited(base, one.sheet.source, question, found, one.spans)
+    return Computed(
+        _citing(lookup_answer(one), passages[:1]), lookup_shown(one), passages, lookup_program(one)
+    )
+
+
+def _stands(name: str, base: Computable) -> bool:
+    best = base.search(name, 1)
+    return bool(best and best[0].reasons and best[0].reasons.exact)
 
 
 def _sheets(question: str, base: Computable, found: Sequence[Passage]) -> list[Sheet]:

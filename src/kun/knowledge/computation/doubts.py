@@ -12,7 +12,7 @@ from kun.text.language import language_of
 from kun.text.words import STOP_WORDS, stem
 
 _SAMPLE = 400_000
-_GENERIC = frozenset(
+GENERIC = frozenset(
     stem(word)
     for word in """
     about according across add added after again all allowed already also altogether always among amount another any anything apart asked
@@ -30,7 +30,7 @@ _GENERIC = frozenset(
     value values various want was week weekly weeks were what whole with within without work worth would write year yearly years yet yuan left remaining currently exactly
     """.split()
 )
-_HAN_GENERIC = re.compile(
+HAN_GENERIC = re.compile(
     r"多少|一共|总共|合计|总计|平均|最[多少高低大小长短早晚新贵]|百分|几|哪|什么|怎么|谁|计算|算|保留|小数|两位|一位|位数|四舍五入|请问|按照|根据|按|记录|登记|清单|表|文件|文档|资料|里面|其中|"
     r"全年|全部|所有|整个|每个|每天|每月|净|扣|去掉|员工|人员|全体|同事|客户|会员|学生|商品|产品|订单|公司|我们|不算|包括|包含|不含|不包括|不计|超过|低于|少于|多于|大于|小于|以上|以下|以前|以后|之前|之后|之间|相差|差额|相隔|季度|上半年|下半年|年|月|日|"
     r"天|周|小时|分钟|元|块|钱|金额|费用|数量|比例|占|单数|条数|次数|人数|加起来|加上|累计|现在|目前|已经|一件|没有|为止|折合|换算|最晚|最迟|需要|应该|要|付|花|买|卖|用|收|交|得|了|的"
@@ -71,7 +71,7 @@ def _latin_doubt(asked: Asked, text: str, sure: float) -> float:
     unknown, before = 0.0, False
     for word in latin_words(folded(asked.text)):
         plain = asked.text[word.start : word.end].lower()
-        is_small = plain in STOP_WORDS or plain[0].isdigit() or len(word.stem) < 3 or word.stem in _GENERIC
+        is_small = plain in STOP_WORDS or plain[0].isdigit() or len(word.stem) < 3 or word.stem in GENERIC
         is_known = word.stem in known or any(pattern.fullmatch(plain) for pattern in CONCEPTS.values())
         if not is_small and not is_known and not any(_near(word.stem, one) for one in known):
             unknown += 0.15 if before else 0.5  # a "taxi ride" is about taxis
@@ -90,7 +90,7 @@ def _han_doubt(asked: Asked, text: str, sure: float) -> float:
 
     unknown = 0.0
     for token in rjieba.cut(asked.text):
-        word = _HAN_GENERIC.sub("", token)
+        word = HAN_GENERIC.sub("", token)
         if not re.fullmatch(r"[\u3400-\u9fff]{2,}", word) or token in text or word in text:
             continue
         if _HAN_NOUN.fullmatch(token) and sure < 0.9:
