@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BATCH = 256  # passages committed at a time
+INDEXED_AT_ONCE = 4_000  # passages indexed at a time, a second's work: what an interruption leaves at most
 _STEP = 64  # passages embedded at a time, after which progress is told
 _HEADING_TOKENS = 96  # what the headings above a passage may take of the encoder's context
 _RACY_NS = 2_000_000_000  # a file changed this shortly before it was stored may change again unnoticed
@@ -91,9 +92,14 @@ class Adding:
     """One call of `KnowledgeBase.add`."""
 
     def __init__(
-        self, store: Store, encoder: Callable[[], EncoderLike], progress: DetailedProgress | None
+        self,
+        store: Store,
+        encoder: Callable[[], EncoderLike],
+        progress: DetailedProgress | None,
+        index: Callable[[], None],
     ) -> None:
-        self._store, self._open_encoder, self._progress = store, encoder, progress
+        """`index` is called from time to time, to index what was committed."""
+        self._store, self._open_encoder, self._progress, self._index = store, encoder, progress, index
         self._known = {info.path: info for info in store.documents_info()}
         self._report = Report()
         self._restamped: list[DocumentInfo] = []
@@ -110,8 +116,13 @@ class Adding:
             self._report.skipped |= listing.skipped
         self._total = len(found)
         self._tell("")
+        unindexed = 0
         for batch in in_batches(self._drafts(found.values())):
             self._commit(batch)
+            unindexed += sum(len(spans) for _, spans in batch)
+            if unindexed >= INDEXED_AT_ONCE:
+                self._index()
+                unindexed = 0
         self._store.restamp(self._restamped)
         self._remove_vanished(paths, found, closed)
         for folder, why in closed.items():

@@ -3,9 +3,9 @@
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,8 +22,8 @@ from kun.knowledge.adding import (
     encoded,
 )
 from kun.knowledge.commonplaces import commonplaces
+from kun.knowledge.contents import INDEX, Contents, Indexing
 from kun.knowledge.index import Query
-from kun.knowledge.local_index import LocalIndex
 from kun.knowledge.manifest import CUTTING, Manifest
 from kun.knowledge.matching import matching
 from kun.knowledge.passage import Passage, Reasons
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 MAX_NAME = 100
 MAX_QUERY = 100_000
 MAX_K = 1_000
-INDEX = "index"
-"""The folder of a knowledge base's index, which may be deleted at any time."""
-_INDEXED = 1_000  # documents that are indexed together
 _TEXTS = 64  # texts of documents that are kept at hand
 
 
@@ -58,24 +55,13 @@ class Source:
     digest: str
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """All that searching needs, of one version of the store: the index, and the documents' names and identities."""
-
-    version: int
-    index: LocalIndex
-    names: Mapping[str, str]
-    identities: Mapping[str, str]
-    texts: dict[str, StoredText] = field(default_factory=dict)
-
-
 class KnowledgeBase:
     """Documents that can be searched and asked. Open one with `KnowledgeBase.open`; safe for several threads."""
 
     def __init__(self, path: Path, encoder: EncoderLike | None = None) -> None:
         self._store = Store(path)
         self._encoder = encoder
-        self._contents: _Contents | None = None
+        self._indexing = Indexing(self._store)
         self._reranker: Reranker | None = None
         self._lock = threading.RLock()
 
@@ -154,7 +140,10 @@ class KnowledgeBase:
         """
         if not paths:
             raise BadInput("Nothing to add: name a file or a folder.")
-        return Adding(self._store, lambda: self.encoder, progress).run([Path(path) for path in paths])
+        adding = Adding(self._store, lambda: self.encoder, progress, lambda: self._indexing.follow(progress))
+        report = adding.run([Path(path) for path in paths])
+        self._indexing.follow(progress)
+        return report
 
     def remove(self, *sources: str) -> list[str]:
         """Remove documents by name or pattern ("drafts/*"); return the names. Raises `NotFound` for no match."""
@@ -164,6 +153,7 @@ class KnowledgeBase:
         for info in infos:
             if info.source in chosen and Path(info.path).is_relative_to(self.uploads.resolve()):
                 Path(info.path).unlink(missing_ok=True)
+        self._indexing.follow()
         return sorted(chosen)
 
     def sources(self) -> list[Source]:
@@ -180,7 +170,7 @@ class KnowledgeBase:
 
     def text_of(self, source: str) -> StoredText:
         """A document's extracted text with its kind and where its pages begin. Raises `NotFound`."""
-        contents = self._contents
+        contents = self._indexing.contents
         known = contents.texts if contents and contents.version == self._store.version else {}
         stored = known.get(source) or self._store.text_of(source)
         if stored is None:
@@ -191,7 +181,7 @@ class KnowledgeBase:
 
     def passage(self, id: str) -> Passage:
         """A passage by its `id`, until its document is replaced or removed. Raises `NotFound`."""
-        contents = self._read()
+        contents = self._indexing.read()
         document, _, place = id.rpartition("-")
         found = self._passage(contents, document, int(place)) if place.isdecimal() else None
         if found is None:
@@ -217,6 +207,7 @@ class KnowledgeBase:
         )
         with self._lock:
             self._encoder = opened
+        self._indexing.follow(progress)
         return report
 
     # Finding
@@ -239,7 +230,7 @@ class KnowledgeBase:
             raise BadInput(f"The query has {len(query):,} characters, more than {MAX_QUERY:,}: shorten it.")
         if not 1 <= k <= MAX_K:
             raise BadInput(f"k is {k}, but must be from 1 to {MAX_K}.")
-        contents = self._read()
+        contents = self._indexing.read()
         chosen = None if sources is None else matching(list(contents.identities), sources)
         if not contents.names:
             return []
@@ -266,39 +257,11 @@ class KnowledgeBase:
 
     def close(self) -> None:
         """Let go of what was read; the knowledge base opens again by itself when it is used."""
-        with self._lock:
-            self._contents = None
-
-    def _read(self) -> _Contents:
-        """The present contents; after a change, what changed is indexed first."""
-        with self._lock:
-            if self._contents is None or self._contents.version != self._store.version:
-                self._contents = self._indexed(self._contents)
-            return self._contents
-
-    def _indexed(self, before: _Contents | None) -> _Contents:
-        """The index of what is stored now, made from that of `before` or the one on disk."""
-        version, manifest = self._store.version, self._store.manifest
-        key = f"{manifest.identity}-{manifest.generation}"
-        index = before.index if before and before.index.key == key else LocalIndex(self.path / INDEX, key)
-        infos = self._store.documents_info()
-        wanted = {info.id for info in infos}
-        gone = set(index.documents) - wanted
-        index.remove(gone)
-        scattered = index.scattered()
-        missing = sorted(wanted - set(index.documents))
-        for start in range(0, len(missing), _INDEXED):
-            _, passages, texts = self._store.snapshot(missing[start : start + _INDEXED])
-            index.add(passages, texts)
-        index.tokens = self._store.tokens()
-        if gone or scattered or missing:
-            index.persist()
-        by_name = {info.source: info.id for info in infos}
-        return _Contents(version, index, {info.id: info.source for info in infos}, by_name)
+        self._indexing.close()
 
     def _passage(
         self,
-        contents: _Contents,
+        contents: Contents,
         document: str,
         place: int,
         score: float = 0.0,

@@ -24,6 +24,8 @@ _GRAM = 4
 _FACTORS = np.array([2654435761, 2246822519, 3266489917, 668265263], np.uint32)
 _CHUNK = 1 << 20
 _LEAST_BITS = 13
+_CELLS = 1 << 22
+"""Passages times characters that are looked at together: what fits in the processor's cache."""
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -50,8 +52,10 @@ class ExactText:
         self._starts: Places = arrays["entry_start"].astype(np.int64)
         self._ends: Places = arrays["entry_end"].astype(np.int64)
         self._rows: Places = arrays["entry_row"].astype(np.int64)
+        self._holders, self._holders_begin = arrays["letter_row"], arrays["letter_begin"]
         alphabet, counts = arrays["alphabet"].tolist(), arrays["alphabet_count"].tolist()
         self._frequency: dict[int, int] = dict(zip(alphabet, counts, strict=True))
+        self._letters = {code: number for number, code in enumerate(alphabet)}
 
     @classmethod
     def build(cls, documents: Sequence[tuple[str, Places, Places]]) -> "ExactText":
@@ -74,16 +78,21 @@ class ExactText:
             first += len(begins)
         codes = _codes_of(_BETWEEN.join(parts))
         alphabet, counts = np.unique(codes, return_counts=True)
+        all_edges = np.concatenate([*edges, np.ones(1, np.bool_)])
+        bounds, row = np.stack([_joined(starts), _joined(ends)], axis=1), _joined(rows)
+        holders_begin, holders = _holders(codes, all_edges, alphabet, bounds, row)
         return cls(
             {
                 "codes": codes,
-                "edges": np.packbits(np.concatenate([*edges, np.ones(1, np.bool_)])),
+                "edges": np.packbits(all_edges),
+                "letter_begin": holders_begin,
+                "letter_row": holders,
                 "grams": _grams_of(codes),
                 "alphabet": alphabet.astype(np.uint32),
                 "alphabet_count": counts.astype(np.int64),
-                "entry_start": _joined(starts),
-                "entry_end": _joined(ends),
-                "entry_row": _joined(rows),
+                "entry_start": np.ascontiguousarray(bounds[:, 0]),
+                "entry_end": np.ascontiguousarray(bounds[:, 1]),
+                "entry_row": row,
             },
             first,
         )
@@ -92,11 +101,22 @@ class ExactText:
         """Which passages hold `query`."""
         held = Held(np.zeros(self._n, np.float32), np.zeros(self._n, np.float32))
         wanted = _codes_of(fold(query).replace(_BETWEEN, ""))
+        if len(wanted) == 1:
+            return self._with_letter(int(wanted[0]), held)
         places = self._places(wanted)
         if len(places):
             whole = self._is_edge(places) & self._is_edge(places + len(wanted))
             self._hold(places[whole], len(wanted), held.words)
             self._hold(places, len(wanted), held.letters)
+        return held
+
+    def _with_letter(self, code: int, held: Held) -> Held:
+        """Single characters are everywhere, so that it is kept which passages have which."""
+        number = self._letters.get(code)
+        if number is not None:
+            found = self._holders[int(self._holders_begin[number]) : int(self._holders_begin[number + 1])]
+            held.letters[found >> 1] = 1
+            held.words[found[(found & 1).astype(np.bool_)] >> 1] = 1
         return held
 
     def _places(self, wanted: Codes) -> Places:
@@ -146,6 +166,36 @@ class ExactText:
             shared = np.minimum(places + size, self._ends[first]) - begins
             np.maximum.at(shares, self._rows[first], (shared / size).astype(np.float32))
             first = first + 1
+
+
+def _holders(
+    codes: Codes, edges: NDArray[np.bool_], alphabet: Codes, bounds: Places, rows: Places
+) -> tuple[Places, NDArray[np.uint32]]:
+    """For each character of the `alphabet` where its holders begin, [a + 1], and all holders.
+
+    A holder is twice the row of a passage that has the character, and one more where it has it as a word.
+    `bounds` [n, 2] are those of the passages, whose `rows` come in any order.
+    """
+    numbers = np.zeros(int(alphabet[-1]) + 1 if len(alphabet) else 1, np.int64)
+    numbers[alphabet] = np.arange(len(alphabet))
+    at_once = max(1, _CELLS // max(len(alphabet), 1))
+    letters: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    holders: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    for first in range(0, len(rows), at_once):
+        part = bounds[first : first + at_once]
+        sizes = part[:, 1] - part[:, 0]
+        places = np.arange(int(sizes.sum())) + np.repeat(part[:, 0] - np.cumsum(sizes) + sizes, sizes)
+        cells = numbers[codes[places]] + np.repeat(np.arange(len(part)), sizes) * len(alphabet)
+        seen = np.zeros((len(part), len(alphabet)), np.uint8)
+        seen.ravel()[cells] = 1
+        seen.ravel()[cells[edges[places] & edges[places + 1]]] = 2
+        entry, letter = np.nonzero(seen)
+        letters.append(letter)
+        holders.append(2 * rows[first + entry] + (seen[entry, letter] == 2))
+    letter = np.concatenate(letters)
+    order = np.argsort(letter.astype(np.uint16 if len(alphabet) < 1 << 16 else np.int64), kind="stable")
+    begins = np.concatenate([[0], np.cumsum(np.bincount(letter, minlength=len(alphabet)))])
+    return begins.astype(np.int64), np.concatenate(holders)[order].astype(np.uint32)
 
 
 def _foldings(text: str) -> list[tuple[str, Places, NDArray[np.bool_]]]:

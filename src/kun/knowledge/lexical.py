@@ -5,7 +5,7 @@ of these parts make one index, for which terms are as rare as they are in all of
 """
 
 import hashlib
-from collections import Counter
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +31,14 @@ class Found:
     coverage: NDArray[np.float32]
 
 
+class _Numbering(dict[str, int]):
+    """Terms in the order in which they were first met, each with its number."""
+
+    def __missing__(self, term: str) -> int:
+        self[term] = number = len(self)
+        return number
+
+
 class Postings:
     """The terms of each passage, and how often they occur: arrays only, which may lie in a file."""
 
@@ -43,28 +51,30 @@ class Postings:
     @classmethod
     def build(cls, texts: Sequence[str]) -> "Postings":
         """Of each passage the text whose words it is found by."""
-        ids: dict[str, int] = {}
-        rows: list[int] = []
-        terms: list[int] = []
-        counts: list[int] = []
-        for row, text in enumerate(texts):
-            for term, count in Counter(words(text)).items():
-                rows.append(row)
-                terms.append(ids.setdefault(term, len(ids)))
-                counts.append(min(count, _MOST_COUNT))
+        ids = _Numbering()
+        occurring, sizes = array("i"), array("i", [0])
+        for text in texts:
+            occurring.extend(map(ids.__getitem__, words(text)))
+            sizes.append(len(occurring))
         numbers = np.array([_number(term) for term in ids], np.uint64)
         ranks = np.empty(len(numbers), np.int64)
         ranks[np.argsort(numbers)] = np.arange(len(numbers))
-        place = ranks[np.array(terms, np.int64)]
-        order = np.argsort(place, kind="stable")
-        row_array, count_array = np.array(rows, np.int32), np.array(counts, np.uint16)
+        lengths = np.diff(np.frombuffer(sizes, np.int32))
+        # by term, then by passage, in one sort of numbers
+        place = ranks[np.frombuffer(occurring, np.int32)] * len(texts)
+        place += np.repeat(np.arange(len(texts)), lengths)
+        place.sort()
+        firsts = np.flatnonzero(np.diff(place, prepend=-1))
+        pairs = place[firsts]
+        counts = np.diff(firsts, append=len(place))
+        holders = np.bincount(pairs // max(len(texts), 1), minlength=len(ids))
         return cls(
             {
-                "lengths": np.bincount(row_array, count_array, len(texts)).astype(np.float32),
+                "lengths": lengths.astype(np.float32),
                 "terms": np.sort(numbers),
-                "term_begin": np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(ids)))]),
-                "term_row": row_array[order],
-                "term_count": count_array[order],
+                "term_begin": np.concatenate([[0], np.cumsum(holders)]).astype(np.int64),
+                "term_row": (pairs % max(len(texts), 1)).astype(np.int32),
+                "term_count": np.minimum(counts, _MOST_COUNT).astype(np.uint16),
             }
         )
 

@@ -21,7 +21,7 @@ from kun.knowledge.segment import Segment
 log = logging.getLogger(__name__)
 
 _LIST = "index.json"
-_FORMAT = 1
+_FORMAT = 2
 _MOST_SEGMENTS = 8
 
 
@@ -51,8 +51,20 @@ class LocalIndex:
         self._gone: set[str] = set()
         self._files: dict[Segment, _Part] = {}
         self._rows = Rows.of([], ())
+        self._stamp = (0, 0)
         if folder is not None:
             self._open(folder)
+
+    def copy(self) -> "LocalIndex":
+        """One that searches the same passages, and goes its own ways from here."""
+        copy = LocalIndex(None, self.key)
+        copy.tokens, copy._folder, copy._stamp = self.tokens, self._folder, self._stamp
+        copy._gone, copy._files, copy._rows = set(self._gone), dict(self._files), self._rows
+        return copy
+
+    def is_on_disk(self) -> bool:
+        """True unless another list has been written since this one was read or kept."""
+        return self._folder is None or self._stamp == _stamp(self._folder)
 
     @property
     def documents(self) -> Collection[str]:
@@ -98,6 +110,7 @@ class LocalIndex:
             body = _List(format=_FORMAT, key=self.key, parts=parts, gone=sorted(self._gone))
             with new_file(folder / _LIST) as fresh:
                 fresh.write_bytes(sealed(body.model_dump()))
+            self._stamp = _stamp(folder)
             kept = {part.file for part in parts}
             for file in folder.glob("*.segment"):
                 if file.name not in kept:
@@ -111,6 +124,7 @@ class LocalIndex:
         self._rows = Rows.of(list(segments), frozenset(self._gone))
 
     def _open(self, folder: Path) -> None:
+        self._stamp = _stamp(folder)
         try:
             listed = _List.model_validate(unsealed((folder / _LIST).read_bytes()))
             if listed.format != _FORMAT or listed.key != self.key:
@@ -127,6 +141,15 @@ class LocalIndex:
         else:
             self._gone = set(listed.gone)
             self._hold(list(self._files))
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """What tells one list from the next."""
+    try:
+        status = (folder / _LIST).stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_ino
 
 
 def _written(part: Segment, folder: Path) -> _Part:

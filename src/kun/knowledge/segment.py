@@ -19,7 +19,7 @@ from kun.knowledge.exact import ExactText
 from kun.knowledge.lexical import Postings
 from kun.knowledge.rows import Span, StoredText, Table
 from kun.knowledge.tables import names_above
-from kun.text.language import language_of
+from kun.text.language import is_chinese
 
 Array = NDArray[np.generic]
 
@@ -72,7 +72,7 @@ class Segment:
             for number, heading, names, text in zip(which.tolist(), headings, columns, texts, strict=True)
         ]
         flags = [
-            _CHINESE * (language_of(text[:_LOOKED_AT]) == "zh") + _APPARATUS * is_apparatus(text, heading)
+            _CHINESE * is_chinese(text[:_LOOKED_AT]) + _APPARATUS * is_apparatus(text, heading)
             for text, heading in zip(texts, headings, strict=True)
         ]
         exact = ExactText.build(

@@ -92,9 +92,19 @@ def fold_with_offsets(text: str) -> tuple[str, NDArray[np.int64]]:
     """
     if not text:
         return "", np.zeros(1, dtype=np.int64)
-    sizes = of_each(text, lambda letter: len(_TABLE[ord(letter)]))
-    offsets = np.repeat(np.arange(len(text), dtype=np.int64), sizes)
-    folded = text.translate(_TABLE)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    distinct = np.flatnonzero(np.bincount(codes))
+    forms = [_TABLE[code] for code in distinct.tolist()]
+    letters = np.frombuffer("".join(forms).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    # which form each character has, and of each letter of a form, how far into it that is
+    numbers = np.zeros(distinct[-1] + 1, dtype=np.int64)
+    numbers[distinct] = np.arange(len(distinct))
+    form = numbers[codes]
+    sizes = np.array([len(one) for one in forms])
+    firsts, counts = np.cumsum(sizes) - sizes, sizes[form]
+    offsets = np.repeat(np.arange(len(text), dtype=np.int64), counts)
+    within = np.arange(len(offsets)) - (np.cumsum(counts) - counts)[offsets]
+    folded = letters[firsts[form[offsets]] + within].tobytes().decode("utf-32-le", "surrogatepass")
     if not unicodedata.is_normalized("NFC", folded):
         folded, offsets = _compose(folded, offsets)
     return folded, np.append(offsets, len(text))

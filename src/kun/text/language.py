@@ -61,6 +61,11 @@ def language_of(text: str) -> str:
     return best if scores[best] > 0 else "und"
 
 
+def is_chinese(text: str) -> bool:
+    """`language_of(text) == "zh"`, at once where there is no Chinese character."""
+    return _SCRIPT_PATTERNS["zh"].search(text, 0, _SAMPLE) is not None and language_of(text) == "zh"
+
+
 def _latin(text: str) -> tuple[str, float]:
     """The likeliest language of the Latin words (English where no small word tells), and a weight."""
     words = Counter(word.lower() for word in _LATIN_WORD.findall(text))

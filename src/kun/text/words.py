@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -60,20 +61,27 @@ def _is_of_word(letter: str) -> bool:
 
 
 def _terms(text: str) -> Iterator[str]:
-    for run in _RUNS.finditer(text):
-        if run.lastgroup == "han":
-            yield from _chinese(run.group())
+    for han, word in _RUNS.findall(text):
+        if han:
+            yield from _chinese(han)
         else:
-            word = run.group()
-            yield stem(word) if _ENGLISH.fullmatch(word) else word[:_LONGEST]
+            yield _term(word)
 
 
-def _chinese(run: str) -> Iterator[str]:
+@lru_cache(maxsize=1 << 16)
+def _term(word: str) -> str:
+    """The term of a word that is not Chinese; kept, since texts are made of the same words again and again."""
+    return stem(word) if _ENGLISH.fullmatch(word) else word[:_LONGEST]
+
+
+def _chinese(run: str) -> list[str]:
     """Words, and pairs of characters too: where the cut into words differs between two texts, pairs still meet."""
     import rjieba  # 30 MB, which a search in English does without
 
-    yield from (word[:_LONGEST] for word in rjieba.cut(run))
-    yield from (first + second for first, second in pairwise(run) if not {first, second} & STOP_WORDS)
+    terms = [word[:_LONGEST] for word in rjieba.cut(run)] if len(run) > 1 else [run]
+    small = STOP_WORDS
+    terms += [a + b for a, b in pairwise(run) if a not in small and b not in small]
+    return terms
 
 
 def stem(word: str) -> str:
