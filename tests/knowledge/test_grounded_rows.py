@@ -149,4 +149,4 @@ def test_the_recipe_trains_an_adapter_on_these_rows():
     recipe = read_recipe(EXAMPLES / "grounded.toml")
     assert recipe.lora is not None
     assert recipe.data.train == "runs/grounded.jsonl"
-    assert recipe.train.minutes == 10
+    assert recipe.train.minutes == 9
