@@ -7,8 +7,9 @@ product: slower, and the same up to that rounding.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
@@ -140,8 +141,8 @@ def quantize(
         packed: dict[str, Packed] = {}
         errors: dict[str, float] = {}
         # the largest first, while there is little else in memory
-        for name, module in sorted(found.items(), key=lambda each: -each[1].weight.numel()):
-            weight = _weight(name, module, weights)
+        largest_first = sorted(found.items(), key=lambda each: -each[1].weight.numel())
+        for (name, module), weight in _read_ahead(largest_first, weights):
             packed[name] = _pack(weight, BITS[precision] if _may_take_four_bits(name, module) else 8)
             if packed[name].bits == 4:
                 errors[name] = rounding_error(weight, packed[name])
@@ -157,6 +158,19 @@ def quantize(
                     if tensor.is_floating_point():
                         tensor.data = tensor.data.float()
     return net
+
+
+def _read_ahead(
+    modules: Sequence[tuple[str, nn.Linear | nn.Embedding]], weights: Weights
+) -> Iterator[tuple[tuple[str, nn.Linear | nn.Embedding], Tensor]]:
+    """The modules with their weights, each of which is read while the one before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: deque[Future[Tensor]] = deque()
+        for place, module in enumerate(modules):
+            coming += [
+                pool.submit(_weight, *each, weights) for each in modules[place + len(coming) : place + 2]
+            ]
+            yield module, coming.popleft().result()
 
 
 def _weight(name: str, module: nn.Linear | nn.Embedding, weights: Weights) -> Tensor:
