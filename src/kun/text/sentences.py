@@ -9,7 +9,7 @@ _CLOSERS = "\"'”’」』）)】》〉］]*_"
 _END = re.compile(
     r"(?m:^)[ ]{0,3}#{1,6}[ \t][^\n]*(?:\n|\Z)"
     r"|(?m:^)[ ]{0,3}(?:={3,}|-{3,})[ \t]*(?:\n|\Z)"
-    rf"|[。！？｡]+[…。！？]*[{re.escape(_CLOSERS)}]*"
+    rf"|[。！？｡]+[…。！？；]*[{re.escape(_CLOSERS)}]*"
     rf"|…{{2,}}[{re.escape(_CLOSERS)}]*"
     rf"|(?<![.!?…])[.!?…]++[{re.escape(_CLOSERS)}]*(?=\s|\Z|[\u2e80-\u9fff\uf900-\ufaff\uac00-\ud7af])"
     r"|\n(?=[ \t]*(?:\n|#{1,6}[ \t]|[-*+•>|][ \t]|\d{1,3}[.)、][ \t]?|\Z))"
@@ -17,7 +17,7 @@ _END = re.compile(
     r"|(?<=[\u2e80-\u9fff\uf900-\ufaff：，；、”」』）])\n"
 )
 _SPACE = re.compile(r"\s*")
-_LAST_WORD = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]+\Z|\d+\Z")
+_LAST_WORD = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_\u2e80-\u9fff\uf900-\ufaff]+\Z|\d+\Z")
 _ABBREVIATIONS = frozenset(
     re.findall(
         r"\S+",

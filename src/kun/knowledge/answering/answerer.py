@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from kun.errors import BadInput
 from kun.hub.catalog import catalog
 from kun.knowledge.adding import EncoderLike
+from kun.knowledge.answering.asking import further_searches, request
 from kun.knowledge.answering.checking import Checker
 from kun.knowledge.answering.context import shown
 from kun.knowledge.answering.declining import likelihood
@@ -104,7 +105,7 @@ class Answerer:
         if kind == "about_last":
             return self._about_last(question, history, told, sampling)
         complete = completed(question, history, self._lm, told, self._policy)
-        found = self._base.search(complete, k or self._policy.found, sources)
+        found = self._found(complete, k or self._policy.found, sources)
         missing = self._missing(complete, found, sources)
         if missing:
             return _declining(complete, missing)
@@ -113,6 +114,15 @@ class Answerer:
         if computed is not None:
             return _calculated(complete, computed)
         return self._from_passages(complete, found, told, sampling)
+
+    def _found(self, question: str, k: int, sources: Sequence[str] | None) -> list[Passage]:
+        """The best passages of the search for a question and of its further ones in turn, each once."""
+        lists = [self._base.search(one, k, sources) for one in (question, *further_searches(question))]
+        merged: dict[tuple[str, int, str], Passage] = {}
+        for one in chain.from_iterable(zip_longest(*lists)):
+            if one:
+                merged.setdefault((one.source, one.start, one.text), one)
+        return list(merged.values())
 
     def _check(self, question: str, options: Iterable[str]) -> None:
         if not question:
@@ -198,7 +208,7 @@ class Answerer:
             else:
                 yield from writing.quoted(stream)
 
-        return AnswerStream(question, passages, read.asking(told.answer), write)
+        return AnswerStream(question, passages, read.asking(request(question, told.answer)), write)
 
 
 class _Writing:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kun.knowledge.answering.numbers import Number, numbers
 from kun.knowledge.answering.policy import Policy
+from kun.knowledge.answering.relations import miscompared
 from kun.knowledge.answering.terms import Weights, claims, terms
 from kun.knowledge.answering.units import Unit
 from kun.text.fold import fold
@@ -47,6 +48,12 @@ _ANSWERS_YES_NO = re.compile(
 _WHO = re.compile(r"\bwho(?:m|se)?\b|谁|誰|哪位|何人|哪些人", re.IGNORECASE)
 _COMMON = frozenset(
     "i yes no the a an it this that these those he she they we you in on at for to of".split()
+)
+
+
+_CALENDAR = frozenset(
+    """january february march april may june july august september october november december
+    monday tuesday wednesday thursday friday saturday sunday""".split()
 )
 
 
@@ -175,20 +182,36 @@ class Checker:
             if one.value in asked or one.scaled in asked:
                 continue
             there = [other for place in near for other in (*self._numbers[place], *self._head_numbers[place])]
-            same = [other for other in there if {one.value, one.scaled} & {other.value, other.scaled}]
+            same = [other for other in there if one.is_said_by(other)]
             if not same:
                 return f"{one.value} is not there"
-            if one.kind and all(other.kind == one.kind and other.unit != one.unit for other in same):
+            if one.kind and all(other.kind and other.unit != one.unit for other in same):
                 return f"{one.value} has another unit"
         if self._asked and not any(
             name in self._folded[place] for name in self._asked for place in self._bearers(number)
         ):
             return "the identifier is not there"
+        absent = self._absent(sentence, number)
+        if absent:
+            return f"{absent} is not there"
         if self._is_other_row(sentence, unit):
             return "it is another row's"
-        column = self._wrong_column(sentence, unit)
-        if column:
-            return column
+        around = " ".join(self._units[place].claimed for place in near)
+        return self._wrong_column(sentence, unit) or miscompared(sentence, unit.claimed, around, self.question)
+
+    def _absent(self, sentence: str, number: int) -> str:
+        """A name that the sentence has from the question alone: the passage, in the same language, has it not."""
+        if self._languages[number] != language_of(sentence):
+            return ""
+        place = self._units[number].place
+        there = "".join(
+            text for unit, text in zip(self._units, self._folded, strict=True) if unit.place == place
+        )
+        asked = fold(self.question)
+        for name in (*_names(sentence), *_proper(sentence)):
+            plain = fold(name).removesuffix("'s").removesuffix("’s")
+            if plain in asked and plain.removesuffix("s") not in there and plain not in _CALENDAR:
+                return name
         return ""
 
     def _near(self, number: int) -> list[int]:
@@ -220,6 +243,7 @@ class Checker:
             and (value := fold(cell))
             and not value[0].isdigit()
             and own[column] not in said
+            and value not in own[column]
             and value in said
             for row in rows
             for column, cell in row.cells
@@ -291,6 +315,15 @@ def _people(sentence: str) -> list[str]:
     import rjieba
 
     return [word for word, kind in rjieba.tag(sentence) if kind.startswith("nr") and len(word) > 1]
+
+
+def _proper(sentence: str) -> list[str]:
+    """Names of places, people and firms in Chinese writing, as the dictionary of words marks them."""
+    import rjieba
+
+    return [
+        word for word, kind in rjieba.tag(sentence) if str(kind) in ("ns", "nr", "nrt", "nt") and len(word) > 1
+    ]
 
 
 def _negated(text: str) -> bool:

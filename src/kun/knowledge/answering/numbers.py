@@ -96,6 +96,10 @@ class Number:
     unit: str = ""
     in_words: bool = False
 
+    def is_said_by(self, other: "Number") -> bool:
+        """True for a number that says the same: 5400 is not 5,400 亿, but may stand in a column of 亿 for it."""
+        return self.scaled == other.scaled or (self.value == other.value and other.value == other.scaled)
+
 
 def numbers(text: str) -> list[Number]:
     """The numbers of `text` in order, without those that count the items of a list."""

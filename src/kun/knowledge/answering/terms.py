@@ -15,6 +15,7 @@ _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff々〇]+")
 _EMPTY = frozenset(
     """yes no not also more most than each per about only very much many some any all other one use used using make made
     document documents passage text according state states stated mention mentioned follow following include including
+    take took taken takes lie lies located number given got
     是的 对 不是 可以 能 会 要 需要 进行 使用 通过 根据 文档 以及 并 不 没 没有 没有有 时 时候 后 前 来 去 到 由 以 可
     能够 它 他 她 我 你 您 我们 你们 他们 一 种 以下 如下 例如 包括 分别 其中""".split()
 )

@@ -28,8 +28,9 @@ _LEAD_IN = re.compile(
     r"^\s*(?:答案?[:：]|Answer:|根据(?:以上|上述|提供的|给出的)?(?:文档|资料|内容|信息)[，,]?\s*"
     r"|文档(?:里|中)?(?:提到|说明|指出|写道)[，,：:]?\s*|The documents? (?:explain|say|state|mention)s? that\s+"
     r"|根据文档[^，。,]{0,80}[，,]\s*"
-    r"|According to the (?:given "
-    r"|provided )?documents?,?\s*)",
+    r"|(?:According to|Based on|From) (?:the )?(?:given |provided )?(?:documents?|passages?)(?:(?:,| and) (?:documents?|passages?))*"
+    r"(?: and the (?:given |provided )?(?:documents?|passages?))?,?\s*"
+    r"|In (?:the )?documents?,\s*)",
     re.IGNORECASE,
 )
 _DECLINES = re.compile(
@@ -81,7 +82,7 @@ class Writer:
 
         A bare yes or no is given with the sentence after it, by which it is checked.
         """
-        held = ""
+        held, running = "", 0
         for sentence in whole_sentences(generation):
             plain = held + without_citations(sentence)
             if _ONLY_YES_NO.fullmatch(plain):
@@ -109,7 +110,8 @@ class Writer:
                 continue
             self.given.append(fold(plain))
             yield cited(plain, verdict.place)
-            if len(self.given) >= self._policy.answer_sentences and not is_list_item(plain):
+            running += not is_list_item(plain)
+            if running >= self._policy.answer_sentences:
                 break
         generation.cancel()
 
