@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kun.knowledge.answering.antecedents import with_antecedent
 from kun.knowledge.answering.identifiers import identifiers, nearest, spellings
 from kun.knowledge.answering.phrases import CHINESE, ENGLISH
 from kun.knowledge.answering.policy import POLICY
@@ -58,9 +59,38 @@ def test_and_x_takes_the_place_of_its_like(question: str, before: str, whole: st
 
 
 def test_a_pronoun_is_rewritten_by_the_model_and_its_rewriting_checked() -> None:
-    before, reply = "哪个型号每小时能做 150 杯？", "Lark 2S 每小时能做 150 杯。"
-    assert complete("它有多重？", before, reply, "Lark 2S 有多重？") == "Lark 2S 有多重？"
-    assert complete("它有多重？", before, reply, "它是咖啡机。") == f"{before} 它有多重？"
+    before, reply = "怎样能省水？", "关掉龙头，并且用桶接水。"
+    assert complete("它有用吗？", before, reply, "用桶接水有用吗？") == "用桶接水有用吗？"
+    assert complete("它有用吗？", before, reply, "它是一种办法。") == f"{before} 它有用吗？"
+
+
+@pytest.mark.parametrize(
+    ("question", "before", "reply", "whole"),
+    [
+        ("它有多重？", "哪款窑能到 1300 度？", "Tern 110 能到 1,300 °C。", "Tern 110 有多重？"),
+        ("多重？", "哪款窑能到 1300 度？", "Tern 110 能到 1,300 °C。", "Tern 110 多重？"),
+        ("它们怕晒吗？", "仙人掌放在哪里？", "仙人掌要放在南窗。", "仙人掌怕晒吗？"),
+        ("How heavy is it?", "Which kiln holds 75 litres?", "The Tern 75 does.", "How heavy is Tern 75?"),
+        ("What is its price?", "How hot does the Tern 40 get?", "1,230 °C.", "What is Tern 40's price?"),
+        ("Where does she live?", "Who leads the club?", "Ms. Adeyemi does.", "Where does Ms. Adeyemi live?"),
+        (
+            "Can they be renewed?",
+            "On how many devices may e-books be read?",
+            "E-books may be read on up to three devices [1].",
+            "Can E-books be renewed?",
+        ),
+        ("Who made it?", "What is PaLM?", "PaLM is a model by Google.", "Who made PaLM?"),
+    ],
+)
+def test_a_pronoun_stands_for_what_the_answer_before_was_about(
+    question: str, before: str, reply: str, whole: str
+) -> None:
+    assert complete(question, before, reply) == whole
+
+
+def test_an_it_that_stands_for_nothing_is_left_to_the_model() -> None:
+    assert with_antecedent("Is it allowed to smoke?", "Where is the Tern 40?", "In the cellar.") == ""
+    assert with_antecedent("The Tern 40 is heavy, is it not?", "Where is it?", "In the cellar.") == ""
 
 
 @pytest.mark.parametrize("question", ["怎么办理？", "它的原因是什么？", "Why?", "How much is it?"])

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from kun.knowledge.answering.antecedents import with_antecedent
 from kun.knowledge.answering.identifiers import identifiers
 from kun.knowledge.answering.phrases import Phrases
 from kun.knowledge.answering.policy import Policy
@@ -112,6 +113,9 @@ def completed(
     swapped = _swapped(question, asked[-1])
     if swapped:
         return swapped
+    last = next((turn["content"] for turn in reversed(history) if turn.get("role") == "assistant"), "")
+    if named := with_antecedent(question, asked[-1], last):
+        return named
     turns = "\n".join(
         f"{turn['role']}: {turn['content'][:_LONGEST_TURN]}" for turn in history[-policy.history_turns :]
     )
