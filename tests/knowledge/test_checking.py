@@ -99,3 +99,38 @@ def test_a_person_whom_no_document_names_is_nobody() -> None:
     )
     assert checker.check("公司的负责人是王芳。").holds
     assert not checker.check("公司的负责人是刘涛。").holds
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "text", "is_carried"),
+    [
+        (
+            "Larix grows better than spruce in 80 % of the plots.",
+            "How well does Larix grow?",
+            "Larix reached 80 % of spruce's height and grew better than birch in 80 % of the plots.",
+            False,
+        ),
+        (
+            "Larix grew better than birch in 80 % of the plots.",
+            "How well does Larix grow?",
+            "Larix reached 80 % of spruce's height and grew better than birch in 80 % of the plots.",
+            True,
+        ),
+        ("新炉比旧炉省电。", "新炉怎么样？", "新炉比旧炉省电三成。", True),
+        ("新炉的寿命优于铸铁炉。", "新炉怎么样？", "新炉的寿命优于旧炉。", False),
+        ("The mill has 5400 workers.", "How many workers has the mill?", "The mill makes 5,400 million cards.", False),
+        ("The mill made 5.4 billion cards.", "How many?", "The mill made 5,400 million cards.", True),
+        ("The fee is 5 percent.", "How high is the fee?", "The fee is paid within 5 days.", False),
+        ("The team in Lyon made 168 visits.", "How many visits did the team in Lyon make?", "Team: Nice; Visits: 168", False),
+        ("里昂店有 168 人。", "里昂店有多少人？", "尼斯店有 168 人。", False),
+    ],
+)
+def test_comparisons_magnitudes_and_names_must_be_there(
+    sentence: str, question: str, text: str, is_carried: bool
+) -> None:
+    assert holds(sentence, question, text) is is_carried
+
+
+def test_a_value_that_other_rows_have_as_part_of_theirs_is_no_sign_of_another_row() -> None:
+    text = "Part: P-1; Name: pump 50 W; Shelf: D-13\nPart: P-2; Name: pump; Shelf: B-02\n"
+    assert holds("The pump P-1 lies on shelf D-13.", "On which shelf is the pump P-1?", text)

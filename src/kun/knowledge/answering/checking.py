@@ -318,11 +318,11 @@ def _people(sentence: str) -> list[str]:
 
 
 def _proper(sentence: str) -> list[str]:
-    """Names of places, people and firms in Chinese writing, as the dictionary of words marks them."""
+    """Names of places and firms in Chinese writing, as the dictionary of words marks them."""
     import rjieba
 
     return [
-        word for word, kind in rjieba.tag(sentence) if str(kind) in ("ns", "nr", "nrt", "nt") and len(word) > 1
+        word for word, kind in rjieba.tag(sentence) if str(kind) in ("ns", "nt") and len(word) > 1
     ]
 
 
