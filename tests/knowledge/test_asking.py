@@ -39,7 +39,8 @@ def test_the_form_of_a_question_is_read_from_its_words(question: str, form: str)
 def test_each_side_of_a_comparison_is_searched_for(question: str, sides: tuple[str, ...]) -> None:
     assert asking(question).sides == sides
     for side, query in zip(sides, further_searches(question), strict=True):
-        assert side in query and not any(other in query for other in sides if other not in side)
+        assert side in query
+        assert not any(other in query for other in sides if other not in side)
 
 
 def test_a_name_that_floods_the_search_is_left_out_of_a_second_one() -> None:

@@ -118,11 +118,21 @@ def test_a_person_whom_no_document_names_is_nobody() -> None:
         ),
         ("新炉比旧炉省电。", "新炉怎么样？", "新炉比旧炉省电三成。", True),
         ("新炉的寿命优于铸铁炉。", "新炉怎么样？", "新炉的寿命优于旧炉。", False),
-        ("The mill has 5400 workers.", "How many workers has the mill?", "The mill makes 5,400 million cards.", False),
+        (
+            "The mill has 5400 workers.",
+            "How many workers has the mill?",
+            "The mill makes 5,400 million cards.",
+            False,
+        ),
         ("The mill made 5.4 billion cards.", "How many?", "The mill made 5,400 million cards.", True),
         ("The fee is 5 percent.", "How high is the fee?", "The fee is paid within 5 days.", False),
-        ("The team in Lyon made 168 visits.", "How many visits did the team in Lyon make?", "Team: Nice; Visits: 168", False),
-        ("里昂店有 168 人。", "里昂店有多少人？", "尼斯店有 168 人。", False),
+        (
+            "The team in Lyon made 168 visits.",
+            "How many visits did the team in Lyon make?",
+            "Team: Nice; Visits: 168",
+            False,
+        ),
+        ("成都店有 168 人。", "成都店有多少人？", "昆明店有 168 人。", False),
     ],
 )
 def test_comparisons_magnitudes_and_names_must_be_there(

@@ -5,9 +5,7 @@ import re
 from kun.text.language import language_of
 from kun.text.words import STOP_WORDS, words
 
-_PRONOUN = re.compile(
-    r"\b(?P<its>its|their|his)\b|\b(?P<it>it|they|them|he|him|she|her)\b", re.IGNORECASE
-)
+_PRONOUN = re.compile(r"\b(?P<its>its|their|his)\b|\b(?P<it>it|they|them|he|him|she|her)\b", re.IGNORECASE)
 _HAN_PRONOUN = re.compile(r"[它他她](?:们)?")
 _EMPTY_IT = re.compile(
     r"\b(?:is|was|does|will|would|did)\s+it\s+(?:rain|snow|take|cost|matter|possible|necessary|allowed|true|late|better|best"
@@ -18,7 +16,10 @@ _BARE = re.compile(
     r"^\s*(?:有|是)?(?:多重|多大|多长|多高|多宽|多快|多少钱|多久|什么时候|在哪里?|在哪儿|是谁)[^，。]{0,4}[?？]*\s*$"
 )
 _ASKS_WHICH = re.compile(r"哪(?!怕)|谁|\b(?:which|who|whose)\b", re.IGNORECASE)
-_NAME = re.compile(r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\. )?[A-Z][\w'’-]*(?:[ -](?:[A-Z][\w-]*|\d[\w.-]*))*|[A-Za-z]+[-_]?\d[\w.-]*", re.ASCII)
+_NAME = re.compile(
+    r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\. )?[A-Z][\w'’-]*(?:[ -](?:[A-Z][\w-]*|\d[\w.-]*))*|[A-Za-z]+[-_]?\d[\w.-]*",
+    re.ASCII,
+)
 _ARTICLE = re.compile(
     r"^(?:the|a|an|each|every|all|our|your|my|this|that|these|those|yes|no|any|some)\b[ ,]*", re.IGNORECASE
 )
@@ -73,7 +74,9 @@ def _names(text: str) -> list[str]:
     found = []
     for match in _NAME.finditer(text):
         name = _ARTICLE.sub("", match.group()).strip()
-        begins = not text[: match.start()].rstrip(" \n") or text[: match.start()].rstrip()[-1] in ".!?。！？“\""
+        begins = (
+            not text[: match.start()].rstrip(" \n") or text[: match.start()].rstrip()[-1] in '.!?。！？“"'
+        )
         plain = name[1:].islower() and " " not in name
         if len(name) > 1 and not (begins and plain and text.isascii()) and not _ARTICLE.fullmatch(name):
             found.append(name)
@@ -96,7 +99,10 @@ def _han_subject(answer: str) -> str:
 
     subject = ""
     for word, kind in rjieba.tag(answer):
-        if not str(kind).startswith(("n", "eng", "m", "x", "b", "s", "j", "vn", "uj")) or word in "，。；：、":
+        if (
+            not str(kind).startswith(("n", "eng", "m", "x", "b", "s", "j", "vn", "uj"))
+            or word in "，。；：、"
+        ):
             break
         subject += word
     return subject.strip().removesuffix("的").removesuffix("每")

@@ -31,10 +31,11 @@ _OPEN = re.compile(
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
-    r"\b(?:differences? between|compare|comparing|distinguish(?:es)?)\s+(?P<a>[^?,]+?)\s+(?:and|with|to|from)\s+(?P<b>[^?,]+?)"
-    r"(?=[?,.]|\s+(?:in|when|for|as)\b|\s*$)"
+    r"\b(?:differences? between|compare|comparing|distinguish(?:es)?)"
+    r"\s+(?P<a>[^?,]+?)\s+(?:and|with|to|from)\s+(?P<b>[^?,]+?)(?=[?,.]|\s+(?:in|when|for|as)\b|\s*$)"
     r"|\bhow (?:do|does|did|are|is)\s+(?P<c>[^?]+?)\s+(?:and|from)\s+(?P<d>[^?]+?)\s+(?:differ|different|compare)\b"
-    r"|\bhow (?:does|do|is|are)\s+(?P<e>[^?]+?)\s+(?:differ(?:ent)?|compared?)\s+(?:from|with|to)\s+(?P<f>[^?]+?)\s*[?.]*$",
+    r"|\bhow (?:does|do|is|are)\s+(?P<e>[^?]+?)\s+(?:differ(?:ent)?|compared?)"
+    r"\s+(?:from|with|to)\s+(?P<f>[^?]+?)\s*[?.]*$",
     re.IGNORECASE,
 )
 _ZH_BETWEEN = re.compile(
@@ -54,12 +55,14 @@ _PART = re.compile(
 )
 _CONDITION = re.compile(
     r"\b(?:under what (?:condition|circumstance)|in what case|when (?:do|does|can|may|must|will|should|is|are) "
-    r"|from when|which \w+ (?:cannot|can['’]t|may not|must not|can|may|must)\b|who (?:may|can|must|cannot|loses?|gets?))"
+    r"|from when|which \w+ (?:cannot|can['’]t|may not|must not|can|may|must)\b"
+    r"|who (?:may|can|must|cannot|loses?|gets?))"
     r"|什么情况|什么条件|何种情况|满足什么|什么时候(?:才)?(?:可以|能|要|会|必须)|(?:哪些|哪种|谁)[^，。？]{0,8}(?:不能|不可|不得|可以|能)",
     re.IGNORECASE,
 )
 _OFTEN = re.compile(
-    r"\bhow (?:often|frequently)\b|多久[^，。？]{0,6}(?:一次|次|遍)|多长时间[^，。？]{0,6}(?:一次|次)|几[天周月年个小时]+[^，。？]{0,6}(?:一次|一遍)",
+    r"\bhow (?:often|frequently)\b|多久[^，。？]{0,6}(?:一次|次|遍)|多长时间[^，。？]{0,6}(?:一次|次)"
+    r"|几[天周月年个小时]+[^，。？]{0,6}(?:一次|一遍)",
     re.IGNORECASE,
 )
 _OF_CONDITION = re.compile(
@@ -141,7 +144,9 @@ def request(question: str, told_answer: str) -> str:
 
 
 _ENGLISH = {
-    "yes_no": "Begin with “Yes” or “No”, as the documents have it, and say in the same sentence what they say about it.",
+    "yes_no": (
+        "Begin with “Yes” or “No”, as the documents have it, and say in the same sentence what they say about it."
+    ),
     "comparison": "Say for each of them ({sides}) in a sentence of its own what it is or does, with its numbers.",
     "parts": "Answer every part of the question.",
     "how": "Explain it in two or three sentences.",

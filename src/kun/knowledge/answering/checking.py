@@ -197,7 +197,9 @@ class Checker:
         if self._is_other_row(sentence, unit):
             return "it is another row's"
         around = " ".join(self._units[place].claimed for place in near)
-        return self._wrong_column(sentence, unit) or miscompared(sentence, unit.claimed, around, self.question)
+        return self._wrong_column(sentence, unit) or miscompared(
+            sentence, unit.claimed, around, self.question
+        )
 
     def _absent(self, sentence: str, number: int) -> str:
         """A name that the sentence has from the question alone: the passage, in the same language, has it not."""
@@ -321,9 +323,7 @@ def _proper(sentence: str) -> list[str]:
     """Names of places and firms in Chinese writing, as the dictionary of words marks them."""
     import rjieba
 
-    return [
-        word for word, kind in rjieba.tag(sentence) if str(kind) in ("ns", "nt") and len(word) > 1
-    ]
+    return [word for word, kind in rjieba.tag(sentence) if str(kind) in ("ns", "nt") and len(word) > 1]
 
 
 def _negated(text: str) -> bool:

@@ -6,13 +6,15 @@ from kun.knowledge.answering.terms import terms
 from kun.text.fold import fold
 from kun.text.language import language_of
 
-_OBJECT = r"(?P<object>[^\s,.;:()][^,.;:()]{0,50}?)(?=\s+(?:in|by|on|at|for|when|with|if|since|because|as)\b|[,.;:()]|\s*$)"
+_OBJECT = r"(?P<object>[^\s,.;:()][^,.;:()]{0,50}?)"
+_OBJECT += r"(?=\s+(?:in|by|on|at|for|when|with|if|since|because|as)\b|[,.;:()]|\s*$)"
 _THAN = re.compile(
     r"\b(?P<word>[a-z]+er|more|less|better|worse|fewer|farther|further)\b[^.;,]{0,40}?\bthan\s+" + _OBJECT,
     re.IGNORECASE,
 )
 _BEATS = re.compile(
-    r"\b(?P<word>outperform\w*|surpass\w*|exceed\w*|beat(?:s|en)?|outdo(?:es|ne)?)\s+" + _OBJECT, re.IGNORECASE
+    r"\b(?P<word>outperform\w*|surpass\w*|exceed\w*|beat(?:s|en)?|outdo(?:es|ne)?)\s+" + _OBJECT,
+    re.IGNORECASE,
 )
 _BI = re.compile(
     r"比(?!如|较|例|赛|对|值|重)(?P<object>[^，。；,;的]{1,16}?)(?P<word>更|还|要|略|稍|多|少|高|低|大|小|好|差|快|慢|强|弱|贵|便宜|长|短|重|轻)"
@@ -21,7 +23,8 @@ _YU = re.compile(
     r"(?P<word>优于|好于|胜过|超过|强于|高于|低于|大于|小于|多于|少于|快于|慢于|不如|不及)(?P<object>[^，。；,;的]{1,16})"
 )
 _ALIKE = re.compile(
-    r"\bas \w+ as\b|\bequally\b|\bthe same (?:\w+ )?as\b|(?:和|与|跟|同)[^，。；]{1,16}?一样|相当|相同", re.IGNORECASE
+    r"\bas \w+ as\b|\bequally\b|\bthe same (?:\w+ )?as\b|(?:和|与|跟|同)[^，。；]{1,16}?一样|相当|相同",
+    re.IGNORECASE,
 )
 _IS_ALIKE = re.compile(
     r"\bas \w+ as\b|\bequal|\bsame\b|\bcomparable|\bmatch|\bsimilar|\blike\b|\bboth\b|一样|相当|相同|同样|等同|接近|都",
@@ -64,8 +67,11 @@ def miscompared(sentence: str, text: str, around: str, question: str) -> str:
             ) != language_of(sentence)
             if same_way or not _shares(sentence[: found.start()], objects[0]["object"]):
                 return f"it is not {said} that is compared with"
-        if not objects and said.isascii() and fold(said) in fold(text) and re.search(
-            r"\d\s*(?:%|percent)\s*(?:of|的)|的\s*(?:约|大约)?\s*\d+(?:\.\d+)?\s*%", text
+        if (
+            not objects
+            and said.isascii()
+            and fold(said) in fold(text)
+            and re.search(r"\d\s*(?:%|percent)\s*(?:of|的)|的\s*(?:约|大约)?\s*\d+(?:\.\d+)?\s*%", text)
         ):
             return f"a share of {said}'s is not more"
     if _ALIKE.search(sentence) and not _IS_ALIKE.search(around):

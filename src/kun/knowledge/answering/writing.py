@@ -28,7 +28,8 @@ _LEAD_IN = re.compile(
     r"^\s*(?:答案?[:：]|Answer:|根据(?:以上|上述|提供的|给出的)?(?:文档|资料|内容|信息)[，,]?\s*"
     r"|文档(?:里|中)?(?:提到|说明|指出|写道)[，,：:]?\s*|The documents? (?:explain|say|state|mention)s? that\s+"
     r"|根据文档[^，。,]{0,80}[，,]\s*"
-    r"|(?:According to|Based on|From) (?:the )?(?:given |provided )?(?:documents?|passages?)(?:(?:,| and) (?:documents?|passages?))*"
+    r"|(?:According to|Based on|From) (?:the )?(?:given |provided )?(?:documents?|passages?)"
+    r"(?:(?:,| and) (?:documents?|passages?))*"
     r"(?: and the (?:given |provided )?(?:documents?|passages?))?,?\s*"
     r"|In (?:the )?documents?,\s*)",
     re.IGNORECASE,
@@ -42,6 +43,7 @@ _DECLINES = re.compile(
     r"|mention)\b|\bcannot (?:be )?(?:determin|answer|find)",
     re.IGNORECASE,
 )
+_HAN = re.compile(r"[\u4e00-\u9fff]")
 _FEW_WORDS = 4
 _SOME_WORDS = 24
 """Words up to which a sentence of one script is not taken for another language of it: its language is a guess."""
@@ -132,6 +134,8 @@ class Writer:
         language, size = language_of(sentence), len(words(sentence))
         if language in (self._told.language, "und") or size <= _FEW_WORDS:
             return True
+        if self._told.language == "zh" and language == "en" and _HAN.search(sentence):
+            return True  # names and units of the Latin script around a few Chinese words: Tern 110 重 131 kg
         return size <= _SOME_WORDS and not {language, self._told.language} & _OF_OWN_SCRIPT
 
 
