@@ -83,6 +83,26 @@ def test_a_long_expression_is_searched_for_no_unit() -> None:
         calculate("1 a " * 500)
 
 
+def test_a_column_of_hundreds_of_numbers_is_added_up_and_shown_with_its_sum() -> None:
+    column = [f"{1_000 + n:,}.25" for n in range(1_000)]
+    call = Toolbox(own_tools()).call("calculate", {"expression": " + ".join(column)})
+    assert not call.failed
+    assert call.result.endswith("= 1499750")
+    assert len(call.result) < 500
+    assert calculate(" - ".join(["0.1"] * 200)) == "-19.8"
+    assert calculate("2 * 3 - 4 / 2 - 1") == "3"
+
+
+@pytest.mark.parametrize("odd", ["1+", "1%+", "9**9*", "(1+1)-", "2**", "-", "(", "1 ", "9", "1[", "sum("])
+def test_an_expression_of_any_kind_that_is_too_long_is_refused_within_seconds(odd: str) -> None:
+    begun = time.perf_counter()
+    with pytest.raises(BadInput):
+        calculate(odd * (15_990 // len(odd)) + "1")
+    with pytest.raises(BadInput, match="characters"):
+        calculate(odd * 20_000)
+    assert time.perf_counter() - begun < 5
+
+
 def test_dates_are_counted_on_the_calendar() -> None:
     box = Toolbox(own_tools())
     assert "2027-01-12" in box.call("date", {"from": "2026-11-28", "add": "45 days"}).result

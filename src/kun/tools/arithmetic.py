@@ -8,10 +8,13 @@ from decimal import ROUND_HALF_UP, Context, Decimal, DecimalException, localcont
 from kun.errors import BadInput
 from kun.tools.units import converted
 
-_LONGEST = 2_000
+_LONGEST = 16_000
 _LONGEST_CONVERSION = 200
 """Characters with a unit to convert: the time to look for it grows with their third power."""
 _DEEPEST = 50
+_LONGEST_CHAIN = 1_000
+"""Numbers that are added, or multiplied, one after the other: a column of a table has hundreds."""
+_TOO_MANY = f"is nested too deep, or has more than {_LONGEST_CHAIN:,} numbers in a row: calculate it in parts."
 _LARGEST_POWER = 1_000
 _DIGITS = 34
 _UNIT = r"[a-zA-Z°µ\u4e00-\u9fff][\w°/*²³^\u4e00-\u9fff ]*"
@@ -81,14 +84,15 @@ def _written(value: Decimal) -> str:
 
 
 def _evaluated(text: str) -> Decimal:
-    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    plain = re.sub(r"(\d+(?:\.\d+)?)\s*%(?!\s*[\d(])", r"(\1/100)", plain)
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", " ".join(text.split()))
+    line = re.sub(r"(?<![\d.])(\d+(?:\.\d+)?) ?%(?! ?[\d(])", r"(\1/100)", plain)
     try:
-        line = " ".join(plain.split())
         return +_value(ast.parse(line, mode="eval").body, line.encode(), 0)
     except ZeroDivisionError as error:
         raise BadInput(f"{text[:100]} divides by zero.") from error
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except (MemoryError, RecursionError) as error:
+        raise BadInput(f"{text[:100]!r} … {_TOO_MANY}") from error
+    except (SyntaxError, ValueError) as error:
         raise BadInput(
             f"{text[:100]!r} is no arithmetic expression: use numbers, + - * / ** and brackets."
         ) from error
@@ -119,9 +123,24 @@ def _value(node: ast.expr, line: bytes, depth: int) -> Decimal:
             if abs(power) > _LARGEST_POWER:
                 raise BadInput(f"A power of {power} is too large: {_LARGEST_POWER} is the most.")
             return base**power
-        case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
-            return _OPERATORS[type(operator)](_value(left, line, depth + 1), _value(right, line, depth + 1))
+        case ast.BinOp(op=operator) if type(operator) in _OPERATORS:
+            return _chain(node, line, depth)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS and args:
             given = [_value(one, line, depth + 1) for one in args]
             return _FUNCTIONS[name](given)
     raise BadInput("Only numbers, + - * / // % **, brackets, and " + ", ".join(_FUNCTIONS) + " are allowed.")
+
+
+def _chain(node: ast.BinOp, line: bytes, depth: int) -> Decimal:
+    """The value of "a + b - c …", which is nested at its left: it is walked, since each step would be one deeper."""
+    steps: list[tuple[ast.operator, ast.expr]] = []
+    first: ast.expr = node
+    while isinstance(first, ast.BinOp) and type(first.op) in _OPERATORS:
+        steps.append((first.op, first.right))
+        first = first.left
+    if len(steps) >= _LONGEST_CHAIN:
+        raise BadInput(f"The expression {_TOO_MANY}")
+    value = _value(first, line, depth + 1)
+    for operator, right in reversed(steps):
+        value = _OPERATORS[type(operator)](value, _value(right, line, depth + 1))
+    return value

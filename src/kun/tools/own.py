@@ -10,6 +10,7 @@ from kun.tools.tool import Tool
 from kun.tools.values import when_of
 
 _SECONDS = 5.0
+_LONGEST_SHOWN = 400
 
 
 def own_tools() -> list[Tool]:
@@ -47,9 +48,10 @@ def own_tools() -> list[Tool]:
 
 
 def _calculate(given: Mapping[str, object]) -> str:
-    """The expression with its value: a small model copies what it reads as a whole."""
+    """The expression with its value: a small model copies what it reads as a whole. A long one is shown in part."""
     expression = _text(given, "expression").strip()
-    return f"{expression} = {calculate(expression)}"
+    shown = expression if len(expression) <= _LONGEST_SHOWN else f"{expression[:_LONGEST_SHOWN]} …"
+    return f"{shown} = {calculate(expression)}"
 
 
 def _text(given: Mapping[str, object], key: str) -> str:
