@@ -21,15 +21,19 @@ ANSWER = "Deep water holds **great** fish.\n\n```python\nprint('kun')\n```\n\nTh
 
 
 class FakeGeneration:
-    def __init__(self, text: str, delay: float) -> None:
+    def __init__(self, text: str, delay: float, calls: Sequence[tuple[str, dict[str, Any]]] = ()) -> None:
         self._text, self._delay, self._stopped = text, delay, threading.Event()
+        self._calls = [
+            {"id": str(n), "function": {"name": name, "arguments": arguments}}
+            for n, (name, arguments) in enumerate(calls)
+        ]
 
     def __iter__(self) -> Iterator[Any]:
         for start in range(0, len(self._text), 4):
             if self._stopped.wait(self._delay):
                 return
-            yield SimpleNamespace(text=self._text[start : start + 4], finish_reason=None)
-        yield SimpleNamespace(text="", finish_reason="stop")
+            yield SimpleNamespace(text=self._text[start : start + 4], finish_reason=None, tool_calls=())
+        yield SimpleNamespace(text="", finish_reason="stop", tool_calls=self._calls)
 
     @property
     def progress(self) -> Progress:
@@ -41,11 +45,16 @@ class FakeGeneration:
 
 
 class FakeModel:
-    """Answers `answers[question]`, else `ANSWER` and how often it was asked."""
+    """Answers `answers[question]`, else `ANSWER` and how often it was asked.
+
+    With tools it makes the calls of `calls[question]` first, and answers with their results.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.answers: dict[str, str | KunError] = {}
+        self.calls: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.offered: list[list[str]] = []
         self.delay = 0.005
         self.asked: list[list[dict[str, str]]] = []
 
@@ -55,8 +64,16 @@ class FakeModel:
             raise answer
         return answer
 
-    def submit(self, messages: list[dict[str, str]], options: Any = None, **_: Any) -> FakeGeneration:
+    def submit(self, messages: list[dict[str, str]], options: Any = None, **given: Any) -> FakeGeneration:
         self.asked.append(messages)
+        tools = [tool["function"]["name"] for tool in given.get("tools") or ()]
+        self.offered.append(tools)
+        read = [message["content"] for message in messages if message["role"] == "tool"]
+        if read:
+            return FakeGeneration(f"I read: {' | '.join(read)}", self.delay)
+        calls = self.calls.get(messages[-1]["content"], ())
+        if calls and tools:
+            return FakeGeneration("", self.delay, calls)
         return FakeGeneration(self.answer_to(messages[-1]["content"]), self.delay)
 
     def render(self, messages: list[dict[str, str]], tools: Any = None) -> str:

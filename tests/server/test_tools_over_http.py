@@ -4,13 +4,16 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tiny_service import listening
 
-from kun.server import answering
+from kun.knowledge.passage import Passage
+from kun.server import answering, toolboxes
 from kun.server.app import create_app
 from kun.server.bodies import ChatRequest
 from kun.server.generated import ChatReply
@@ -35,6 +38,10 @@ class ScriptedModel:
         self.template = self.checkpoint = None
 
     def submit(self, messages: Sequence[dict[str, Any]], options: object = None, **given: object) -> Pieces:
+        asked = messages[-1]["content"]
+        if asked.startswith("search:"):
+            call = {"id": "1", "function": {"name": "search", "arguments": {"query": asked[7:]}}}
+            return Pieces([SimpleNamespace(text="Looking.", tool_calls=(call,), finish_reason="tool_calls")])
         if messages[-1]["role"] == "tool":
             text = f"It is: {messages[-1]['content']}"
             return Pieces([SimpleNamespace(text=text, tool_calls=(), finish_reason=self.end)])
@@ -63,7 +70,11 @@ class ScriptedService:
         return []
 
     def knowledge_bases(self) -> list[str]:
-        return []
+        return ["notes"]
+
+    def knowledge_base(self, name: str) -> Any:
+        passage = Passage("The Kun is a fish.", "fish.md", "Fish", None, 1.5, "1", None)
+        return SimpleNamespace(search=lambda query, k: [passage])
 
     def loaded(self) -> list[Any]:
         return [self.lm]
@@ -103,6 +114,28 @@ def test_a_stream_ends_with_the_calls(client: TestClient) -> None:
     assert chunks[-1]["calls"][0]["result"] == "6 * 7 = 42"
 
 
+def test_a_base_is_searched_and_each_call_streams_to_an_openai_client_as_it_is_made(
+    tiny_home: object,
+) -> None:
+    service: Any = ScriptedService()
+    with contextmanager(listening)(service) as live:
+        stream = live.client().chat.completions.create(
+            model="scripted",
+            messages=[{"role": "user", "content": "search:the Kun"}],
+            stream=True,
+            extra_body={"run_tools": ["base:notes"]},
+        )
+        chunks = [chunk.model_dump() for chunk in stream]
+    texts = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
+    place = next(n for n, chunk in enumerate(chunks) if "call" in chunk)
+    assert chunks[place]["call"]["name"] == "search"
+    assert chunks[place]["call"]["arguments"] == {"query": "the Kun"}
+    assert "[1] fish.md › Fish\nThe Kun is a fish." in chunks[place]["call"]["result"]
+    assert "".join(texts[:place]) == "Looking."
+    assert "".join(texts[place:]).startswith("\n\nIt is: [1] fish.md")
+    assert [call["name"] for call in chunks[-1]["calls"]] == ["search"]
+
+
 def test_an_answer_that_was_cut_says_so(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> None:
     whole = client.post("/v1/chat/completions", json=_body()).json()
     assert whole["choices"][0]["finish_reason"] == "stop"
@@ -116,16 +149,16 @@ def test_an_answer_that_was_cut_says_so(monkeypatch: pytest.MonkeyPatch, client:
 def test_tool_servers_that_hang_hold_up_no_chat_without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     held, go = threading.Semaphore(0), threading.Event()
 
-    def hang(names: object, connections: object) -> Toolbox:
+    def hang(*given: object) -> Toolbox:
         held.release()
         go.wait(60)
         return Toolbox([])
 
-    monkeypatch.setattr(answering, "chosen_tools", hang)
+    monkeypatch.setattr(toolboxes, "chosen_tools", hang)
 
     async def ask() -> Reply:
         service: Any = ScriptedService()
-        begun = answering.Answering(service, Metrics(service))
+        begun = answering.Answering(service, Metrics(service), toolboxes.Toolboxes(service))
         with_tools, without = (
             ChatRequest.model_validate(_body()),
             ChatRequest.model_validate(_body(run_tools=None)),

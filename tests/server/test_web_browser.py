@@ -15,7 +15,10 @@ import pytest
 from fakes import FakeBase, FakeService
 
 from kun.errors import Busy, ContextOverflow
+from kun.server import toolboxes
 from kun.settings import settings
+from kun.tools.servers import Server, add_server, remove_server
+from kun.tools.tool import Tool, Toolbox
 
 pytestmark = pytest.mark.browser
 
@@ -74,6 +77,8 @@ def service(served: tuple[str, FakeService]) -> FakeService:
     fake = served[1]
     fake.lm.answers.clear()
     fake.lm.asked.clear()
+    fake.lm.calls.clear()
+    fake.lm.offered.clear()
     fake.lm.delay = 0.005
     fake.bases.clear()
     base = fake.create_knowledge_base("handbook")
@@ -198,6 +203,63 @@ def test_escape_stops_an_answer_and_what_was_written_stays(visit: Any, service: 
     page.wait_for_selector(".stopped")
     assert "Deep" in page.inner_text(".prose")
     assert "all there is" not in page.inner_text(".prose")
+
+
+def test_tools_are_chosen_and_remembered_and_each_call_opens(visit: Any, service: FakeService) -> None:
+    add_server(Server("wiki", ("no-such-program-anywhere",)))
+    question = "What is 6 times 7, and what of the sea?"
+    service.lm.calls[question] = [
+        ("calculate", {"expression": "6 * 7"}),
+        ("search", {"query": "sea"}),
+        ("clock", {}),
+    ]
+    visitor = visit()
+    page = plain(visitor)
+    page.click("#tools")
+    for name in ("calculate", "base:handbook", "wiki"):
+        page.click(f'[data-tool="{name}"]')
+    page.wait_for_function("document.querySelector('.tools-count')?.innerText === '3'")
+    page.wait_for_function("document.cookie.includes('kun_tools=')")
+    page = plain(visitor)
+    assert page.inner_text(".tools-count") == "3"
+    visitor.ask(question)
+    assert "wiki" in page.inner_text(".tool-fault")
+    assert page.inner_text(".prose").startswith("I read: 6 * 7 = 42")
+    assert page.locator(".call .call-name").all_inner_texts() == ["calculate", "search", "clock"]
+    assert page.locator(".failed-call").count() == 1
+    assert not page.is_visible(".call .call-text >> nth=0")
+    page.click(".call >> nth=1")
+    page.wait_for_selector(".call[open]")
+    assert "The sea is deep" in page.inner_text(".call[open]")
+    assert service.lm.offered[0] == ["calculate", "search", "tables"]
+    choose(page, "base", 1)
+    page.wait_for_function("!document.querySelector('.tools-count')?.offsetParent")
+    remove_server("wiki")
+
+
+def test_a_call_is_shown_while_it_runs_and_the_stop_button_leaves_it(
+    visit: Any, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    slow = Tool("slow", "waits", {"type": "object"}, lambda given: str(go.wait(120)))
+    monkeypatch.setattr(toolboxes, "chosen_tools", lambda *given: Toolbox([slow]))
+    service.lm.calls["wait"] = [("slow", {"depth": "深海"})]
+    visitor = visit(locale="zh-CN")
+    page = plain(visitor)
+    page.click("#tools")
+    page.click('[data-tool="date"]')
+    page.wait_for_function("document.querySelector('.tools-count')?.innerText === '1'")
+    page.click(".tools-close")
+    visitor.ask("wait", wait=False)
+    page.wait_for_selector(".running-call")
+    assert "深海" in page.inner_text(".call-arguments")
+    assert page.inner_text(".call-state") == "进行中……"
+    page.click("#stop")
+    page.wait_for_selector(".stopped")
+    assert page.inner_text(".call-state") == "已停止"
+    visitor.ask("again", wait=False)
+    page.wait_for_function("document.querySelectorAll('.prose')[1]?.innerText.includes('Deep')")
+    go.set()
 
 
 def test_answering_again_replaces_the_answer(visit: Any, service: FakeService) -> None:

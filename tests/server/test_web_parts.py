@@ -18,15 +18,20 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from kun.errors import Busy
+from kun.server import toolboxes
 from kun.server.conversations import Conversations, StoredMessage
+from kun.server.toolboxes import Toolboxes
 from kun.server.web import mounting
 from kun.server.web.gate import Sessions, session_secret
 from kun.server.web.knowledge import literal
 from kun.server.web.markdown import render
 from kun.server.web.passages import surroundings
+from kun.server.web.state import chosen_names, tools_cookie
 from kun.server.web.turns import Turns, prompt_messages
 from kun.server.web.uploads import human_size, put, safe_name
 from kun.server.web.words import Words, catalogue, preferred_language
+from kun.tools.servers import Server, add_server
+from kun.tools.tool import Tool, Toolbox
 
 SOURCES = Path(mounting.__file__).parent
 _TAGS = frozenset(
@@ -383,7 +388,7 @@ def service(tiny_home: Path) -> FakeService:
 
 @pytest.fixture
 def turns(tiny_home: Path, service: FakeService) -> Turns:
-    return Turns(service, Conversations(tiny_home / "kun.db"))
+    return Turns(service, Conversations(tiny_home / "kun.db"), Toolboxes(service))
 
 
 def wait(turns: Turns, conversation: Any) -> StoredMessage:
@@ -478,3 +483,82 @@ def test_of_two_pages_that_ask_in_one_conversation_at_once_one_is_busy(
     turns.cancel(conversation.id)
     assert sorted(type(one).__name__ for one in said) == ["Busy", "Turn"]
     assert len(turns._conversations.messages("", conversation.id)) == 2
+
+
+def ask_with_tools(turns: Turns, text: str, *tools: str) -> StoredMessage:
+    conversation = turns._conversations.create("", text)
+    turns.ask("", conversation, text, tools)
+    return wait(turns, conversation)
+
+
+def test_an_answer_keeps_the_calls_of_its_tools(turns: Turns, service: FakeService) -> None:
+    service.lm.calls["6 times 7?"] = [("calculate", {"expression": "6 * 7"}), ("clock", {})]
+    answer = ask_with_tools(turns, "6 times 7?", "calculate")
+    first, second = answer.details["calls"]
+    assert answer.text.startswith("I read: 6 * 7 = 42")
+    assert (first["name"], first["result"], first["failed"], first["limit"]) == (
+        "calculate",
+        "6 * 7 = 42",
+        False,
+        5.0,
+    )
+    assert second["failed"]
+    assert "no tool 'clock'" in second["result"]
+    assert service.lm.offered[0] == ["calculate"]
+
+
+def test_a_tool_server_that_is_gone_is_named_and_the_chat_goes_on(turns: Turns, service: FakeService) -> None:
+    add_server(Server("wiki", ("no-such-program-anywhere",)))
+    service.lm.calls["sum"] = [("calculate", {"expression": "1 + 1"})]
+    answer = ask_with_tools(turns, "sum", "wiki", "calculate", "base:deleted")
+    assert answer.status == "done"
+    assert "1 + 1 = 2" in answer.text
+    gone = " ".join(answer.details["tool_faults"])
+    assert "wiki" in gone
+    assert "base:deleted" in gone
+
+
+def test_stopping_an_answer_leaves_the_call_that_is_running(
+    turns: Turns, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    slow = Tool("slow", "waits", {"type": "object"}, lambda given: begun.set() or str(go.wait(60)))
+    monkeypatch.setattr(toolboxes, "chosen_tools", lambda *given: Toolbox([slow]))
+    service.lm.calls["wait"] = [("slow", {})]
+    conversation = turns._conversations.create("", "wait")
+    turns.ask("", conversation, "wait", ["slow"])
+    assert begun.wait(30)
+    turns.cancel(conversation.id)
+    answer = wait(turns, conversation)
+    assert answer.status == "stopped"
+    assert [call["is_running"] for call in answer.details["calls"]] == [True]
+    stopped = time.monotonic()
+    while any(thread.name == "kun-answer" for thread in threading.enumerate()):
+        assert time.monotonic() - stopped < 20
+        time.sleep(0.01)
+    go.set()
+
+
+def test_an_answer_from_documents_is_offered_no_tool(turns: Turns, service: FakeService) -> None:
+    service.create_knowledge_base("sea").documents["sea.md"] = "The sea is deep."
+    conversation = turns._conversations.create("", "sea", "", "sea")
+    turns.ask("", conversation, "sea", ["calculate"])
+    assert "calls" not in wait(turns, conversation).details
+    assert service.lm.offered == []
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["calculate", "base:鲲 2031", "time"], [f"base:{n:02}{'鱼' * 80}" for n in range(12)]]
+)
+def test_chosen_tools_are_kept_in_a_cookie(names: list[str]) -> None:
+    cookie = tools_cookie(names)
+    assert len(cookie) < 4_000
+    assert re.fullmatch(r"[\w-]*", cookie)
+    kept = list(chosen_names(cookie))
+    assert kept == names[len(names) - len(kept) :]
+    assert len(kept) >= min(len(names), 8)
+
+
+@pytest.mark.parametrize("cookie", [None, "", "x", "é", "bnVsbA", "WzFd", "W" * 9_999, "'; alert(1)"])
+def test_a_cookie_of_somebody_else_chooses_no_tools(cookie: str | None) -> None:
+    assert chosen_names(cookie) == ()

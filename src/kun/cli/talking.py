@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kun.knowledge.answer import SamplingChoice
     from kun.knowledge.base import KnowledgeBase
     from kun.models.language_model import LanguageModel
+    from kun.tools.choosing import OtherTools
     from kun.tools.tool import Toolbox
 
 _LONGEST_ANSWER = 1024
@@ -123,7 +124,7 @@ def chat(
       kun chat
       kun chat smollm2-135m-instruct --system "You are a pirate."
       kun chat --kb handbook
-      kun chat --tools calculate,date
+      kun chat --tools calculate,date,base:handbook
     """
     if knowledge and system:
         raise BadInput("--system and --kb do not go together: a knowledge base has instructions of its own.")
@@ -140,8 +141,20 @@ def chat(
         lm = api.load_language_model(model, quantize=quantize, progress=report)
     with Connections() as connections:
         names = [name.strip() for name in (tools or "").split(",") if name.strip()]
-        toolbox = chosen_tools(names, connections) if names else None
+        # a server that is gone ends a chat that names it, and none that takes all there are
+        on_fault = _warn if "all" in names else None
+        toolbox = chosen_tools(names, connections, _others(), on_fault) if names else None
         _talk(_Conversation(lm, base, system, options, toolbox), lm.name)
+
+
+def _others() -> "list[OtherTools]":
+    from kun.knowledge.base_tools import BaseTools
+
+    return [BaseTools.here()]
+
+
+def _warn(fault: str) -> None:
+    typer.echo(f"kun: {fault}", err=True)
 
 
 def _talk(conversation: "_Conversation", name: str) -> None:

@@ -9,13 +9,13 @@ from kun.tools.own import own_tools
 from kun.tools.servers import Server, add_server, remove_server, servers
 
 app = typer.Typer(
-    help="""Tools that a model may call in a chat: Kun's own, and servers of the Model Context Protocol.
+    help="""Tools that a model may call in a chat: Kun's own, knowledge bases, servers of the Model Context Protocol.
 
     \b
     Examples:
       kun tools list
       kun tools add time uvx mcp-server-time
-      kun chat --tools calculate,time
+      kun chat --tools calculate,time,base:handbook
     """,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -57,6 +57,8 @@ def list_tools(
     Example:
       kun tools list --check
     """
+    from kun.knowledge.base_tools import BaseTools
+
     rows = [{"name": tool.name, "from": "Kun", "about": tool.description} for tool in own_tools()]
     with Connections() as connections:
         for server in servers():
@@ -64,6 +66,10 @@ def list_tools(
             if check:
                 about = ", ".join(tool.name for tool in connections.tools(server))
             rows.append({"name": server.name, "from": "server", "about": about})
+    bases = BaseTools.here()
+    for name in bases.names():
+        tools = ", ".join(tool.name for tool in bases.tools([name]))
+        rows.append({"name": f"{bases.prefix}:{name}", "from": "knowledge base", "about": tools})
     if as_json:
         output.print_json(rows)
     else:

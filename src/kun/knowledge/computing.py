@@ -67,7 +67,7 @@ def compute(
     calculates, looks_up = asked is not None or may_want_fact(question), may_look_up(question)
     if not calculates and not looks_up:
         return None
-    sheets = _sheets(question, base, found)
+    sheets = sheets_for(question, base, found)
     best = _calculation(question, asked, sheets) if calculates else None
     computed = _answer(best, asked, question, base, found) if best is not None else None
     if looks_up and (computed is None or computed.declined or _is_supposed(best, asked)):
@@ -129,7 +129,7 @@ def _stands(name: str, base: Computable) -> bool:
     return bool(best and best[0].reasons and best[0].reasons.exact)
 
 
-def _sheets(question: str, base: Computable, found: Sequence[Passage]) -> list[Sheet]:
+def sheets_for(question: str, base: Computable, found: Sequence[Passage] = ()) -> list[Sheet]:
     """The documents found, the best first; `found` is what the caller has, a wider search adds to it."""
     passages = [*found, *base.search(question, _SEARCHED)]
     sources = list(dict.fromkeys(passage.source for passage in passages))[:_DOCUMENTS]

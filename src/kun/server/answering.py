@@ -23,11 +23,10 @@ from kun.server.generated import ChatReply, CompletionReply
 from kun.server.metrics import Metrics
 from kun.server.replies import Reply
 from kun.server.service import Service
+from kun.server.toolboxes import Toolboxes
 from kun.server.tools import ToolReply, check_tools
 from kun.server.workers import Workers
 from kun.settings import settings
-from kun.tools.choosing import chosen_tools
-from kun.tools.mcp_client import Connections
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -50,7 +49,7 @@ _SAMPLING = (
 class Answering:
     """Begins the replies to requests. Whatever blocks (loading, encoding, searching) runs in `Workers`."""
 
-    def __init__(self, service: Service, metrics: Metrics) -> None:
+    def __init__(self, service: Service, metrics: Metrics, toolboxes: Toolboxes) -> None:
         waiting, running = settings().max_queue, settings().max_batch
         self._service, self._metrics = service, metrics
         self.quick = Workers("kun-list", 2, waiting)
@@ -61,12 +60,11 @@ class Answering:
         # an answer from documents holds a thread until its end, and there may be as many as the engine takes
         self._reading = Workers("kun-read", waiting + running, waiting)
         self._named: set[str] = set()
-        self._connections = Connections()
+        self._toolboxes = toolboxes
 
     def close(self) -> None:
         for workers in (self.quick, self._starting, self._embedding, self._tools, self._reading):
             workers.close()
-        self._connections.close()
 
     async def chat(self, body: ChatRequest) -> Reply:
         """Begin to answer a conversation. Raises what generating and searching raise."""
@@ -79,7 +77,7 @@ class Answering:
         options = await self._starting.run(_chat_options, body)
         if body.run_tools:
             check_tools(body)
-            toolbox = await self._tools.run(chosen_tools, body.run_tools, self._connections)
+            toolbox = await self._tools.run(self._toolboxes.chosen, body.run_tools)
             return ToolReply(lm, body, messages, toolbox, options, self._reading)
         submit = partial(
             lm.submit,

@@ -18,6 +18,7 @@ from kun.server.metrics import Metrics
 from kun.server.replies import EventStream, Reply, unless_left
 from kun.server.service import Service
 from kun.server.shapes import ChatCompletion, Embeddings, Health, Model, Models, TextCompletion, answers
+from kun.server.toolboxes import Toolboxes
 from kun.version import __version__
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
@@ -26,12 +27,14 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 def create_app(service: Service, *, web: bool = True, api_keys: Sequence[str] = ()) -> FastAPI:
     """The application. With `api_keys`, every request to the API but `/healthz` must carry one of them."""
     metrics = Metrics(service)
-    answering = Answering(service, metrics)
+    toolboxes = Toolboxes(service)
+    answering = Answering(service, metrics, toolboxes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         answering.close()
+        toolboxes.close()
         service.close()
 
     app = FastAPI(title="Kun", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -42,7 +45,7 @@ def create_app(service: Service, *, web: bool = True, api_keys: Sequence[str] = 
     if web:
         from kun.server.web.mounting import mount
 
-        mount(app, service, api_keys)
+        mount(app, service, api_keys, toolboxes)
     app.add_middleware(Guard, keys=api_keys, metrics=metrics, everything=not web)
     _describe(app, has_keys=bool(api_keys))
     return app

@@ -59,6 +59,18 @@ class AnswerError(TypedDict, total=False):
     message: str
 
 
+class PlainCall(TypedDict):
+    """A call of a tool as JSON. `limit`: the seconds that it may take; `is_running`: it has no result yet."""
+
+    name: str
+    arguments: dict[str, object]
+    limit: float
+    is_running: bool
+    result: str
+    failed: bool
+    seconds: float
+
+
 class AnswerDetails(TypedDict, total=False):
     """The facts of an answer, as far as they are known."""
 
@@ -71,6 +83,8 @@ class AnswerDetails(TypedDict, total=False):
     declined: bool
     quoted: bool
     calculation: str
+    calls: list[PlainCall]
+    tool_faults: list[str]
     finish_reason: str
     tokens: int
     seconds: float

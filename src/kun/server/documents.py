@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kun.server.bodies import ChatRequest
 from kun.server.failures import JsonObject
@@ -13,6 +13,8 @@ from kun.server.workers import Workers
 if TYPE_CHECKING:
     from kun.knowledge.answer import Answer, AnswerStream
     from kun.models.language_model import LanguageModel
+
+Piece = TypeVar("Piece")
 
 
 class DocumentReply(Reply):
@@ -87,12 +89,12 @@ def chunk_of(wants_usage: bool, delta: JsonObject, end: str | None = None) -> Js
     return chunk | ({"usage": None} if wants_usage else {})
 
 
-async def bridged(pieces: Iterable[str], workers: Workers) -> AsyncGenerator[str, None]:
+async def bridged(pieces: Iterable[Piece], workers: Workers) -> AsyncGenerator[Piece, None]:
     """The pieces of a blocking iterator, read in a thread, handed over as they come."""
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[str | None] = asyncio.Queue()
+    arrived: asyncio.Queue[Piece | None] = asyncio.Queue()
 
-    def hand_over(piece: str | None) -> None:
+    def hand_over(piece: Piece | None) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(arrived.put_nowait, piece)
 

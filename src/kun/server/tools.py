@@ -1,6 +1,6 @@
 """An answer for which the server runs the tools that a request names, each call shown in the reply."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -58,17 +58,7 @@ class ToolReply(Reply):
 
     def _calls(self) -> JsonObject:
         """The calls that were made, in order: a field of Kun's own."""
-        calls = [
-            {
-                "name": one.name,
-                "arguments": dict(one.arguments),
-                "result": one.result,
-                "failed": one.failed,
-                "seconds": round(one.seconds, 3),
-            }
-            for one in self._answer.calls
-        ]
-        return {"calls": calls}
+        return {"calls": [plain_call(one) for one in self._answer.calls]}
 
     def _end(self) -> str:
         """The reason for the end: calls that the model still wants are none that the client could run."""
@@ -87,14 +77,24 @@ class ToolReply(Reply):
     async def _chunks(self) -> AsyncGenerator[JsonObject, None]:
         chunk = partial(chunk_of, self._request.wants_usage)
         yield chunk({"role": "assistant", "content": ""})
-        async for text in bridged(self._texts(), self._workers):
-            yield chunk({"content": text})
+        async for piece in bridged(self._answer, self._workers):
+            yield (
+                chunk({}) | {"call": plain_call(piece)}
+                if isinstance(piece, ToolCall)
+                else chunk({"content": piece})
+            )
         yield chunk({}, self._end()) | self._calls()
         if self._request.wants_usage:
             usage = await self._workers.run(self._usage)
             yield {"object": "chat.completion.chunk", "choices": [], "usage": usage}
 
-    def _texts(self) -> Iterator[str]:
-        for piece in self._answer:
-            if not isinstance(piece, ToolCall):
-                yield piece
+
+def plain_call(call: ToolCall) -> JsonObject:
+    """A call as JSON."""
+    return {
+        "name": call.name,
+        "arguments": dict(call.arguments),
+        "result": call.result,
+        "failed": call.failed,
+        "seconds": round(call.seconds, 3),
+    }

@@ -14,7 +14,9 @@ _LONGEST_CONVERSION = 200
 _DEEPEST = 50
 _LONGEST_CHAIN = 1_000
 """Numbers that are added, or multiplied, one after the other: a column of a table has hundreds."""
-_TOO_MANY = f"is nested too deep, or has more than {_LONGEST_CHAIN:,} numbers in a row: calculate it in parts."
+_TOO_MANY = (
+    f"is nested too deep, or has more than {_LONGEST_CHAIN:,} numbers in a row: calculate it in parts."
+)
 _LARGEST_POWER = 1_000
 _DIGITS = 34
 _UNIT = r"[a-zA-Z°µ\u4e00-\u9fff][\w°/*²³^\u4e00-\u9fff ]*"

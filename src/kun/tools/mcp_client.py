@@ -132,16 +132,18 @@ class Connection:
     def tools(self, seconds: float = _START_SECONDS) -> list[Tool]:
         """The server's tools as Kun's. Raises `Unavailable`."""
         listed = self._run(lambda session: session.list_tools(), seconds, "its tools")
-        offered = listed.tools[:_MOST_TOOLS]
+        offered = {
+            _tool_name(self._server.name, one.name): one for one in reversed(listed.tools[:_MOST_TOOLS])
+        }
         return [
             Tool(
-                _tool_name(self._server.name, one.name),
+                name,
                 " ".join((one.description or one.name).split())[:600],
                 _schema(one.input_schema),
                 self._caller(one.name),
                 seconds=_CALL_SECONDS + 5,
             )
-            for one in offered
+            for name, one in reversed(offered.items())
         ]
 
     def _caller(self, name: str) -> Callable[[Mapping[str, object]], str]:
@@ -218,31 +220,46 @@ def _text_of(content: Sequence[object]) -> str:
 
 
 class Connections:
-    """The connections of one conversation: use it in a `with`, or `close` it."""
+    """The connections of one conversation, or of a server: use it in a `with`, or `close` it. Safe for threads."""
 
     def __init__(self) -> None:
         self._open: dict[str, Connection] = {}
+        self._starting: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def tools(self, server: Server) -> list[Tool]:
         """The tools of a server, which is started for it, and again where it has ended. Raises `Unavailable`."""
         with self._lock:
-            known = self._open.pop(server.name, None)
+            starting = self._starting.setdefault(server.name, threading.Lock())
+        with starting:  # one that does not answer holds up only those who want the same
+            known = self._open.get(server.name)
             if known is not None:
                 try:  # a server that ended is noticed only when it is asked
-                    found = known.tools()
+                    return known.tools()
                 except Unavailable:
+                    with self._lock:
+                        self._open.pop(server.name, None)
                     known.close()
-                else:
-                    self._open[server.name] = known
-                    return found
-            self._open[server.name] = fresh = Connection(server)
-            return fresh.tools()
+            fresh = Connection(server)
+            try:
+                found = fresh.tools()
+                with self._lock:
+                    if self._closed:
+                        raise Unavailable("Kun is stopping: ask again when it is back.")
+                    self._open[server.name] = fresh
+            except BaseException:
+                fresh.close()
+                raise
+            return found
 
     def close(self) -> None:
-        for one in self._open.values():
+        with self._lock:
+            self._closed = True
+            every = list(self._open.values())
+            self._open.clear()
+        for one in every:
             one.close()
-        self._open.clear()
 
     def __enter__(self) -> "Connections":
         return self

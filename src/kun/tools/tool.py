@@ -14,6 +14,8 @@ SECONDS = 20.0
 LONGEST_INPUT = 20_000
 LONGEST_OUTPUT = 8_000
 """Characters of a call's arguments, and of its result that a model is shown."""
+_LOOK_SECONDS = 0.1
+"""Time after which a person's stop is seen."""
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
@@ -44,6 +46,15 @@ class Tool:
         """The tool as OpenAI's API offers it to a model."""
         function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
         return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True)
+class BegunCall:
+    """A call that is being made, and the seconds that it may take."""
+
+    name: str
+    arguments: Mapping[str, object]
+    limit: float
 
 
 @dataclass(frozen=True)
@@ -87,8 +98,21 @@ class Toolbox:
     def is_own(self, name: str) -> bool:
         return name in self._tools and self._tools[name].is_own
 
-    def call(self, name: str, arguments: str | Mapping[str, object]) -> ToolCall:
-        """Run a tool; what goes wrong becomes a result that says so, for the model and the person to read."""
+    def begun(self, name: str, arguments: str | Mapping[str, object]) -> BegunCall:
+        """The call as it can be shown before it is run; arguments that cannot be read are none."""
+        try:
+            given = _arguments(name, arguments)
+        except BadInput:
+            given = {}
+        return BegunCall(name, given, self._tools[name].seconds if name in self._tools else 0.0)
+
+    def call(
+        self, name: str, arguments: str | Mapping[str, object], stop: threading.Event | None = None
+    ) -> ToolCall:
+        """Run a tool; what goes wrong becomes a result that says so, for the model and the person to read.
+
+        Once `stop` is set, the call is left to itself at once.
+        """
         start = time.monotonic()
         given: Mapping[str, object] = {}
         try:
@@ -99,7 +123,7 @@ class Toolbox:
                     f"There is no tool {name[:80]!r}; there are {', '.join(self._tools) or 'none'}."
                 )
             _check(tool, given)
-            result, failed = _limited(tool, given), False
+            result, failed = _limited(tool, given, stop or threading.Event()), False
         except KunError as error:
             result, failed = str(error), True
         return ToolCall(name, given, result, failed, time.monotonic() - start)
@@ -128,22 +152,29 @@ def _check(tool: Tool, given: Mapping[str, object]) -> None:
         raise BadInput(f"{tool.name} needs {', '.join(map(str, missing))}.")
 
 
-def _limited(tool: Tool, given: Mapping[str, object]) -> str:
+def _limited(tool: Tool, given: Mapping[str, object], stop: threading.Event) -> str:
     """The tool's result within its time; a call that goes on is left to itself, and its result is dropped."""
     done: list[str | BaseException] = []
+    over = threading.Event()
 
     def work() -> None:
         try:
             done.append(tool.function(given))
         except Exception as error:
             done.append(error)
+        finally:
+            over.set()
 
-    thread = threading.Thread(target=work, name=f"kun-tool-{tool.name}", daemon=True)
-    thread.start()
-    thread.join(tool.seconds)
-    if not done:
-        raise BadInput(f"{tool.name} took longer than {tool.seconds:g} seconds and was left: ask for less.")
-    result = done[0]
+    end = time.monotonic() + tool.seconds
+    threading.Thread(target=work, name=f"kun-tool-{tool.name}", daemon=True).start()
+    while not over.wait(max(0.0, min(_LOOK_SECONDS, end - time.monotonic()))):
+        if stop.is_set():
+            raise BadInput(f"{tool.name} was stopped.")
+        if time.monotonic() >= end:
+            raise BadInput(
+                f"{tool.name} took longer than {tool.seconds:g} seconds and was left: ask for less."
+            )
+    result = done[0] if done else BadInput(f"{tool.name} ended without a result.")
     if isinstance(result, KunError):
         raise result
     if isinstance(result, BaseException):

@@ -11,6 +11,7 @@ from kun.server.conversations import Conversation, StoredMessage
 from kun.server.web.frame import frame, icon_button, missing, off_loop, say_kindly
 from kun.server.web.message import Actions, AnswerView, show_question
 from kun.server.web.state import Visit
+from kun.server.web.toolbelt import Toolbelt
 
 if TYPE_CHECKING:
     from kun.server.service import ModelInfo
@@ -112,6 +113,7 @@ class ChatPage:
     async def _choose_base(self, event: ValueChangeEventArguments) -> None:
         self.base = event.value
         self._set_placeholder()
+        self.toolbelt.update()
         await self._keep_choice(knowledge=self.base)
         if self.conversation is None:
             await self.show()
@@ -126,6 +128,7 @@ class ChatPage:
         words = self.words
         with ui.footer(elevated=False).classes("kun-footer"), ui.column().classes("composer-column"):
             with ui.row(wrap=False).classes("composer"):
+                self.toolbelt = Toolbelt(self.visit, lambda: bool(self.base))
                 self.field = ui.textarea().props(
                     "borderless autogrow autofocus rows=1 for=message maxlength=200000"
                 )
@@ -214,14 +217,18 @@ class ChatPage:
                     self.web.conversations.create, self.visit.owner, text, self.model, self.base
                 )
                 ui.navigate.history.replace(f"/c/{self.conversation.id}")
-            await off_loop(self.turns.ask, self.visit.owner, self.conversation, text.strip())
+            await off_loop(
+                self.turns.ask, self.visit.owner, self.conversation, text.strip(), self.toolbelt.chosen
+            )
             await self.show()
         finally:
             self.sending = False
 
     async def again(self, message: str) -> None:
         assert self.conversation is not None
-        await off_loop(self.turns.ask_again, self.visit.owner, self.conversation, message)
+        await off_loop(
+            self.turns.ask_again, self.visit.owner, self.conversation, message, None, self.toolbelt.chosen
+        )
         await self.show()
 
     async def elsewhere(self, message: str, knowledge: str) -> None:
@@ -232,7 +239,9 @@ class ChatPage:
 
     async def edit(self, message: str, text: str) -> None:
         assert self.conversation is not None
-        await off_loop(self.turns.edit, self.visit.owner, self.conversation, message, text)
+        await off_loop(
+            self.turns.edit, self.visit.owner, self.conversation, message, text, self.toolbelt.chosen
+        )
         await self.show()
 
     async def _stop(self) -> None:

@@ -105,12 +105,12 @@ def _drawer(visit: Visit) -> None:
     with ui.row(wrap=False).classes("drawer-foot"):
         other = "en" if words.language == "zh" else "zh"
         ui.button(
-            "中文" if other == "zh" else "English", on_click=lambda: _remember("kun_language", other)
+            "中文" if other == "zh" else "English", on_click=lambda: _switch("kun_language", other)
         ).props(f'flat no-caps dense icon=translate id="language" aria-label="{words("language")}"')
         ui.space()
         icon, following = _THEMES[visit.theme]
         label = f"{words('theme')}: {words('theme_' + visit.theme)}"
-        icon_button(icon, label, lambda: _remember("kun_theme", following)).props('id="theme"')
+        icon_button(icon, label, lambda: _switch("kun_theme", following)).props('id="theme"')
         if visit.has_login:
             with ui.element("form").props('method="post" action="/logout"'):
                 icon_button("logout", words("log_out")).props('type="submit"')
@@ -123,11 +123,14 @@ def _place(target: str, icon: str, text: str) -> ui.link:
     return link
 
 
-def _remember(name: str, value: str) -> None:
+def remember(name: str, value: str, then: str = "") -> None:
+    """Keep a choice in the browser for a year: `value` has none of the characters that end a cookie."""
     age = 365 * 24 * 3600
-    ui.run_javascript(
-        f'document.cookie = "{name}={value}; path=/; max-age={age}; SameSite=Strict"; location.reload();'
-    )
+    ui.run_javascript(f'document.cookie = "{name}={value}; path=/; max-age={age}; SameSite=Strict"; {then}')
+
+
+def _switch(name: str, value: str) -> None:
+    remember(name, value, "location.reload();")
 
 
 def _conversation_list(visit: Visit) -> None:

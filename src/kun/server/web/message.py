@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from kun.server.conversations import AnswerDetails, AnswerError, StoredMessage
+from kun.server.web.calls import CallList
 from kun.server.web.frame import icon_button, main_button
 from kun.server.web.markdown import render
 from kun.server.web.passages import open_passage
@@ -91,6 +92,7 @@ class AnswerView:
         with ui.element("article").classes("message answer") as self.article:
             self.article.props["aria-label"] = visit.words("app")
             self.head = ui.element("div").classes("answer-head")
+            self.calls = CallList(visit.words)
             self.status = ui.label().classes("stage").props('role="status"')
             self.body = ui.html("", sanitize=False).classes("prose")
             self.body.on("click", js_handler=_ON_CITE, handler=lambda e: self._cite(e.args))
@@ -111,11 +113,14 @@ class AnswerView:
         words = self.visit.words
         stages = {"loading": words("loading_model"), "thinking": words("thinking"), "writing": ""}
         stages["searching"] = words("searching", name=turn.conversation.knowledge)
+        stages["starting"] = words("starting_tools")
+        stages["calling"] = words("calling_tool")
         self.status.text = stages[turn.stage]
         self._show(turn.text, turn.details)
 
     def _show(self, text: str, details: AnswerDetails) -> None:
         self.message = StoredMessage(self.message.id, "assistant", text, self.message.status, details.copy())
+        self.calls.show(details.get("calls", ()), is_over=self.message.status != "running")
         self.body.content = (
             render(text, len(details.get("passages", ())), self.visit.words("copy")) if text else ""
         )
@@ -130,6 +135,8 @@ class AnswerView:
                 _label("format_quote", words("quoted"), "quoted")
             elif details.get("calculation"):
                 _label("calculate", words("computed"), "computed")
+            for fault in details.get("tool_faults", ()):
+                ui.label(words("tools_missing", fault=fault)).classes("tool-fault").props('role="alert"')
             if details.get("question"):
                 ui.label(words("searched_as", question=details["question"])).classes("note")
         with self.foot:

@@ -10,12 +10,19 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from kun.server.service import Service
+    from kun.server.toolboxes import Toolboxes
 
 
-def mount(app: "FastAPI", service: "Service", api_keys: Sequence[str] = ()) -> None:
+def mount(
+    app: "FastAPI",
+    service: "Service",
+    api_keys: Sequence[str] = (),
+    toolboxes: "Toolboxes | None" = None,
+) -> None:
     """Serve the web app on every path of `app` that has no route yet: call it after the routes of the API.
 
-    With `api_keys`, people log in with one of them, and the conversations of each key are its own.
+    With `api_keys`, people log in with one of them, and the conversations of each key are its own. The chats' tools
+    are those of `toolboxes`, or of its own.
     """
     from nicegui import app as pages
     from nicegui import core, ui
@@ -25,7 +32,7 @@ def mount(app: "FastAPI", service: "Service", api_keys: Sequence[str] = ()) -> N
     from kun.server.web.gate import Gate, Sessions, session_secret
     from kun.server.web.state import Web
 
-    web = Web.open(service)
+    web = Web.open(service, toolboxes)
     for module in (chat, knowledge, inside):
         register(module.PAGES)
     if not any(getattr(route, "path", "") == "/kun-static" for route in pages.routes):

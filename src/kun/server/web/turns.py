@@ -13,6 +13,7 @@ from kun.server.conversations import (
     AnswerDetails,
     Conversation,
     Conversations,
+    PlainCall,
     PlainPassage,
     Status,
     StoredMessage,
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from kun.knowledge.passage import Passage
     from kun.models.language_model import LanguageModel
     from kun.server.service import Service
+    from kun.server.toolboxes import Toolboxes
+    from kun.tools.tool import BegunCall, ToolCall
 
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_TOKENS = 1024
 _STORE_EVERY_S = 1.0
 
-Stage = Literal["loading", "searching", "thinking", "writing"]
+Stage = Literal["loading", "searching", "starting", "calling", "thinking", "writing"]
 
 
 @dataclass
@@ -46,16 +49,48 @@ class Turn:
     details: AnswerDetails = field(default_factory=AnswerDetails)
     version: int = 0
     asked: float = field(default_factory=time.monotonic)
+    tools: tuple[str, ...] = ()
     generation: "Generation | None" = None
     _cancel: Callable[[], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class Calls:
+    """The calls of tools in a turn's details: each is there when it begins, and has its result when it ends."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def begin(self, call: "BegunCall") -> None:
+        begun: PlainCall = {
+            "name": call.name, "arguments": dict(call.arguments), "limit": call.limit, "is_running": True,
+            "result": "", "failed": False, "seconds": 0.0,
+        }  # fmt: skip
+        self._show([*self._turn.details.get("calls", ()), begun], "calling")
+
+    def end(self, call: "ToolCall") -> None:
+        """A call that was refused has not begun."""
+        before = list(self._turn.details.get("calls", ()))
+        limit = before.pop()["limit"] if before and before[-1]["is_running"] else 0.0
+        ended: PlainCall = {
+            "name": call.name, "arguments": dict(call.arguments), "limit": limit, "is_running": False,
+            "result": call.result, "failed": call.failed, "seconds": round(call.seconds, 3),
+        }  # fmt: skip
+        self._show([*before, ended], "thinking")
+
+    def _show(self, calls: list[PlainCall], stage: Stage) -> None:
+        if self._turn.status != "running":
+            return
+        self._turn.details["calls"] = calls
+        self._turn.stage = stage
+        self._turn.version += 1
+
+
 class Turns:
     """All running answers of this process, at most one a conversation and `max_queue` in all."""
 
-    def __init__(self, service: "Service", conversations: Conversations) -> None:
-        self._service = service
+    def __init__(self, service: "Service", conversations: Conversations, toolboxes: "Toolboxes") -> None:
+        self._service, self._toolboxes = service, toolboxes
         self._conversations = conversations
         self._running: dict[str, Turn] = {}
         self._lock = threading.Lock()
@@ -76,15 +111,23 @@ class Turns:
             if conversation:
                 self._revisions[conversation] += 1
 
-    def ask(self, owner: str, conversation: Conversation, text: str) -> Turn:
-        """Append a message and begin its answer. Raises `Busy`, `BadInput`, `NotFound`."""
+    def ask(self, owner: str, conversation: Conversation, text: str, tools: Sequence[str] = ()) -> Turn:
+        """Append a message and begin its answer, for which the model may call `tools`.
+
+        Raises `Busy`, `BadInput`, `NotFound`.
+        """
         with self._beginning:
             self._check_free(conversation.id)
             _, answer = self._conversations.exchange(owner, conversation.id, text)
-            return self._start(owner, conversation, answer)
+            return self._start(owner, conversation, answer, tools)
 
     def ask_again(
-        self, owner: str, conversation: Conversation, message: str, knowledge: str | None = None
+        self,
+        owner: str,
+        conversation: Conversation,
+        message: str,
+        knowledge: str | None = None,
+        tools: Sequence[str] = (),
     ) -> Turn:
         """Answer anew in the place of an earlier answer and all after it.
 
@@ -96,15 +139,17 @@ class Turns:
             self.cancel(conversation.id)
             self._check_free(conversation.id)
             answer = self._conversations.answer_again(owner, conversation.id, message)
-            return self._start(owner, conversation, answer)
+            return self._start(owner, conversation, answer, tools)
 
-    def edit(self, owner: str, conversation: Conversation, message: str, text: str) -> Turn:
+    def edit(
+        self, owner: str, conversation: Conversation, message: str, text: str, tools: Sequence[str] = ()
+    ) -> Turn:
         """Ask `text` in the place of an earlier message and all after it."""
         with self._beginning:
             self.cancel(conversation.id)
             self._check_free(conversation.id)
             self._conversations.take_back(owner, conversation.id, message)
-            return self.ask(owner, conversation, text)
+            return self.ask(owner, conversation, text, tools)
 
     def cancel(self, conversation: str) -> None:
         """Stop an answer; what it wrote so far is kept."""
@@ -122,8 +167,10 @@ class Turns:
             if len(self._running) >= settings().max_queue:
                 raise Busy("Too many questions are waiting: try again in a moment.")
 
-    def _start(self, owner: str, conversation: Conversation, answer: StoredMessage) -> Turn:
-        turn = Turn(owner, conversation, answer.id)
+    def _start(
+        self, owner: str, conversation: Conversation, answer: StoredMessage, tools: Sequence[str]
+    ) -> Turn:
+        turn = Turn(owner, conversation, answer.id, tools=tuple(tools))
         self._running[conversation.id] = turn
         self.changed(owner, conversation.id)
         threading.Thread(target=self._run, args=(turn,), name="kun-answer", daemon=True).start()
@@ -149,6 +196,8 @@ class Turns:
         turn.details["model"] = lm.name
         if conversation.knowledge:
             self._answer_from(turn, lm, messages)
+        elif turn.tools:
+            self._answer_with_tools(turn, lm, messages)
         else:
             self._answer_plainly(turn, lm, messages)
 
@@ -185,6 +234,30 @@ class Turns:
                 yield piece.text
 
         self._write(turn, lm, pieces(), generation.cancel)
+        self._finish(turn, "done")
+
+    def _answer_with_tools(self, turn: Turn, lm: "LanguageModel", messages: list[dict[str, str]]) -> None:
+        from kun.generation.options import SamplingOptions
+        from kun.tools.conversation import ToolAnswer
+
+        self._enter(turn, "starting")
+        faults: list[str] = []
+        toolbox = self._toolboxes.chosen(turn.tools, faults.append)
+        turn.details["tool_faults"] = faults
+        turn.details["prompt"] = lm.render(messages, toolbox.described())
+        calls = Calls(turn)
+        options = SamplingOptions(max_tokens=MAX_ANSWER_TOKENS)
+        answer = ToolAnswer(lm, messages, toolbox, options, calls.begin)
+
+        def pieces() -> Iterable[str]:
+            for piece in answer:
+                if isinstance(piece, str):
+                    yield piece
+                else:
+                    calls.end(piece)
+            turn.details["finish_reason"] = answer.finish_reason
+
+        self._write(turn, lm, pieces(), answer.cancel)
         self._finish(turn, "done")
 
     def _write(
