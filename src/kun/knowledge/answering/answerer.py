@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
@@ -11,24 +10,31 @@ from kun.hub.catalog import catalog
 from kun.knowledge.adding import EncoderLike
 from kun.knowledge.answering.asking import further_searches, request
 from kun.knowledge.answering.checking import Checker
-from kun.knowledge.answering.context import shown
+from kun.knowledge.answering.crossing import (
+    Rendering,
+    is_surer,
+    may_be_across,
+    other_language,
+    together,
+    translated,
+)
 from kun.knowledge.answering.declining import likelihood
-from kun.knowledge.answering.evidence import Evidence, Meaning, limited, weighed
+from kun.knowledge.answering.evidence import Evidence
 from kun.knowledge.answering.identifiers import identifiers, nearest, spellings
+from kun.knowledge.answering.looking import Look, is_of, look, with_named
 from kun.knowledge.answering.phrases import Phrases, declined, phrases, unknown
 from kun.knowledge.answering.policy import POLICY, Policy
 from kun.knowledge.answering.prompting import Reading, reading
 from kun.knowledge.answering.quoting import quotes
 from kun.knowledge.answering.stream import AnswerStream
 from kun.knowledge.answering.understanding import ChatTurn, completed, kind_of
-from kun.knowledge.answering.units import Unit, units_of
+from kun.knowledge.answering.units import Unit
 from kun.knowledge.answering.writing import Writer
 from kun.knowledge.computation.sheets import Computable, Named
 from kun.knowledge.computing import Computed, compute
 from kun.knowledge.orders import without_orders
 from kun.knowledge.passage import Passage
 from kun.knowledge.rows import StoredText
-from kun.text.fold import fold
 from kun.text.language import language_of
 
 if TYPE_CHECKING:
@@ -106,14 +112,32 @@ class Answerer:
             return self._about_last(question, history, told, sampling)
         complete = completed(question, history, self._lm, told, self._policy)
         found = self._found(complete, k or self._policy.found, sources)
-        missing = self._missing(complete, found, sources)
+        named = {one: self._holding(one, sources) for one in self._asked(complete)}
+        missing = self._missing([one for one in named if not named[one]], complete, found)
         if missing:
             return _declining(complete, missing)
         looked_in = self._base if sources is None else _Within(self._base, sources)
         computed = compute(complete, looked_in, found)
-        if computed is not None:
+        if computed is not None and _is_sure(computed, language):
             return _calculated(complete, computed)
-        return self._from_passages(complete, found, told, sampling)
+        holding = [one for holders in named.values() for one in holders]
+        first, tokens = self._policy.shown_passages, sampling.max_tokens
+        home = self._look(complete, with_named(complete, holding, found, first), told, tokens)
+        theirs = self._in_their_language(complete, home, [*holding, *found], computed is not None)
+        if not theirs:
+            return _calculated(complete, computed) if computed else self._from_look(complete, home, sampling)
+        render = Rendering(complete, told, self._lm, self._policy)
+        spoken = other_language(language)
+        there = self._found(theirs, k or self._policy.found, sources)
+        computed = compute(theirs, looked_in, there)
+        if computed is not None and all(is_of(one, spoken) for one in computed.passages):
+            return _calculated(complete, computed, render)
+        there = together(*([one for one in each if is_of(one, spoken)] for each in (there, found)))
+        there = with_named(theirs, [one for one in holding if is_of(one, spoken)], there, first)
+        away = self._look(theirs, there, phrases(spoken), tokens)
+        if away is not None and is_surer(away, home, self._policy):
+            return self._from_look(complete, away, sampling, render)
+        return self._from_look(complete, home, sampling)
 
     def _found(self, question: str, k: int, sources: Sequence[str] | None) -> list[Passage]:
         """The best passages of the search for a question and of its further ones in turn, each once."""
@@ -156,13 +180,19 @@ class Answerer:
 
         return AnswerStream(request, [], prompt, write)
 
-    def _missing(self, question: str, found: Sequence[Passage], sources: Sequence[str] | None) -> str:
+    def _asked(self, question: str) -> list[str]:
+        return identifiers(question)[: self._policy.checked_identifiers]
+
+    def _holding(self, identifier: str, sources: Sequence[str] | None) -> list[Passage]:
+        """The best passages in which an identifier stands, however it is spelled."""
+        for spelling in spellings(identifier):
+            best = self._base.search(spelling, self._policy.named, sources)
+            if holding := [one for one in best if one.reasons and one.reasons.exact]:
+                return holding
+        return []
+
+    def _missing(self, missing: list[str], question: str, found: Sequence[Passage]) -> str:
         """The sentence that says which identifiers of a question stand nowhere; "" where all do."""
-        missing = [
-            one
-            for one in identifiers(question)[: self._policy.checked_identifiers]
-            if not any(self._stands(spelling, sources) for spelling in spellings(one))
-        ]
         if not missing:
             return ""
         sources_found = dict.fromkeys(one.source for one in found)
@@ -175,40 +205,56 @@ class Answerer:
             ]  # "Claude 3": a name, and no series of numbers
         return unknown(missing, near, phrases(language_of(question))) if missing else ""
 
-    def _stands(self, identifier: str, sources: Sequence[str] | None) -> bool:
-        best = self._base.search(identifier, 1, sources)
-        return bool(best and best[0].reasons and best[0].reasons.exact)
+    def _in_their_language(
+        self, question: str, home: Look | None, found: Sequence[Passage], in_doubt: bool
+    ) -> str:
+        """The question in the other language, where documents in that may answer it; "" else."""
+        language = language_of(question)
+        other = other_language(language)
+        if not other or not speaks(self._lm, language) or not speaks(self._lm, other):
+            return ""
+        if not in_doubt and not may_be_across(home, found, language, self._policy):
+            return ""
+        return translated(question, other, self._lm, self._policy)
 
-    def _from_passages(
-        self, question: str, found: Sequence[Passage], told: Phrases, sampling: "SamplingOptions"
+    def _look(self, question: str, found: Sequence[Passage], told: Phrases, tokens: int) -> Look | None:
+        return look(question, found, told, self._base, self._lm, self._policy, tokens)
+
+    def _from_look(
+        self,
+        question: str,
+        seen: Look | None,
+        sampling: "SamplingOptions",
+        render: Rendering | None = None,
     ) -> AnswerStream:
+        """An answer from what is shown; `render` puts it into the language of `question`, which is another one."""
         lm, policy = self._lm, self._policy
-        room = lm.context_length - min(sampling.max_tokens, lm.context_length // 4) - lm.count(told.system)
-        room -= lm.count(question) + 2 * lm.count(told.answer) + 200
-        fitting = replace(policy, shown_tokens=max(64, min(policy.shown_tokens, room)))
-        passages = shown(question, found, self._base, lm.count, fitting)
-        if not passages:
+        told = phrases(language_of(question))
+        if seen is None:
             return _declining(question, declined(question, told))
-        units = limited(units_of(passages))
-        if not units:  # headings and pictures alone
+        fluent = speaks(lm, seen.told.language)
+        if render is not None:
+            likely = policy.likely_across
+        else:
+            scored = lm if fluent else None
+            likely = likelihood(question, seen.passages, seen.evidence, scored, told, policy)
+        read = reading(seen.question, seen.passages, seen.told)
+        if likely < policy.likely and not seen.names:
             return _declining(question, declined(question, told))
-        meaning = Meaning(units, self._base.encoder)
-        evidence = weighed(question, units, passages, meaning)
-        fluent = speaks(lm, told.language)
-        likely = likelihood(question, passages, evidence, lm if fluent else None, told, policy)
-        read = reading(question, passages, told)
-        if likely < policy.likely and not _names_something(question, passages):
-            return _declining(question, declined(question, told))
-        writing = _Writing(question, read, units, evidence, likely, told, policy)
-        checker = Checker(question, units, policy, meaning.near, identifiers(question))
+        writing = _Writing(question, read, seen.units, seen.evidence, likely, told, policy)
+        checker = Checker(seen.question, seen.units, policy, seen.meaning.near, identifiers(seen.question))
+        writer = Writer(checker, seen.told, policy, render)
 
         def write(stream: AnswerStream) -> Iterator[str]:
             if fluent:
-                yield from writing.written(stream, lm, sampling, checker)
+                yield from writing.written(stream, lm, sampling, writer)
             else:
                 yield from writing.quoted(stream)
 
-        return AnswerStream(question, passages, read.asking(request(question, told.answer)), write)
+        wanted = request(seen.question, seen.told.answer)
+        if render is not None:  # a word or two can be checked in one language, but not be put into another
+            wanted += seen.told.whole
+        return AnswerStream(question, seen.passages, read.asking(wanted), write)
 
 
 class _Writing:
@@ -228,16 +274,15 @@ class _Writing:
         self._likely, self._told, self._policy = likely, told, policy
 
     def written(
-        self, stream: AnswerStream, lm: "LanguageModel", sampling: "SamplingOptions", checker: Checker
+        self, stream: AnswerStream, lm: "LanguageModel", sampling: "SamplingOptions", writer: Writer
     ) -> Iterator[str]:
         """The model's sentences that passages carry; written once more where the first failed; else quotes."""
-        writer = Writer(checker, self._told, self._policy)
         yield from writer.write(stream.running(lm.submit(stream.prompt, sampling)), skipping=False)
         if writer.given or stream.stopped:
             return
         if not writer.declined or self._likely >= self._policy.insist:
             best = "\n".join(f"- {one.unit.text}" for one in self._evidence[: self._policy.again])
-            again = self._read.asking(self._told.again.format(text=best))
+            again = self._read.asking(writer.told.again.format(text=best))
             yield from writer.write(stream.running(lm.submit(again, sampling)), skipping=True)
         if writer.given or stream.stopped:
             return
@@ -265,12 +310,12 @@ def _saying(question: str, text: str) -> AnswerStream:
     return AnswerStream(question, [], [], lambda stream: iter([text]))
 
 
-def _calculated(question: str, computed: Computed) -> AnswerStream:
-    """An answer that was calculated: no model wrote it."""
+def _calculated(question: str, computed: Computed, render: Rendering | None = None) -> AnswerStream:
+    """An answer that was calculated: no model wrote it, only `render` puts it into another language."""
 
     def write(stream: AnswerStream) -> Iterator[str]:
         stream.computed, stream.declined = computed, computed.declined
-        yield computed.text
+        yield computed.text if render is None else render.cited(computed.text)
 
     return AnswerStream(question, list(computed.passages), [], write)
 
@@ -283,15 +328,10 @@ def _declining(question: str, text: str) -> AnswerStream:
     return AnswerStream(question, [], [], write)
 
 
-def _names_something(question: str, passages: Sequence[Passage]) -> bool:
-    """True where an identifier of the question is in what is shown: few words are shared with a row of a table."""
-    texts = [fold(passage.text) for passage in passages]
-    return any(
-        fold(spelling) in text
-        for one in identifiers(question)
-        for spelling in spellings(one)
-        for text in texts
-    )
+def _is_sure(computed: Computed, language: str) -> bool:
+    """True for a look-up, which accounts for each word of the question, and for all from documents in its language."""
+    looked_up = computed.program.get("operation") == "look up"
+    return looked_up or computed.declined or all(is_of(one, language) for one in computed.passages)
 
 
 def speaks(lm: "LanguageModel", language: str) -> bool:

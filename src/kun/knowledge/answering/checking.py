@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kun.knowledge.answering.numbers import Number, numbers
+from kun.knowledge.answering.identifiers import mentions
+from kun.knowledge.answering.numbers import numbers, telling
 from kun.knowledge.answering.policy import Policy
 from kun.knowledge.answering.relations import miscompared
 from kun.knowledge.answering.terms import Weights, claims, terms
@@ -45,7 +46,7 @@ _ANSWERS_YES_NO = re.compile(
     r"^\s*(?:yes|no|是的|不是的?|对的?|不对|不会|不能|不可以|可以|能|会|有|没有)\s*[,，。.！!]\s*",
     re.IGNORECASE,
 )
-_WHO = re.compile(r"\bwho(?:m|se)?\b|谁|誰|哪位|何人|哪些人", re.IGNORECASE)
+WHO = re.compile(r"\bwho(?:m|se)?\b|谁|誰|哪位|何人|哪些人", re.IGNORECASE)
 _COMMON = frozenset(
     "i yes no the a an it this that these those he she they we you in on at for to of".split()
 )
@@ -155,7 +156,7 @@ class Checker:
     def _stranger(self, sentence: str) -> str:
         """A number or a name of the sentence that is neither in the units nor in the question."""
         known = "".join(self._folded) + fold(self.question)
-        for name in (*_names(sentence), *(_people(sentence) if _WHO.search(self.question) else ())):
+        for name in (*_names(sentence), *(people(sentence) if WHO.search(self.question) else ())):
             if fold(name) not in known and fold(name).removesuffix("s") not in known:
                 return name
         values = {
@@ -165,7 +166,7 @@ class Checker:
             for value in (one.value, one.scaled)
         }
         values |= {value for one in numbers(self.question) for value in (one.value, one.scaled)}
-        for one in _telling(sentence):
+        for one in telling(sentence):
             if one.value not in values and one.scaled not in values:
                 return one.value
         return ""
@@ -178,7 +179,7 @@ class Checker:
         unit, near = self._units[number], self._near(number)
         question = self.question if adds else ""
         asked = {value for one in numbers(question) for value in (one.value, one.scaled)}
-        for one in _telling(sentence):
+        for one in telling(sentence):
             if one.value in asked or one.scaled in asked:
                 continue
             there = [other for place in near for other in (*self._numbers[place], *self._head_numbers[place])]
@@ -188,7 +189,7 @@ class Checker:
             if one.kind and all(other.kind and other.unit != one.unit for other in same):
                 return f"{one.value} has another unit"
         if self._asked and not any(
-            name in self._folded[place] for name in self._asked for place in self._bearers(number)
+            mentions(self._folded[place], name) for name in self._asked for place in self._bearers(number)
         ):
             return "the identifier is not there"
         absent = self._absent(sentence, number)
@@ -230,7 +231,9 @@ class Checker:
         table = [
             place for place in passage if self._units[place].cells and self._units[place].head == unit.head
         ]
-        lists = unit.cells and any(name in self._folded[place] for name in self._asked for place in table)
+        lists = unit.cells and any(
+            mentions(self._folded[place], name) for name in self._asked for place in table
+        )
         return [number] if lists else passage
 
     def _is_other_row(self, sentence: str, unit: Unit) -> bool:
@@ -264,7 +267,7 @@ class Checker:
         if not values:
             return ""
         asked = {one.value for one in numbers(self.question)}
-        for one in _telling(sentence):
+        for one in telling(sentence):
             holders = {
                 column for column, cell in unit.cells for other in numbers(cell) if other.value == one.value
             }
@@ -277,7 +280,7 @@ class Checker:
 
         Of those that share its words none may agree with it; a denial needs one nearby in any case.
         """
-        negated = _negated(sentence)
+        negated = is_negated(sentence)
         if _DENYING.search(sentence):
             return False
         same = [number for number, share in enumerate(own) if share >= self._policy.same_statement]
@@ -285,8 +288,8 @@ class Checker:
             most = max(own[number] for number in same)
             nearest = [number for number in same if own[number] >= most - self._policy.as_near]
             texts = [self._clauses(sentence, self._units[number].claimed, negated) for number in nearest]
-            return all(_negated(text) != negated and not _DENYING.search(text) for text in texts)
-        return negated and not any(_negated(self._units[number].claimed) for number in self._near(best))
+            return all(is_negated(text) != negated and not _DENYING.search(text) for text in texts)
+        return negated and not any(is_negated(self._units[number].claimed) for number in self._near(best))
 
     def _clauses(self, sentence: str, text: str, negated: bool) -> str:
         """The clauses of a text that share most with an affirmation; a denial is looked for in all of it."""
@@ -298,11 +301,6 @@ class Checker:
         return " ".join(one for share, one in clauses if share > 0 and share >= most / 2)
 
 
-def _telling(sentence: str) -> list[Number]:
-    """The numbers of a sentence that say something: "a" and "one" written in words do not."""
-    return [one for one in numbers(sentence) if not (one.in_words and one.value in ("1", "0", "0.5", "100"))]
-
-
 def _names(sentence: str) -> list[str]:
     """Words that name something: of the Latin script in a Chinese sentence, capitalized ones in an English one."""
     if language_of(sentence) == "zh":
@@ -312,7 +310,7 @@ def _names(sentence: str) -> list[str]:
     ]
 
 
-def _people(sentence: str) -> list[str]:
+def people(sentence: str) -> list[str]:
     """Names of people in Chinese writing, which has no capitals: as the dictionary of words marks them."""
     import rjieba
 
@@ -326,5 +324,6 @@ def _proper(sentence: str) -> list[str]:
     return [word for word, kind in rjieba.tag(sentence) if str(kind) in ("ns", "nt") and len(word) > 1]
 
 
-def _negated(text: str) -> bool:
+def is_negated(text: str) -> bool:
+    """True for a text that denies something."""
     return bool(_NEGATION.search(_HEDGED.sub("", text)))

@@ -54,7 +54,7 @@ def identifiers(question: str) -> list[str]:
     found: list[tuple[int, str]] = []
     for match in _CODE.finditer(text):
         word = match.group().rstrip("./-_")
-        if not _QUANTITY.fullmatch(word) and not _unit_follows(text, match.end()):
+        if not _QUANTITY.fullmatch(word) and (word[0].isalpha() or not _unit_follows(text, match.end())):
             found.append((match.start(), word))
     for pattern in (_NUMBERED, _NAMED):
         for match in pattern.finditer(text):
@@ -115,3 +115,10 @@ def spellings(identifier: str) -> list[str]:
     if len(parts) == 2 and parts[0].isascii() and parts[0].isalpha():
         return list(dict.fromkeys([identifier, "-".join(parts), " ".join(parts), "".join(parts)]))
     return [identifier]
+
+
+def mentions(text: str, identifier: str) -> bool:
+    """True where `text` has an identifier, H-12 and not the beginning of H-120; both are folded."""
+    before = r"(?<!\d)" if identifier[:1].isdigit() else ""
+    after = r"(?!\d)" if identifier[-1:].isdigit() else ""
+    return bool(re.search(f"{before}{re.escape(identifier)}{after}", text))

@@ -120,6 +120,11 @@ def numbers(text: str) -> list[Number]:
     return sorted(found, key=lambda one: one.start)
 
 
+def telling(sentence: str) -> list[Number]:
+    """The numbers of a sentence that say something: "a" and "one" written in words do not."""
+    return [one for one in numbers(sentence) if not (one.in_words and one.value in ("1", "0", "0.5", "100"))]
+
+
 def _narrow(text: str) -> str:
     """Full-width digits and marks as narrow ones, each character in its place."""
     narrow = (unicodedata.normalize("NFKC", letter) for letter in text)

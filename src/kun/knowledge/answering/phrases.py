@@ -16,6 +16,7 @@ class Phrases:
     document: str
     question: str
     answer: str
+    whole: str
     again: str
     asked_of: str
     asked: str
@@ -27,6 +28,9 @@ class Phrases:
     way_on: str
     quotes: str
     follow_up: str
+    translate_question: str
+    translate: str
+    translate_answer: str
     greeting: str
     thanks: str
     about_last: str
@@ -44,6 +48,7 @@ ENGLISH = Phrases(
     document="Document [{number}] ({title}):\n{text}",
     question="Question: {question}",
     answer="Answer in English, from the documents.",
+    whole=" Write whole sentences.",
     again="These sentences of the documents bear most on it:\n{text}\nAnswer in English with what they say, briefly.",
     asked_of="Passage: {text}\nA question that this passage answers: ",
     asked="A question that this passage answers: ",
@@ -58,6 +63,18 @@ ENGLISH = Phrases(
         "Rewrite the last question so that it can be understood without the conversation. Write only the "
         "question.\n\n"
         "{history}\nLast question: {question}\nRewritten question:"
+    ),
+    translate_question=(
+        "Translate this question into English. Write only the translation; copy names, codes and numbers.\n\n"
+        "{text}\n\nTranslation:"
+    ),
+    translate=(
+        "Translate this sentence into English. Write only the translation; copy names, codes and numbers.\n\n"
+        "{text}\n\nTranslation:"
+    ),
+    translate_answer=(
+        "Translate the answer into English. Write only the translation; copy names, codes, numbers and units "
+        "exactly.\n\nQuestion: {question}\nAnswer: {text}\n\nTranslation of the answer:"
     ),
     greeting="Hello! Ask me anything about your documents; I answer from them and name the passages.",
     thanks="You are welcome. Ask on whenever you like.",
@@ -74,6 +91,7 @@ CHINESE = Phrases(
     document="文档 [{number}]（{title}）：\n{text}",
     question="问题：{question}",
     answer="请根据以上文档用中文回答。",
+    whole="请写完整的句子。",
     again="文档里与问题最相关的句子：\n{text}\n请用中文简短地回答，只说这些句子里有的内容。",
     asked_of="段落：{text}\n这个段落能回答的问题：",
     asked="这个段落能回答的问题：",
@@ -85,6 +103,11 @@ CHINESE = Phrases(
     way_on="可以不看文档直接问模型，或者换一个知识库再问。",
     quotes="文档原文：",
     follow_up="把最后一个问题改写成不看对话也能懂的问题，只写改写后的问题。\n\n{history}\n最后的问题：{question}\n改写后的问题：",
+    translate_question="把下面的问题翻译成中文，只写译文；人名、编号和数字照抄。\n\n{text}\n\n译文：",
+    translate="把下面的句子翻译成中文，只写译文；人名、编号和数字照抄。\n\n{text}\n\n译文：",
+    translate_answer=(
+        "把下面的回答翻译成中文，只写译文；人名、编号和数字照抄。\n\n问题：{question}\n回答：{text}\n\n回答的译文："
+    ),
     greeting="你好！可以问我文档里的任何内容，我会根据文档回答，并注明出处。",
     thanks="不客气，有问题随时再问。",
     about_last="请按要求处理下面这段话，不要添加内容：\n\n{answer}\n\n要求：{request}",
@@ -112,7 +135,7 @@ _INDIRECT = re.compile(
 )
 _OF_BEING = re.compile(
     r"(?P<word>who|what|where|when|how (?:much|many|high|large|long|big|old|heavy|often|far|tall|deep|wide|fast))"
-    r" (?P<verb>is|are|was|were) (?P<thing>(?:the |a |an |our |my )?[^?,]{1,60})\?*",
+    r" (?P<verb>is|are|was|were) (?!to )(?P<thing>(?:the |a |an |our |my )?[^?,]{1,60})\?*",
     re.IGNORECASE,
 )
 _INNER_QUESTION = re.compile(r"\b(?:do|does|did|is|are|was|were|can|will|has|have|had) \w+ .*", re.IGNORECASE)

@@ -49,10 +49,22 @@ class Policy:
     """Probability from which units are quoted where no answer of the model's passes."""
     doubt: tuple[float, float] = (0.1, 0.6)
     """Between these the model is asked how likely the question is: beyond, that changed no decision, and takes time."""
+    at_home: float = 0.4
+    """Probability from which documents in a question's own language answer it, and no other language is tried."""
+    rival: float = 0.4
+    """Score of a passage in the other language, as a share of the best of its own, from which it may be the answer."""
+    likely_across: float = 0.3
+    """Probability that is taken for what the other language's documents say: translated words tell it badly."""
+    longest_translated: int = 400
+    """Characters of a question that is put into the other language."""
+    translation_tokens: int = 96
+    """Tokens of a question's translation."""
     longest_question: int = 4000
     """Characters of a question."""
     checked_identifiers: int = 8
     """Identifiers of a question that are looked for word for word, the first ones: each takes up to four searches."""
+    named: int = 3
+    """Passages that hold an identifier of the question which are looked at, however little else they share with it."""
     history_turns: int = 4
     """Turns of the conversation that a follow-up is completed from."""
 

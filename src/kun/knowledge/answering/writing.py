@@ -1,7 +1,7 @@
 """From a model's sentences to an answer: each is checked, cited and given; what fails is written again or left out."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kun.knowledge.answering.checking import UNCARRIED, Checker, Verdict
@@ -21,7 +21,8 @@ _BARE_CITATION = re.compile(
 )
 _PARTS = re.compile(r"(?=[；;])[；;]\s*")
 _ONLY_YES_NO = re.compile(
-    r"\s*(?:yes|no|是的?|不是的?|对的?|不对|不会的?|不能|不可以|可以|能|会|没有)\s*[。.!！]\s*", re.IGNORECASE
+    r"\s*(?:yes|no|是的?|不是的?|对的?|不对|不会的?|不能|不可以|可以|能|会|没有)\s*[。.!！]?\s*",
+    re.IGNORECASE,
 )
 _MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
 _LEAD_IN = re.compile(
@@ -73,8 +74,16 @@ def declines(sentence: str, told: Phrases, question: str = "") -> bool:
 class Writer:
     """Gives the sentences of a generation that a passage carries, cited; counts what came of it."""
 
-    def __init__(self, checker: Checker, told: Phrases, policy: Policy) -> None:
-        self._checker, self._told, self._policy = checker, told, policy
+    def __init__(
+        self,
+        checker: Checker,
+        told: Phrases,
+        policy: Policy,
+        render: Callable[[str], str] | None = None,
+    ) -> None:
+        """`told` are the phrases of the language that the model writes in; `render` puts a sentence into another."""
+        self._checker, self.told, self._policy = checker, told, policy
+        self._render = render or (lambda sentence: sentence)
         self.given: list[str] = []
         self.declined = False
         self.faults: list[str] = []
@@ -95,8 +104,8 @@ class Writer:
                 continue
             if not self.given:
                 plain = _LEAD_IN.sub("", plain)
-                plain = plain[:1].upper() + plain[1:] if self._told.language == "en" else plain
-            if declines(plain, self._told, self._checker.question):
+                plain = plain[:1].upper() + plain[1:] if self.told.language == "en" else plain
+            if declines(plain, self.told, self._checker.question):
                 self.declined = not self.given
                 break
             if not self._is_in_language(plain):
@@ -111,7 +120,7 @@ class Writer:
                     break
                 continue
             self.given.append(fold(plain))
-            yield cited(plain, verdict.place)
+            yield cited(self._render(plain), verdict.place)
             running += not is_list_item(plain)
             if running >= self._policy.answer_sentences:
                 break
@@ -126,17 +135,17 @@ class Writer:
             shorter = "".join(parts)
             part = self._checker.check(shorter)
             if part.holds:
-                return f"{shorter}{'。' if self._told.language == 'zh' else '.'}", part
+                return f"{shorter}{'。' if self.told.language == 'zh' else '.'}", part
         return sentence, verdict
 
     def _is_in_language(self, sentence: str) -> bool:
         """A few words, such as a name, are at home in any language; languages of one script are hard to tell apart."""
         language, size = language_of(sentence), len(words(sentence))
-        if language in (self._told.language, "und") or size <= _FEW_WORDS:
+        if language in (self.told.language, "und") or size <= _FEW_WORDS:
             return True
-        if self._told.language == "zh" and language == "en" and _HAN.search(sentence):
+        if self.told.language == "zh" and language == "en" and _HAN.search(sentence):
             return True  # names and units of the Latin script around a few Chinese words: Tern 110 重 131 kg
-        return size <= _SOME_WORDS and not {language, self._told.language} & _OF_OWN_SCRIPT
+        return size <= _SOME_WORDS and not {language, self.told.language} & _OF_OWN_SCRIPT
 
 
 def is_list_item(sentence: str) -> bool:
