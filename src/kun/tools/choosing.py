@@ -45,7 +45,7 @@ def chosen_tools(
     known = {server.name: server for server in servers()}
     every = tool_names(others)
     wanted = every if "all" in names else list(dict.fromkeys(names))
-    faults = [
+    faults: list[KunError] = [
         BadInput(f"There is no tool {name[:80]!r}; there are {', '.join(['all', *every])}.")
         for name in wanted
         if name not in every
@@ -60,9 +60,9 @@ def chosen_tools(
         start = f"{kind.prefix}:"
         things = [name.removeprefix(start) for name in wanted if name in every and name.startswith(start)]
         chosen += kind.tools(things) if things else []
-    if faults and on_fault is None:
-        raise faults[0]
-    for fault in faults if on_fault else ():
+    for fault in faults:
+        if on_fault is None:
+            raise fault
         on_fault(str(fault))
     return Toolbox(chosen)
 
