@@ -342,6 +342,24 @@ def test_files_beyond_the_limits_are_refused_at_once(tmp_path: Path) -> None:
     assert time.perf_counter() - began < 5
 
 
+def test_the_reading_process_ends_when_it_has_nothing_to_read_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(process, "IDLE_SECONDS", 0.3)
+    page = tmp_path / "page.html"
+    page.write_text("<p>Whales sleep upright.</p>")
+    request = {"file": str(page), "name": page.name, "format": "html", "most": 2**20}
+    reader = process._Reader()
+    for _ in range(2):
+        answer = reader.ask(request, 60)
+        assert answer is not None
+        assert "upright" in answer["text"]
+        end = time.monotonic() + 30
+        while reader._process is not None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
 def test_reading_that_takes_too_long_is_ended_and_the_next_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,7 @@
-"""The process that reads all that needs a parser: kept for many files, ended when one takes too long or too much."""
+"""The process that reads all that needs a parser: kept for many files, ended when one takes too long or too much.
+
+It is ended, too, when it has had nothing to read for a while: with the models for scans it holds some 600 MB.
+"""
 
 import atexit
 import json
@@ -24,6 +27,7 @@ from kun.knowledge.read.extracted import Extracted
 from kun.settings import settings
 
 SECONDS = 300.0  # for one file
+IDLE_SECONDS = 60.0
 _MEMORY = 3 * 2**30  # bytes of address space
 _CHUNK = 2**20
 _ERRORS: dict[str, type[KunError]] = {
@@ -37,6 +41,7 @@ class _Reader:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._used = 0.0
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         """The answer; None when there was none in time or the process died."""
@@ -52,6 +57,7 @@ class _Reader:
             except OSError:
                 pass  # it died before it could be asked
             finally:
+                self._used = time.monotonic()
                 if answer is None:
                     self._end()
             return answer
@@ -65,7 +71,21 @@ class _Reader:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the program, which then ends this process itself
             )
+            watch = threading.Thread(target=self._end_when_idle, args=(self._process,), daemon=True)
+            watch.start()
         return self._process
+
+    def _end_when_idle(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait until `process` has read nothing for `IDLE_SECONDS`, and end it, unless another took its place."""
+        left = IDLE_SECONDS
+        while left > 0:
+            time.sleep(left)
+            with self._lock:
+                if self._process is not process:
+                    return
+                left = self._used + IDLE_SECONDS - time.monotonic()
+                if left <= 0:
+                    self._end()
 
     def _end(self) -> None:
         if self._process is not None:
