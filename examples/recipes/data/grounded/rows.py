@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
-from worlds import Asked, Document, questions, world
+from worlds import LANGUAGES, Asked, Document, questions, world
 
 import kun
 from kun.atomic_files import new_file
@@ -35,27 +36,53 @@ ALL_READ = replace(POLICY, likely=0.0, doubt=(1.0, 0.0))
 AGAIN = 0.12
 """Share of prompts that are those of a second try, after a first one without a word."""
 
+_NUMBER = re.compile(r"^\d+\. ")
+"""The number of a step, which is translated without it."""
+
 Turn = dict[str, str]
 Count = Callable[[str], int]
 
 
 class Scripted:
-    """The part of a language model that answering uses; it writes `texts` in turn, and `whole` for any follow-up."""
+    """The part of a language model that answering uses; it knows one question, and writes what is right for it.
 
-    name, checkpoint, context_length = "scripted", None, 4096
+    With `again` it writes nothing at first. `prompts` and `requests` are what it was asked to answer and to rewrite.
+    """
 
-    def __init__(self, count: Count, whole: str, *texts: str) -> None:
-        self.count, self._whole, self._texts = count, whole, iter(texts)
-        self.prompts: list[list[Turn]] = []
-        self.rewriting: list[Turn] = []
+    checkpoint, context_length = None, 4096
+
+    def __init__(self, asked: Asked, count: Count, again: bool = False) -> None:
+        self.name = f"scripted {uuid4()}"  # translations are remembered by the model's name
+        self.count, self._asked, self._silent = count, asked, again
+        self._translations = dict(translations(asked))
+        self.prompts: list[tuple[list[Turn], str]] = []
+        self.requests: list[tuple[list[Turn], str]] = []
 
     def submit(self, prompt: list[Turn], options: Any) -> Any:
-        self.prompts.append(prompt)
-        return Written([SimpleNamespace(text=next(self._texts, ""), finish_reason="stop")])
+        language = next(one for one in LANGUAGES if prompt[0]["content"] == phrases(one).system)
+        text = self._asked.in_language(language)[1] or phrases(language).nothing
+        self.prompts.append((prompt, text))
+        silent, self._silent = self._silent, False
+        return Written([SimpleNamespace(text="" if silent else text, finish_reason="stop")])
 
     def generate(self, prompt: list[Turn], **options: Any) -> str:
-        self.rewriting = prompt
-        return self._whole
+        request = prompt[0]["content"]
+        _, _, end = phrases(self._asked.language).follow_up.rpartition("}")
+        text = self._asked.whole if request.endswith(end) else self._translations.get(request, "")
+        self.requests.append((prompt, text))
+        return text
+
+
+def translations(asked: Asked) -> Iterator[tuple[str, str]]:
+    """What may be asked to be translated, the question and each line of the answer, and what is right."""
+    for source, target in (LANGUAGES, LANGUAGES[::-1]):
+        told = phrases(target)
+        (question, answer), (right, text) = asked.in_language(source), asked.in_language(target)
+        yield told.translate_question.format(text=question), right
+        for one, other in zip(answer.split("\n"), text.split("\n"), strict=True):
+            line, right = _NUMBER.sub("", one), _NUMBER.sub("", other)
+            yield told.translate.format(text=line), right
+            yield told.translate_answer.format(text=line, question=asked.whole), right
 
 
 class Written(list[Any]):
@@ -91,25 +118,22 @@ def added(documents: list[Document], folder: Path, encoder: Any) -> kun.Knowledg
 def rows_of(
     asked: Asked, base: kun.KnowledgeBase, tokens: Count, again: bool
 ) -> tuple[list[dict[str, Any]], str]:
-    """The rows of one question, that of completing a follow-up among them, or the reason for which there are none."""
-    right = asked.answer or phrases(asked.language).nothing
-    tries = ["", right] if again and asked.answer else [right]
-    model: Any = Scripted(tokens, asked.whole, *tries)
+    """The rows of one question, those of completing and translating among them, or the reason why there are none."""
+    question, right = asked.in_language(asked.language)
+    model: Any = Scripted(asked, tokens, again)
     said = zip(("user", "assistant"), asked.before or (), strict=False)
     history = [{"role": role, "content": text} for role, text in said]
-    given = Answerer(base, model, ALL_READ).stream(asked.question, history).answer()
+    given = Answerer(base, model, ALL_READ).stream(asked.leaning or question, history).answer()
     if given.computed is not None:
         return [], "calculated"
-    if given.question != (asked.whole or asked.question):
+    if given.question != question:
         return [], "understood otherwise"
     if not model.prompts:
         return [], "an identifier stands nowhere"
-    if asked.answer and bare(given.text) != bare(right):
+    if right and bare(given.text) != bare(right):
         return [], "the checks refuse the answer"
-    made = [row(asked.kind, model.prompts[len(tries) - 1], right)]
-    if model.rewriting:
-        made.append(row("completion", model.rewriting, asked.whole))
-    return made, ""
+    made = [row(asked.kind, *model.prompts[-1 if right else 0])]
+    return made + [row("rewriting", *one) for one in model.requests if one[1]], ""
 
 
 def bare(text: str) -> str:

@@ -18,7 +18,7 @@ WORDS = loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 ACROSS = 0.2
 """Share of questions that are in the other language than their document."""
-SILENT = 0.12
+SILENT = 0.08
 """Share of questions that the documents do not answer."""
 LEANING = 0.5
 """Share of the questions that can lean on another one and do."""
@@ -29,21 +29,31 @@ QUESTIONS = (4, 10)
 
 Value = tuple[str, str]
 """A thing in English and in Chinese."""
+Pairs = tuple[tuple[str, str], tuple[str, str]]
+"""Question and answer in English, and in Chinese."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question whose right answer is known: "" where the documents do not say.
+    """A question in one language, and in both with its right answer, which is "" where the documents do not say.
 
-    `before` are the question and the answer that it leans on, `whole` is what it means by itself.
+    A follow-up is asked in the words of `leaning`, after the question and the answer `before`.
     """
 
     kind: str
     language: str
-    question: str
-    answer: str
+    english: tuple[str, str]
+    chinese: tuple[str, str]
+    leaning: str = ""
     before: tuple[str, str] | None = None
-    whole: str = ""
+
+    def in_language(self, language: str) -> tuple[str, str]:
+        return self.english if language == "en" else self.chinese
+
+    @property
+    def whole(self) -> str:
+        """The question as it can be understood by itself."""
+        return self.in_language(self.language)[0]
 
 
 @dataclass(frozen=True)
@@ -120,18 +130,21 @@ def scene(language: str, rng: Random) -> Document:
         said = {name: value[side] for name, value in values.items()}
         return polished(spun(pair[side], rng).format(**said), spoken, tight)
 
+    def both(wordings: Sequence[str]) -> Iterator[tuple[str, str]]:
+        for spoken in LANGUAGES:
+            yield worded(wordings[0:4:2], spoken), worded(wordings[1:4:2], spoken)
+
     def asked(wordings: Sequence[str]) -> Asked:
-        spoken = tongue(language, rng)
-        question, answer = worded(wordings[0::2][:2], spoken), worded(wordings[1::2][:2], spoken)
-        if len(wordings) == 6 and rng.random() < LEANING:
-            other = next(one for one in given["asks"] if one is not wordings)
-            before = worded(other[0::2][:2], spoken), worded(other[1::2][:2], spoken)
-            return Asked("follow-up", spoken, worded(wordings[4:], spoken), answer, before, question)
-        return Asked(given["kind"], spoken, question, answer)
+        spoken, (english, chinese) = tongue(language, rng), both(wordings)
+        if len(wordings) == 4 or rng.random() > LEANING:
+            return Asked(given["kind"], spoken, english, chinese)
+        other = next(one for one in given["asks"] if one is not wordings)
+        before = [*both(other)][LANGUAGES.index(spoken)]
+        return Asked("follow-up", spoken, english, chinese, worded(wordings[4:], spoken), before)
 
     def silent(wordings: Sequence[str]) -> Asked:
-        spoken = tongue(language, rng)
-        return Asked("silent", spoken, worded(wordings, spoken), "")
+        english, chinese = (worded(wordings, spoken) for spoken in LANGUAGES)
+        return Asked("silent", tongue(language, rng), (english, ""), (chinese, ""))
 
     text = worded(given["text"], language, tight=rng.random() < 0.5).strip() + "\n"
     every = [*map(asked, given["asks"]), *map(silent, given.get("silent", []))]
@@ -149,33 +162,40 @@ def table(language: str, rng: Random) -> Document:
     heads = [given["key"][side], *(column[side] for column in columns)]
     lines = [[row[side], *(cell[side] for cell in cells[row])] for row in rows]
 
+    def of_cell(row: Value, place: int, wordings: Sequence[str]) -> Pairs:
+        """The question and the answer about a cell in both languages."""
+        english, chinese = (
+            [polished(text.format(row=row[at], cell=cells[row][place][at]), LANGUAGES[at]) for text in pair]
+            for at, pair in enumerate((wordings[:2], wordings[2:]))
+        )
+        return (english[0], english[1]), (chinese[0], chinese[1])
+
+    def of_two(row: Value, *places: int) -> Iterator[tuple[str, str]]:
+        for at, wordings in enumerate(WORDS["two_cells"]):
+            (a, a_unit), (b, b_unit) = (_head(columns[place][at]) for place in places)
+            x, y = (cells[row][place][at] for place in places)
+            said = {
+                "row": row[at],
+                "a": a,
+                "b": b,
+                "x": f"{x} {a_unit}".strip(),
+                "y": f"{y} {b_unit}".strip(),
+            }
+            question, answer = (polished(spun(one, rng).format(**said), LANGUAGES[at]) for one in wordings)
+            yield question, answer
+
     def asked(row: Value, other: Value, place: int) -> Iterator[Asked]:
         spoken = tongue(language, rng)
         at = LANGUAGES.index(spoken)
-        wording, telling = (spun(text, rng) for text in columns[place][3 + 2 * at :][:2])
-
-        def worded(text: str, of: Value) -> str:
-            return polished(text.format(row=of[at], cell=cells[of][place][at]), spoken)
-
-        question, answer = worded(wording, row), worded(telling, row)
-        yield Asked("cell", spoken, question, answer)
-        leaning = spun(given["leaning"][at], rng).format(row[at])
-        before = worded(wording, other), worded(telling, other)
-        yield Asked("follow-up", spoken, polished(leaning, spoken), answer, before, question)
-        yield Asked("silent", spoken, worded(wording, missing), "")
+        wordings = [spun(text, rng) for text in columns[place][3:]]
+        yield Asked("cell", spoken, *of_cell(row, place, wordings))
+        leaning = polished(spun(given["leaning"][at], rng).format(row[at]), spoken)
+        before = of_cell(other, place, wordings)[at]
+        yield Asked("follow-up", spoken, *of_cell(row, place, wordings), leaning, before)
+        (english, _), (chinese, _) = of_cell(missing, place, wordings)
+        yield Asked("silent", spoken, (english, ""), (chinese, ""))
         second = rng.choice([one for one in range(len(columns)) if one != place])
-        names, units = zip(*(_head(columns[one][at]) for one in (place, second)), strict=True)
-        values = [
-            f"{cells[row][one][at]} {unit}".strip() for one, unit in zip((place, second), units, strict=True)
-        ]
-        for_two, of_two = WORDS["two_cells"][at]
-        said = {"row": row[at], "a": names[0], "b": names[1], "x": values[0], "y": values[1]}
-        yield Asked(
-            "two cells",
-            spoken,
-            polished(spun(for_two, rng).format(**said), spoken),
-            polished(of_two.format(**said), spoken),
-        )
+        yield Asked("two cells", spoken, *of_two(row, place, second))
 
     every = [
         one
@@ -213,12 +233,8 @@ def ranges(language: str, rng: Random) -> Document:
     ]
 
     def asked(number: int, value: int) -> Asked:
-        spoken = tongue(language, rng)
-        question, answer = (
-            polished(spun(text, rng).format(n=number, value=value), spoken)
-            for text in given["asks"][2 * LANGUAGES.index(spoken) :][:2]
-        )
-        return Asked("range", spoken, question, answer)
+        texts = [spun(text, rng).format(n=number, value=value) for text in given["asks"]]
+        return Asked("range", tongue(language, rng), (texts[0], texts[1]), (texts[2], texts[3]))
 
     every = [
         asked(number, value)
