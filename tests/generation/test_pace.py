@@ -55,7 +55,35 @@ def test_one_interruption_changes_nothing_and_a_new_prompt_is_read_at_its_own_sp
     deep = run(pace, 5, 1, 0.01, 0.02)
     assert deep[-1][1] < 6
     assert run(pace, 5, 1, 0.01, 0.05)[-1][1] == 4  # fewer are not worth it
-    assert run(pace, 5, 1, 0.01, 0.001)[-1][1] == pytest.approx(usual, abs=2)
+    assert run(pace, 8, 1, 0.01, 0.001)[-1][1] == pytest.approx(usual, abs=2)
+
+
+def test_some_quick_steps_are_not_followed_by_a_long_one() -> None:
+    """A machine does other things, too: steps that happen to be quick say little."""
+    pace = Pace(512)
+    (_, usual), *_ = run(pace, 20, 1, 0.01, 0.002)[-1:]
+    for _ in range(3):
+        pace.took(0.011, 1, usual)
+    read = pace.tokens(1)
+    assert usual <= read <= 1.5 * usual
+    assert read * 0.002 < 2 * GAP_SECONDS
+
+
+def test_who_begins_to_write_while_a_prompt_is_read_alone_gets_short_steps_at_once() -> None:
+    pace = Pace(512)
+    run(pace, 10, 0, 0.01, 0.0001)  # some cheap tokens, as at the beginning of a prompt
+    assert pace.tokens(0) == 512
+    deep = run(pace, 12, 1, 0.01, 0.004)  # and now each takes forty times as long
+    assert max(seconds for seconds, _ in deep) <= 1.5 * GAP_SECONDS
+
+
+def test_a_step_that_costs_something_whatever_it_reads_still_fills_the_gap() -> None:
+    """A part of a prompt looks at all keys before it, which takes a while for one token, too."""
+    pace = Pace(512)
+    for _ in range(60):
+        read = pace.tokens(1)
+        pace.took(0.01 + (0.03 + 0.001 * read if read else 0), 1, read)
+    assert pace.tokens(1) * 0.001 + 0.04 == pytest.approx(GAP_SECONDS, rel=0.15)
 
 
 def test_more_writers_are_asked_what_writing_takes_them() -> None:

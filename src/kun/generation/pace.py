@@ -26,6 +26,9 @@ _FEWEST = 4
 """Fewer tokens at once are not worth the keys and values that each part of a prompt reads again."""
 _ASKED_EVERY = 16
 """Steps of both kinds after which one only writes, to learn anew what that takes."""
+_GROWTH = 1.5
+"""A part is at most so many times the one before it: some quick steps, or a short prompt that ends while a long one is
+read on, tell little of what many tokens take, and the gap that follows is what people feel."""
 _KNOWN, _MEASURED = 2, 3
 """Steps of a kind that are needed, and that are remembered: of these the median counts, not what interrupts one."""
 
@@ -41,16 +44,20 @@ class Pace:
         self._writing: deque[float] = deque(maxlen=_MEASURED)
         self._reading: deque[float] = deque(maxlen=_MEASURED)
         self._writers = self._since = 0
+        self._part = 0
+        """Tokens that were read by the last step of reading next to writers; 0 while nobody writes."""
 
     def tokens(self, writers: int) -> int:
         """Tokens of prompts that the next step may read next to `writers` answers; 0 for a step that only writes."""
         if not writers:
+            self._part = 0
             return max(self._within(ALONE_SECONDS), min(_LEAST_ALONE, self.most))
         changed = not self._writers // 2 <= writers <= 2 * self._writers
         if changed or len(self._writing) < _KNOWN or self._since >= _ASKED_EVERY:
             return 0
         writing = median_low(self._writing)
-        return self._within(max(GAP_SECONDS - writing, share(writers) * writing))
+        most = max(_UNKNOWN, int(_GROWTH * self._part))
+        return min(most, self._within(max(GAP_SECONDS - writing, share(writers) * writing)))
 
     def _within(self, seconds: float) -> int:
         if not self._reading:
@@ -60,10 +67,13 @@ class Pace:
     def took(self, seconds: float, writers: int, read: int) -> None:
         """A step took so long, in which `writers` answers went on and `read` tokens of prompts were read."""
         if read:
+            if writers and not self._part:
+                self._reading.clear()  # what larger steps took alone, perhaps of another prompt
             writing = median_low(self._writing) if writers and self._writing else 0.0
             # never nothing: the part of reading in a step that seems to be all writing
             self._reading.append(max(seconds - writing, 0.1 * seconds) / read)
             self._since += bool(writers)
+            self._part = read if writers else 0
             return
         if not self._writers // 2 <= writers <= 2 * self._writers:
             self._writing.clear()
