@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 from kun.errors import BadInput
 from kun.hub.catalog import catalog
 from kun.knowledge.adding import EncoderLike
-from kun.knowledge.answering.asking import further_searches, request
+from kun.knowledge.answering.agreeing import correction
+from kun.knowledge.answering.asking import asking, further_searches, request
 from kun.knowledge.answering.checking import Checker
 from kun.knowledge.answering.crossing import (
     Rendering,
@@ -29,7 +30,7 @@ from kun.knowledge.answering.quoting import quotes
 from kun.knowledge.answering.stream import AnswerStream
 from kun.knowledge.answering.understanding import ChatTurn, completed, kind_of
 from kun.knowledge.answering.units import Unit
-from kun.knowledge.answering.writing import Writer
+from kun.knowledge.answering.writing import Writer, cited
 from kun.knowledge.computation.sheets import Computable, Named
 from kun.knowledge.computing import Computed, compute
 from kun.knowledge.orders import without_orders
@@ -242,7 +243,14 @@ class Answerer:
         if likely < policy.likely and not seen.names:
             return _declining(question, declined(question, told))
         writing = _Writing(question, read, seen.units, seen.evidence, likely, told, policy)
-        checker = Checker(seen.question, seen.units, policy, seen.meaning.near, identifiers(seen.question))
+        checker = Checker(
+            seen.question,
+            seen.units,
+            policy,
+            seen.meaning.near,
+            identifiers(seen.question),
+            likely < policy.doubtful,
+        )
         writer = Writer(checker, seen.told, policy, render)
 
         def write(stream: AnswerStream) -> Iterator[str]:
@@ -281,16 +289,31 @@ class _Writing:
         if writer.given or stream.stopped:
             return
         if not writer.declined or self._likely >= self._policy.insist:
-            best = "\n".join(f"- {one.unit.text}" for one in self._evidence[: self._policy.again])
+            best = "\n".join(f"- {one.unit.text}" for one in self._pointed_to())
             again = self._read.asking(writer.told.again.format(text=best))
             yield from writer.write(stream.running(lm.submit(again, sampling)), skipping=True)
         if writer.given or stream.stopped:
             return
-        if self._likely < self._policy.sure:
+        denied = self._correction()
+        if denied is not None:
+            stream.quoted = True
+            yield cited(denied[0], denied[1].place)
+        elif self._likely < self._policy.sure:
             stream.declined = True
             yield declined(self._question, self._told)
         else:
             yield from self.quoted(stream)
+
+    def _pointed_to(self) -> list[Evidence]:
+        """The units that bear most on the question, those first that may hold the condition it asks for."""
+        most = self._policy.again
+        form = asking(self._question)
+        return sorted(self._evidence[: 2 * most], key=lambda one: not form.fits(one.unit.text))[:most]
+
+    def _correction(self) -> tuple[str, Unit] | None:
+        if asking(self._question).form != "yes_no":
+            return None
+        return correction(self._question, self._evidence, self._policy.corrects)
 
     def quoted(self, stream: AnswerStream) -> Iterator[str]:
         stream.quoted = True

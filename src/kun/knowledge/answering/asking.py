@@ -30,6 +30,8 @@ _OPEN = re.compile(
     r"|\b(?:what|which|when|where|who|whom|whose|why|how)\b",
     re.IGNORECASE,
 )
+_SUPPOSED = re.compile(r"^(?!.*(?:知道|告诉|请问|清楚)).*(?:吧|吗|嗎)\s*[?？。]*\s*$", re.DOTALL)
+"""A question about a thing that is taken for granted may name it with 什么 or 哪些."""
 _BETWEEN = re.compile(
     r"\b(?:differences? between|compare|comparing|distinguish(?:es)?)"
     r"\s+(?P<a>[^?,]+?)\s+(?:and|with|to|from)\s+(?P<b>[^?,]+?)(?=[?,.]|\s+(?:in|when|for|as)\b|\s*$)"
@@ -105,7 +107,7 @@ def asking(question: str) -> Asking:
     parts = _parts(question)
     if len(parts) > 1:
         return Asking("parts", parts=parts, wants_condition=False, wants_frequency=False)
-    if _YES_NO.fullmatch(question) and not _OPEN.search(question):
+    if _YES_NO.fullmatch(question) and (not _OPEN.search(question) or _SUPPOSED.search(question)):
         return Asking("yes_no")
     if _HOW.search(question) and not often:
         return Asking("how")
@@ -149,13 +151,11 @@ _ENGLISH = {
     ),
     "comparison": "Say for each of them ({sides}) in a sentence of its own what it is or does, with its numbers.",
     "parts": "Answer every part of the question.",
-    "how": "Explain it in two or three sentences.",
 }
 _CHINESE = {
     "yes_no": "先按文档回答“是”或“不”，再说明文档里是怎么规定的。",
     "comparison": "请对{sides}各用一句话分别说明。",
     "parts": "问题的每一部分都要回答。",
-    "how": "请用两三句话说明清楚。",
 }
 
 

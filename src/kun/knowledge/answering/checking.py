@@ -18,6 +18,7 @@ from kun.knowledge.answering.policy import Policy
 from kun.knowledge.answering.relations import miscompared
 from kun.knowledge.answering.terms import Weights, claims, terms
 from kun.knowledge.answering.units import Unit
+from kun.knowledge.answering.wanted import other_kind
 from kun.text.fold import fold
 from kun.text.language import language_of
 
@@ -85,8 +86,13 @@ class Checker:
         policy: Policy,
         meaning: Callable[[str], NDArray[np.float32]] | None = None,
         asked: Sequence[str] = (),
+        strict: bool = False,
     ) -> None:
-        """`meaning` gives how near a sentence is to each unit, 1 for the same; `asked` are its identifiers."""
+        """`meaning` gives how near a sentence is to each unit, 1 for the same; `asked` are its identifiers.
+
+        `strict`: where the passages hardly answer the question, one unit must have nearly all of a sentence.
+        """
+        self._strict = strict
         self._units, self._policy, self._meaning = list(units), policy, meaning
         self.question = question
         self._asked_terms = terms(question)
@@ -117,7 +123,9 @@ class Checker:
             share = self._share(number, wanted, said)
             if near is not None and self._languages[number] != language:
                 share = max(share, near[number] / self._policy.near)
-            elif own[number] < self._policy.own * share:
+                if self._strict:
+                    continue
+            elif own[number] < (self._policy.strict if self._strict else self._policy.own * share):
                 continue
             if share + own[number] <= most or share < self._policy.carried:
                 continue
@@ -133,6 +141,31 @@ class Checker:
         if self._is_denied(sentence, best, own):
             return Verdict(fault="one denies it, the other does not")
         return Verdict(self._units[best].place, self._units[best])
+
+    def is_off(self, sentence: str, verdict: Verdict) -> bool:
+        """True for a carried sentence that answers another question: its unit shares nothing with this one.
+
+        The words that a sentence has from its question must be about its unit; one without any needs a unit that has
+        some itself, or is among the nearest in meaning. Across languages words tell nothing.
+        """
+        if verdict.unit is None or language_of(verdict.unit.claimed) != language_of(self.question):
+            return False
+        number = self._units.index(verdict.unit)
+        led = f"{verdict.unit.head} {verdict.unit.claimed}"
+        around = " ".join(self._units[place].claimed for place in self._near(number))
+        if other_kind(self.question, led, f"{led} {around}"):
+            return True
+        echoed = claims(sentence) & self._asked_terms
+        if echoed:
+            return not echoed & (verdict.unit.known | self._around(number))
+        if verdict.unit.terms & self._asked_terms:
+            return False
+        if self._strict:
+            return True
+        nearest = (
+            np.argsort(-self._meaning(self.question))[: self._policy.nearest] if self._meaning else [number]
+        )
+        return number not in nearest
 
     def _is_across(self, language: str) -> bool:
         return any(one != language for one in self._languages)
@@ -292,13 +325,23 @@ class Checker:
         return negated and not any(is_negated(self._units[number].claimed) for number in self._near(best))
 
     def _clauses(self, sentence: str, text: str, negated: bool) -> str:
-        """The clauses of a text that share most with an affirmation; a denial is looked for in all of it."""
+        """The clauses of a text that an affirmation is made of; a denial is looked for in all of it.
+
+        A clause that has no more of its words than better ones have is about something else.
+        """
         if negated:
             return text
         said = claims(sentence)
         clauses = [(self._weights.share(said, terms(one)), one) for one in _CLAUSE.split(text) if one.strip()]
         most = max((share for share, _ in clauses), default=0.0)
-        return " ".join(one for share, one in clauses if share > 0 and share >= most / 2)
+        had: frozenset[str] = frozenset()
+        kept = []
+        for share, one in sorted(clauses, key=lambda clause: -clause[0]):
+            new = (terms(one) & said) - had
+            if new and share >= most / 2:
+                kept.append(one)
+                had |= new
+        return " ".join(kept)
 
 
 def _names(sentence: str) -> list[str]:

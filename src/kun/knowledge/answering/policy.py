@@ -29,6 +29,12 @@ class Policy:
     """Part of that share that the unit itself must have, without its neighbours."""
     repeated: float = 0.75
     """Share of its terms that a unit must have to carry a sentence that only repeats its question."""
+    strict: float = 0.75
+    """Share of a sentence's terms that one unit must have where it is in doubt that the documents answer."""
+    nearest: int = 1
+    """Units nearest to a question in meaning that may answer it without one of its words."""
+    corrects: float = 0.3
+    """Share of the terms of a yes-or-no question from which a unit that denies something is its correction."""
     near: float = 0.45
     """Nearness in meaning that counts as all words of a sentence, where unit and sentence differ in language."""
     same_statement: float = 0.6
@@ -41,8 +47,15 @@ class Policy:
     """Units that are quoted at most, a list counting as one."""
     quoted_words: int = 90
     """Words (Chinese characters and pairs counted too) of all quotes together."""
-    likely: float = 0.05
-    """Probability below which the documents are taken not to answer, and the model is not asked at all."""
+    likely: float = 0.01
+    """Probability below which the documents are taken not to answer, and the model is not asked at all.
+
+    Of 134 questions about an office, the handbook and other short documents five that can be answered and four that
+    cannot lie between 0.01 and 0.05, one that cannot below. With the strict checks below `doubtful` the 1.5B model
+    answers at 0.01 one more right than at 0.05, and none more wrong.
+    """
+    doubtful: float = 0.1
+    """Probability below which the checks are strict."""
     insist: float = 0.5
     """Probability from which a model that writes that the documents do not say is asked once more."""
     sure: float = 0.9

@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from kun.knowledge.answering.checking import UNCARRIED, Checker, Verdict
+from kun.knowledge.answering.agreeing import agreeing, whole_cell, whole_statement
+from kun.knowledge.answering.asking import asking
+from kun.knowledge.answering.checking import UNCARRIED, Checker, Verdict, is_negated
 from kun.knowledge.answering.phrases import Phrases
 from kun.knowledge.answering.policy import Policy
 from kun.text.fold import fold
@@ -21,13 +23,15 @@ _BARE_CITATION = re.compile(
 )
 _PARTS = re.compile(r"(?=[；;])[；;]\s*")
 _ONLY_YES_NO = re.compile(
-    r"\s*(?:yes|no|是的?|不是的?|对的?|不对|不会的?|不能|不可以|可以|能|会|没有)\s*[。.!！]?\s*",
+    r"\s*(?:yes|no|是的?|不是的?|对的?|不对|不会的?|不能|不可以|不行|不用|不需要|不|否|可以|能|会|没有)\s*[。.!！]?\s*",
     re.IGNORECASE,
 )
 _MARKER = re.compile(r"(?:\A|\n)\s*(?:[-*•]|\d{1,2}[.)、])\s*")
 _LEAD_IN = re.compile(
     r"^\s*(?:答案?[:：]|Answer:|根据(?:以上|上述|提供的|给出的)?(?:文档|资料|内容|信息)[，,]?\s*"
-    r"|文档(?:里|中)?(?:提到|说明|指出|写道)[，,：:]?\s*|The documents? (?:explain|say|state|mention)s? that\s+"
+    r"|(?:根据)?文[档件]\s*(?:里|中)?(?:明确|清楚|也)?"
+    r"(?:提到|说明|指出|写道|写着|规定|表明|说)(?:的是)?[，,：:]?\s*"
+    r"|The documents? (?:explain|say|state|mention)s? that\s+"
     r"|根据文档[^，。,]{0,80}[，,]\s*"
     r"|(?:According to|Based on|From) (?:the )?(?:given |provided )?(?:documents?|passages?)"
     r"(?:(?:,| and) (?:documents?|passages?))*"
@@ -45,6 +49,8 @@ _DECLINES = re.compile(
     re.IGNORECASE,
 )
 _HAN = re.compile(r"[\u4e00-\u9fff]")
+_OF_FIRST = ("plain", "parts", "yes_no")
+"""Forms of questions whose first sentence answers them: an explanation may come to it later."""
 _FEW_WORDS = 4
 _SOME_WORDS = 24
 """Words up to which a sentence of one script is not taken for another language of it: its language is a guess."""
@@ -84,6 +90,8 @@ class Writer:
         """`told` are the phrases of the language that the model writes in; `render` puts a sentence into another."""
         self._checker, self.told, self._policy = checker, told, policy
         self._render = render or (lambda sentence: sentence)
+        self._form = asking(checker.question).form
+        self._stated: set[str] = set()
         self.given: list[str] = []
         self.declined = False
         self.faults: list[str] = []
@@ -95,6 +103,7 @@ class Writer:
         """
         held, running = "", 0
         for sentence in whole_sentences(generation):
+            answered = held
             plain = held + without_citations(sentence)
             if _ONLY_YES_NO.fullmatch(plain):
                 held = plain
@@ -103,7 +112,7 @@ class Writer:
             if not words(plain):  # marks alone, where a sentence names them
                 continue
             if not self.given:
-                plain = _LEAD_IN.sub("", plain)
+                plain = answered + _LEAD_IN.sub("", plain.removeprefix(answered))
                 plain = plain[:1].upper() + plain[1:] if self.told.language == "en" else plain
             if declines(plain, self.told, self._checker.question):
                 self.declined = not self.given
@@ -116,8 +125,12 @@ class Writer:
             plain, verdict = self._carried(plain)
             if not verdict.holds:
                 self.faults.append(verdict.fault)
-                if not self.given and not skipping and verdict.fault != UNCARRIED:
+                ends = verdict.fault != UNCARRIED or self._form == "yes_no"
+                if ends and not self.given and not skipping:
                     break
+                continue
+            plain = self._whole(plain, verdict)
+            if not plain:
                 continue
             self.given.append(fold(plain))
             yield cited(self._render(plain), verdict.place)
@@ -126,9 +139,31 @@ class Writer:
                 break
         generation.cancel()
 
+    def _whole(self, sentence: str, verdict: Verdict) -> str:
+        """A carried sentence whose yes or no fits it, with all values of a cell of which it took one."""
+        question = self._checker.question
+        if self._form == "yes_no" and not self.given:
+            sentence = agreeing(sentence, question)
+        if verdict.unit and (
+            self._form == "comparison" or (self._form == "yes_no" and is_negated(sentence) and not self.given)
+        ):
+            whole = whole_statement(sentence, verdict.unit)
+            if whole != sentence and fold(verdict.unit.claimed) in self._stated:
+                return ""
+            self._stated.add(fold(verdict.unit.claimed))
+            sentence = whole
+        return whole_cell(sentence, verdict.unit, question) if verdict.unit else sentence
+
     def _carried(self, sentence: str) -> tuple[str, Verdict]:
         """A sentence that a passage carries, or its first parts between semicolons that one does."""
         verdict = self._checker.check(sentence)
+        if (
+            verdict.holds
+            and not self.given
+            and self._form in _OF_FIRST
+            and self._checker.is_off(sentence, verdict)
+        ):
+            return sentence, Verdict(fault="it answers another question")
         parts = _PARTS.split(sentence.rstrip())
         while not verdict.holds and len(parts) > 1:
             parts.pop()
