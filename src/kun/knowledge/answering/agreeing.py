@@ -22,6 +22,7 @@ _DENIES = re.compile(
     r"\b(?:forbidden|prohibited|not|no|without|unless|wrong|false|myth|stop|avoid|refuse)\b|n['’]t\b|不|没|无|非|禁",
     re.IGNORECASE,
 )
+_HOW_LARGE = re.compile(r"\bhow \w+", re.IGNORECASE)
 _MOST = 60
 _MOSTLY = 0.5
 _CLAUSE = re.compile(r"[，；：。！？,;:!?]|\.\s")
@@ -82,7 +83,7 @@ def whole_statement(sentence: str, unit: Unit) -> str:
     led = _YES.match(sentence) or _NO.match(sentence)
     said = claims(sentence[led.end() :] if led else sentence)
     clauses = [claims(clause) for clause in _CLAUSE.split(text)]
-    is_from_it = len(said & terms(text)) >= _MOSTLY * len(said)
+    is_from_it = len(said) > 1 and len(said & terms(text)) >= _MOSTLY * len(said)
     if not is_from_it or not any(
         len(clause) > 2 and 2 * len(clause & said) <= len(clause) for clause in clauses
     ):
@@ -109,7 +110,7 @@ def whole_cell(sentence: str, unit: Unit, question: str) -> str:
 
 def _names_one(question: str, cell: str) -> bool:
     labels = terms(cell) - {one.value for one in numbers(cell)}
-    return bool(labels & terms(question))
+    return bool(labels & terms(_HOW_LARGE.sub("", question)))
 
 
 def _end(sentence: str, end: int, cell: str, place: int) -> int:
