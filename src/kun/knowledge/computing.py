@@ -12,12 +12,13 @@ from pathlib import PurePath
 
 from kun.errors import KunError
 from kun.knowledge.computation.cells import CellCount, cell_counts
+from kun.knowledge.computation.clauses import clause_answer, clauses
 from kun.knowledge.computation.facts import Fact, facts, may_want_fact
 from kun.knowledge.computation.keys import title_score
 from kun.knowledge.computation.lookup_wording import lookup_answer, lookup_program, lookup_shown
 from kun.knowledge.computation.lookups import lookups, may_look_up
-from kun.knowledge.computation.matching import folded, latin_words
-from kun.knowledge.computation.plans import Plan, plans
+from kun.knowledge.computation.matching import column_score, folded, latin_words
+from kun.knowledge.computation.plans import Plan, counted_thing, plans
 from kun.knowledge.computation.question import Asked, read_question
 from kun.knowledge.computation.running import Outcome, run
 from kun.knowledge.computation.said import Said
@@ -71,14 +72,27 @@ def compute(
     best = _calculation(question, asked, sheets) if calculates else None
     computed = _answer(best, asked, question, base, found) if best is not None else None
     if looks_up and (computed is None or computed.declined or _is_supposed(best, asked)):
-        return _looked_up(question, base, found, sheets) or computed
+        return _looked_up(question, base, found, sheets) or (None if _counts_a_cell(best) else computed)
     return computed
 
 
+def _counts_a_cell(best: Outcome | Fact | CellCount | None) -> bool:
+    """True for one row that was counted where its table has a column of numbers by the name of what is asked for."""
+    if not isinstance(best, Outcome) or best.plan.kind != "count" or len(best.rows) > 1 or best.plan.distinct:
+        return False
+    counted = counted_thing(best.plan.asked.text)
+    return any(column_score(one.name, "", counted) >= 1 for one in best.plan.table.of_kind("number"))
+
+
 def _is_supposed(best: Outcome | Fact | CellCount | None, asked: Asked | None) -> bool:
-    """True for a sum that no word of the question asks for: "how much is" may ask for one cell as well."""
-    is_sum = isinstance(best, Outcome) and best.plan.kind == "sum"
-    return is_sum and asked is not None and "sum" not in asked.kinds
+    """True for a calculation that may be a cell as well.
+
+    No word asks for the sum ("how much is …"), or what is counted is the one row that fits ("how many days …").
+    """
+    if not isinstance(best, Outcome) or asked is None:
+        return False
+    one_row = best.plan.kind == "count" and len(best.rows) <= 1
+    return one_row or (best.plan.kind == "sum" and "sum" not in asked.kinds)
 
 
 def _calculation(
@@ -109,6 +123,11 @@ def _looked_up(
         (one.score - _RANK * rank, one) for rank, sheet in enumerate(sheets) for one in lookups(said, sheet)
     ]
     given = [(score, one) for score, one in scored if not one.missing]
+    if not given and (rules := [rule for sheet in sheets for rule in clauses(said, sheet)[:1]]):
+        rule = max(rules, key=lambda one: one.score)
+        passages = _cited(base, rule.sheet.source, question, found, [(rule.start, rule.end)])
+        text = _citing(clause_answer(rule, said.is_chinese), passages[:1])
+        return Computed(text, "", passages, {"operation": "range", "of": rule.text})
     if not given:
         missing = next((one for _, one in scored if not _stands(one.missing, base)), None)
         if missing is None or len(scored) > 1:

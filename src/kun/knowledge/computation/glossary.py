@@ -94,3 +94,18 @@ def in_other_language(text: str) -> list[tuple[int, int, tuple[str, ...]]]:
             place += len(part) + 1
     found += [(*match.span(), tuple(chinese[match[0]])) for match in _form("zh").finditer(text)]
     return found
+
+
+_SHORT = dict(
+    pair.split("=")
+    for pair in (
+        "北京=京 天津=津 上海=沪 重庆=渝 四川=川 成都=川 广东=粤 广州=粤 深圳=粤 广西=桂 湖南=湘 长沙=湘 湖北=鄂 武汉=鄂 江苏=苏 南京=苏 浙江=浙 杭州=浙 "
+        "安徽=皖 合肥=皖 福建=闽 福州=闽 厦门=闽 江西=赣 南昌=赣 山东=鲁 济南=鲁 青岛=鲁 河南=豫 郑州=豫 河北=冀 石家庄=冀 山西=晋 太原=晋 陕西=陕 西安=陕 甘肃=甘 兰州=甘 "
+        "云南=云 昆明=云 贵州=黔 贵阳=黔 海南=琼 海口=琼 辽宁=辽 沈阳=辽 大连=辽 吉林=吉 长春=吉 黑龙江=黑 哈尔滨=黑 内蒙古=蒙 宁夏=宁 青海=青 新疆=新 西藏=藏 香港=港 澳门=澳 台湾=台"
+    ).split()
+)
+
+
+def short_name(place: str) -> str:
+    """The character by which lists of regions call a Chinese place (沪 of 江浙沪); "" for any other."""
+    return _SHORT.get(place, "")

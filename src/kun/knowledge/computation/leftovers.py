@@ -17,14 +17,16 @@ _VERBS = frozenset(
     lie lies lying stand stands kept keep store stored find found locate located sit belong belongs charge charged apply applies valid due need needs require
     required use used allow allowed permitted get receive entitled claim reimbursed reimburse eligible call called known listed list give given show shows shown say
     tell know want like order go stay pay paid weigh measure measures hold holds contain contains begin start end open close does doing currently now please exactly
+    off employee staff worker
     look there here still per maximum most long many much our company's company document documents table according appear appears displayed display mean means
     can could should may might must shall would that this these those get gets one ones who's what's person people someone anyone usually normally set fixed
     """.split()
 )
 _HAN_PLAIN = re.compile(
-    r"东西|普通|规定|标准|可以|请问|报销|最多|显示|出现|屏幕|情况|需要|应该|属于|对应|一般|具体|存放|位于|放在|哪里|什么|怎么|如何|时候|是否|能够|允许|知道|告诉|我们|你们|他们|一下|目前|现在|这个|那个|这些|"
-    r"这种|那种|有关|关于|多久|多长|多大|多重|多高|多宽|意思|回事|办理|处理|谁管|归谁|负责|拿到|得到|每次|一次|能报|能拿|怎样|一种|几天|几个|到底|的话|如果|当|[时会将能到去在给里内每个是有为和与或被把从由]"
+    r"东西|寄往|寄到|寄给|发往|送到|上课|举行|举办|召开|包裹|普通|规定|标准|可以|请问|报销|最多|显示|出现|屏幕|情况|需要|应该|属于|对应|一般|具体|存放|位于|放在|哪里|什么|怎么|如何|时候|是否|能够|允许|知道|告诉|我们|你们|他们|一下|目前|现在|这个|那个|这些|"
+    r"这种|那种|有关|关于|多久|多长|多大|多重|多高|多宽|意思|回事|办理|处理|谁管|归谁|负责|拿到|得到|每次|一次|能报|能拿|怎样|一种|几天|几个|到底|的话|如果"
 )
+_HAN_SMALL = frozenset("时会将能到去在给里内每个是有为和与或被把从由当就还才都可能及其")
 _CAPITAL = re.compile(
     r"(?<![.?!]\s)(?<!^)\b[A-Z][\w'-]*[a-z0-9][\w'-]*|\b[A-Z]{2,}[A-Z\d-]*\b|\b[A-Z]+-?\d[\w-]*\b"
 )
@@ -89,7 +91,7 @@ def _han(said: Said) -> Iterator[Left]:
         for word, kind in rjieba.tag(run[0]):
             start, place = place, place + len(word)
             bare = _HAN_PLAIN.sub("", HAN_GENERIC.sub("", word))
-            if len(bare) >= 2:
+            if len(bare) >= 2 and not _HAN_SMALL.issuperset(bare):
                 yield Left(said.text[start:place], start, place, str(kind).startswith(_NAME_KINDS))
 
 

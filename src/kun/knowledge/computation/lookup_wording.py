@@ -34,7 +34,9 @@ def _row(found: Lookup, number: int) -> str:
             unit = named["unit"] if named else ""
             keys, label = [*keys[:-1], column.label], named["name"] if named else keys[-1]
         if value:
-            parts.append((label, _with_unit(value, unit or column.unit, zh)))
+            parts.append(
+                (label, _with_unit(value, unit or (column.unit if column.unit in column.label else ""), zh))
+            )
     key = ("、" if zh else ", ").join(keys)
     if zh:
         said = "，".join(f"{label}{_gap(label[-1:])}是{_gap(value)}{value}" for label, value in parts)

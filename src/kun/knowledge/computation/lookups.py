@@ -32,6 +32,9 @@ _HOW_TO = re.compile(
     r"^\s*how (?:do|does|can|should|to|is|are)\b|如何|怎么(?!办|处理|解决|回事)", re.IGNORECASE
 )
 
+_GLOSSED = re.compile(r"(?P<word>(?:[a-z'-]+ ){0,2}[a-z'-]+) ?[(（](?P<gloss>[\u3400-\u9fff]+)[)）]")
+"""Words with what the documents call it behind them: "a manager (主管)"."""
+
 
 @dataclass(frozen=True)
 class Lookup:
@@ -100,16 +103,15 @@ def _asks_more(said: Said, view: View, covers: Sequence[Cover]) -> bool:
 
 
 def _lookup(said: Said, sheet: Sheet, view: View, covers: Sequence[Cover]) -> Lookup | None:
-    labels = [cover.places if cover.is_full else frozenset[int]() for cover in covers]
-    chosen = chosen_rows(said, view, labels)
+    chosen = chosen_rows(said, view, covers)
     nothing = chosen is None
-    chosen = chosen or everything(said, view, labels)
+    chosen = chosen or everything(said, view)
     asked = _asked(said, view, covers, chosen)
     if not asked:
         return None
     columns = tuple(dict.fromkeys(column for target in asked for column in target.columns))
     left = _left(said, sheet, view, covers, chosen, asked)
-    is_crossed = chosen.named_column is not None or (view.is_matrix and not view.is_turned)
+    is_crossed = chosen.named_column is not None or view.is_matrix != view.is_turned
     base = Lookup(sheet, view, (), columns, (), 0.0, said.is_chinese, is_crossed=is_crossed)
     if len(left) == 1 and left[0].is_name and re.search(r"[^\W\d]", left[0].text):
         rest = catch_all(said, view, chosen, left[0])
@@ -171,9 +173,15 @@ def _left(
     for column, cover in zip(view.columns, covers, strict=True):
         if cover.is_full or (cover.places and " / " in column.label):
             explained |= cover.places
+    for target in asked:
+        for column in target.columns:
+            explained |= said.cover(view.columns[column].label).places  # its unit
     explained |= title_places(said, f"{sheet.title} {view.table.name} {sheet.source}")
     for match in WH.finditer(said.plain):
         explained.update(range(*match.span()))
+    for match in _GLOSSED.finditer(said.plain):
+        if not explained.isdisjoint(range(*match.span("gloss"))):
+            explained.update(range(*match.span("word")))
     return leftovers(said, frozenset(explained))
 
 

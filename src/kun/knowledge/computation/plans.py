@@ -327,16 +327,20 @@ def _distinct(plan: Plan) -> Column | None:
     return next((column for column in repeated if column_score(column.name, "", word) >= 0.9), None)
 
 
+def counted_thing(question: str) -> str:
+    """The word for what a question counts ("how many days"); "" where it has none."""
+    match = _COUNTED_THING.search(question)
+    return (match["en"] or match["zh"] or "") if match else ""
+
+
 def _noun_score(plan: Plan, tests: Tests) -> float | None:
     """More for a table whose name, columns or values are the thing counted; None where its rows are none of it.
 
     "How many parameters has BERT" reads a cell of BERT's row: a column that is no group of rows is not counted.
     """
     match = _COUNTED_THING.search(plan.asked.text)
-    if not match:
-        return 0.0
-    word = match["en"] or match["zh"] or ""
-    if not word:
+    word = counted_thing(plan.asked.text)
+    if not match or not word:
         return 0.0
     table = plan.table
     by_value = any(hit.start < match.end() and match.start() < hit.end for hit, _ in tests.hits)

@@ -16,7 +16,7 @@ UNIT = (
     r"|%|€|\$|£|km/h|kg|km|kWh|cm|mm|ml|m²|m³|g|t|m|l|h|(?:working |business |calendar )?days?|hours?|minutes?|months?|weeks?|years?|euros?|EUR|USD|CNY|GBP|yuan|dollars?|pounds?|kilos?|kilograms?"
     r"|grams?|met(?:re|er)s?|kilomet(?:re|er)s?|miles?|tonnes?|tons?|people|persons?|guests?|pieces?|pcs|items?|units?|copies|pages?|cups?|nights?|lit(?:re|er)s?|seats?"
 )
-_N = rf"(?:第\s*)?(?:EUR|USD|CNY|GBP|RMB|[€$£¥￥])?\s*(?P<{{0}}>{NUMBER_WORD})\s*(?P<{{1}}>(?:{UNIT})(?![A-Za-z]))?"
+_N = rf"(?:第\s*|the\s+)?(?:EUR|USD|CNY|GBP|RMB|[€$£¥￥])?\s*(?P<{{0}}>{NUMBER_WORD})(?:st|nd|rd|th)?\s*(?P<{{1}}>(?:{UNIT})(?![A-Za-z]))?"
 _A, _B = _N.format("a", "u"), _N.format("b", "v")
 _ABOVE = r"(?:及|或|和)?以上(?:的)?|起(?!\w)|\+|\s+(?:or|and)\s+(?:more|over|above|up|longer|older|heavier|upwards?)|\s*(?:upwards?)"
 _BELOW = r"(?:及|或|和)?以[下内]|之内|\s+(?:or|and)\s+(?:less|fewer|under|below|younger)|为止"

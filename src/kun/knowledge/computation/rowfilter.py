@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kun.knowledge.computation.doubts import GENERIC
+from kun.knowledge.computation.glossary import short_name
 from kun.knowledge.computation.leftovers import Left
 from kun.knowledge.computation.matching import latin_words
 from kun.knowledge.computation.ranges import holding, same_length
-from kun.knowledge.computation.said import Amount, Places, Said, plain
+from kun.knowledge.computation.said import Amount, Cover, Places, Said, plain
 from kun.knowledge.computation.views import Found, View
 from kun.text.words import STOP_WORDS
 from kun.tools.periods import Period
@@ -54,14 +55,14 @@ class Chosen:
         return frozenset().union(*(one.places for one in self.groups)) | self.partial
 
 
-def chosen_rows(said: Said, view: View, labels: Sequence[Places]) -> Chosen | None:
+def chosen_rows(said: Said, view: View, covers: Sequence[Cover]) -> Chosen | None:
     """The rows of `view` that the question names, the fewest that fit all of it; None where none does.
 
-    `labels` are the places of each column's name where the question has the whole of it: a value there may be one,
-    and need not be.
+    `covers` say where the question has the name of each column: a value at the place of a whole one need not be one.
     """
+    labels = [cover.places if cover.is_full else frozenset[int]() for cover in covers]
     found = list(view.found(said))
-    groups = _largest(_groups(found))
+    groups = _largest(_groups(found, said, view))
     by_numbers, named_column = _numbers(said, view, groups, labels)
     groups = [*groups, *by_numbers]
     optional = [one for one in groups if any(one.places <= label for label in labels)]
@@ -73,6 +74,7 @@ def chosen_rows(said: Said, view: View, labels: Sequence[Places]) -> Chosen | No
         return None
     for group in required:
         rows = rows & group.rows or rows
+        rows = rows & _by_key(group, found, view, covers) or rows
     used = list(required)
     for group in optional:
         if required and rows & group.rows and len(rows) > 1:
@@ -89,9 +91,9 @@ def chosen_rows(said: Said, view: View, labels: Sequence[Places]) -> Chosen | No
     return Chosen(tuple(sorted(rows)), tuple(used), partial, named_column, partial_columns)
 
 
-def everything(said: Said, view: View, labels: Sequence[Places]) -> Chosen:
+def everything(said: Said, view: View) -> Chosen:
     """All rows, chosen by nothing; the groups of words that name some of them all the same."""
-    groups = _largest(_groups(list(view.found(said))))
+    groups = _largest(_groups(list(view.found(said)), said, view))
     return Chosen(tuple(range(view.n)), tuple(groups), frozenset())
 
 
@@ -100,6 +102,9 @@ def catch_all(said: Said, view: View, chosen: Chosen, left: Left) -> Chosen | No
     for place, column in enumerate(view.columns):
         rest = [row for row, cell in enumerate(column.cells) if _REST.match(cell.strip())]
         named = any(place in group.columns for group in chosen.groups)
+        letters = {*_HAN.findall(left.text), short_name(left.text)} - {""}
+        if any(letters & set(cell) for cell in column.distinct):
+            continue  # 北京 may be meant by 京津冀, 上海 by 江浙沪
         if not rest or named or column.kind != "text" or len(rest) == view.n:
             continue
         kept = set(rest)
@@ -115,17 +120,48 @@ def catch_all(said: Said, view: View, chosen: Chosen, left: Left) -> Chosen | No
     return None
 
 
-def _groups(found: Sequence[Found]) -> list[Group]:
+def _by_key(group: Group, found: Sequence[Found], view: View, covers: Sequence[Cover]) -> frozenset[int]:
+    """The rows of a group whose key it is, where other rows name it in another column that the question does not.
+
+    The extension of Ms. Wren is in her own row, not in those of whom she leads.
+    """
+    others = [one for one in group.columns if len(view.columns[one].distinct) < view.n]
+    if len(others) == len(group.columns) or any(covers[one].places for one in others):
+        return group.rows
+    return frozenset().union(
+        *(
+            one.rows
+            for one in found
+            if one.column in group.columns and one.column not in others and one.cover.places == group.places
+        )
+    )
+
+
+def _groups(found: Sequence[Found], said: Said, view: View) -> list[Group]:
     rows: dict[Places, tuple[set[int], set[int]]] = {}
     for one in found:
-        if one.cover.is_full and not _is_plain(one.cell):
-            both = rows.setdefault(one.cover.places, (set(), set()))
+        if not one.cover.is_full:
+            continue
+        places = _behind_name(one, said, view) if _is_plain(one.cell) else one.cover.places
+        if places:
+            both = rows.setdefault(places, (set(), set()))
             both[0].update(one.rows)
             both[1].add(one.column)
     return [
         Group(places, frozenset(both[0]), frozenset(both[1]), loose=_having(found, places, both[1]))
         for places, both in rows.items()
     ]
+
+
+def _behind_name(one: Found, said: Said, view: View) -> Places:
+    """The place of a short value right behind its column's name ("grade B", "line 47"), or before it ("3 楼")."""
+    name, value = re.escape(plain(view.columns[one.column].name)), re.escape(plain(one.cell))
+    match = re.search(
+        rf"{name}(?:s|no\.?)? ?#?(?P<a>{value})(?![\w-])|(?<![\w-])(?P<b>{value}) ?{name}", said.plain
+    )
+    if not match:
+        return frozenset()
+    return frozenset(range(*match.span("a" if match["a"] else "b")))
 
 
 def _having(found: Sequence[Found], places: Places, columns: set[int]) -> frozenset[int]:

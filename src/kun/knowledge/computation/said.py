@@ -18,7 +18,7 @@ Places = frozenset[int]
 
 _HAN = re.compile(r"[\u3400-\u9fff]+")
 _NUMBER = re.compile(
-    rf"(?<![\w.-])(?:第\s*)?(?:[€$£¥￥]\s*)?(?P<number>{NUMBER_WORD})\s*-?(?P<unit>(?:{UNIT})(?![A-Za-z]))?(?![\w-]*\d)"
+    rf"(?<![\w.-])(?:第\s*)?(?:[€$£¥￥]\s*)?(?P<number>{NUMBER_WORD})(?:st|nd|rd|th)?\s*-?(?P<unit>(?:{UNIT})(?![A-Za-z]))?(?![\w-]*\d|[A-Za-z])"
     rf"|(?<=[\u3400-\u9fff])(?:第\s*)?(?P<number2>{NUMBER_WORD})\s*(?P<unit2>(?:{UNIT})(?![A-Za-z]))?",
     re.IGNORECASE,
 )
@@ -121,7 +121,8 @@ class Said:
             value = quantity_of(number)
             if value is None or any(start < match.end() and match.start() < end for start, end in dated):
                 continue
-            found.append(Amount(value, length_unit(unit), *match.span()))
+            end = match.start() + len(match[0].rstrip(" -"))
+            found.append(Amount(value, length_unit(unit), match.start(), end))
         return found
 
     @cached_property

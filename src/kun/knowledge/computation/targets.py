@@ -22,7 +22,7 @@ _ASKED: tuple[tuple[str, str, float], ...] = (
     (r"\bwho\b|\bwhose\b|\bwhom\b|谁|哪位|什么人", r"^name$|姓名|人员|员工|负责人|person|employee|staff|teacher|老师|教师|讲师|trainer|driver|owner|名字|技师|联系人", 0.6),
     (r"归谁|谁管|上级|直属|领导|向谁|\breports? to\b|\bboss\b|\bsuperior\b|\bline manager\b", r"reports? ?to|上级|领导|主管$|汇报|manager|boss|supervisor|superior", 0.95),
     (r"\bwhere\b|哪里|在哪|哪儿|何处|什么地方|放在|存放|\bkept\b|\bstored\b", r"shelf|location|place|room|\bbay\b|address|site|building|floor|position|bin\b|aisle|位置|货架|架位|地点|存放|房间|地址|库位|仓位|楼层|教室|地方", 0.7),
-    (r"什么时候|何时|几号|哪天|几点|\bwhen\b|what time", r"日期|时间|date|\btime\b|when|\bday\b|开放|due|期限|hours$|departure|arrival|发车|到站", 0.65),
+    (r"什么时候|何时|几号|哪一?天|哪一?日|几月几|几点|\bwhen\b|what time", r"日期|时间|date|\btime\b|when|\bday\b|开放|due|期限|hours$|departure|arrival|发车|到站", 0.65),
     (r"什么意思|含义|代表什么|怎么回事|\bmeans?\b|\bmeaning\b|stands? for|\bindicates?\b", r"现象|含义|意思|说明|故障|描述|meaning|description|symptom|fault|problem|message|indicat", 0.8),
     (r"怎么办|怎么处理|如何处理|怎么解决|如何解决|怎样处理|what (?:should|can|must|do|to)\b.{0,20}\bdo\b|what to do|\bbe done\b|\bfix\b|\bremedy\b|what helps", r"怎么办|处理|措施|对策|解决|办法|action|remed|solution|\bfix\b|what to do|measure|respon", 0.8),
     (r"多少钱|多少元|怎么卖|贵不贵|\bhow much (?:is|are|does|do|did|was|were)\b|\bcosts?\b|\bprices?\b", r"price|cost|fee|rate\b|价|费|金额|€|\$|£|元", 0.65),
@@ -33,6 +33,11 @@ _ASKED: tuple[tuple[str, str, float], ...] = (
     (r"多宽|\bhow wide\b", r"宽度|width|宽", 0.8),
     (r"多远|\bhow far\b", r"距离|distance|里程|公里|km", 0.7),
     (r"多久一次|\bhow often\b|多长时间一次|几[天周月]一次", r"周期|频率|间隔|interval|frequency|every|how often|次数", 0.8),
+    (r"^\s*what is (?:the )?[\w-]*\d[\w-]*\s*\?*\s*$|^[\w-]*\d[\w-]*\s*是什么(?:东西|零件|课|产品)?[？?]*\s*$", r"description|^name$|名称|品名|说明|meaning|现象|product|item", 0.8),
+    (r"\bwhere\b.*\bto\b|\bwhere\b.*\bend\b|去哪|到哪|终点", r"^to$|destination|终点|^到$|到达站|目的地", 0.9),
+    (r"\bfrom where\b|\bwhere\b.*\b(?:from|start|begin|leave)\b|从哪|起点|哪里出发", r"^from$|origin|起点|^从$|始发|出发", 0.9),
+    (r"\buntil when\b|\blast\b|末班|到几点|截止", r"last|\bend|until|clos|末班|截止|结束|到期", 0.8),
+    (r"\bfrom when\b|\bfirst\b|首班|从几点|几点开始", r"first|start|begin|open|首班|开始|起始", 0.8),
     (r"电话|打给|\bphone\b|\bcall\b|\breach\b|\bring\b|分机", r"电话|手机|分机|phone|\btel\b|extension|mobile|contact", 0.7),
     (r"负责|\bresponsible\b|in charge|looks? after|\bcontact\b", r"负责|管理员|责任人|联系人|responsible|owner|in charge|contact|manager", 0.75),
     (r"在库|有货|现货|剩多少|还有多少|还剩|\bin stock\b|\bon hand\b|\bleft\b|\bavailable\b", r"库存|现有|存量|stock|on hand|available|quantity|数量", 0.75),
@@ -49,6 +54,12 @@ _CLAUSES = re.compile(
     r"[，,；;。？?！!]+|\band\b(?=\s+(?:what|which|who|where|when|how|to whom))", re.IGNORECASE
 )
 _JOINED = re.compile(r"[\s,，、]*(?:and|和|与|及|以及|还有|或|or)?\s*(?:its|their|the|其)?\s*")
+_WHICH = re.compile(
+    r"(?:哪|什么)(?:一|几)?(?:个|种|位|门|款|条|家|台|间|项|类|次|班|路|号)?([\u3400-\u9fff])"
+)
+_OWN_KIND = re.compile(
+    r"who|whom|whose|where|when|how (?!many|much).*|谁|什么时候|何时|何处|哪里|哪儿", re.IGNORECASE
+)
 _MARGIN = 0.12
 _LEAST = 0.5
 _NEAR_EN, _NEAR_ZH = 14, 3
@@ -123,12 +134,12 @@ def _target(
                 + 0.25 * covers[place].n
                 + (0.2 if asked else 0.0)
             )
-        sure, words = _by_kind(column, clause)
-        if sure > score:
-            score, places = sure, own | frozenset(range(start + words[0], start + words[1]))
-        elif sure:
-            score += 0.2 * sure
-        if place in consumed and not (asked and covers[place].is_full):
+        sure, words = max(_by_kind(column, clause), _by_letter(column, view, clause))
+        if sure:
+            places = places | frozenset(range(start + words[0], start + words[1])) if sure > score else places
+            score = max(score, sure) + 0.3 * min(score, sure)
+        beside = bool(own) and not taken.isdisjoint((min(own) - 1, min(own) - 2, max(own) + 1, max(own) + 2))
+        if place in consumed and (beside or not (asked and covers[place].is_full)):  # "grade B" is given
             score = min(score, 0.3)
         scored.append((score, place, places, asked))
     scored.sort(key=lambda one: -one[0])
@@ -158,6 +169,8 @@ def _near_question_words(clause: str, start: int, chinese: bool) -> Places:
     """The places right after a question word, in Chinese right before one too."""
     near: set[int] = set()
     for match in WH.finditer(clause):
+        if _OWN_KIND.fullmatch(match[0]):
+            continue  # "how often does line 47 run" asks for no line
         end = match.end() + (_NEAR_ZH if chinese else _NEAR_EN)
         near.update(range(start + match.start(), start + min(end, len(clause))))
         if chinese:
@@ -188,6 +201,14 @@ def _by_kind(column: Column, clause: str) -> tuple[float, tuple[int, int]]:
     if best < 0.5 and concept_score(column.name, column.unit, clause) > 0:
         best = 0.5
     return best, words
+
+
+def _by_letter(column: Column, view: View, clause: str) -> tuple[float, tuple[int, int]]:
+    """ "哪门课" asks for the one column whose name has that character."""
+    match = _WHICH.search(clause)
+    if not match or match[1] not in column.name or sum(match[1] in one.name for one in view.columns) > 1:
+        return 0.0, (0, 0)
+    return 0.8, match.span()
 
 
 def _are_joined(text: str, one: Places, other: Places) -> bool:

@@ -24,6 +24,8 @@ _UNNAMED = re.compile(
     r"|parameters?|characteristics?|attribute",
     re.IGNORECASE,
 )
+_LIST = re.compile(r"[、，；;]|, | / |\band\b|和")
+_LONGEST_LIST = 120
 _UNIT = re.compile(r"\s*[(（][^()（）]{1,12}[)）]\s*$")
 
 
@@ -96,9 +98,10 @@ class View:
             for cell in cells:
                 if len(cell) > _LONGEST_CELL:
                     continue
-                cover = said.cover(_UNIT.sub("", cell) or cell)
-                if cover.places:
-                    yield Found(place, cell, cover, frozenset(rows[cell]))
+                covers = [said.cover(part) for part in _parts(cell)]
+                best = max(covers, key=lambda one: (one.is_full, len(one.places)))
+                if best.places:
+                    yield Found(place, cell, best, frozenset(rows[cell]))
 
     def _few(self, place: int, said: Said) -> list[str]:
         """The cells of a column of many values that are words of the question, one after the other."""
@@ -137,6 +140,14 @@ class View:
                     all_read = [periods_in(cell) for cell in column.cells] if self.n <= _MOST_VALUES else []
                     found[place] = [one[0] if len(one) == 1 else None for one in all_read]
         return found
+
+
+@lru_cache(maxsize=65_536)
+def _parts(cell: str) -> tuple[str, ...]:
+    """A cell without its unit, and the names of a list of them ("新疆、西藏"): each may be meant."""
+    whole = _UNIT.sub("", cell) or cell
+    parts = [part.strip() for part in _LIST.split(whole)] if len(whole) <= _LONGEST_LIST else []
+    return (whole, *parts) if len(parts) > 1 and all(2 <= len(part) <= 24 for part in parts) else (whole,)
 
 
 def _are_ranges(cells: list[str]) -> bool:
