@@ -121,6 +121,9 @@ def test_the_name_of_a_person_stays_as_the_document_writes_it() -> None:
         ("可用到次年 6 月 30 日。", "They may be used until 30 June of the next year."),
         ("They may be used until June 30.", "可用到 6 月 30 日。"),
         ("The warranty lasts eighteen months.", "保修期为 18 个月。"),
+        ("The new date is June 9th, 2026.", "新的日期是 2026 年 6 月 9 日。"),
+        ("The fair is open from 10 to 12 September.", "展会从 9 月 10 日开到 12 日。"),
+        ("展会从 9 月 10 日开到 9 月 12 日。", "The fair is open from September 10 to September 12."),
         ("租金上涨 4%。", "The rent rises by four percent."),
         ("包裹不超过 25 公斤。", "A parcel must not exceed 25 kg."),
         ("面积约 1.5 万平方米。", "The area is about 15,000 square metres."),
@@ -139,6 +142,7 @@ def test_a_faithful_translation_passes(source: str, text: str) -> None:
     ("source", "text"),
     [
         ("可用到次年 6 月 30 日。", "They may be used until 30 July of the next year."),
+        ("The new date is 9 June.", "新的日期是 9 月 6 日。"),
         ("The warranty lasts eighteen months.", "保修期为 18 年。"),
         ("租金上涨 4%。", "The rent rises by 14 percent."),
         ("押金为 19,200 元。", "The deposit is 19,200 euros."),

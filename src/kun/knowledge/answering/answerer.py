@@ -235,7 +235,7 @@ class Answerer:
             return _declining(question, declined(question, told))
         fluent = speaks(lm, seen.told.language)
         if render is not None:
-            likely = policy.likely_across
+            likely = policy.likely_across if seen.likely >= policy.least_across else 0.0
         else:
             scored = lm if fluent else None
             likely = likelihood(question, seen.passages, seen.evidence, scored, told, policy)

@@ -41,6 +41,13 @@ _MONTH = re.compile(
     rf"\b({'|'.join(one[:3] for one in _MONTHS)})[a-z]*\b(?=\.?,? \d)|(?<=\d )({'|'.join(_MONTHS)})\b",
     re.IGNORECASE,
 )
+_DAY = re.compile(
+    rf"(\d{{1,2}})\s*月\s*\d{{1,2}}\s*[日号]"
+    rf"|\b\d{{1,2}}(?:st|nd|rd|th)? (?:of )?({'|'.join(one[:3] for one in _MONTHS)})[a-z]*"
+    rf"|\b({'|'.join(one[:3] for one in _MONTHS)})[a-z]*\.? \d{{1,2}}(?!\d)",
+    re.IGNORECASE,
+)
+"""A day of a year, in either language."""
 _ORDINALS = {
     word: str(number)
     for number, word in enumerate(
@@ -54,6 +61,8 @@ _IN_WORDS = re.compile(
     re.IGNORECASE,
 )
 """Denials that are part of a word or of what describes a thing, for which the other language may have a plain word."""
+_PARTIES = re.compile("[甲乙]方")
+"""The parties of a contract in Chinese law, which models take for all sorts of people."""
 _LATIN = re.compile(r"[A-Za-z][\w.-]*\w", re.ASCII)
 _MARKER = re.compile(r"\s*(?:(?:[-*•]|\d{1,2}[.)、])\s*)?")
 _MARKS = ".!?…。！？；"
@@ -151,6 +160,8 @@ class Rendering:
         marker = _MARKER.match(sentence)
         start = marker.end() if marker else 0
         body = sentence[start:].strip()
+        if self._told.language == "en":
+            body = _PARTIES.sub(lambda match: f" Party {'A' if match[0] == '甲方' else 'B'} ", body)
         for request in (self._told.translate_answer, self._told.translate):
             asked = request.format(text=body, question=self._question)
             written = self._lm.generate(
@@ -184,6 +195,8 @@ def rendering_fault(sentence: str, text: str, question: str, language: str) -> s
     lost = _lost_numbers(sentence, text) or _lost_numbers(text, f"{sentence} {question}")
     if lost:
         return f"{lost} differs"
+    if _months(sentence) != _months(text):
+        return "a month differs"
     if _is_denied(sentence, text) or _is_denied(text, sentence):
         return "one denies it, the other does not"
     source, known = fold(text), fold(f"{sentence} {question}")
@@ -211,6 +224,12 @@ def _lost_numbers(source: str, text: str) -> str:
         if one.kind and all(other.kind == one.kind and other.unit != one.unit for other in same):
             return one.value
     return ""
+
+
+def _months(text: str) -> set[str]:
+    """The months of the days of a text: their numbers alone are those of another day, the other way round."""
+    found = (next(filter(None, match.groups())) for match in _DAY.finditer(text))
+    return {month.lstrip("0") if month.isdigit() else _month(month) for month in found}
 
 
 def _in_digits(text: str) -> str:
