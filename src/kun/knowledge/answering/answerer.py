@@ -352,9 +352,10 @@ def _declining(question: str, text: str) -> AnswerStream:
 
 
 def _is_sure(computed: Computed, language: str) -> bool:
-    """True for a look-up, which accounts for each word of the question, and for all from documents in its language."""
-    looked_up = computed.program.get("operation") == "look up"
-    return looked_up or computed.declined or all(is_of(one, language) for one in computed.passages)
+    """False for a single row of another language that was counted: what is asked of it may be in a column."""
+    counted = str(computed.program.get("operation", "")).startswith("count")
+    single = counted and re.match(r"1[.。]", computed.text) is not None
+    return not single or all(is_of(one, language) for one in computed.passages)
 
 
 def speaks(lm: "LanguageModel", language: str) -> bool:
