@@ -144,3 +144,27 @@ def test_comparisons_magnitudes_and_names_must_be_there(
 def test_a_value_that_other_rows_have_as_part_of_theirs_is_no_sign_of_another_row() -> None:
     text = "Part: P-1; Name: pump 50 W; Shelf: D-13\nPart: P-2; Name: pump; Shelf: B-02\n"
     assert holds("The pump P-1 lies on shelf D-13.", "On which shelf is the pump P-1?", text)
+
+
+TEAMS = """| Team | Calls | Hours |
+|---|---|---|
+| Elm | 31 | 2.5 |
+| Oak | 47 | 3.5 |
+| Total | 78 | 6 |
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "carried"),
+    [
+        ("How many calls did the team in Oak take?", "It took 47 calls.", True),
+        ("How many calls did the team in Oak take?", "It took 31 calls.", False),
+        ("How many calls did the team in Oak take?", "It took 78 calls.", False),
+        ("How many calls did the team in Ash take?", "The team in Ash took 78 calls.", False),
+        ("How many calls did the teams take in total?", "They took 78 calls.", True),
+    ],
+)
+def test_a_sentence_about_a_table_is_carried_by_the_row_that_the_question_names_alone(
+    question: str, sentence: str, carried: bool
+) -> None:
+    assert holds(sentence, question, TEAMS) is carried

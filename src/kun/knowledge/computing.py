@@ -77,11 +77,18 @@ def compute(
 
 
 def _counts_a_cell(best: Outcome | Fact | CellCount | None) -> bool:
-    """True for one row that was counted where its table has a column of numbers by the name of what is asked for."""
+    """True for one row that was counted though its own key names it, or a column of numbers is what is asked for."""
     if not isinstance(best, Outcome) or best.plan.kind != "count" or len(best.rows) > 1 or best.plan.distinct:
         return False
-    counted = counted_thing(best.plan.asked.text)
-    return any(column_score(one.name, "", counted) >= 1 for one in best.plan.table.of_kind("number"))
+    plan = best.plan
+    by_key = any(
+        one.test == "is" and one.column is not None and len(one.column.distinct) == plan.table.n > 1
+        for one in plan.conditions
+    )
+    counted = counted_thing(plan.asked.text)
+    return by_key or any(
+        column_score(one.name, "", counted) >= 1 for one in plan.table.of_kind("number") if counted
+    )
 
 
 def _is_supposed(best: Outcome | Fact | CellCount | None, asked: Asked | None) -> bool:

@@ -16,6 +16,7 @@ from kun.knowledge.answering.identifiers import mentions
 from kun.knowledge.answering.numbers import numbers, telling
 from kun.knowledge.answering.policy import Policy
 from kun.knowledge.answering.relations import miscompared
+from kun.knowledge.answering.row_asked import row_fault
 from kun.knowledge.answering.terms import Weights, claims, terms
 from kun.knowledge.answering.units import Unit
 from kun.knowledge.answering.wanted import other_kind
@@ -228,6 +229,9 @@ class Checker:
         absent = self._absent(sentence, number)
         if absent:
             return f"{absent} is not there"
+        astray = row_fault(self.question, sentence, unit, self._units)
+        if astray:
+            return astray
         if self._is_other_row(sentence, unit):
             return "it is another row's"
         around = " ".join(self._units[place].claimed for place in near)

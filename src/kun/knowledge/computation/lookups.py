@@ -174,8 +174,8 @@ def _left(
         if cover.is_full or (cover.places and " / " in column.label):
             explained |= cover.places
     for target in asked:
-        for column in target.columns:
-            explained |= said.cover(view.columns[column].label).places  # its unit
+        for place in target.columns:
+            explained |= said.cover(view.columns[place].label).places  # its unit
     explained |= title_places(said, f"{sheet.title} {view.table.name} {sheet.source}")
     for match in WH.finditer(said.plain):
         explained.update(range(*match.span()))
