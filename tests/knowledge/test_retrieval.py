@@ -1,5 +1,6 @@
 """The right passage comes first: word for word, by words, by meaning, and token by token."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from kun.knowledge.base import KnowledgeBase
 from kun.knowledge.commonplaces import Commonplaces, Level
+from kun.knowledge.exact import ExactText
 from kun.knowledge.index import Query
 from kun.knowledge.interaction import pack
 from kun.knowledge.lexical import Postings, search_words
@@ -19,6 +21,7 @@ from kun.knowledge.local_index import LocalIndex
 from kun.knowledge.passage import Reasons
 from kun.knowledge.retrieval import fused
 from kun.knowledge.rows import StoredText, Table
+from kun.text.fold import fold
 
 TEXTS = {
     "en.txt": "The Kun is a fish of the northern sea. " * 3
@@ -300,3 +303,29 @@ def test_a_row_is_found_by_its_cell_and_the_name_of_its_column() -> None:
     best = index.search(Query("Staff in Jincheng", VECTOR), 1)[0]
     assert best.place == 2
     assert best.reasons.words > 0.8
+
+
+def test_single_characters_are_found_as_every_other_query_is() -> None:
+    """Which passages have which character is kept apart; looking for it says the same, as does looking for two."""
+    chance = random.Random(1)
+    texts = [
+        "".join(chance.choices("ab c1-\n鲲鹏。 É*`\\_xyz", k=chance.randrange(1, 90))) for _ in range(60)
+    ]
+    bounds = np.array([len(text) for text in texts])
+    exact = ExactText.build(
+        [(text, np.zeros(1, np.int64), bounds[n : n + 1]) for n, text in enumerate(texts)]
+    )
+    for letter in "ab1鲲鹏é":
+        held = exact.search(letter)
+        assert [n for n, share in enumerate(held.letters) if share] == [
+            n for n, text in enumerate(texts) if letter in fold(text)
+        ]
+        words = [n for n, share in enumerate(held.words) if share]
+        assert set(words) <= set(np.flatnonzero(held.letters).tolist())
+        if letter in "鲲鹏":  # each character may be a word
+            assert words == np.flatnonzero(held.letters).tolist()
+    assert not exact.search("q").letters.any()
+    alone = ExactText.build([("an a b", np.zeros(1, np.int64), np.array([6]))])
+    assert alone.search("a").words.tolist() == [1]
+    assert alone.search("n").words.tolist() == [0]
+    assert alone.search("n").letters.tolist() == [1]

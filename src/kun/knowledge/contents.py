@@ -130,16 +130,20 @@ class Indexing:
     def _add(self, index: LocalIndex, missing: Sequence[str], progress: DetailedProgress | None) -> None:
         counts = self._store.counts() if missing else {}
         total = sum(counts.get(identity, 0) for identity in missing)
-        done = 0
+        done, began = 0, time.monotonic()
+
+        def tell() -> None:
+            if progress and missing:
+                rate = done / max(time.monotonic() - began, 1e-3)
+                progress("indexing", done, total, f"{rate:.0f} passages/s" if done else "")
+
         for some in _in_parts(missing, counts, max(INDEXED_AT_ONCE, -(-total // _PARTS))):
-            if progress:
-                progress("indexing", done, total)
+            tell()
             _, passages, texts = self._store.snapshot(some)
             index.add(passages, texts)
             index.persist()
             done += len(passages.ids)
-        if progress and missing:
-            progress("indexing", total, total)
+        tell()
 
     def _publish(
         self, version: int, index: LocalIndex, infos: Sequence[DocumentInfo], whole: bool

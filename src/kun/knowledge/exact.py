@@ -52,7 +52,8 @@ class ExactText:
         self._starts: Places = arrays["entry_start"].astype(np.int64)
         self._ends: Places = arrays["entry_end"].astype(np.int64)
         self._rows: Places = arrays["entry_row"].astype(np.int64)
-        self._holders, self._holders_begin = arrays["letter_row"], arrays["letter_begin"]
+        self._holders_begin = arrays["letter_begin"]
+        self._holders: NDArray[np.uint32] = arrays["letter_row"].view(np.uint32)
         alphabet, counts = arrays["alphabet"].tolist(), arrays["alphabet_count"].tolist()
         self._frequency: dict[int, int] = dict(zip(alphabet, counts, strict=True))
         self._letters = {code: number for number, code in enumerate(alphabet)}
@@ -78,9 +79,10 @@ class ExactText:
             first += len(begins)
         codes = _codes_of(_BETWEEN.join(parts))
         alphabet, counts = np.unique(codes, return_counts=True)
+        letters: NDArray[np.int64] = alphabet.astype(np.int64)
         all_edges = np.concatenate([*edges, np.ones(1, np.bool_)])
         bounds, row = np.stack([_joined(starts), _joined(ends)], axis=1), _joined(rows)
-        holders_begin, holders = _holders(codes, all_edges, alphabet, bounds, row)
+        holders_begin, holders = _holders(codes, all_edges, letters, bounds, row)
         return cls(
             {
                 "codes": codes,
@@ -169,7 +171,7 @@ class ExactText:
 
 
 def _holders(
-    codes: Codes, edges: NDArray[np.bool_], alphabet: Codes, bounds: Places, rows: Places
+    codes: Codes, edges: NDArray[np.bool_], alphabet: Places, bounds: Places, rows: Places
 ) -> tuple[Places, NDArray[np.uint32]]:
     """For each character of the `alphabet` where its holders begin, [a + 1], and all holders.
 

@@ -59,7 +59,8 @@ class Postings:
         numbers = np.array([_number(term) for term in ids], np.uint64)
         ranks = np.empty(len(numbers), np.int64)
         ranks[np.argsort(numbers)] = np.arange(len(numbers))
-        lengths = np.diff(np.frombuffer(sizes, np.int32))
+        ends = np.frombuffer(sizes, np.int32)
+        lengths = ends[1:] - ends[:-1]
         # by term, then by passage, in one sort of numbers
         place = ranks[np.frombuffer(occurring, np.int32)] * len(texts)
         place += np.repeat(np.arange(len(texts)), lengths)
