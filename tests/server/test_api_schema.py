@@ -29,7 +29,7 @@ _REFUSALS = (
     "tool_choice", "Each tool must be", "A tool's name must be", "The parameters of the tool", "Each of tool_calls",
     "Tools and a schema", "The arguments of the call", "response_format of type json_schema needs",
     "json_schema cannot be used", "tools cannot be used", "The question is empty", "The prompt is empty",
-    "No text can be held to",
+    "No text can be held to", "There is no tool ", "run_tools do not go together",
 )  # fmt: skip
 
 

@@ -182,6 +182,25 @@ def test_an_address_where_nobody_answers_is_one_sentence() -> None:
         Connection(Server("web", (), "http://127.0.0.1:9/mcp"), start_seconds=5)
 
 
+def test_tools_that_a_server_names_twice_are_one_and_a_huge_schema_is_left_out() -> None:
+    huge = {"type": "object", "properties": {f"key {n}": {"type": "string"} for n in range(2_000)}}
+    tools = [
+        SimpleNamespace(name=name, description=about, input_schema=schema)
+        for name, about, schema in (
+            ("look up", "first", {"type": "object"}),
+            ("look_up", "again", huge),
+            ("x" * 200, None, huge),
+        )
+    ]
+    connection = Connection.__new__(Connection)
+    connection._server = Server("odd", ("odd",))
+    connection._run = lambda *asked: SimpleNamespace(tools=tools)  # type: ignore[method-assign]
+    box = Toolbox(connection.tools())
+    assert box.names[0] == "odd_look_up"
+    assert [len(name) for name in box.names] == [11, 64]
+    assert [str(one).count("key ") for one in box.described()] == [0, 0]
+
+
 def test_the_tools_of_a_real_server_are_offered_and_called(tiny_home: Path) -> None:
     add_server(Server("time", (sys.executable, "-m", "mcp_server_time")))
     with Connections() as connections:

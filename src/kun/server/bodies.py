@@ -122,7 +122,8 @@ class ChatRequest(Sampled):
     response_format: ResponseFormat | None = None
     tools: list[dict[str, object]] | None = Field(None, max_length=64)
     run_tools: list[str] | None = Field(None, min_length=1, max_length=64)
-    """Tools that the server runs itself: its own and those of servers that were added, by name, or "all"."""
+    """Tools that the server runs itself: its own, those of servers that were added by their names,
+    those of knowledge bases as "base:NAME", or "all"."""
     tool_choice: Literal["none", "auto", "required"] | dict[str, object] | None = None
     parallel_tool_calls: bool | None = None
     return_prompt: bool | None = None

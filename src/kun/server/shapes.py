@@ -104,11 +104,21 @@ class Calculation(BaseModel):
     program: JsonObject
 
 
+class MadeCall(BaseModel):
+    """A call of a tool that the server ran; `result` is the fault in a sentence where it `failed`."""
+
+    name: str
+    arguments: JsonObject
+    result: str
+    failed: bool
+    seconds: float
+
+
 class ChatCompletion(BaseModel):
     """`truncated_tokens` says how much of the prompt was left out. A knowledge base adds `citations` and the rest.
 
     `declined`: the documents do not answer; `quoted`: the answer is sentences of theirs; `computed`: it is the result
-    of a calculation.
+    of a calculation. With `run_tools` there are the `calls` that were made.
     """
 
     id: str
@@ -122,6 +132,7 @@ class ChatCompletion(BaseModel):
     declined: bool | None = None
     quoted: bool | None = None
     computed: Calculation | None = None
+    calls: list[MadeCall] | None = None
     question: str | None = None
     prompt: list[JsonObject] | None = None
 
