@@ -13,9 +13,9 @@ from kun.knowledge.answering.asking import asking, further_searches, request
 from kun.knowledge.answering.checking import Checker
 from kun.knowledge.answering.crossing import (
     Rendering,
-    is_surer,
     may_be_across,
     other_language,
+    surer,
     together,
     translated,
 )
@@ -136,9 +136,12 @@ class Answerer:
         there = together(*([one for one in each if is_of(one, spoken)] for each in (there, found)))
         there = with_named(theirs, [one for one in holding if is_of(one, spoken)], there, first)
         away = self._look(theirs, there, phrases(spoken), tokens)
-        if away is not None and is_surer(away, home, self._policy):
-            return self._from_look(complete, away, sampling, render)
-        return self._from_look(complete, home, sampling)
+        sure = surer(away, home, self._lm) if away else 0.0
+        if away is None or not sure:
+            return self._from_look(complete, home, sampling)
+        if sure < self._policy.likely_across and not away.names:
+            return _declining(complete, declined(complete, told))
+        return self._from_look(complete, away, sampling, render, sure)
 
     def _found(self, question: str, k: int, sources: Sequence[str] | None) -> list[Passage]:
         """The best passages of the search for a question and of its further ones in turn, each once."""
@@ -227,18 +230,21 @@ class Answerer:
         seen: Look | None,
         sampling: "SamplingOptions",
         render: Rendering | None = None,
+        sure: float = 0.0,
     ) -> AnswerStream:
-        """An answer from what is shown; `render` puts it into the language of `question`, which is another one."""
+        """An answer from what is shown.
+
+        `render` puts it into the language of `question`, which is another one; `sure` is the probability that it is
+        answered, where that is known.
+        """
         lm, policy = self._lm, self._policy
         told = phrases(language_of(question))
         if seen is None:
             return _declining(question, declined(question, told))
         fluent = speaks(lm, seen.told.language)
-        if render is not None:
-            likely = policy.likely_across if seen.likely >= policy.least_across else 0.0
-        else:
-            scored = lm if fluent else None
-            likely = likelihood(question, seen.passages, seen.evidence, scored, told, policy)
+        likely = sure or likelihood(
+            question, seen.passages, seen.evidence, lm if fluent else None, told, policy
+        )
         read = reading(seen.question, seen.passages, seen.told)
         if likely < policy.likely and not seen.names:
             return _declining(question, declined(question, told))

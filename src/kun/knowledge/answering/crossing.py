@@ -105,11 +105,18 @@ def may_be_across(home: Look | None, found: Sequence[Passage], language: str, po
     return rival > 0 and rival >= policy.rival * best
 
 
-def is_surer(away: Look, home: Look | None, policy: Policy) -> bool:
-    """True where the documents of the other language are the likelier ones to answer."""
-    if home is None or (home.likely < policy.likely and not home.names):
-        return True
-    return (away.names, away.has_row, away.likely) > (home.names, home.has_row, home.likely)
+def surer(away: Look, home: Look | None, lm: "LanguageModel") -> float:
+    """The probability that documents in the other language answer, where they are the likelier ones; 0 else.
+
+    A translated question shares fewer words with them than they with one of their own: how much likelier they make it
+    tells the most.
+    """
+    sure = away.gained(lm)
+    if home is None or (away.names, away.has_row) > (home.names, home.has_row):
+        return sure
+    return (
+        sure if (home.names, home.has_row) == (away.names, away.has_row) and sure > home.gained(lm) else 0.0
+    )
 
 
 def together(there: Sequence[Passage], found: Sequence[Passage]) -> list[Passage]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kun.knowledge.adding import EncoderLike
 from kun.knowledge.answering.context import Texts, shown
-from kun.knowledge.answering.declining import answerable
+from kun.knowledge.answering.declining import answerable, gain
 from kun.knowledge.answering.evidence import Evidence, Meaning, limited, weighed
 from kun.knowledge.answering.identifiers import identifiers, mentions, spellings
 from kun.knowledge.answering.phrases import Phrases
@@ -54,10 +54,23 @@ class Look:
     @cached_property
     def likely(self) -> float:
         """The probability that passages in the question's own language answer it."""
+        return answerable(self.question, *self._own())
+
+    def gained(self, lm: "LanguageModel") -> float:
+        """The same by all three signs, with how much likelier the units make the question."""
+        passages, evidence = self._own()
+        return answerable(
+            self.question,
+            passages,
+            evidence,
+            gain(self.question, evidence, lm, self.told) if evidence else None,
+        )
+
+    def _own(self) -> tuple[list[Passage], list[Evidence]]:
+        """The passages and the evidence in the question's language."""
         language = self.told.language
         evidence = [one for one in self.evidence if language_of(one.unit.text) in (language, "und")]
-        passages = [one for one in self.passages if is_of(one, language)]
-        return answerable(self.question, passages, evidence)
+        return [one for one in self.passages if is_of(one, language)], evidence
 
 
 def look(

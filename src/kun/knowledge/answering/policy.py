@@ -66,10 +66,8 @@ class Policy:
     """Probability from which documents in a question's own language answer it, and no other language is tried."""
     rival: float = 0.4
     """Score of a passage in the other language, as a share of the best of its own, from which it may be the answer."""
-    least_across: float = 0.015
-    """As `likely`, for documents in the other language: a translated question has other words than they."""
-    likely_across: float = 0.3
-    """Probability that is taken for what they say instead: the model is asked once, and nothing is quoted."""
+    likely_across: float = 0.08
+    """As `likely`, for documents in the other language, by all three signs."""
     longest_translated: int = 400
     """Characters of a question that is put into the other language."""
     translation_tokens: int = 96
