@@ -69,7 +69,7 @@ class Look:
     def _own(self) -> tuple[list[Passage], list[Evidence]]:
         """The passages and the evidence in the question's language."""
         language = self.told.language
-        evidence = [one for one in self.evidence if language_of(one.unit.text) in (language, "und")]
+        evidence = [one for one in self.evidence if _is_in(one.unit.text, language)]
         return [one for one in self.passages if is_of(one, language)], evidence
 
 
@@ -96,7 +96,13 @@ def look(
 
 def is_of(passage: Passage, language: str) -> bool:
     """True for a passage in `language`; one of numbers alone is in every one."""
-    return language_of(passage.text) in (language, "und")
+    return _is_in(passage.text, language)
+
+
+def _is_in(text: str, language: str) -> bool:
+    """Chinese or not: names and units of a row are taken for any language of the Latin script."""
+    found = language_of(text)
+    return found == "und" or (found == "zh") == (language == "zh")
 
 
 def with_named(
