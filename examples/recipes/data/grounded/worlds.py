@@ -74,6 +74,12 @@ def spun(text: str, rng: Random) -> str:
     return text
 
 
+def spun_alike(texts: Sequence[str], rng: Random) -> list[str]:
+    """Texts with the same part of each choice, so that what is worded in two languages is a translation."""
+    seed = rng.random()
+    return [spun(text, Random(seed)) for text in texts]
+
+
 def polished(text: str, language: str, tight: bool = False) -> str:
     """A capital first in English; in Chinese spaces around digits and letters, or none around digits if `tight`."""
     if language == "en":
@@ -121,35 +127,38 @@ def tongue(language: str, rng: Random) -> str:
 def scene(language: str, rng: Random) -> Document:
     """A page of text."""
     given = rng.choice(WORDS["scenes"])
+    side = LANGUAGES.index(language)
     counts = Counter(given["slots"].values())
     stock = {kind: different(kind, language, count, rng) for kind, count in counts.items()}
     values = {name: stock[kind].pop() for name, kind in given["slots"].items()}
 
-    def worded(pair: Sequence[str], spoken: str, tight: bool = False) -> str:
-        side = LANGUAGES.index(spoken)
-        said = {name: value[side] for name, value in values.items()}
-        return polished(spun(pair[side], rng).format(**said), spoken, tight)
+    def worded(text: str, spoken: str, tight: bool = False) -> str:
+        said = {name: value[LANGUAGES.index(spoken)] for name, value in values.items()}
+        return polished(spun(text, rng).format(**said), spoken, tight)
 
-    def both(wordings: Sequence[str]) -> Iterator[tuple[str, str]]:
-        for spoken in LANGUAGES:
-            yield worded(wordings[0:4:2], spoken), worded(wordings[1:4:2], spoken)
+    def both(wordings: Sequence[str]) -> Pairs:
+        texts = spun_alike(wordings, rng)
+        english, chinese = (
+            [worded(text, spoken) for text in texts[at : at + 2]] for at, spoken in ((0, "en"), (2, "zh"))
+        )
+        return (english[0], english[1]), (chinese[0], chinese[1])
 
     def asked(wordings: Sequence[str]) -> Asked:
         spoken, (english, chinese) = tongue(language, rng), both(wordings)
         if len(wordings) == 4 or rng.random() > LEANING:
             return Asked(given["kind"], spoken, english, chinese)
         other = next(one for one in given["asks"] if one is not wordings)
-        before = [*both(other)][LANGUAGES.index(spoken)]
-        return Asked("follow-up", spoken, english, chinese, worded(wordings[4:], spoken), before)
+        at = LANGUAGES.index(spoken)
+        return Asked("follow-up", spoken, english, chinese, worded(wordings[4 + at], spoken), both(other)[at])
 
     def silent(wordings: Sequence[str]) -> Asked:
-        english, chinese = (worded(wordings, spoken) for spoken in LANGUAGES)
+        english, chinese = map(worded, spun_alike(wordings, rng), LANGUAGES)
         return Asked("silent", tongue(language, rng), (english, ""), (chinese, ""))
 
-    text = worded(given["text"], language, tight=rng.random() < 0.5).strip() + "\n"
+    text = worded(given["text"][side], language, tight=rng.random() < 0.5).strip() + "\n"
     every = [*map(asked, given["asks"]), *map(silent, given.get("silent", []))]
     about = next(iter(values.values()))
-    return Document(f"{worded(given['name'], language)}.md", text, every, given["kind"], about)
+    return Document(f"{worded(given['name'][side], language)}.md", text, every, given["kind"], about)
 
 
 def table(language: str, rng: Random) -> Document:
@@ -171,7 +180,8 @@ def table(language: str, rng: Random) -> Document:
         return (english[0], english[1]), (chinese[0], chinese[1])
 
     def of_two(row: Value, *places: int) -> Iterator[tuple[str, str]]:
-        for at, wordings in enumerate(WORDS["two_cells"]):
+        wordings = spun_alike(WORDS["two_cells"], rng)
+        for at in range(len(LANGUAGES)):
             (a, a_unit), (b, b_unit) = (_head(columns[place][at]) for place in places)
             x, y = (cells[row][place][at] for place in places)
             said = {
@@ -181,13 +191,15 @@ def table(language: str, rng: Random) -> Document:
                 "x": f"{x} {a_unit}".strip(),
                 "y": f"{y} {b_unit}".strip(),
             }
-            question, answer = (polished(spun(one, rng).format(**said), LANGUAGES[at]) for one in wordings)
+            question, answer = (
+                polished(one.format(**said), LANGUAGES[at]) for one in wordings[2 * at : 2 * at + 2]
+            )
             yield question, answer
 
     def asked(row: Value, other: Value, place: int) -> Iterator[Asked]:
         spoken = tongue(language, rng)
         at = LANGUAGES.index(spoken)
-        wordings = [spun(text, rng) for text in columns[place][3:]]
+        wordings = spun_alike(columns[place][3:], rng)
         yield Asked("cell", spoken, *of_cell(row, place, wordings))
         leaning = polished(spun(given["leaning"][at], rng).format(row[at]), spoken)
         before = of_cell(other, place, wordings)[at]
@@ -233,7 +245,7 @@ def ranges(language: str, rng: Random) -> Document:
     ]
 
     def asked(number: int, value: int) -> Asked:
-        texts = [spun(text, rng).format(n=number, value=value) for text in given["asks"]]
+        texts = [text.format(n=number, value=value) for text in spun_alike(given["asks"], rng)]
         return Asked("range", tongue(language, rng), (texts[0], texts[1]), (texts[2], texts[3]))
 
     every = [
