@@ -9,7 +9,7 @@ from benchmarks.table import Row, add_options, as_text, print_table, skipped
 
 ALL = (
     "startup", "memory", "cuda", "parity", "families", "speed", "interleaving",
-    "generate", "perplexity", "retrieval", "answers", "ocr",
+    "generate", "perplexity", "retrieval", "spans", "answers", "ocr",
     "scale", "training", "parallel", "shakespeare", "labels", "finetuned", "translation", "lora", "domain",
     "damage",
 )  # fmt: skip

@@ -1,152 +1,170 @@
-"""Answers from documents, end to end: XQuAD's paragraphs as files, its questions asked one by one.
+"""Answers from documents, end to end, for each model of the catalog: right, wrong, declined, and how long they take.
 
-A question is unanswerable where its article is held out ("other topics"), or only its paragraph ("near misses":
-the rest of the article is still there, and now and then does say it).
+A set is questions in a file of JSON lines next to a folder of documents. One ships (benchmarks/questions). With
+`--data DATA` those of DATA/questions are asked: NAME.jsonl of the folder NAME, handbook.jsonl of examples/handbook.
+Each line has `id`, `question`, `answerable`, `facts` (lists of alternatives, one of each of which must stand in the
+answer), `never` (what must not), and perhaps `history`.
 """
 
 import json
-import random
+import re
 import statistics
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import kun
 from benchmarks.table import Options, Row, main, skipped
-from kun.text.fold import fold
+from kun.api import load_language_model
+from kun.errors import KunError
+from kun.knowledge.answer import Answer
+from kun.models.language_model import LanguageModel
+from kun.settings import DEFAULT_MODEL, LARGER_MODEL
 
-MODEL = "qwen2.5-coder-0.5b-instruct"
-SPANS = {"en": (0.70, 0.80, "0.71"), "zh": (0.55, 0.70, "0.48")}
-"""At least, the aim, and what the gold passage and a plain prompt give in llama.cpp."""
-AT_ONCE = 16
-TIMED = 12
+HERE = Path(__file__).parent
+ASKED = {"handbook": (40, 32, 3), "office": (52, 40, 4)}
+"""Of so many questions that can be answered: right at least, and wrong at most, by the model chosen for a machine."""
+LONGEST = 300
+"""Words, or Chinese characters, of an answer: what is longer is a copy of the documents."""
+Verdict = Literal["right", "partly", "wrong", "declined"]
 
 
 @dataclass(frozen=True)
 class Question:
     text: str
-    gold: str
-    file: str
-    article: str
+    answerable: bool
+    facts: Sequence[Sequence[str]]
+    never: Sequence[str]
+    history: Sequence[dict[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of a question, and the seconds until the first words and until the end."""
+
+    verdict: Verdict
+    answer: Answer
+    first: float
+    whole: float
 
 
 def measure(options: Options) -> Iterable[Row]:
-    if options.data is None or not (options.data / "xquad").is_dir():
-        yield skipped("answers from documents", "needs --data with xquad/")
-        return
-    import kun
+    sets = dict(_sets(options.data))
+    for model in (DEFAULT_MODEL, LARGER_MODEL):
+        try:
+            lm = load_language_model(model)
+        except KunError as error:
+            yield skipped(f"answers: {model}", str(error))
+            continue
+        with lm, tempfile.TemporaryDirectory() as home:
+            for name, (file, documents) in sets.items():
+                base = kun.KnowledgeBase.open(Path(home, name))
+                base.add(documents)
+                questions = read(file)[:: 4 if options.quick else 1]
+                asked = [ask(base, lm, question) for question in questions]
+                yield from _rows(name, model, questions, asked)
 
-    lm = kun.load(MODEL, quantize="int4")
-    for language in SPANS:
-        with tempfile.TemporaryDirectory() as folder:
-            files, questions = _read(options.data / "xquad" / f"xquad.{language}.json", Path(folder, "files"))
-            base = kun.KnowledgeBase.open(Path(folder, "answers"))
-            base.add(Path(folder, "files"))
-            yield from _measure(base, lm, language, files, _sample(questions, 60 if options.quick else None))
+
+def _sets(data: Path | None) -> Iterator[tuple[str, tuple[Path, Path]]]:
+    """Each set's name, its file of questions, and its documents."""
+    yield "the set that ships", (HERE / "questions" / "questions.jsonl", HERE / "questions" / "documents")
+    for name in ASKED if data else ():
+        file = Path(str(data), "questions", f"{name}.jsonl")
+        documents = file.with_suffix("") if name != "handbook" else HERE.parent / "examples" / "handbook"
+        if file.is_file() and documents.is_dir():
+            yield name, (file, documents)
 
 
-def _measure(base: Any, lm: Any, language: str, files: list[str], questions: list[Question]) -> Iterable[Row]:
-    answered = _ask(base, lm, [(one, files) for one in questions])
-    holds = [_holds(one, answer) for one, answer in zip(questions, answered, strict=True)]
-    least, aim, peer = SPANS[language]
-    own = [right and not answer.quoted for right, answer in zip(holds, answered, strict=True)]
-    yield Row(
-        what=f"the answer holds the gold span, {language}",
-        figure=f"{statistics.mean(holds):.3f}",
-        at_least=f"{least:.2f}",
-        aim=f"{aim:.2f}",
-        peer=f"gold passage given: {peer}",
-        holds=statistics.mean(holds) >= least,
-        note=f"{len(questions)} questions; {statistics.mean(own):.3f} in the model's own words",
-    )
-    yield _share(
-        f"wrongly declined, {language}", [answer.declined for answer in answered], 0.10, 0.03, most=True
-    )
-    without = {
-        "other topics": [[name for name in files if not name.startswith(one.article)] for one in questions],
-        "near misses": [[name for name in files if name != one.file] for one in questions],
-    }
-    half = questions[: max(1, len(questions) // 2)]
-    declined: list[bool] = []
-    for what, kept in without.items():
-        said = [answer.declined for answer in _ask(base, lm, list(zip(half, kept, strict=False)))]
-        declined += said
-        yield Row(
-            what=f"  says that it is not there: {what}, {language}", figure=f"{statistics.mean(said):.3f}"
+def read(file: Path) -> list[Question]:
+    """The questions of a file."""
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
+    return [
+        Question(
+            row["question"],
+            row["answerable"],
+            row.get("facts", ()),
+            row.get("never", ()),
+            row.get("history", ()),
         )
-    yield _share(f"says that it is not there, {language}", declined, 0.70, 0.90)
-    yield _seconds(base, lm, language, questions[-TIMED:])
+        for row in rows
+    ]
 
 
-def _ask(base: Any, lm: Any, asked: Sequence[tuple[Question, list[str]]]) -> list[Any]:
-    """The answers to questions, each from the files named beside it, many at once."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = [pool.submit(partial(base.ask, one.text, lm, sources=kept)) for one, kept in asked]
-        return [each.result() for each in running]
+def ask(base: kun.KnowledgeBase, lm: LanguageModel, question: Question) -> Asked:
+    """Ask one question by itself, as a person would."""
+    start = time.perf_counter()
+    stream = base.ask_stream(question.text, lm, history=list(question.history))
+    next(iter(stream), "")
+    first = time.perf_counter() - start
+    answer = stream.answer()
+    return Asked(verdict(question, answer.text, answer.declined), answer, first, time.perf_counter() - start)
 
 
-def _seconds(base: Any, lm: Any, language: str, questions: Sequence[Question]) -> Row:
-    """One question at a time: until the first words, and until the end."""
-    firsts, wholes = [], []
-    for question in questions:
-        start = time.perf_counter()
-        stream = base.ask_stream(question.text, lm)
-        next(iter(stream), "")
-        firsts.append(time.perf_counter() - start)
-        stream.answer()
-        wholes.append(time.perf_counter() - start)
-    first, whole = statistics.median(firsts), statistics.median(wholes)
-    return Row(
-        what=f"seconds per answer, {language}", figure=f"{whole:.2f}", note=f"first words after {first:.2f}"
+def verdict(question: Question, text: str, declined: bool) -> Verdict:
+    """Right with all facts and nothing of `never`, partly with half of them; of what is not there, declined."""
+    if declined or not question.answerable:
+        return "right" if declined and not question.answerable else "declined" if declined else "wrong"
+    plain = _plain(text)
+    if any(_stands(one, plain) for one in question.never):
+        return "wrong"
+    held = sum(any(_stands(one, plain) for one in fact) for fact in question.facts)
+    if 2 * held < len(question.facts):
+        return "wrong"
+    words = len(re.findall(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", text))
+    return "right" if held == len(question.facts) and words <= LONGEST else "partly"
+
+
+def _plain(text: str) -> str:
+    """Folded, without citations, and with one space for all that is neither letter, number nor percent."""
+    text = re.sub(r"\[\d+\]", " ", unicodedata.normalize("NFKC", text).casefold())
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    text = re.sub(r"(?!(?<=\d)\.(?=\d))[^\w%]|_", " ", text)
+    return re.sub(r"(?<!\d) +| +(?!\d)", "", text)
+
+
+def _stands(alternative: str, plain: str) -> bool:
+    """A number counts only as a whole: 12 is not in 120, nor in 1.12."""
+    wanted = _plain(alternative)
+    before = r"(?<!\d)(?<!\d\.)" if wanted[:1].isdigit() else ""
+    after = r"(?!\.?\d)" if wanted[-1:].isdigit() else ""
+    return bool(wanted) and re.search(before + re.escape(wanted) + after, plain) is not None
+
+
+def _rows(name: str, model: str, questions: Sequence[Question], asked: Sequence[Asked]) -> Iterator[Row]:
+    there = [one for question, one in zip(questions, asked, strict=True) if question.answerable]
+    nothing = [one for question, one in zip(questions, asked, strict=True) if not question.answerable]
+    count = Counter(one.verdict for one in there)
+    full, right, wrong = ASKED.get(name, (0, 0, 0))
+    whole = len(there) == full  # what is asked is asked of all questions
+    yield Row(
+        f"{name}: answered right, {model}",
+        f"{count['right']} of {len(there)}",
+        f"{right} of {full}, wrong {wrong} at most" if full else "",
+        holds=count["right"] >= right and count["wrong"] <= wrong if whole else None,
+        note=", ".join(f"{kind} {count[kind]}" for kind in ("partly", "wrong", "declined")),
     )
-
-
-def _share(what: str, said: Sequence[bool], bound: float, aim: float, most: bool = False) -> Row:
-    share = statistics.mean(said)
-    return Row(
-        what=what,
-        figure=f"{share:.1%}",
-        at_least=f"{'≤ ' if most else ''}{bound:.0%}",
-        aim=f"{aim:.0%}",
-        holds=share <= bound if most else share >= bound,
-        note=f"{len(said)} questions",
+    yield Row(
+        f"{name}: nothing there, and said so, {model}",
+        f"{sum(one.verdict == 'right' for one in nothing)} of {len(nothing)}",
     )
-
-
-def _read(file: Path, folder: Path) -> tuple[list[str], list[Question]]:
-    """The paragraphs, written as files of `folder`, and the questions."""
-    folder.mkdir()
-    names, questions = [], []
-    for article in json.loads(file.read_text("utf-8"))["data"]:
-        title = article["title"].replace("/", "_")
-        for number, paragraph in enumerate(article["paragraphs"], 1):
-            name = f"{title}-{number}.txt"
-            (folder / name).write_text(paragraph["context"], "utf-8")
-            names.append(name)
-            questions += [
-                Question(each["question"], each["answers"][0]["text"], name, f"{title}-")
-                for each in paragraph["qas"]
-            ]
-    return names, questions
-
-
-def _sample(questions: list[Question], count: int | None) -> list[Question]:
-    shuffled = random.Random(0).sample(questions, len(questions))
-    return shuffled[:count]
-
-
-def _holds(question: Question, answer: Any) -> bool:
-    return _bare(question.gold) in _bare(answer.text)
-
-
-def _bare(text: str) -> str:
-    """Folded, without punctuation."""
-    return "".join(letter for letter in fold(text) if unicodedata.category(letter)[0] != "P")
+    said = [one for one in there if not one.answer.declined]
+    own = sum(not one.answer.quoted and one.answer.computed is None for one in said)
+    computed = sum(one.answer.computed is not None for one in said)
+    yield Row(
+        f"{name}: in its own words, {model}",
+        f"{own / max(len(said), 1):.0%}",
+        note=f"{computed} computed, {len(said) - own - computed} quoted of {len(said)}",
+    )
+    yield Row(
+        f"{name}: seconds until the first words, and the end, {model}",
+        f"{statistics.mean(one.first for one in asked):.1f}, {statistics.mean(one.whole for one in asked):.1f}",
+        note=f"mean of {len(asked)}; the slowest {max(one.whole for one in asked):.1f}",
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ They go into a logistic rule; without the third, which needs a model that speaks
 
 The weights were fitted (maximum likelihood, a small ridge) on questions of every second article of XQuAD
 (arXiv:1910.11856), English and Chinese together, with the default models: 120 with all paragraphs there, 80 with their
-article held out, 80 with their paragraph alone held out. `benchmarks/answers.py` measures on all of it.
+article held out, 80 with their paragraph alone held out. `benchmarks/spans.py` measures on all of it.
 """
 
 import math
