@@ -73,9 +73,13 @@ def test_of_several_bases_one_is_named_and_names_in_any_script_are_fine(bases: B
     assert "32" in box.call("tables", {"base": "鱼市 2031", "question": "单价最高的是哪种鱼？"}).result
 
 
-def test_a_question_that_is_no_calculation_names_the_tables_that_there_are(bases: BaseTools) -> None:
+def test_a_question_that_is_no_calculation_gets_passages_and_the_tables_that_there_are(
+    bases: BaseTools,
+) -> None:
     result = Toolbox(bases.tools(["harbour"])).call("tables", {"question": "Tell me a story."}).result
     assert "Boat; Berth; Fee (EUR) (3 rows)" in result
+    gates = Toolbox(bases.tools(["harbour"])).call("tables", {"question": "When do the gates close?"}).result
+    assert "ten in the evening" in gates
     assert Toolbox(bases.tools(["harbour"])).call("tables", {"question": " "}).failed
 
 

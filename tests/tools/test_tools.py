@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from kun.errors import BadInput, NotFound, Unavailable
+from kun.errors import BadInput, DamagedFile, NotFound, Unavailable
 from kun.generation.options import SamplingOptions
 from kun.tools import mcp_client
 from kun.tools.arithmetic import calculate
-from kun.tools.choosing import chosen_tools
+from kun.tools.choosing import chosen_tools, tool_names
 from kun.tools.conversation import MOST_CALLS, ToolAnswer
 from kun.tools.dates import lengths_in
 from kun.tools.mcp_client import Connection, Connections
@@ -157,6 +157,18 @@ def test_servers_are_kept_in_the_home_by_name(tiny_home: Path) -> None:
     remove_server("clock")
     with pytest.raises(NotFound, match="wiki"):
         remove_server("clock")
+
+
+def test_a_damaged_list_of_servers_leaves_the_other_tools(tiny_home: Path) -> None:
+    add_server(Server("clock", ("clock",)))
+    (tiny_home / "tools.json").write_text("{")
+    with Connections() as connections:
+        with pytest.raises(DamagedFile, match=r"tools\.json"):
+            chosen_tools(["date"], connections)
+        faults: list[str] = []
+        assert chosen_tools(["date"], connections, on_fault=faults.append).names == ["date"]
+        assert len(faults) == 1
+    assert tool_names(on_fault=faults.append) == ["calculate", "date"]
 
 
 NONSENSE = "import time\nprint('hello', flush=True)\ntime.sleep(30)"

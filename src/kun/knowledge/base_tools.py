@@ -45,15 +45,15 @@ class BaseTools:
             Tool(
                 "search",
                 f"Search the documents of the knowledge base {shown}; gives the passages that fit best.",
-                _schema(names, "query", "the words or the question to look for"),
+                _schema(names, "query", "what to look for, in the person's own words"),
                 lambda given: self._search(_base_of(given, names), _text(given, "query")),
                 seconds=_SECONDS,
             ),
             Tool(
                 "tables",
                 f"Calculate over the tables in the documents of the knowledge base {shown}: a sum, count, mean, "
-                "largest or smallest, with conditions. The question names columns and values.",
-                _schema(names, "question", "a question, such as: What is the total amount in March?"),
+                "largest or smallest, with conditions.",
+                _schema(names, "question", "what to calculate, in the person's own words"),
                 lambda given: self._calculate(_base_of(given, names), _text(given, "question")),
                 seconds=_SECONDS,
             ),
@@ -80,12 +80,15 @@ class BaseTools:
                 for number, one in enumerate(computed.passages, start=1)
             ]
             return without_orders("\n".join([computed.text, *steps, *rows]))
-        tables = [line for sheet in sheets_for(question, base) for line in _described(sheet)]
-        if not tables:
-            return f"The documents of the knowledge base {name} that fit hold no table: use search."
-        return without_orders(
-            "\n".join(["No calculation fits this question. These tables come nearest:", *tables[:_TABLES]])
-        )
+        # a small model asks here for what it should have searched: it gets what a search finds
+        tables = [line for sheet in sheets_for(question, base) for line in _described(sheet)][:_TABLES]
+        nearest = without_orders("\n".join(["The tables that come nearest:", *tables])) if tables else ""
+        parts = [
+            "No calculation fits this question. The passages that fit:",
+            self._search(name, question),
+            nearest,
+        ]
+        return "\n\n".join(part for part in parts if part)
 
 
 def _schema(names: Sequence[str], key: str, about: str) -> Mapping[str, object]:

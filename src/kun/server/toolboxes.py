@@ -19,9 +19,9 @@ class Toolboxes:
         self._connections = Connections()
         self._others = [BaseTools(service.knowledge_bases, service.knowledge_base)]
 
-    def names(self) -> list[str]:
-        """All that can be chosen. Raises `DamagedFile` for a damaged list of servers."""
-        return tool_names(self._others)
+    def names(self, on_fault: Callable[[str], None]) -> list[str]:
+        """All that can be chosen; `on_fault` learns of a damaged list of servers."""
+        return tool_names(self._others, on_fault)
 
     def chosen(self, names: Sequence[str], on_fault: Callable[[str], None] | None = None) -> Toolbox:
         """As `kun.tools.choosing.chosen_tools`, which see for what is raised."""

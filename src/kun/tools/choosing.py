@@ -24,10 +24,20 @@ class OtherTools(Protocol):
         """The tools over the things named, one set for all of them."""
 
 
-def tool_names(others: Sequence[OtherTools] = ()) -> list[str]:
-    """All names that can be chosen."""
+def tool_names(others: Sequence[OtherTools] = (), on_fault: Callable[[str], None] | None = None) -> list[str]:
+    """All names that can be chosen. A damaged list of servers is raised, or told to `on_fault` and left out."""
     more = [f"{kind.prefix}:{name}" for kind in others for name in kind.names()]
-    return [*(tool.name for tool in own_tools()), *(server.name for server in servers()), *more]
+    return [*(tool.name for tool in own_tools()), *(server.name for server in _servers(on_fault)), *more]
+
+
+def _servers(on_fault: Callable[[str], None] | None) -> list[Server]:
+    try:
+        return servers()
+    except KunError as error:
+        if on_fault is None:
+            raise
+        on_fault(str(error))
+        return []
 
 
 def chosen_tools(
@@ -42,8 +52,8 @@ def chosen_tools(
     `on_fault`, that learns of each in a sentence, and the other tools are given.
     """
     own = {tool.name: tool for tool in own_tools()}
-    known = {server.name: server for server in servers()}
-    every = tool_names(others)
+    known = {server.name: server for server in _servers(on_fault)}
+    every = [*own, *known, *(f"{kind.prefix}:{name}" for kind in others for name in kind.names())]
     wanted = every if "all" in names else list(dict.fromkeys(names))
     faults: list[KunError] = [
         BadInput(f"There is no tool {name[:80]!r}; there are {', '.join(['all', *every])}.")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
-from kun.errors import KunError
 from kun.server.web.frame import icon_button, off_loop, remember, say_kindly
 from kun.server.web.state import MOST_TOOLS, TOOLS_COOKIE, Visit, tools_cookie
 
@@ -44,11 +43,8 @@ class Toolbelt:
 
     async def _open(self) -> None:
         words = self._visit.words
-        fault = ""
-        try:
-            names = await off_loop(self._visit.web.toolboxes.names)
-        except KunError as error:
-            names, fault = list(_OWN), str(error)
+        faults: list[str] = []
+        names = await off_loop(self._visit.web.toolboxes.names, faults.append)
         servers = [name for name in names if name not in _OWN and not name.startswith(_BASE)]
         groups = [
             (words("tools_own"), {"calculate": words("tool_calculate"), "date": words("tool_date")}),
@@ -67,7 +63,7 @@ class Toolbelt:
             ui.label(words("tools_about")).classes("note")
             if self._asks_documents():
                 ui.label(words("tools_or_base")).classes("label tools-note")
-            if fault:
+            for fault in faults:
                 ui.label(fault).classes("tool-fault").props('role="alert"')
             with ui.element("div").classes("tools-list"):
                 for title, group in groups:
