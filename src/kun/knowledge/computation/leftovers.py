@@ -17,7 +17,7 @@ _VERBS = frozenset(
     lie lies lying stand stands kept keep store stored find found locate located sit belong belongs charge charged apply applies valid due need needs require
     required use used allow allowed permitted get receive entitled claim reimbursed reimburse eligible call called known listed list give given show shows shown say
     tell know want like order go stay pay paid weigh measure measures hold holds contain contains begin start end open close does doing currently now please exactly
-    off employee staff worker
+    off employee staff worker fit fits
     look there here still per maximum most long many much our company's company document documents table according appear appears displayed display mean means
     can could should may might must shall would that this these those get gets one ones who's what's person people someone anyone usually normally set fixed
     """.split()

@@ -15,10 +15,23 @@ def lookup_answer(found: Lookup) -> str:
     """The cells in a sentence, without citations."""
     if found.missing:
         return _missing(found)
-    lines = [_row(found, number) for number in range(len(found.rows))]
+    if len(found.rows) > 1 and len(set(found.keys)) == 1 and len(found.columns) == 1:
+        lines = [_list(found)]
+    else:
+        lines = [_row(found, number) for number in range(len(found.rows))]
     text = ("；" if found.chinese else "; ").join(lines)
     text = text[:1].upper() + text[1:]
     return text if text.endswith(("。", ".", "！", "!")) else text + ("。" if found.chinese else ".")
+
+
+def _list(found: Lookup) -> str:
+    """The things of several rows that are named alike."""
+    column = found.view.columns[found.columns[0]]
+    values = [column.cells[row].strip() for row in found.rows]
+    keys = [key for key in dict.fromkeys(found.keys[0]) if key]
+    if found.chinese:
+        return f"{'、'.join(keys)}：{'、'.join(values)}" if keys else "、".join(values)
+    return f"{', '.join(keys)}: {', '.join(values)}" if keys else ", ".join(values)
 
 
 def _row(found: Lookup, number: int) -> str:

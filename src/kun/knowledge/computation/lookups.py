@@ -24,7 +24,7 @@ _NEAR = 0.75
 """A name that is so much like a cell may be a spelling of it."""
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _OTHER_QUESTION = re.compile(
-    r"^\s*(?:why|how come|is|are|was|were|does|do|did|can|could|may|must|should|has|have|will|would)\b(?!.*\bor\b)|\bwhy\b"
+    r"^\s*(?:why|how come|is|are|was|were|does|do|did|can|could|may|must|should|has|have|will|would)\b(?!.*\bor\b)|\b(?:why|whose)\b"
     r"|为什么|为何|原因|吗\s*[？?]?\s*$|吧\s*[？?]?\s*$|是不是|能不能|可不可以|是否|有没有",
     re.IGNORECASE,
 )
@@ -124,11 +124,11 @@ def _lookup(said: Said, sheet: Sheet, view: View, covers: Sequence[Cover]) -> Lo
     if not rows or (not chosen.groups and not _is_sure(chosen, asked)):
         return None
     key_columns = _keys(said, view, chosen, columns, rows)
-    if len(rows) > 1:
+    if len(rows) > 1 and not _is_list(view, rows, columns):
         key_columns = _telling_apart(view, rows, columns, key_columns)
         if not key_columns:
             return None
-    keys = tuple(tuple(view.columns[one].cells[row].strip() for one in key_columns) for row in rows)
+    keys = tuple(tuple(_key(view, one, row) for one in key_columns) for row in rows)
     return replace(base, rows=rows, keys=keys, score=_score(said, chosen, asked, left))
 
 
@@ -229,6 +229,17 @@ def _rows(said: Said, view: View, chosen: Chosen, columns: Sequence[int]) -> tup
 def _is_given(said: Said, cell: str) -> bool:
     """True for a cell that the question says itself: it asks for something else."""
     return said.cover(cell).is_full
+
+
+def _key(view: View, column: int, row: int) -> str:
+    """A cell that names its row; a number with its column's name."""
+    cell = view.columns[column].cells[row].strip()
+    return f"{view.columns[column].name} {cell}".strip() if re.fullmatch(r"[\d.,]+", cell) else cell
+
+
+def _is_list(view: View, rows: Sequence[int], columns: Sequence[int]) -> bool:
+    """True where the things themselves are asked for ("which rooms are on floor 2?")."""
+    return len(columns) == 1 and len(view.columns[columns[0]].distinct) == view.n and len(rows) > 1
 
 
 def _telling_apart(

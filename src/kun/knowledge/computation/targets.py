@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kun.knowledge.computation.concepts import unit_kind, units_asked
+from kun.knowledge.computation.doubts import GENERIC
 from kun.knowledge.computation.matching import concept_score
-from kun.knowledge.computation.said import Cover, Places, Said
+from kun.knowledge.computation.said import Cover, Places, Said, plain
 from kun.knowledge.computation.views import View
 from kun.tools.columns import Column
 
@@ -57,6 +58,12 @@ _JOINED = re.compile(r"[\s,，、]*(?:and|和|与|及|以及|还有|或|or)?\s*(
 _WHICH = re.compile(
     r"(?:哪|什么)(?:一|几)?(?:个|种|位|门|款|条|家|台|间|项|类|次|班|路|号)?([\u3400-\u9fff])"
 )
+_WHICH_WORD = re.compile(r"\b(?:which|what) ([a-z]{3,})")
+_WHICH_THING = re.compile(
+    r"哪(?:一)?(?:个|种|款|台)?(?:型号|机型|产品|款式|版本|机器)?|\bwhich (?:model|type|version|one|machine|product)?"
+)
+_SAMPLE = 30
+_PER = re.compile(r"\bper [a-z]+|每(?:小时|天|月|年|次)", re.IGNORECASE)
 _OWN_KIND = re.compile(
     r"who|whom|whose|where|when|how (?!many|much).*|谁|什么时候|何时|何处|哪里|哪儿", re.IGNORECASE
 )
@@ -126,6 +133,12 @@ def _target(
         own = label - taken
         asked = bool(own & near)
         score, places = 0.0, own
+        if (
+            own
+            and not covers[place].is_full
+            and ((view.is_turned and not view.is_matrix) or _is_general(said, own))
+        ):
+            own = frozenset()
         if own and covers[place].is_full:
             score = 1.0 + 0.3 * (covers[place].n - 1) + (0.4 if asked else 0.0)
         elif own:
@@ -134,7 +147,9 @@ def _target(
                 + 0.25 * covers[place].n
                 + (0.2 if asked else 0.0)
             )
-        sure, words = max(_by_kind(column, clause), _by_letter(column, view, clause))
+        sure, words = max(
+            _by_kind(column, clause), _by_letter(column, view, clause), _by_cells(column, place, view, clause)
+        )
         if sure:
             places = places | frozenset(range(start + words[0], start + words[1])) if sure > score else places
             score = max(score, sure) + 0.3 * min(score, sure)
@@ -181,7 +196,7 @@ def _near_question_words(clause: str, start: int, chinese: bool) -> Places:
 def _by_kind(column: Column, clause: str) -> tuple[float, tuple[int, int]]:
     """How surely a clause asks for a column by the kind of thing it wants, and its words for that."""
     best, words = 0.0, (0, 0)
-    name = f"{column.name} {column.unit}".strip()
+    name = _PER.sub("", f"{column.name} {column.unit}").strip()
     for asked, names, sure in _ASKED_FORMS:
         match = asked.search(clause)
         if match and sure > best and names.search(name.replace("_", " ")):
@@ -198,7 +213,7 @@ def _by_kind(column: Column, clause: str) -> tuple[float, tuple[int, int]]:
         )
     ):
         best = 0.6
-    if best < 0.5 and concept_score(column.name, column.unit, clause) > 0:
+    if best < 0.5 and concept_score(_PER.sub("", column.name), column.unit, clause) > 0:
         best = 0.5
     return best, words
 
@@ -209,6 +224,26 @@ def _by_letter(column: Column, view: View, clause: str) -> tuple[float, tuple[in
     if not match or match[1] not in column.name or sum(match[1] in one.name for one in view.columns) > 1:
         return 0.0, (0, 0)
     return 0.8, match.span()
+
+
+def _by_cells(column: Column, place: int, view: View, clause: str) -> tuple[float, tuple[int, int]]:
+    """ "Which hall" asks for a column of halls; "哪个型号" for the things of a table of their properties."""
+    if place == 0 and view.is_turned and view.is_matrix and (match := _WHICH_THING.search(clause)):
+        return 0.75, match.span()
+    match = _WHICH_WORD.search(clause)
+    cells = column.distinct[:_SAMPLE]
+    if not match or len(cells) < 2:
+        return 0.0, (0, 0)
+    held = sum(
+        match[1] in plain(cell).split() or match[1].rstrip("s") in plain(cell).split() for cell in cells
+    )
+    return (0.8, match.span()) if held >= 0.6 * len(cells) else (0.0, (0, 0))
+
+
+def _is_general(said: Said, places: Places) -> bool:
+    """True for places of words that any question may have ("hour", "day")."""
+    words = [word for word in said.words if word.start in places]
+    return bool(words) and len(words) == 1 and words[0].stem in GENERIC
 
 
 def _are_joined(text: str, one: Places, other: Places) -> bool:
