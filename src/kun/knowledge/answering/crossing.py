@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _LONGER, _MORE = 2, 8
 """Words that a translation has at most: so many times those of its original, and so many more."""
+_NEARER = 1.3
+"""Times by which the odds of an answer are better in the other language: near equality, none is translated."""
 _KEPT = 256
 """Translated questions that are remembered."""
 _MONTHS = {
