@@ -55,7 +55,8 @@ def some() -> list[dict]:
 @pytest.fixture
 def base(tiny_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A base whose questions are all read: an encoder that is none cannot tell what the documents answer."""
-    monkeypatch.setattr("kun.knowledge.answering.answerer.likelihood", lambda *given: 1.0)
+    for name in ("likelihood", "surer"):
+        monkeypatch.setattr(f"kun.knowledge.answering.answerer.{name}", lambda *given: 1.0)
     return rows.added([HOUSE], tmp_path, FakeEncoder(dimensions=256))
 
 

@@ -72,6 +72,13 @@ class Scripted:
         self.requests.append((prompt, text))
         return text
 
+    def encode(self, text: str) -> list[int]:
+        return []
+
+    def prompt_logprobs(self, text: str) -> list[Any]:
+        """None: it finds no question likelier than another."""
+        return []
+
 
 def translations(asked: Asked) -> Iterator[tuple[str, str]]:
     """What may be asked to be translated, the question and each line of the answer, and what is right."""
@@ -129,7 +136,7 @@ def rows_of(
     if given.question != question:
         return [], "understood otherwise"
     if not model.prompts:
-        return [], "an identifier stands nowhere"
+        return [], "declined unread"
     if right and bare(given.text) != bare(right):
         return [], "the checks refuse the answer"
     made = [row(asked.kind, *model.prompts[-1 if right else 0])]
