@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kun.knowledge.answering.identifiers import mentions
+from kun.knowledge.answering.names import names, people, proper_names
 from kun.knowledge.answering.numbers import numbers, telling
 from kun.knowledge.answering.policy import Policy
 from kun.knowledge.answering.relations import miscompared
@@ -22,9 +23,8 @@ from kun.knowledge.answering.units import Unit
 from kun.knowledge.answering.wanted import other_kind
 from kun.text.fold import fold
 from kun.text.language import language_of
+from kun.text.words import words
 
-_ENGLISH_NAME = re.compile(r"(?<![.!?:\n])(?<!^)\s(?P<name>[A-Z][\w'-]*[A-Za-z0-9])", re.MULTILINE)
-_LATIN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)*", re.ASCII)
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nobody|nothing|neither|nor|cannot|without|forbidden|prohibited|except|excluded?)\b"
     r"|n't\b|n’t\b"
@@ -49,17 +49,14 @@ _ANSWERS_YES_NO = re.compile(
     re.IGNORECASE,
 )
 WHO = re.compile(r"\bwho(?:m|se)?\b|谁|誰|哪位|何人|哪些人", re.IGNORECASE)
-_COMMON = frozenset(
-    "i yes no the a an it this that these those he she they we you in on at for to of".split()
-)
-
-
 _CALENDAR = frozenset(
     """january february march april may june july august september october november december
     monday tuesday wednesday thursday friday saturday sunday""".split()
 )
 
 
+_OF_OWN_SCRIPT = frozenset(("zh", "ja", "ko", "ru", "ar", "th", "hi"))
+_FEW = 24
 UNCARRIED = "no sentence carries it"
 """The fault of a sentence that says nothing wrong, as far as can be seen, but has no support."""
 
@@ -102,7 +99,11 @@ class Checker:
         self._numbers = [numbers(unit.claimed) for unit in self._units]
         self._head_numbers = [numbers(unit.head) for unit in self._units]
         self._folded = [fold(f"{unit.head} {unit.claimed}") for unit in self._units]
-        self._languages = [language_of(unit.claimed) for unit in self._units]
+        whole: dict[int, str] = {}
+        for unit in self._units:
+            whole[unit.place] = f"{whole.get(unit.place, '')} {unit.claimed}"
+        of_passage = {place: language_of(text) for place, text in whole.items()}
+        self._languages = [_language(unit.claimed, of_passage[unit.place]) for unit in self._units]
 
     def check(self, sentence: str) -> Verdict:
         """The passage that carries `sentence`."""
@@ -115,7 +116,7 @@ class Checker:
         said = claims(sentence)
         adds = said - self._asked_terms
         wanted = adds or said
-        language = language_of(sentence)
+        language = self._spoken(sentence)
         near = self._meaning(sentence) if self._meaning and self._is_across(language) else None
         own = [self._weights.share(said, unit.known) for unit in self._units]
         best, most = -1, -1.0
@@ -124,7 +125,7 @@ class Checker:
             share = self._share(number, wanted, said)
             if near is not None and self._languages[number] != language:
                 share = max(share, near[number] / self._policy.near)
-                if self._strict:
+                if self._strict or not self._is_anchored(sentence, number, language):
                     continue
             elif own[number] < (self._policy.strict if self._strict else self._policy.own * share):
                 continue
@@ -149,9 +150,11 @@ class Checker:
         The words that a sentence has from its question must be about its unit; one without any needs a unit that has
         some itself, or is among the nearest in meaning. Across languages words tell nothing.
         """
-        if verdict.unit is None or language_of(verdict.unit.claimed) != language_of(self.question):
+        if verdict.unit is None:
             return False
         number = self._units.index(verdict.unit)
+        if self._languages[number] != self._spoken(self.question):
+            return False
         led = f"{verdict.unit.head} {verdict.unit.claimed}"
         around = " ".join(self._units[place].claimed for place in self._near(number))
         if other_kind(self.question, led, f"{led} {around}"):
@@ -161,12 +164,37 @@ class Checker:
             return not echoed & (verdict.unit.known | self._around(number))
         if verdict.unit.terms & self._asked_terms:
             return False
+        if (
+            max(self._weights.share(self._asked_terms, unit.terms) for unit in self._units)
+            >= self._policy.asked
+        ):
+            return True
         if self._strict:
             return True
         nearest = (
             np.argsort(-self._meaning(self.question))[: self._policy.nearest] if self._meaning else [number]
         )
         return number not in nearest
+
+    def _is_anchored(self, sentence: str, number: int, language: str) -> bool:
+        """True where names or numbers tie a sentence to a unit of another language, or no unit is in its own.
+
+        Nearness in meaning alone is a sign of the same subject, not of the same statement.
+        """
+        if language not in self._languages:
+            return True
+        there = " ".join(self._folded[place] for place in self._near(number))
+        named = names(sentence)
+        return bool(named or telling(sentence)) and all(
+            fold(name).removesuffix("s") in there for name in named
+        )
+
+    def _spoken(self, sentence: str) -> str:
+        """The language of a sentence; that of the passages where only a few words tell two of one script apart."""
+        language = language_of(sentence)
+        if language in _OF_OWN_SCRIPT or len(words(sentence)) > _FEW:
+            return language
+        return next((one for one in self._languages if one not in _OF_OWN_SCRIPT and one != "und"), language)
 
     def _is_across(self, language: str) -> bool:
         return any(one != language for one in self._languages)
@@ -190,7 +218,7 @@ class Checker:
     def _stranger(self, sentence: str) -> str:
         """A number or a name of the sentence that is neither in the units nor in the question."""
         known = "".join(self._folded) + fold(self.question)
-        for name in (*_names(sentence), *(people(sentence) if WHO.search(self.question) else ())):
+        for name in (*names(sentence), *(people(sentence) if WHO.search(self.question) else ())):
             if fold(name) not in known and fold(name).removesuffix("s") not in known:
                 return name
         values = {
@@ -222,9 +250,7 @@ class Checker:
                 return f"{one.value} is not there"
             if one.kind and all(other.kind and other.unit != one.unit for other in same):
                 return f"{one.value} has another unit"
-        if self._asked and not any(
-            mentions(self._folded[place], name) for name in self._asked for place in self._bearers(number)
-        ):
+        if self._asked and not any(self._bears(number, name) for name in self._asked):
             return "the identifier is not there"
         absent = self._absent(sentence, number)
         if absent:
@@ -241,14 +267,14 @@ class Checker:
 
     def _absent(self, sentence: str, number: int) -> str:
         """A name that the sentence has from the question alone: the passage, in the same language, has it not."""
-        if self._languages[number] != language_of(sentence):
+        if self._languages[number] != self._spoken(sentence):
             return ""
         place = self._units[number].place
         there = "".join(
             text for unit, text in zip(self._units, self._folded, strict=True) if unit.place == place
         )
         asked = fold(self.question)
-        for name in (*_names(sentence), *_proper(sentence)):
+        for name in (*names(sentence), *proper_names(sentence)):
             plain = fold(name).removesuffix("'s").removesuffix("’s")
             if plain in asked and plain.removesuffix("s") not in there and plain not in _CALENDAR:
                 return name
@@ -260,6 +286,15 @@ class Checker:
             return [number]
         low, high = max(0, number - 1), min(len(self._units), number + 2)
         return [place for place in range(low, high) if self._units[place].place == unit.place]
+
+    def _bears(self, number: int, name: str) -> bool:
+        """True where a unit is about an identifier; a name and its version may lead it from two headings."""
+        bearers = self._bearers(number)
+        if any(mentions(self._folded[place], name) for place in bearers):
+            return True
+        thing, _, version = name.rpartition(" ")
+        is_led = bool(thing) and mentions(fold(self._units[number].head), version)
+        return is_led and any(mentions(self._folded[place], thing) for place in bearers)
 
     def _bearers(self, number: int) -> list[int]:
         """The units that may name the subject of a unit: its passage; of a table of subjects the row alone."""
@@ -348,27 +383,11 @@ class Checker:
         return " ".join(kept)
 
 
-def _names(sentence: str) -> list[str]:
-    """Words that name something: of the Latin script in a Chinese sentence, capitalized ones in an English one."""
-    if language_of(sentence) == "zh":
-        return [word for word in _LATIN.findall(sentence) if len(word) > 1 and word.lower() not in _COMMON]
-    return [
-        match["name"] for match in _ENGLISH_NAME.finditer(sentence) if match["name"].lower() not in _COMMON
-    ]
-
-
-def people(sentence: str) -> list[str]:
-    """Names of people in Chinese writing, which has no capitals: as the dictionary of words marks them."""
-    import rjieba
-
-    return [word for word, kind in rjieba.tag(sentence) if kind.startswith("nr") and len(word) > 1]
-
-
-def _proper(sentence: str) -> list[str]:
-    """Names of places and firms in Chinese writing, as the dictionary of words marks them."""
-    import rjieba
-
-    return [word for word, kind in rjieba.tag(sentence) if str(kind) in ("ns", "nt") and len(word) > 1]
+def _language(text: str, of_passage: str) -> str:
+    """The language of a unit; where only the words could tell languages of one script apart, that of its passage."""
+    language = language_of(text)
+    is_guess = not {language, of_passage} & _OF_OWN_SCRIPT and of_passage != "und"
+    return of_passage if is_guess else language
 
 
 def is_negated(text: str) -> bool:

@@ -13,9 +13,10 @@ from itertools import zip_longest
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from kun.knowledge.answering.checking import WHO, is_negated, people
+from kun.knowledge.answering.checking import WHO, is_negated
 from kun.knowledge.answering.identifiers import identifiers
 from kun.knowledge.answering.looking import Look, is_of
+from kun.knowledge.answering.names import people
 from kun.knowledge.answering.numbers import numbers, telling
 from kun.knowledge.answering.phrases import Phrases, phrases
 from kun.knowledge.answering.policy import Policy

@@ -33,6 +33,8 @@ class Policy:
     """Share of a sentence's terms that one unit must have where it is in doubt that the documents answer."""
     nearest: int = 1
     """Units nearest to a question in meaning that may answer it without one of its words."""
+    asked: float = 0.5
+    """Share of a question's terms in one unit from which another one, that has none of them, does not answer it."""
     corrects: float = 0.3
     """Share of the terms of a yes-or-no question from which a unit that denies something is its correction."""
     near: float = 0.45
