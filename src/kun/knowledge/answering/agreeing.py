@@ -22,6 +22,11 @@ _DENIES = re.compile(
     r"\b(?:forbidden|prohibited|not|no|without|unless|wrong|false|myth|stop|avoid|refuse)\b|n['’]t\b|不|没|无|非|禁",
     re.IGNORECASE,
 )
+_LEANS = re.compile(
+    r"(?:it|its|they|their|this|that|these|those|he|she|such|but|so|then|therefore)\b|它|其|这|那|他|她|此|因此|所以|但|而",
+    re.IGNORECASE,
+)
+"""Beginnings of a sentence that cannot stand without the one before."""
 _HOW_LARGE = re.compile(r"\bhow \w+", re.IGNORECASE)
 _MOST = 60
 _MOSTLY = 0.5
@@ -79,6 +84,8 @@ def whole_statement(sentence: str, unit: Unit) -> str:
     """
     text = " ".join(_MARKER.sub("", unit.claimed).replace("**", "").split())
     if unit.cells or len(text) > _LONGEST or language_of(text) != language_of(sentence):
+        return sentence
+    if _LEANS.match(text):
         return sentence
     led = _YES.match(sentence) or _NO.match(sentence)
     said = claims(sentence[led.end() :] if led else sentence)

@@ -123,7 +123,7 @@ class Checker:
         faults: list[str] = []
         for number in range(len(self._units)):
             share = self._share(number, wanted, said)
-            if near is not None and self._languages[number] != language:
+            if near is not None and self._languages[number] not in (language, "und"):
                 share = max(share, near[number] / self._policy.near)
                 if self._strict or not self._is_anchored(sentence, number, language):
                     continue
@@ -294,7 +294,7 @@ class Checker:
             return True
         thing, _, version = name.rpartition(" ")
         is_led = bool(thing) and mentions(fold(self._units[number].head), version)
-        return is_led and any(mentions(self._folded[place], thing) for place in bearers)
+        return is_led and any(thing in self._folded[place] for place in bearers)
 
     def _bearers(self, number: int) -> list[int]:
         """The units that may name the subject of a unit: its passage; of a table of subjects the row alone."""

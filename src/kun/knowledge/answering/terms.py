@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from kun.knowledge.answering.numbers import numbers
+from kun.knowledge.answering.numbers import telling
 from kun.text.fold import simplified
 from kun.text.words import STOP_WORDS, words
 
@@ -15,7 +15,7 @@ _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff々〇]+")
 _EMPTY = frozenset(
     """yes no not also more most than each per about only very much many some any all other one use used using make made
     document documents passage text according state states stated mention mentioned follow following include including
-    take took taken takes lie lies located number given got
+    take took taken takes lie lies located number given got cannot may must allowed permitted
     是的 对 不是 可以 能 会 要 需要 进行 使用 通过 根据 文档 以及 并 不 没 没有 没有有 时 时候 后 前 来 去 到 由 以 可
     能够 它 他 她 我 你 您 我们 你们 他们 一 种 以下 如下 例如 包括 分别 其中""".split()
 )
@@ -25,7 +25,7 @@ _EMPTY = frozenset(
 def terms(text: str) -> frozenset[str]:
     """The words of `text` that say something, its compounds (GPT-2 is one), and the values of its numbers."""
     plain = {word for word in words(text) if not word.isdecimal()} - STOP_WORDS - _EMPTY
-    return frozenset(plain | {one.value for one in numbers(text)} | set(_COMPOUND.findall(text.casefold())))
+    return frozenset(plain | {one.value for one in telling(text)} | set(_COMPOUND.findall(text.casefold())))
 
 
 @lru_cache(maxsize=4096)
