@@ -141,6 +141,14 @@ def test_comparisons_magnitudes_and_names_must_be_there(
     assert holds(sentence, question, text) is is_carried
 
 
+def test_a_name_and_its_version_may_stand_in_two_headings() -> None:
+    text = "# Bark changes\n\n### 7.1\n\n* Old ones start faster.\n\n### 7.0\n\n* Small ones stay at 6.9.\n"
+    asked = "Which ones cannot be updated to Bark 7.0?"
+    checker = Checker(asked, units_of([passage(text, "bark-log.md")]), POLICY, asked=identifiers(asked))
+    assert checker.check("Small ones stay at 6.9.").holds
+    assert not checker.check("Old ones start faster.").holds
+
+
 def test_a_value_that_other_rows_have_as_part_of_theirs_is_no_sign_of_another_row() -> None:
     text = "Part: P-1; Name: pump 50 W; Shelf: D-13\nPart: P-2; Name: pump; Shelf: B-02\n"
     assert holds("The pump P-1 lies on shelf D-13.", "On which shelf is the pump P-1?", text)

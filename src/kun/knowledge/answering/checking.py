@@ -94,7 +94,7 @@ class Checker:
         self._units, self._policy, self._meaning = list(units), policy, meaning
         self.question = question
         self._asked_terms = terms(question)
-        self._asked = [fold(one) for one in asked]
+        self._asked = {fold(one): tuple(map(fold, one.rsplit(" ", 1))) for one in asked}
         self._weights = Weights([unit.known for unit in self._units])
         self._numbers = [numbers(unit.claimed) for unit in self._units]
         self._head_numbers = [numbers(unit.head) for unit in self._units]
@@ -292,9 +292,9 @@ class Checker:
         bearers = self._bearers(number)
         if any(mentions(self._folded[place], name) for place in bearers):
             return True
-        thing, _, version = name.rpartition(" ")
-        is_led = bool(thing) and mentions(fold(self._units[number].head), version)
-        return is_led and any(thing in self._folded[place] for place in bearers)
+        parts = self._asked[name]
+        is_led = len(parts) > 1 and mentions(self._units[number].head.casefold(), parts[-1])
+        return is_led and any(parts[0] in self._folded[place] for place in bearers)
 
     def _bearers(self, number: int) -> list[int]:
         """The units that may name the subject of a unit: its passage; of a table of subjects the row alone."""
