@@ -143,6 +143,7 @@ def test_a_faithful_translation_passes(source: str, text: str) -> None:
     [
         ("可用到次年 6 月 30 日。", "They may be used until 30 July of the next year."),
         ("The new date is 9 June.", "新的日期是 9 月 6 日。"),
+        ("Fill the tank with soft water.", "应该执行“Fill the tank with soft water”。"),
         ("The warranty lasts eighteen months.", "保修期为 18 年。"),
         ("租金上涨 4%。", "The rent rises by 14 percent."),
         ("押金为 19,200 元。", "The deposit is 19,200 euros."),

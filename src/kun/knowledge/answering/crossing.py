@@ -66,6 +66,8 @@ _IN_WORDS = re.compile(
 """Denials that are part of a word or of what describes a thing, for which the other language may have a plain word."""
 _PARTIES = re.compile("[甲乙]方")
 """The parties of a contract in Chinese law, which models take for all sorts of people."""
+_ENGLISH = re.compile(r"\b[a-z]+ [a-z]+ [a-z]+\b")
+"""Words that are no name, which begins with a capital."""
 _LATIN = re.compile(r"[A-Za-z][\w.-]*\w", re.ASCII)
 _MARKER = re.compile(r"\s*(?:(?:[-*•]|\d{1,2}[.)、])\s*)?")
 _MARKS = ".!?…。！？；"
@@ -200,6 +202,8 @@ def rendering_fault(sentence: str, text: str, question: str, language: str) -> s
     """The first thing in which a translated sentence differs from its original; "" where nothing is seen."""
     if language_of(text) not in (language, "und"):
         return "another language"
+    if language == "zh" and _ENGLISH.search(text):
+        return "a part is not translated"
     if len(words(text)) > _LONGER * len(words(sentence)) + _MORE:
         return "it is longer"
     lost = _lost_numbers(sentence, text) or _lost_numbers(text, f"{sentence} {question}")
