@@ -36,6 +36,7 @@ _LEAD_IN = re.compile(
     r"|(?:According to|Based on|From) (?:the )?(?:given |provided )?(?:documents?|passages?)"
     r"(?:(?:,| and) (?:documents?|passages?))*"
     r"(?: and the (?:given |provided )?(?:documents?|passages?))?,?\s*"
+    r"|(?:The|These) sentences of the documents [^:.]{0,30}:\s*"
     r"|In (?:the )?documents?,\s*)",
     re.IGNORECASE,
 )
