@@ -1,13 +1,14 @@
 """Questions in one language of documents in the other, with a model that translates and writes what a test says."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from kun.knowledge.answer import Answer, ask_stream
-from kun.knowledge.answering.crossing import rendering_fault
+from kun.knowledge.answering.crossing import rendering_fault, surer
 from kun.knowledge.answering.phrases import CHINESE
+from kun.knowledge.answering.policy import POLICY
 from kun.knowledge.passage import Passage
 from tests.knowledge.scripted import Base, Model, passage
 
@@ -67,6 +68,33 @@ def test_a_question_that_passages_in_its_own_language_answer_is_not_translated()
     given, model = ask(ASKED, [here, LEASE], "The deposit of the lease is 500 euros.", {})
     assert given.text == "The deposit of the lease is 500 euros [1]."
     assert model.translated == 0
+
+
+@dataclass(frozen=True)
+class _Likely:
+    """A look at documents that are known to answer with a probability."""
+
+    probability: float
+    names: bool = False
+    has_row: bool = False
+
+    def gained(self, _: Any) -> float:
+        return self.probability
+
+
+@pytest.mark.parametrize(
+    ("away", "home", "chosen"), [(0.42, 0.38, 0.0), (0.63, 0.53, 0.63), (0.59, 0.01, 0.59), (0.3, 0.6, 0.0)]
+)
+def test_the_other_language_answers_only_where_it_is_clearly_likelier(
+    away: float, home: float, chosen: float
+) -> None:
+    looks: Any = (_Likely(away), _Likely(home))
+    assert surer(*looks, Model(""), POLICY) == chosen
+
+
+def test_a_row_of_the_code_that_is_asked_for_decides_the_language() -> None:
+    looks: Any = (_Likely(0.2, names=True, has_row=True), _Likely(0.9))
+    assert surer(*looks, Model(""), POLICY) == 0.2
 
 
 def test_a_question_is_translated_once() -> None:

@@ -136,7 +136,7 @@ class Answerer:
         there = together(*([one for one in each if is_of(one, spoken)] for each in (there, found)))
         there = with_named(theirs, [one for one in holding if is_of(one, spoken)], there, first)
         away = self._look(theirs, there, phrases(spoken), tokens)
-        sure = surer(away, home, self._lm) if away else 0.0
+        sure = surer(away, home, self._lm, self._policy) if away else 0.0
         if away is None or not sure:
             return self._from_look(complete, home, sampling)
         if sure < self._policy.likely_across and not away.names:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _LONGER, _MORE = 2, 8
 """Words that a translation has at most: so many times those of its original, and so many more."""
-_NEARER = 1.3
-"""Times by which the odds of an answer are better in the other language: near equality, none is translated."""
 _KEPT = 256
 """Translated questions that are remembered."""
 _MONTHS = {
@@ -110,8 +108,8 @@ def may_be_across(home: Look | None, found: Sequence[Passage], language: str, po
     return rival > 0 and rival >= policy.rival * best
 
 
-def surer(away: Look, home: Look | None, lm: "LanguageModel") -> float:
-    """The probability that documents in the other language answer, where they are the likelier ones; 0 else.
+def surer(away: Look, home: Look | None, lm: "LanguageModel", policy: Policy) -> float:
+    """The probability that documents in the other language answer, where they are clearly the likelier ones; 0 else.
 
     A translated question shares fewer words with them than they with one of their own: how much likelier they make it
     tells the most.
@@ -119,9 +117,13 @@ def surer(away: Look, home: Look | None, lm: "LanguageModel") -> float:
     sure = away.gained(lm)
     if home is None or (away.names, away.has_row) > (home.names, home.has_row):
         return sure
-    return (
-        sure if (home.names, home.has_row) == (away.names, away.has_row) and sure > home.gained(lm) else 0.0
-    )
+    if (home.names, home.has_row) != (away.names, away.has_row):
+        return 0.0
+    return sure if _odds(sure) > policy.nearer * _odds(home.gained(lm)) else 0.0
+
+
+def _odds(probability: float) -> float:
+    return probability / max(1.0 - probability, 1e-9)
 
 
 def together(there: Sequence[Passage], found: Sequence[Passage]) -> list[Passage]:

@@ -70,6 +70,8 @@ class Policy:
     """Score of a passage in the other language, as a share of the best of its own, from which it may be the answer."""
     likely_across: float = 0.08
     """As `likely`, for documents in the other language, by all three signs."""
+    nearer: float = 1.3
+    """Times by which the odds of an answer must be better in the other language: translating loses something."""
     longest_translated: int = 400
     """Characters of a question that is put into the other language."""
     translation_tokens: int = 96
