@@ -33,6 +33,9 @@ class TinyService:
     def knowledge_bases(self) -> list[str]:
         return []
 
+    def knowledge_base(self, name: str) -> Any:
+        raise ModelNotFound(f"There is no knowledge base {name}.")
+
     def loaded(self) -> list[Any]:
         return [self.lm]
 
