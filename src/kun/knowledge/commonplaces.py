@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kun.knowledge.adding import EncoderLike, states_of
 from kun.knowledge.interaction import max_sim, pack
+from kun.knowledge.products import product
 from kun.text.language import language_of
 
 Floats = NDArray[np.float32]
@@ -130,7 +131,9 @@ def commonplaces(query: str, vector: Floats, states: Floats, encoder: EncoderLik
     nearest = np.split(max_sim(states, all_tokens), [len(known.texts[0].tokens)])
     first, second = (
         Level(
-            float((texts.vectors @ (vector - common.vector)).mean()), float(near.mean()), texts.asked[chinese]
+            float(product(texts.vectors, vector - common.vector).mean()),
+            float(near.mean()),
+            texts.asked[chinese],
         )
         for texts, near in zip(known.texts, nearest, strict=True)
     )

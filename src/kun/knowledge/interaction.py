@@ -9,17 +9,14 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from kun.knowledge.products import Floats, product
 
 _EDGE = 0.9816
 _LEVELS = np.array([-1.5104, -0.4528, 0.4528, 1.5104], np.float32)
 _FIDELITY = 0.9394
 """The cosine of a state with its two-bit form, by which all cosines come out smaller."""
 _PER_BYTE = 4
-_BLOCK = 32
-"""Tokens multiplied at a time: so little that BLAS does not spread it over threads, which takes longer."""
 
 
 def pack(states: Floats) -> bytes:
@@ -52,14 +49,14 @@ def max_sims(queries: Sequence[Floats], packed: Sequence[bytes]) -> Floats:
     turned = np.pad(_rotated(np.concatenate(queries)), ((0, 0), (0, numbers - dimensions))).T
     # one passage after the other through one buffer, which stays in the cache
     most = max(map(len, packed), default=0) // width
-    buffer = np.zeros((-(-most // _BLOCK) * _BLOCK, numbers), np.float32)
+    buffer = np.zeros((most, numbers), np.float32)
     for place, passage in enumerate(packed):
         count = len(passage) // width
         if count:
             tokens = buffer[:count]
             codes = np.frombuffer(passage, np.uint8)
             _table().take(codes, axis=0, out=tokens.reshape(-1, _PER_BYTE), mode="clip")
-            cosines = (buffer.reshape(-1, _BLOCK, numbers) @ turned).reshape(-1, turned.shape[1])[:count]
+            cosines = product(tokens, turned)
             cosines /= np.sqrt(np.einsum("td,td->t", tokens, tokens))[:, None]
             nearest = cosines.max(axis=0)
             for row, (end, size) in enumerate(zip(ends, counts, strict=True)):
@@ -77,8 +74,7 @@ def _table() -> Floats:
 def _rotated(states: Floats) -> Floats:
     """Unit states after the rotation, each number with variance 1."""
     unit = states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)
-    rotated: Floats = unit @ _rotation(states.shape[1])
-    return rotated
+    return product(unit, _rotation(states.shape[1]))
 
 
 @cache

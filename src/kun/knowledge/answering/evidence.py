@@ -15,6 +15,7 @@ from kun.knowledge.answering.terms import shared, terms
 from kun.knowledge.answering.units import Unit
 from kun.knowledge.commonplaces import CHINESE, ENGLISH
 from kun.knowledge.passage import Passage
+from kun.knowledge.products import product
 from kun.text.language import language_of
 
 _SPREADS = 4.0
@@ -51,12 +52,12 @@ class Meaning:
     def near(self, text: str) -> NDArray[np.float32]:
         """For each unit how near `text` is: 1 for the same, 0 for as near as a sentence about anything else."""
         asked = self._encoder.embed([text], kind="query")[0]
-        common = _KNOWN[self._encoder.identity] @ asked
+        common = product(_KNOWN[self._encoder.identity], asked)
         english, chinese = float(common[: len(ENGLISH)].mean()), float(common[len(ENGLISH) :].mean())
         zero = np.where(self._is_chinese, chinese, english)
-        near: NDArray[np.float32] = ((self._vectors @ asked - zero) / np.maximum(1.0 - zero, 1e-6)).astype(
-            np.float32
-        )
+        near: NDArray[np.float32] = (
+            (product(self._vectors, asked) - zero) / np.maximum(1.0 - zero, 1e-6)
+        ).astype(np.float32)
         return near
 
 
