@@ -28,8 +28,14 @@ _LEANS = re.compile(
 )
 """Beginnings of a sentence that cannot stand without the one before."""
 _HOW_LARGE = re.compile(r"\bhow \w+", re.IGNORECASE)
+_READ = 4
+"""Units that are looked through for a correction."""
+_LONGEST = 240
+"""Characters of a statement that is given whole."""
 _MOST = 60
+"""Characters of a cell that is given whole."""
 _MOSTLY = 0.5
+"""Share of a sentence's words that it took from the statement which carries it."""
 _CLAUSE = re.compile(r"[，；：。！？,;:!?]|\.\s")
 _LABELS = re.compile(r"[,，、;；/]|\band\b|和|与")
 
@@ -73,10 +79,6 @@ def correction(question: str, evidence: Sequence[Evidence], least: float) -> tup
     return None
 
 
-_READ = 4
-_LONGEST = 240
-
-
 def whole_statement(sentence: str, unit: Unit) -> str:
     """The text of the unit that carries `sentence`, after its yes or no, where the sentence left out a clause of it.
 
@@ -99,7 +101,7 @@ def whole_statement(sentence: str, unit: Unit) -> str:
 
 
 def whole_cell(sentence: str, unit: Unit, question: str) -> str:
-    """`sentence` with all values of a cell of which it took one , unless the question names one."""
+    """`sentence` with all values of a cell of which it took one, unless the question names one."""
     for _, cell in unit.cells:
         values = numbers(cell)
         if len(values) < 2 or len(cell) > _MOST or len(_LABELS.split(cell)) != len(values):

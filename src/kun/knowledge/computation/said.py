@@ -25,8 +25,6 @@ _NUMBER = re.compile(
 _SMALL_CELLS = frozenset(
     "的了是有在和与大小高低长短天日月年周个一二三四五六七八九十百千上中下前后人次元无否不能可"
 )
-_LEAST_PART = 4
-"""Chinese characters in a row that a longer cell must share for it to be meant in part."""
 
 
 def plain(text: str) -> str:
