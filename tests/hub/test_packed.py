@@ -172,7 +172,7 @@ def test_a_users_own_file_is_opened_where_it_lies_and_nothing_is_written_there(
 
 
 @pytest.mark.parametrize("kind", ["int4", "int8"])
-def test_quantizing_holds_the_floats_of_one_matrix_at_a_time_and_makes_the_same_bits(
+def test_quantizing_holds_the_floats_of_two_matrices_at_most_and_makes_the_same_bits(
     packed: Path, kind: Literal["int4", "int8"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = quantized_state(quantize(open_checkpoint(packed).network("float32", "cpu"), kind))
@@ -182,12 +182,11 @@ def test_quantizing_holds_the_floats_of_one_matrix_at_a_time_and_makes_the_same_
         array = read(file, name, order)
         arrays.append(weakref.ref(array))
         alive = [each for ref in arrays if (each := ref()) is not None]
-        held.append(sum(each.nbytes for each in alive if each.ndim > 1))
+        held.append(sum(each.ndim > 1 for each in alive))
         return array
 
     monkeypatch.setattr(GgufFile, "read", counted)
     streamed = quantized_state(open_checkpoint(packed).network(quantize=kind, device="cpu"))
     assert list(streamed) == list(whole)
     assert all(torch.equal(streamed[name], whole[name]) for name in whole)
-    largest = max(each.bytes for each in (open_checkpoint(packed).packed_tensors() or {}).values())
-    assert max(held) == largest
+    assert len(held) > 10 and max(held) <= 2  # one is packed while the next one is read

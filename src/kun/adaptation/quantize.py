@@ -127,8 +127,8 @@ def quantize(
 ) -> N:
     """Replace the matrices of `net`, in place, by ones of 4 or 8 bits; returns `net`.
 
-    Those that `weights` reads may be on the device meta: each is read when its turn comes and dropped after it, so
-    that the floats of one matrix at a time take memory.
+    Those that `weights` reads may be on the device meta: each is read while the one before it is packed, and
+    dropped after its turn, so that the floats of two matrices at most take memory.
 
     Embeddings, and with int4 also the head, take 8 bits: they are what small models lose most by. So do, with
     int4, the matrices that lose most for their size (see `_raised`). Modules named in `keep` (or under such a name)

@@ -157,7 +157,7 @@ def _from_kept(checkpoint: Source, path: Path) -> "nn.Module":
 
 
 def _quantized(checkpoint: Quantizable, kind: Quantization) -> "nn.Module":
-    """The network quantized anew; the floats of one matrix at a time take memory, what is mapped aside."""
+    """The network quantized anew; the floats of two matrices at most take memory, what is mapped aside."""
     from kun.adaptation.quantize import quantize
 
     tensors = checkpoint.packed_tensors()
