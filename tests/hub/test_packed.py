@@ -189,4 +189,5 @@ def test_quantizing_holds_the_floats_of_two_matrices_at_most_and_makes_the_same_
     streamed = quantized_state(open_checkpoint(packed).network(quantize=kind, device="cpu"))
     assert list(streamed) == list(whole)
     assert all(torch.equal(streamed[name], whole[name]) for name in whole)
-    assert len(held) > 10 and max(held) <= 2  # one is packed while the next one is read
+    assert len(held) > 10
+    assert max(held) <= 2  # one is packed while the next one is read

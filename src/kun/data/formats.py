@@ -12,12 +12,15 @@
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Literal, TypeVar, get_args
 
+from kun.data.record_fields import columns, fields_of, first, listing, lowered, missing, string
 from kun.data.records import Record
-from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
+from kun.data.rows import Conversation, Labelled, Pair, Row, Text
+from kun.data.squad import to_question
 from kun.errors import BadRow, UnsupportedFormat
+from kun.text.tokenizer import sound
 
 T = TypeVar("T")
 
@@ -75,7 +78,7 @@ def detect(record: Record) -> DataFormat:
         return "text"
     if isinstance(value, list):
         return _detect_cells(record.where, value)
-    names = _lowered(value)
+    names = lowered(value)
     if isinstance(names.get("messages"), list):
         return "messages"
     turns = names.get("conversations")
@@ -85,14 +88,14 @@ def detect(record: Record) -> DataFormat:
         return "alpaca"
     if "context" in names and "question" in names and "answers" in names:
         return "squad"
-    if _columns(names, _JUDGED) and _first(names, _LABELS):
+    if columns(names, _JUDGED) and first(names, _LABELS):
         return "labelled"
     if _pair_columns(names):
         return "pairs"
-    if _first(names, _TEXTS):
+    if first(names, _TEXTS):
         return "text"
     raise UnsupportedFormat(
-        f"{record.where} has the fields {_listing(value)}, which no format has: name the format"
+        f"{record.where} has the fields {listing(value)}, which no format has: name the format"
         f" ({', '.join(FORMATS)}) and its fields as the documentation on data lists them."
     )
 
@@ -111,26 +114,9 @@ def to_row(record: Record, format: DataFormat) -> Row | None:
     return _READERS[format](record)
 
 
-def _lowered(value: dict[str, object]) -> dict[str, object]:
-    return {str(name).strip().lower(): entry for name, entry in value.items()}
-
-
-def _listing(names: Iterable[str]) -> str:
-    shown = [repr(name) for name in names]
-    return ", ".join(shown[:12]) + (", …" if len(shown) > 12 else "")
-
-
-def _first(names: dict[str, object], wanted: Iterable[str]) -> str | None:
-    return next((name for name in wanted if name in names), None)
-
-
-def _columns(names: dict[str, object], choices: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
-    return next((columns for columns in choices if all(name in names for name in columns)), None)
-
-
 def _pair_columns(names: dict[str, object]) -> tuple[str, str] | None:
     """The fields of a pair: the usual ones, else the two languages in the order of the file."""
-    if known := _columns(names, _PAIRS):
+    if known := columns(names, _PAIRS):
         return known[0], known[1]
     languages = [name for name in names if _is_language(name)]
     return (languages[0], languages[1]) if len(languages) == 2 else None
@@ -141,81 +127,48 @@ def _is_language(name: str) -> bool:
     return base.isascii() and base.isalpha() and 2 <= len(base) <= 3 and base != "id" and len(region) <= 4
 
 
-def _sound(text: str) -> str:
-    """JSON's escapes can spell half a character, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _string(record: Record, name: str, value: object, empty: bool = False) -> str:
-    """The text of a field. Raises `BadRow` where it is none, or, unless that is allowed, empty."""
-    if value is None and empty:
-        return ""
-    if not isinstance(value, str):
-        raise BadRow(
-            f"{record.where}: {name!r} holds {type(value).__name__}, not text: mend or skip the row."
-        )
-    if not empty and not value.strip():
-        raise BadRow(f"{record.where}: {name!r} is empty: mend or skip the row.")
-    return _sound(value)
-
-
-def _object(record: Record, format: DataFormat) -> dict[str, object]:
-    if not isinstance(record.value, dict):
-        raise BadRow(
-            f"{record.where} has no named fields, which the format {format} needs: name its columns."
-        )
-    return _lowered(record.value)
-
-
-def _missing(record: Record, format: DataFormat, wanted: str) -> BadRow:
-    fields = _listing(record.value) if isinstance(record.value, dict) else f"{len(record.value)} cells"
-    return BadRow(
-        f"{record.where} has {fields}, but the format {format} needs {wanted}: mend or skip the row."
-    )
-
-
 def _to_text(record: Record) -> Row | None:
     value = record.value
     if isinstance(value, dict):
-        names = _lowered(value)
-        name = _first(names, _TEXTS)
+        names = lowered(value)
+        name = first(names, _TEXTS)
         if name is None:
-            raise _missing(record, "text", "a field 'text'")
-        value = _string(record, name, names[name], empty=True)
+            raise missing(record, "text", "a field 'text'")
+        value = string(record, name, names[name], empty=True)
     elif isinstance(value, list):
         value = " ".join(value)
-    return Text(_sound(value), record.where) if value.strip() else None
+    return Text(sound(value), record.where) if value.strip() else None
 
 
 def _to_alpaca(record: Record) -> Row:
-    names = _object(record, "alpaca")
-    answer = _first(names, ("output", "response"))
+    names = fields_of(record, "alpaca")
+    answer = first(names, ("output", "response"))
     if "instruction" not in names or answer is None:
-        raise _missing(record, "alpaca", "'instruction' and 'output'")
+        raise missing(record, "alpaca", "'instruction' and 'output'")
     messages: list[dict[str, str]] = []
     if names.get("system"):
-        messages.append({"role": "system", "content": _string(record, "system", names["system"])})
+        messages.append({"role": "system", "content": string(record, "system", names["system"])})
     history = names.get("history") or []
     for turn in history if isinstance(history, list) else [history]:
         if not isinstance(turn, list | tuple) or len(turn) != 2:
             raise BadRow(f"{record.where}: 'history' is no list of [question, answer]: mend or skip the row.")
-        messages.append({"role": "user", "content": _string(record, "history", turn[0])})
-        messages.append({"role": "assistant", "content": _string(record, "history", turn[1])})
-    asked = _string(record, "instruction", names["instruction"])
-    given = _string(record, "input", names.get("input"), empty=True)
+        messages.append({"role": "user", "content": string(record, "history", turn[0])})
+        messages.append({"role": "assistant", "content": string(record, "history", turn[1])})
+    asked = string(record, "instruction", names["instruction"])
+    given = string(record, "input", names.get("input"), empty=True)
     messages.append({"role": "user", "content": f"{asked}\n\n{given}" if given.strip() else asked})
-    messages.append({"role": "assistant", "content": _string(record, answer, names[answer])})
+    messages.append({"role": "assistant", "content": string(record, answer, names[answer])})
     return Conversation(tuple(messages), record.where)
 
 
 def _to_sharegpt(record: Record) -> Row:
-    names = _object(record, "sharegpt")
+    names = fields_of(record, "sharegpt")
     turns = names.get("conversations")
     if not isinstance(turns, list):
-        raise _missing(record, "sharegpt", "a list 'conversations'")
+        raise missing(record, "sharegpt", "a list 'conversations'")
     messages = []
     if names.get("system"):
-        messages.append({"role": "system", "content": _string(record, "system", names["system"])})
+        messages.append({"role": "system", "content": string(record, "system", names["system"])})
     for number, turn in enumerate(turns, 1):
         speaker = turn.get("from") if isinstance(turn, dict) else None
         if speaker not in _SPEAKERS:
@@ -223,15 +176,15 @@ def _to_sharegpt(record: Record) -> Row:
                 f"{record.where}: turn {number} is from {speaker!r}, but turns are from human, gpt, system or"
                 " observation: mend or skip the row."
             )
-        messages.append({"role": _SPEAKERS[speaker], "content": _string(record, "value", turn.get("value"))})
+        messages.append({"role": _SPEAKERS[speaker], "content": string(record, "value", turn.get("value"))})
     return _checked(Conversation(tuple(messages), record.where))
 
 
 def _to_messages(record: Record) -> Row:
-    names = _object(record, "messages")
+    names = fields_of(record, "messages")
     found = names.get("messages", names.get("conversations"))
     if not isinstance(found, list):
-        raise _missing(record, "messages", "a list 'messages'")
+        raise missing(record, "messages", "a list 'messages'")
     messages = tuple(_message(record, number, message) for number, message in enumerate(found, 1))
     tools = names.get("tools")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
@@ -250,7 +203,7 @@ def _message(record: Record, number: int, message: object) -> dict[str, object]:
     calls, content = given.get("tool_calls"), given.get("content")
     if isinstance(content, list):  # OpenAI's parts, of which only text is read
         content = _parts(record, content)
-    text = _string(record, "content", content, empty=bool(calls))
+    text = string(record, "content", content, empty=bool(calls))
     # Parquet gives every message every field, with None where it has none
     others = {name: value for name, value in given.items() if value is not None and name != "content"}
     return {**_as_json(others), "role": role, "content": text}
@@ -287,77 +240,32 @@ def _to_pair(record: Record) -> Row:
     value = record.value
     if isinstance(value, list):
         if len(value) < 2:
-            raise _missing(record, "pairs", "two columns")
-        return Pair(
-            _string(record, "column 1", value[0]), _string(record, "column 2", value[1]), record.where
-        )
-    names = _object(record, "pairs")
+            raise missing(record, "pairs", "two columns")
+        return Pair(string(record, "column 1", value[0]), string(record, "column 2", value[1]), record.where)
+    names = fields_of(record, "pairs")
     translation = names.get("translation")
     if isinstance(translation, dict):  # the hub's form of translations
-        names = _lowered(translation)
-    columns = _pair_columns(names)
-    if columns is None:
-        raise _missing(record, "pairs", "'source' and 'target'")
-    source, target = columns
-    return Pair(_string(record, source, names[source]), _string(record, target, names[target]), record.where)
+        names = lowered(translation)
+    pair = _pair_columns(names)
+    if pair is None:
+        raise missing(record, "pairs", "'source' and 'target'")
+    source, target = pair
+    return Pair(string(record, source, names[source]), string(record, target, names[target]), record.where)
 
 
 def _to_labelled(record: Record) -> Row:
     value = record.value
     if isinstance(value, list):
         if len(value) < 2:
-            raise _missing(record, "labelled", "a text and a label in its first or last column")
+            raise missing(record, "labelled", "a text and a label in its first or last column")
         mark, text = (value[0], value[1]) if _is_number(value[0]) else (value[-1], value[0])
-        return Labelled((_string(record, "text", text),), _label(record, "label", mark), record.where)
-    names = _object(record, "labelled")
-    columns, label = _columns(names, _JUDGED), _first(names, _LABELS)
-    if columns is None or label is None:
-        raise _missing(record, "labelled", "'text' (or 'sentence1' and 'sentence2') and 'label'")
-    texts = [_string(record, name, names[name]) for name in columns]
+        return Labelled((string(record, "text", text),), _label(record, "label", mark), record.where)
+    names = fields_of(record, "labelled")
+    judged, label = columns(names, _JUDGED), first(names, _LABELS)
+    if judged is None or label is None:
+        raise missing(record, "labelled", "'text' (or 'sentence1' and 'sentence2') and 'label'")
+    texts = [string(record, name, names[name]) for name in judged]
     return Labelled(tuple(texts), _label(record, label, names[label]), record.where)
-
-
-def flattened(record: Record) -> Iterator[Record]:
-    """The questions of a record in SQuAD's own form (`data`, or an article's `paragraphs`); others as they are."""
-    value = record.value
-    articles = value.get("data") if isinstance(value, dict) else None
-    if isinstance(value, dict) and isinstance(value.get("paragraphs"), list):
-        articles = [value]
-    if not isinstance(articles, list) or not all(
-        isinstance(one, dict) and "paragraphs" in one for one in articles
-    ):
-        yield record
-        return
-    number = 0
-    for paragraph in (paragraph for article in articles for paragraph in article["paragraphs"]):
-        for asked in paragraph.get("qas") or []:
-            number += 1
-            yield Record(f"{record.where}, question {number}", {"context": paragraph.get("context"), **asked})
-
-
-def _to_question(record: Record) -> Row:
-    names = _object(record, "squad")
-    context, question = (_string(record, name, names.get(name)) for name in ("context", "question"))
-    found = names.get("answers")
-    if isinstance(found, list):  # SQuAD's own form; the hub's is an object of two lists
-        found = {
-            name: [one.get(name) for one in found if isinstance(one, dict)]
-            for name in ("text", "answer_start")
-        }
-    if not isinstance(found, dict) or len(found.get("text") or []) != len(found.get("answer_start") or []):
-        raise _missing(record, "squad", "'answers' with 'text' and 'answer_start'")
-    if not found.get("text"):
-        return Question(context, question, None, 0, record.where)
-    answer, start = found["text"][0], found["answer_start"][0]
-    if (
-        not isinstance(start, int)
-        or not isinstance(answer, str)
-        or context[start : start + len(answer)] != answer
-    ):
-        raise BadRow(
-            f"{record.where}: the answer {answer!r} does not stand at {start} in its text: mend or skip the row."
-        )
-    return Question(context, question, answer, start, record.where)
 
 
 def _label(record: Record, name: str, value: object) -> str | float:
@@ -365,7 +273,7 @@ def _label(record: Record, name: str, value: object) -> str | float:
     if isinstance(value, float):
         return value
     if isinstance(value, str) and value.strip():
-        return _sound(value.strip())
+        return sound(value.strip())
     if isinstance(value, int):  # true and false too
         return str(value)
     raise BadRow(f"{record.where}: {name!r} holds no label: mend or skip the row.")
@@ -386,7 +294,7 @@ _READERS: dict[DataFormat, Callable[[Record], Row | None]] = {
     "messages": _to_messages,
     "pairs": _to_pair,
     "labelled": _to_labelled,
-    "squad": _to_question,
+    "squad": to_question,
 }
 
 

@@ -15,9 +15,10 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
-from kun.data.formats import DataFormat, detect, flattened, to_row
+from kun.data.formats import DataFormat, detect, to_row
 from kun.data.records import TABLES, Record, kind_of, read_records
 from kun.data.rows import BadRows, Row
+from kun.data.squad import flattened
 from kun.errors import BadInput, BadRow, NotFound, NotPermitted, Unavailable, UnsupportedFormat
 from kun.settings import settings
 
