@@ -140,7 +140,7 @@ def _kernels(wanted: bool, home: Path) -> Kernels:
 def _load(wanted: bool, home: Path) -> Kernels:
     """The kernels with these settings, which `open_library` reads for itself."""
     try:
-        opened = open_library("kun", KERNELS / "kun.c", (*FLAGS, *_machine_flags()))
+        opened = open_library("kun", KERNELS / "kun.c", (*FLAGS, *machine_flags()))
     except OSError as error:
         return Kernels(None, f"{'not there' if wanted else 'not used'}: {_reason(error)}")
     opened.kun_instructions.restype = ctypes.c_char_p
@@ -156,7 +156,8 @@ def _load(wanted: bool, home: Path) -> Kernels:
     return Kernels(opened, f"built for this processor: {opened.kun_instructions().decode()}")
 
 
-def _machine_flags() -> tuple[str]:
+def machine_flags() -> tuple[str]:
+    """The flag by which a compiler builds for this processor."""
     return ("-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native",)
 
 
