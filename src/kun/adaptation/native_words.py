@@ -40,10 +40,7 @@ class _Glove(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("rows", "columns", "counts")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("words", "contexts", "word_squares", "context_squares")
-        ),
+        *((name, ctypes.c_void_p) for name in ("words", "contexts", "word_squares", "context_squares")),
         ("entries", ctypes.c_int64),
         *((name, ctypes.c_int32) for name in ("dimensions", "width", "threads")),
         *((name, ctypes.c_float) for name in ("rate", "most", "power")),
@@ -140,7 +137,9 @@ def glove(
         0.0,
     )
     if _library().kun_glove(ctypes.byref(asked)):
-        raise ValueError(f"Rows of {tables[0].shape[1]} numbers have no room for {dimensions} and two biases.")
+        raise ValueError(
+            f"Rows of {tables[0].shape[1]} numbers have no room for {dimensions} and two biases."
+        )
     return asked.loss
 
 

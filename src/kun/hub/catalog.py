@@ -21,17 +21,25 @@ class HubSource(_Part):
 class WheelSource(_Part):
     """A file that one or several wheels of the package index carry, joined in order.
 
-    `{n}` in `package` and `file` counts the wheels from 1; a `file` that ends in "/" is a folder.
+    `{n}` in `package` and `file` counts the wheels from 1; a `file` that ends in "/" is a folder. The format "vectors"
+    is a folder with a table of word vectors (.npy) and its words (.parquet).
     """
 
     package: str
     version: str
     file: str
-    format: Literal["gguf", "e5", "folder"]
+    format: Literal["gguf", "e5", "folder", "vectors"]
     bytes: int
     sha256: str
     count: int = 1
     platform: str | None = None
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Of a folder, the SHA-256 of each file that matters by its name; `sha256` is that of the first."""
+
+    @property
+    def folder_digests(self) -> dict[str, str]:
+        """The SHA-256 of the files of a folder that are checked, by their names."""
+        return self.digests or {"model.safetensors": self.sha256}
 
     def wheels(self) -> list[tuple[str, str]]:
         """For each wheel in order: its requirement for pip, and the path of the file within it."""
@@ -45,7 +53,7 @@ class Entry(_Part):
     """A model of the catalog; `bytes` is what it takes once it is here."""
 
     name: str
-    kind: Literal["decoder", "encoder"]
+    kind: Literal["decoder", "encoder", "vectors"]
     licence: str
     description: str
     source: str

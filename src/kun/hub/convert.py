@@ -25,6 +25,7 @@ from kun.hub.layout import (
 )
 from kun.hub.lazy import LazyTensor
 from kun.hub.weights import Weights
+from kun.hub.word_vectors import from_array
 from kun.text.tokenizer_files import read_tokenizer
 
 _SENTENCE_CONFIG = "config_sentence_transformers.json"
@@ -41,9 +42,12 @@ def convert(
 ) -> None:
     """Fill the empty `folder` from `source`. Raises `DamagedFile`, `UnsupportedFormat`.
 
-    `generation` adds to generation_config.json; `prompts` are what an encoder puts before a query or passage.
+    `generation` adds to generation_config.json; `prompts` are what an encoder puts before a query or passage. A folder
+    with a table of word vectors (.npy) and their words (.parquet) becomes one of word vectors.
     """
-    if source.is_dir():
+    if source.is_dir() and any(source.glob("*.npy")):
+        from_array(source, folder, lineage, "glove")
+    elif source.is_dir():
         _from_folder(source, folder, lineage, prompts, progress)
     elif source.suffix == ".gguf":
         _from_gguf(source, folder, lineage, generation)

@@ -49,12 +49,17 @@ def weight_records(lineage: Mapping[str, object]) -> dict[str, Record]:
     return _records(lineage, "weights")
 
 
+def file_records(lineage: Mapping[str, object]) -> dict[str, Record]:
+    """The small files that a lineage names, by their paths within the folder."""
+    return _records(lineage, _SMALL)
+
+
 def check_files(folder: Path, lineage: Mapping[str, object]) -> None:
     """Compare the small files that are there with what kun.json recorded of them.
 
     Raises `DamagedFile` for those of a tokenizer. A config or a template, which people edit, is named in the log.
     """
-    for name, record in _records(lineage, _SMALL).items():
+    for name, record in file_records(lineage).items():
         path = inside(folder, name)
         try:
             if path.is_file():
@@ -239,6 +244,11 @@ def write_pipeline_card(folder: Path, lineage: dict[str, object], index: Mapping
     parts = {name: stated for name, stated in index.items() if not name.startswith("_")}
     facts = {"Pipeline": index["_class_name"], "Components": parts, "Made from": lineage.get("parents")}
     _write_short_card(folder, lineage, ["library_name: diffusers"], facts)
+
+
+def write_vectors_card(folder: Path, lineage: dict[str, object], config: Mapping[str, object]) -> None:
+    """README.md of word vectors, of which `config` says the method and the sizes."""
+    _write_short_card(folder, lineage, ["tags: [word-vectors]"], {"Word vectors": dict(config)})
 
 
 def _write_short_card(

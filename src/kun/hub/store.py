@@ -24,6 +24,7 @@ from kun.hub.layout import (
     weight_records,
 )
 from kun.hub.weights import Weights, check_sizes, read_header
+from kun.hub.word_vectors import describes_vectors
 from kun.settings import settings
 
 _KINDS = {
@@ -149,7 +150,8 @@ def _kind(path: Path) -> str:
         return "pipeline"
     if is_adapter(path) and not (path / "config.json").is_file():
         return _KINDS.get(str(_read_or_empty(path / ADAPTER_CONFIG).get("task_type")), "decoder")
-    return kind_of(_read_or_empty(path / "config.json"))
+    config = _read_or_empty(path / "config.json")
+    return "vectors" if describes_vectors(config) else kind_of(config)
 
 
 def _base(path: Path, lineage: dict[str, Any]) -> str:

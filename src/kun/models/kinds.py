@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 GROUP = "kun.models"
 KINDS = (
+    "kun.wordvectors.kind:WORD_VECTORS",
     "kun.models.kinds:MASKED_LANGUAGE_MODEL",
     "kun.models.kinds:CLASSIFIER",
     "kun.models.kinds:QUESTION_ANSWERER",

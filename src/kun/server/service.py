@@ -92,7 +92,7 @@ class Service:
 
     def models(self) -> list[ModelInfo]:
         """The language models that are here, the default one first, and those that adapters make of them."""
-        names = [model.name for model in installed() if model.kind not in ("encoder", "pipeline")]
+        names = [model.name for model in installed() if model.kind not in ("encoder", "pipeline", "vectors")]
         every = dict.fromkeys([self.default_model, *names, *self._adapters])
         return [ModelInfo(name, "decoder") for name in every]
 

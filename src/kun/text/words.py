@@ -41,6 +41,28 @@ def words(text: str) -> list[str]:
     return list(_terms(_BROKEN_WORD.sub(r"\g<0> \1\2", folded) if "-\n" in folded else folded))
 
 
+def cut(text: str) -> list[str]:
+    """The words of `text` in order as a reader takes them: small letters, simplified characters, no endings taken off.
+
+    Runs of digits and letters are words, Chinese is cut by its dictionary, and all else is left out.
+    """
+    folded = simplified(unicodedata.normalize("NFKC", text).casefold())
+    found: list[str] = []
+    for han, word in _RUNS.findall(_BROKEN_LINE.sub("", folded)):
+        if han:
+            found += _segmented(han)
+        else:
+            found.append(word[:_LONGEST])
+    return found
+
+
+def _segmented(run: str) -> list[str]:
+    """A run of Chinese characters as words."""
+    import rjieba  # 30 MB, which a search in English does without
+
+    return [word[:_LONGEST] for word in rjieba.cut(run)] if len(run) > 1 else [run]
+
+
 def word_edges(text: str, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
     """True [n + 1] where no word goes on, before each folded character of `text` and at its end.
 
@@ -76,9 +98,7 @@ def _term(word: str) -> str:
 
 def _chinese(run: str) -> list[str]:
     """Words, and pairs of characters too: where the cut into words differs between two texts, pairs still meet."""
-    import rjieba  # 30 MB, which a search in English does without
-
-    terms = [word[:_LONGEST] for word in rjieba.cut(run)] if len(run) > 1 else [run]
+    terms = _segmented(run)
     small = STOP_WORDS
     terms += [a + b for a, b in pairwise(run) if a not in small and b not in small]
     return terms

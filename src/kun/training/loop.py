@@ -25,11 +25,13 @@ from kun.training.run import RunFolder
 from kun.training.schedules import make_schedule
 from kun.training.snapshot import Snapshot, newest, write_snapshot
 from kun.training.state import TrainerState
-from kun.training.task import Loss, Task
+from kun.training.task import DirectTask, Loss, Task
 
 Metrics = dict[str, float]
 Watcher = Callable[[Mapping[str, float]], None]
 """Is given the metrics of each step."""
+_REMEMBERS_NOTHING = {"name": "sgd", "momentum": 0.0}
+"""The optimizer of a task that changes the weights by itself."""
 
 
 class Loop(Generic[Net]):
@@ -57,7 +59,10 @@ class Loop(Generic[Net]):
         self.job, self.task, self.feed, self.folder, self.device = job, task, feed, folder, device
         self.layout, self.net, self.processes = layout, layout.net, layout.processes
         self.flops, self.peak_flops, self.progress = flops, peak_flops, progress
-        self.optimizer = Optimizer(self.net, job.optimizer, ema=job.train.ema)
+        is_direct = isinstance(task, DirectTask)
+        table = job.optimizer.model_copy(update=_REMEMBERS_NOTHING) if is_direct else job.optimizer
+        self.optimizer = Optimizer(self.net, table, ema=job.train.ema)
+        self.optimizer.kept = task.memory(layout.networks) if isinstance(task, DirectTask) else {}
         self.schedule = make_schedule(job.optimizer)
         self.look = Look(job, task, layout, feed, folder, self.optimizer, device)
         self.state = TrainerState()
@@ -231,11 +236,7 @@ class Loop(Generic[Net]):
             if not prepared:
                 prepared, count = self._prepared(self._spare), math.inf
             started = time.perf_counter()
-            loss, metrics = self._gradients(prepared, count)
-            self.layout.reduce(self.optimizer.slots)
-            norm = self.layout.norm(self.optimizer.slots)
-            now.check(loss, float(norm), place)
-            self.optimizer.step(rate, norm)
+            loss, metrics = self._learn(prepared, count, rate, place)
         computed = time.perf_counter()
         now.step, now.items = now.step + 1, now.items + items
         now.losses.append(loss)
@@ -243,7 +244,7 @@ class Loop(Generic[Net]):
         seconds = ended - began
         now.busy, now.idle = now.busy + computed - started, now.idle + seconds - (computed - started)
         line: Metrics = {"step": now.step, "loss": loss, **metrics, "lr": self.job.optimizer.lr * rate}
-        line |= {"grad_norm": float(norm), "items": now.items, "items_per_s": round(items / seconds, 1)}
+        line |= {"items": now.items, "items_per_s": round(items / seconds, 1)}
         if self.task.unit == "tokens":
             line |= {"tokens": line["items"], "tokens_per_s": line["items_per_s"]}
         if self.peak_flops:
@@ -299,6 +300,21 @@ class Loop(Generic[Net]):
             self.look.on_device(self.task.prepare(batch, rng))
             for batch, rng in zip(batches, rngs, strict=True)
         ]
+
+    def _learn(self, prepared: list[Batch], count: float, rate: float, place: str) -> tuple[float, Metrics]:
+        """Change the weights by a step's batches, at `rate` of the peak; the mean loss, and metrics."""
+        if isinstance(self.task, DirectTask):
+            lr = self.job.optimizer.lr * rate
+            made = [self.task.learn(self.layout.networks, batch, lr) for batch in prepared]
+            loss = float(sum(one.sum for one in made)) / max(1, sum(one.count for one in made))
+            self.state.check(loss, 0.0, place)
+            return loss, {}
+        loss, metrics = self._gradients(prepared, count)
+        self.layout.reduce(self.optimizer.slots)
+        norm = self.layout.norm(self.optimizer.slots)
+        self.state.check(loss, float(norm), place)
+        self.optimizer.step(rate, norm)
+        return loss, {**metrics, "grad_norm": float(norm)}
 
     def _gradients(self, prepared: list[Batch], count: float) -> tuple[float, Metrics]:
         """Put the gradient of the mean loss of a step into the optimizer; that loss, and the means of metrics."""

@@ -40,6 +40,8 @@ class Optimizer:
 
     def __init__(self, net: nn.Module, table: OptimizerTable, *, ema: float | None = None) -> None:
         self.table, self.ema, self.updates = table, ema, 0
+        self.kept: dict[str, Tensor] = {}
+        """What a task that changes the weights by itself remembers, by name."""
         self.slots = [_slot(name, p, net, table) for name, p in net.named_parameters() if p.requires_grad]
         self._hooks = [
             slot.weight.register_post_accumulate_grad_hook(_collector(slot)) for slot in self.slots
@@ -180,7 +182,7 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """All that resuming needs, by name: masters, averages and what is remembered of each parameter."""
-        state: dict[str, Tensor] = {}
+        state: dict[str, Tensor] = {f"kept.{name}": tensor for name, tensor in self.kept.items()}
         for slot in self.slots:
             state[f"master.{slot.name}"] = slot.master.detach()
             state |= {f"{kind}.{slot.name}": tensor for kind, tensor in slot.memory.items()}

@@ -149,3 +149,18 @@ class Task(AnyTask, ABC, Generic[Net]):
     @abstractmethod
     def saved(self, networks: Networks[Net]) -> Write:
         """What becomes the checkpoint: how these networks are written."""
+
+
+class DirectTask(Task[Net]):
+    """A task whose own code changes the weights, as compiled steps do over tables of which a batch touches a few rows.
+
+    The loop gives it each batch and the rate, in the place of gradients and an optimizer. It runs on one process.
+    """
+
+    @abstractmethod
+    def learn(self, networks: Networks[Net], batch: Batch, rate: float) -> Loss:
+        """Change the weights by a prepared batch; the losses that were met on the way, without gradients."""
+
+    def memory(self, networks: Networks[Net]) -> dict[str, Tensor]:
+        """What else is remembered from step to step, by name: it is in snapshots, and is filled again from them."""
+        return {}

@@ -1,0 +1,1 @@
+"""Word vectors: word2vec and GloVe, trained and loaded; neighbours, analogies, sums and pictures of them."""

@@ -1,0 +1,1 @@
+"""The training tasks of the stage `vectors`, one file each."""
