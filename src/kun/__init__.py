@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kun.models.language_model import LanguageModel
     from kun.models.task_model import TaskModel
     from kun.training.run import Run
+    from kun.wordvectors.vectors import WordVectors
 
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Passage",
     "Run",
     "TaskModel",
+    "WordVectors",
     "errors",
     "evaluate",
     "load",

@@ -43,6 +43,7 @@ _HOMES = {
     "Answer": "kun.knowledge.answer",
     "Report": "kun.knowledge.base",
     "Run": "kun.training.run",
+    "WordVectors": "kun.wordvectors.vectors",
 }
 
 
@@ -60,7 +61,7 @@ def load(
     device: "torch.device | str | None" = None,
     progress: Progress | None = None,
 ) -> "ReadyModel":
-    """A model that is ready to use, of the kind that lies there: a `LanguageModel`, an `Encoder`, a `Classifier` …
+    """A model that is ready to use, of the kind that lies there: a `LanguageModel`, an `Encoder`, `WordVectors` …
 
     `name` is a catalog name, a folder in the Hugging Face layout, a `.gguf` file, a hub id, or what a kind of another
     package recognizes; what is named in the catalog or on the hub and is not here yet is pulled first. `quantize` is

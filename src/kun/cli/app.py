@@ -23,6 +23,7 @@ from kun.cli import (
     talking,
     tools,
     training,
+    vectors,
 )
 from kun.errors import BadInput, KunError
 from kun.settings import launch
@@ -73,6 +74,7 @@ app.command("eval")(evaluating.evaluate)
 app.add_typer(knowledge.app, name="kb")
 app.add_typer(inspecting.app, name="inspect")
 app.add_typer(tools.app, name="tools")
+app.add_typer(vectors.app, name="vectors")
 app.command("train")(training.train)
 app.command("export")(exporting.export)
 app.command("speedrun")(speedrun.speedrun)

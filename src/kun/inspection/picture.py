@@ -43,12 +43,12 @@ def format_of(path: Path) -> PictureFormat:
 
 def cuttings(seen: Sequence[Cutting], format: PictureFormat) -> bytes:
     """A text as several tokenizers cut it, a line each, ids below the pieces."""
-    figure = _figure(width=12, height=0.6 + 1.1 * len(seen))
+    figure = new_figure(width=12, height=0.6 + 1.1 * len(seen))
     axes = figure.subplots(len(seen), 1, squeeze=False)[:, 0]
     for ax, cutting in zip(axes, seen, strict=True):
         ax.set_title(f"{cutting.tokenizer}: {len(cutting.pieces)}", loc="left", fontsize=10)
         _boxes(ax, cutting)
-    return _saved(figure, format)
+    return saved(figure, format)
 
 
 def _boxes(ax: "Axes", cutting: Cutting) -> None:
@@ -76,7 +76,7 @@ def positions(seen: Sequence["Places"], format: PictureFormat) -> bytes:
     """Heat maps side by side."""
     columns = min(3, len(seen))
     rows = -(-len(seen) // columns)
-    figure = _figure(width=4.6 * columns, height=4.0 * rows)
+    figure = new_figure(width=4.6 * columns, height=4.0 * rows)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax, one in zip(grid, seen, strict=False):
         drawn = ax.imshow(one.table.numpy(), aspect="auto", cmap=_MAP, interpolation="nearest")
@@ -88,7 +88,7 @@ def positions(seen: Sequence["Places"], format: PictureFormat) -> bytes:
         ax.text(0.5, -0.22, facts, transform=ax.transAxes, ha="center", fontsize=8, color=_DIM)
     for ax in grid[len(seen) :]:
         ax.axis("off")
-    return _saved(figure, format)
+    return saved(figure, format)
 
 
 def attention(looks: Sequence["Look"], layer: int | None, head: int | None, format: PictureFormat) -> bytes:
@@ -97,25 +97,25 @@ def attention(looks: Sequence["Look"], layer: int | None, head: int | None, form
         [1.6 + 0.5 * max(len(each), 5) for each in lists]
         for lists in ([look.looked_at for look in looks], [look.tokens for look in looks])
     )
-    figure = _figure(width=sum(widths), height=max(heights))
+    figure = new_figure(width=sum(widths), height=max(heights))
     grid = figure.subplots(1, len(looks), squeeze=False, width_ratios=widths)[0]
     for ax, look in zip(grid, looks, strict=True):
         _map(ax, look.pick(layer, head).tolist(), look.tokens, look.looked_at)
         ax.set_title(look.title, fontsize=10)
         ax.set(xlabel="looked at", ylabel="looks")
-    return _saved(figure, format)
+    return saved(figure, format)
 
 
 def steps(looks: Sequence["Look"], seen: Sequence["Steps"], format: PictureFormat) -> bytes:
     """One word's attention in each network: dot products, scores, weights, nearness before and after."""
     heights = [0.9 + 0.36 * max(len(look.looked_at), 4) for look in looks]
-    figure = _figure(width=13, height=sum(heights))
+    figure = new_figure(width=13, height=sum(heights))
     rows = figure.subfigures(len(looks), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, look, one in zip(rows, looks, seen, strict=True):
         word = look.tokens[one.place]
         row.suptitle(f"{look.title}: “{word}”, layer {one.layer}, head {one.head}", fontsize=11)
         _step_bars(row.subplots(1, 4, sharey=True), look.looked_at, one)
-    return _saved(figure, format)
+    return saved(figure, format)
 
 
 def _step_bars(axes: "Sequence[Axes]", tokens: Sequence[str], seen: "Steps") -> None:
@@ -138,7 +138,7 @@ def _step_bars(axes: "Sequence[Axes]", tokens: Sequence[str], seen: "Steps") -> 
 def next_words(seen: Sequence["NextWords"], format: PictureFormat) -> bytes:
     """Each layer's guess after each token, darker the surer; the last layer at the top."""
     n_layers = len(seen[0].layers)
-    figure = _figure(width=1.2 + 1.15 * len(seen), height=1.2 + 0.3 * n_layers)
+    figure = new_figure(width=1.2 + 1.15 * len(seen), height=1.2 + 0.3 * n_layers)
     ax = figure.subplots()
     ax.imshow(
         [[place.layers[layer].probability for place in seen] for layer in range(n_layers)],
@@ -151,7 +151,7 @@ def next_words(seen: Sequence["NextWords"], format: PictureFormat) -> bytes:
             ax.text(column, layer, guess.text[:12], ha="center", va="center", fontsize=7, color=colour)
     ax.set_xticks(range(len(seen)), [place.token for place in seen])
     ax.set(xlabel="after", ylabel="layer")
-    return _saved(figure, format)
+    return saved(figure, format)
 
 
 def _map(ax: "Axes", values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]) -> None:
@@ -169,7 +169,7 @@ def _on(darkness: float) -> str:
     return "white" if darkness > 0.6 else _INK
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """A figure of its own: pyplot keeps global state, and a server draws for several people at once."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
@@ -186,7 +186,7 @@ def _fonts_here() -> list[str]:
     return [name for name in _FONTS if name in here]
 
 
-def _saved(figure: "Figure", format: PictureFormat) -> bytes:
+def saved(figure: "Figure", format: PictureFormat) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=format, metadata={"Date": None} if format == "svg" else None)
     return buffer.getvalue()
