@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kun.inspection.opened import Opened
     from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
+    from kun.wordvectors.vectors import WordVectors
 
 log = logging.getLogger("kun.server")
 Thing = TypeVar("Thing")
@@ -58,6 +59,7 @@ class Service:
         self._adapters = dict(adapters or {})
         self._models: _Loaded[LanguageModel] = _Loaded(lambda model: model.close())
         self._encoders: _Loaded[Encoder] = _Loaded(lambda encoder: None)
+        self._vectors: _Loaded[WordVectors] = _Loaded(lambda vectors: None)
         self._bases: _Loaded[KnowledgeBase] = _Loaded(lambda base: base.close())
 
     def check(self) -> None:
@@ -116,6 +118,24 @@ class Service:
         from kun.hub.opening import open_checkpoint
 
         return open_checkpoint(api.locate(self._place(name))).tokenizer
+
+    def vectors(self) -> list[str]:
+        """The word vectors that are here, pulled or trained, then the models whose own tables can be asked."""
+        return [*self._vector_places(), *(model.name for model in self.readable())]
+
+    def _vector_places(self) -> dict[str, Path]:
+        from kun.hub.word_vectors import is_word_vectors
+
+        trained = sorted(settings().runs.glob("*/checkpoint"))
+        places = {display_name(path): path for path in trained if is_word_vectors(path)}
+        return {model.name: model.path for model in installed() if model.kind == "vectors"} | places
+
+    def word_vectors(self, name: str) -> "WordVectors":
+        """Word vectors, or the table of a model. Raises `ModelNotFound` for what is not here."""
+        from kun.wordvectors.opening import open_vectors
+
+        place = self._vector_places().get(name)
+        return self._vectors.get(name, lambda: open_vectors(place or self._place(name)))
 
     def _place(self, name: str) -> str:
         """The name or path to open for a model that is here."""
@@ -219,7 +239,7 @@ class Service:
 
     def close(self) -> None:
         """Cancel what runs and let go of everything; what is still loading is let go of when it is there."""
-        for kind in (self._models, self._bases, self._encoders):
+        for kind in (self._models, self._bases, self._encoders, self._vectors):
             kind.close()
 
 

@@ -101,6 +101,7 @@ def _drawer(visit: Visit) -> None:
         _place("/", "edit_square", words("new_chat")).props('id="new-chat" aria-keyshortcuts="Control+K"')
         _place("/knowledge", "menu_book", words("knowledge"))
         _place("/inside", "biotech", words("inside"))
+        _place("/vectors", "scatter_plot", words("vectors"))
     _conversation_list(visit)
     with ui.row(wrap=False).classes("drawer-foot"):
         other = "en" if words.language == "zh" else "zh"

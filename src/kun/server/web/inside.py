@@ -40,7 +40,7 @@ PAGES = [("/inside", inside)]
 
 
 @dataclass
-class _Part:
+class Part:
     """One section: its fields, the button that runs `show`, and the place for what it shows."""
 
     visit: Visit
@@ -49,7 +49,7 @@ class _Part:
     result: ui.element
 
     @classmethod
-    def begin(cls, visit: Visit, key: str, title: str, explained: str) -> "_Part":
+    def begin(cls, visit: Visit, key: str, title: str, explained: str) -> "Part":
         with ui.element("section").classes("panel").props(f'id="{key}"'):
             ui.label(title).classes("section-title")
             ui.label(explained).classes("note")
@@ -93,7 +93,7 @@ class _Part:
 
 def _tokens(visit: Visit, models: list[str], first: list[str]) -> None:
     words = visit.words
-    part = _Part.begin(visit, "tokens", words("tokens_title"), words("tokens_help"))
+    part = Part.begin(visit, "tokens", words("tokens_title"), words("tokens_help"))
     text = part.text("lowering 北冥有鱼")
     chosen = part.choice(words("models"), models, first, multiple=True)
 
@@ -129,7 +129,7 @@ def _show_pieces(cutting: "Cutting") -> None:
 
 def _attention(visit: Visit, models: list[str], first: list[str]) -> None:
     words = visit.words
-    part = _Part.begin(visit, "attention", words("attention_title"), words("attention_help"))
+    part = Part.begin(visit, "attention", words("attention_title"), words("attention_help"))
     text = part.text("I love my dog.")
     chosen = part.choice(words("models"), models, first, multiple=True)
     layer, head = part.number(words("layer")), part.number(words("head"))
@@ -144,7 +144,7 @@ def _attention(visit: Visit, models: list[str], first: list[str]) -> None:
         picture = await off_loop(
             _attention_picture, visit, text.value or "", chosen.value, _whole(layer), _whole(head), word.value
         )
-        _show_picture(picture, visit.words("attention_title"))
+        show_picture(picture, visit.words("attention_title"))
 
     part.button(show)
 
@@ -164,13 +164,13 @@ def _attention_picture(
 
 def _next_words(visit: Visit, models: list[str]) -> None:
     words = visit.words
-    part = _Part.begin(visit, "next", words("next_title"), words("next_help"))
+    part = Part.begin(visit, "next", words("next_title"), words("next_help"))
     text = part.text("The capital of France is")
     chosen = part.choice(words("model"), models, models[0] if models else None)
 
     async def show() -> None:
         picture = await off_loop(_next_picture, visit, text.value or "", chosen.value)
-        _show_picture(picture, visit.words("next_title"))
+        show_picture(picture, visit.words("next_title"))
 
     part.button(show)
 
@@ -184,10 +184,10 @@ def _next_picture(visit: Visit, text: str, name: str) -> bytes:
 
 async def _positions(visit: Visit) -> None:
     words = visit.words
-    part = _Part.begin(visit, "positions", words("positions_title"), words("positions_help"))
+    part = Part.begin(visit, "positions", words("positions_title"), words("positions_help"))
     picture = await off_loop(_positions_picture)
     with part.result:
-        _show_picture(picture, visit.words("positions_title"))
+        show_picture(picture, visit.words("positions_title"))
 
 
 def _positions_picture() -> bytes:
@@ -197,7 +197,7 @@ def _positions_picture() -> bytes:
     return picture.positions([places(kind) for kind in KINDS if kind != "learned"], "svg")
 
 
-def _show_picture(svg: bytes, name: str) -> None:
+def show_picture(svg: bytes, name: str) -> None:
     """As an image of its own, in which no script runs."""
     source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
     ui.element("img").classes("inside-picture").props(f'src="{source}" alt="{name}"')
