@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from damages import damaged
 from tiny_models import GgufMaker, WheelMaker
@@ -21,6 +24,7 @@ from kun.hub.layout import weight_records
 from kun.hub.opening import open_checkpoint
 from kun.hub.pull import can_pull, pull
 from kun.hub.store import installed, remove, resolve
+from kun.hub.word_vectors import from_array, read_word_vectors
 from kun.settings import settings
 
 
@@ -60,11 +64,11 @@ def test_the_catalog_names_sources_digests_and_licences() -> None:
     entries = catalog()
     assert list(entries) == [
         "qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct",
-        "multilingual-e5-small", "all-minilm-l6-v2",
+        "multilingual-e5-small", "all-minilm-l6-v2", "glove-6b-50d",
     ]  # fmt: skip
     for entry in entries.values():
         assert entry.licence
-        assert entry.hub
+        assert entry.hub or entry.kind == "vectors"
         assert entry.wheel
         assert len(entry.wheel.sha256) == 64
     large = entries["qwen2.5-coder-1.5b-instruct"].wheel
@@ -88,6 +92,48 @@ def test_wheels_are_joined_checked_and_converted_once(model: Model) -> None:
     before = (folder / "kun.json").stat().st_mtime_ns
     assert pull("tiny") == folder
     assert (folder / "kun.json").stat().st_mtime_ns == before
+
+
+def test_vectors_come_from_a_table_and_its_words_without_pickle(
+    make_wheel: WheelMaker, monkeypatch: pytest.MonkeyPatch, tiny_home: Path, tmp_path: Path
+) -> None:
+    table, index = tmp_path / "emb.npy", tmp_path / "index.parquet"
+    np.save(table, np.arange(6, dtype=np.float32).reshape(3, 2))
+    pq.write_table(pa.table({"index": ["the", ".", "king"]}), index)
+    files = {path.name: path.read_bytes() for path in (table, index)}
+    make_wheel("tiny-vectors", {f"tiny_vectors/data/{name}": data for name, data in files.items()})
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    source = WheelSource(
+        package="tiny-vectors", version="1.0", file="tiny_vectors/data/", format="vectors",
+        bytes=len(files["emb.npy"]), sha256=digests["emb.npy"], digests=digests,
+    )  # fmt: skip
+    entry = Entry(
+        name="tiny",
+        kind="vectors",
+        licence="PDDL-1.0",
+        description="Tiny",
+        source="a test",
+        bytes=1,
+        wheel=source,
+    )
+    use(monkeypatch, entry)
+    held = read_word_vectors(pull("tiny"))
+    assert held.words == ("the", ".", "king")
+    assert held.vectors.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert [(model.name, model.kind, model.whole) for model in installed()] == [("tiny", "vectors", True)]
+    remove("tiny")
+    wrong = source.model_copy(update={"digests": {**digests, "index.parquet": "0" * 64}})
+    use(monkeypatch, entry.model_copy(update={"wheel": wrong}))
+    with pytest.raises(DamagedFile, match=r"index\.parquet"):
+        pull("tiny")
+
+
+def test_a_table_that_holds_objects_is_not_unpickled(tmp_path: Path) -> None:
+    np.save(tmp_path / "emb.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    pq.write_table(pa.table({"index": ["a"]}), tmp_path / "index.parquet")
+    (tmp_path / "made").mkdir()
+    with pytest.raises(DamagedFile, match=r"emb\.npy"):
+        from_array(tmp_path, tmp_path / "made", {}, "glove")
 
 
 @pytest.mark.usefixtures("model")

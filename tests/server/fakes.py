@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 
 from tiny_models import LLAMA, byte_level_tokenizer, network
@@ -16,6 +18,7 @@ from tiny_models import LLAMA, byte_level_tokenizer, network
 from kun.errors import KnowledgeBaseNotFound, KunError, ModelNotFound, NotFound
 from kun.generation.results import Progress
 from kun.knowledge.passage import Passage, Reasons
+from kun.wordvectors.vectors import WordVectors
 
 ANSWER = "Deep water holds **great** fish.\n\n```python\nprint('kun')\n```\n\nThat is all there is to say."
 
@@ -201,6 +204,14 @@ class FakeService:
 
     def tokenizer(self, name: str) -> Any:
         return byte_level_tokenizer()
+
+    def vectors(self) -> list[str]:
+        return ["tiny-vectors"]
+
+    def word_vectors(self, name: str) -> WordVectors:
+        """Vectors in which king − man + woman lies nearest to king itself, then to queen."""
+        rows = [[3, 1, 0], [3, -1, 0.5], [1, 1, 0], [1.4, -0.2, 0], [3, 0, 2]]
+        return WordVectors(["king", "queen", "man", "woman", "throne"], np.array(rows, np.float32), name=name)
 
     def language_model(self, name: str | None = None) -> FakeModel:
         if name == "absent-model":

@@ -679,6 +679,22 @@ def test_looking_inside_shows_pieces_attention_and_what_comes_next(visit: Any, s
         assert page.eval_on_selector(f"#{part} img", "image => image.complete && image.naturalWidth > 100")
 
 
+def test_words_as_vectors_show_neighbours_both_analogies_and_a_picture(
+    visit: Any, service: FakeService
+) -> None:
+    page = visit().go("/vectors", ready="#plane .show")
+    for part in ("neighbours", "analogy"):
+        page.click(f"#{part} .show")
+        page.wait_for_selector(f"#{part} .near-words li")
+    lists = [text.split() for text in page.locator("#analogy .near-words").all_inner_texts()]
+    assert [words[0] for words in lists] == ["queen", "king"]
+    page.fill("#neighbours input[aria-label='Text']", "kingg")
+    page.click("#neighbours .show")
+    page.wait_for_selector("#neighbours .note:has-text('pieces')")
+    page.click("#plane .show")
+    page.wait_for_selector("#plane img")
+
+
 def test_a_word_that_is_not_there_is_said_kindly(visit: Any, service: FakeService) -> None:
     page = visit().go("/inside", ready="#positions img")
     page.fill("#attention input[aria-label='One word']", "whale")

@@ -30,6 +30,9 @@ def test_an_example_is_read_and_trains(path, tmp_path, monkeypatch):
         changes |= {"data.train": [str(sample), str(path)], "data.format": "text", "data.eval": 0.5}
     if str(recipe.model.tokenizer).startswith("runs/"):  # what another recipe makes
         changes["model.tokenizer"] = "bytes"
+    if recipe.stage == "vectors":  # few words, in paragraphs of which half are held out
+        changes |= {"objective.dimensions": 4, "objective.min_count": 1}
+        sample.write_text("\n\n".join(f"fish {n} of sea {n % 7} became a bird" for n in range(80)))
     if recipe.stage == "tokenizer":
         changes = {
             key: value for key, value in changes.items() if not key.startswith(("train.", "data.eval"))

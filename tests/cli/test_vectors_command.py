@@ -1,0 +1,110 @@
+"""`kun vectors`: train, near, analogy, sum, plot, as text and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Kun
+
+from kun.settings import DEFAULT_MODEL
+from kun.wordvectors.vectors import WordVectors
+
+WORDS = ["king", "queen", "man", "woman", "throne", "kingdom"]
+ROWS = [[3, 1, 0], [3, -1, 0.5], [1, 1, 0], [1.4, -0.2, 0], [3, 0, 2], [2, 0, 2]]
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> str:
+    return str(WordVectors(WORDS, np.array(ROWS, np.float32)).save(tmp_path / "small"))
+
+
+def seen(*line: object, kun: Kun) -> Any:
+    ran = kun("vectors", *line, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    return json.loads(ran.out)
+
+
+def test_neighbours_are_shown_of_vectors_and_of_a_models_own_table(kun: Kun, vectors: str) -> None:
+    (one,) = seen("near", "king", "-m", vectors, "-k", 2, kun=kun)
+    assert (one["vectors"], len(one["near"])) == ("small", 2)
+    (table,) = seen("near", "the", "-m", DEFAULT_MODEL, "--pieces", kun=kun)
+    assert table["label"].endswith("not GPT's")
+    assert "queen" in kun("vectors", "near", "king", "-m", vectors).out
+
+
+def test_a_misspelt_word_is_put_together_from_its_pieces(kun: Kun, vectors: str) -> None:
+    (one,) = seen("near", "kingdm", "-m", vectors, "--pieces", kun=kun)
+    assert one["near"][0]["word"] in ("kingdom", "king")
+    assert any(piece in "<kingdom>" for piece in one["pieces"])
+    ran = kun("vectors", "near", "kingdm", "-m", vectors)
+    assert ran.code == 1
+    assert "kingdom" in ran.err
+
+
+def test_an_analogy_stands_with_and_without_the_query_words(kun: Kun, vectors: str) -> None:
+    (one,) = seen("analogy", "man", "king", "woman", "-m", vectors, kun=kun)
+    assert one["without_query_words"][0]["word"] == "queen"
+    assert one["with_query_words"][0]["word"] != "queen"
+    text = kun("vectors", "analogy", "man", "king", "woman", "-m", vectors).out
+    assert "query words left out" in text
+
+
+def test_a_file_of_analogies_is_rated_both_ways(kun: Kun, vectors: str, tmp_path: Path) -> None:
+    file = tmp_path / "questions.txt"
+    file.write_text(": rank\nman king woman queen\nman king woman nobody\n", encoding="utf-8")
+    (one,) = seen("analogy", "--file", file, "-m", vectors, kun=kun)
+    assert (one["questions"], one["asked"], one["without_query_words"], one["with_query_words"]) == (
+        2,
+        1,
+        1.0,
+        0.0,
+    )
+    assert "1 of 2" in kun("vectors", "analogy", "--file", file, "-m", vectors).out
+
+
+@pytest.mark.parametrize("words", [("man", "king"), (), ("a", "b", "c", "d")])
+def test_another_number_of_words_is_no_analogy(kun: Kun, vectors: str, words: tuple[str, ...]) -> None:
+    ran = kun("vectors", "analogy", *words, "-m", vectors)
+    assert ran.code == 2
+    assert "three words" in ran.err
+
+
+def test_a_sum_says_whose_idea_it_is(kun: Kun, vectors: str) -> None:
+    one = seen("sum", "king", "man", "-m", vectors, kun=kun)
+    np.testing.assert_allclose(one["sum"], [4, 2, 0])
+    assert "fastText" in one["label"]
+    assert "fastText" in kun("vectors", "sum", "king", "man", "-m", vectors).out
+
+
+def test_a_picture_is_drawn(kun: Kun, vectors: str, tmp_path: Path) -> None:
+    path = tmp_path / "kings.svg"
+    one = seen("plot", "king:queen", "man:woman:nobody", "-m", vectors, "-o", path, kun=kun)
+    assert set(one["panels"][0]["points"]) == {"king", "queen", "man", "woman"}
+    assert one["panels"][0]["missing"] == ["nobody"]
+    assert b"queen" in path.read_bytes()
+    assert kun("vectors", "plot", "king:queen", "-m", vectors, "-o", tmp_path / "kings.gif").code == 2
+
+
+@pytest.mark.parametrize("method", ["skip-gram", "cbow", "glove"])
+def test_vectors_are_trained_and_written_for_others(kun: Kun, tmp_path: Path, method: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "\n\n".join(f"the fish {n % 9} became a bird {n % 5}" for n in range(300)), encoding="utf-8"
+    )
+    out, file = tmp_path / "run", tmp_path / "words.vec"
+    options = ("-o", out, "--method", method, "-d", 6, "--epochs", 2, "--text-format", file)
+    one = seen("train", text, *options, kun=kun)
+    assert (one["words"], one["dimensions"]) == (14, 6)
+    assert file.read_text(encoding="utf-8").startswith("14 6\n")
+    assert kun("vectors", "near", "fish", "-m", one["vectors"]).code == 0
+    again = kun("vectors", "train", text, *options)
+    assert (again.code, "--resume" in again.err) == (2, True)
+
+
+def test_an_unknown_method_and_a_missing_text_are_told_of(kun: Kun, tmp_path: Path) -> None:
+    assert "skip-gram, cbow, glove" in kun("vectors", "train", tmp_path, "--method", "fast").err
+    ran = kun("vectors", "train", tmp_path / "none.txt", "-o", tmp_path / "run")
+    assert ran.code == 1
+    assert "none.txt" in ran.err
