@@ -56,7 +56,7 @@ class NegativeSampler:
 
     @classmethod
     def of(cls, weights: Tensor) -> "NegativeSampler":
-        """That of `weights` [words], which need not add up to one; only where the kernels are `available`."""
+        """The sampler of `weights` [words], which need not add up to one; only where the kernels are `available`."""
         spent = weights.double().contiguous().clone()
         columns = torch.empty(len(spent), 2, dtype=torch.int32)
         left = torch.empty(len(spent), dtype=torch.int32)

@@ -158,10 +158,10 @@ def near(
 def _near_as_dict(
     word: str, vectors: "WordVectors", composition: "Composition | None", words: "Near"
 ) -> dict[str, object]:
-    told: dict[str, object] = {"vectors": vectors.name, "word": word, "near": _as_dicts(words)}
+    plain: dict[str, object] = {"vectors": vectors.name, "word": word, "near": _as_dicts(words)}
     if composition is not None:
-        told |= {"pieces": list(composition.pieces), "label": _SUMMED}
-    return told
+        plain |= {"pieces": list(composition.pieces), "label": _SUMMED}
+    return plain
 
 
 def _as_dicts(words: "Near") -> list[dict[str, object]]:
@@ -178,7 +178,7 @@ def analogy(
     file: Path | None = typer.Option(None, "--file", help="A file of analogies: how many come out right."),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """What is to C as B is to A: the words nearest to B − A + C, once without A, B and C and once with them.
+    """Find what is to C as B is to A: the words nearest to B − A + C, once without A, B and C and once with them.
 
     Without the query words the answer is often right; with them the nearest is often B or C itself (Linzen 2016).
 
@@ -320,7 +320,7 @@ def plot(
     format, vectors = format_of(picture), _opened(model)
     groups = [tuple(part for part in word.split(":") if part) for word in words or ()]
     panels = [panel(vectors, groups)] if groups else usual_panels(vectors)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         content = draw(panels, format)
     picture.write_bytes(content)
     if as_json:
@@ -330,7 +330,7 @@ def plot(
         if one.missing:
             typer.echo(f"Without a vector: {', '.join(one.missing)}.", err=True)
     typer.echo(f"Drew {picture}.")
-    if format == "png" and any("missing from font" in str(one.message) for one in said):
+    if format == "png" and any("missing from font" in str(one.message) for one in warned):
         typer.echo(
             "Characters that no font here has are drawn as boxes: in an .svg they stay text.", err=True
         )

@@ -35,7 +35,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """What a folder of word vectors holds; `outputs` and `counts` are None where the method has none."""
+    """The content of a folder of word vectors; `outputs` and `counts` are None where the method has none."""
 
     words: tuple[str, ...]
     vectors: Floats

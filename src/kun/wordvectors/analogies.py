@@ -43,7 +43,7 @@ class GroupRate:
 
 @dataclass(frozen=True)
 class AnalogyRates:
-    """What vectors make of a file of analogies, in all and by kind of relation."""
+    """The answers of vectors to a file of analogies, in all and by kind of relation."""
 
     groups: tuple[GroupRate, ...]
 
@@ -94,7 +94,7 @@ def _questions(path: Path, lines: Sequence[str]) -> Iterator[Analogy]:
 
 
 def measure(vectors: WordVectors, questions: Sequence[Analogy]) -> AnalogyRates:
-    """How many questions vectors answer right, with the query words left out and with them among the candidates."""
+    """The rates of right answers, with the query words left out and with them among the candidates."""
     groups: dict[str, list[Analogy]] = {}
     for question in questions:
         groups.setdefault(question.group, []).append(question)

@@ -4,6 +4,8 @@ A pair of words `k` places apart in one paragraph counts 1/k to either side, as 
 Memory holds one block of text, or one bucket, whatever the vocabulary and the text.
 """
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kun.atomic_files import new_file
 from kun.wordvectors.glove import Entries
 
 Ids = NDArray[np.int32]
@@ -65,17 +68,19 @@ def count(
 
     `block` words are counted, and `merged` pairs merged or shuffled at once. The same text and seed give the same file.
     """
-    parts = []
-    for start in range(0, len(ids), block):
-        tell(start, len(ids))
-        # the words before the block are met by those in it
-        behind = max(0, start - window)
-        part = np.asarray(ids[behind : start + block])
-        parts.append(_put_aside(_pairs(part, start - behind, words, window), path, len(parts)))
-    rng = np.random.default_rng((seed, 0xC0))
-    _shuffle(_merge(parts, merged), words, path, rng, merged)
-    for part_path in [each for part in parts for each in part]:
-        part_path.unlink()
+    for left in path.parent.glob(f".{path.name}.*.counting"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".counting", dir=path.parent) as folder:
+        parts = []
+        for start in range(0, len(ids), block):
+            tell(start, len(ids))
+            # the words before the block are met by those in it
+            behind = max(0, start - window)
+            part = np.asarray(ids[behind : start + block])
+            parts.append(_put_aside(_pairs(part, start - behind, words, window), Path(folder), len(parts)))
+        rng = np.random.default_rng((seed, 0xC0))
+        with new_file(path) as fresh:
+            _shuffle(_merge(parts, merged), words, Path(folder), fresh, rng, merged)
     return Cooccurrences(path)
 
 
@@ -106,8 +111,8 @@ def _added(keys: Keys, weights: Weights) -> tuple[Keys, Weights]:
     return keys[starts], np.add.reduceat(weights, starts) if len(keys) else weights
 
 
-def _put_aside(pairs: tuple[Keys, Weights], path: Path, number: int) -> tuple[Path, Path]:
-    names = path.with_suffix(f".keys-{number}"), path.with_suffix(f".weights-{number}")
+def _put_aside(pairs: tuple[Keys, Weights], folder: Path, number: int) -> tuple[Path, Path]:
+    names = folder / f"keys-{number}", folder / f"weights-{number}"
     for name, array in zip(names, pairs, strict=True):
         array.tofile(name)
     return names
@@ -142,10 +147,15 @@ def _merge(parts: list[tuple[Path, Path]], merged: int) -> Iterator[tuple[Keys, 
 
 
 def _shuffle(
-    stretches: Iterator[tuple[Keys, Weights]], words: int, path: Path, rng: np.random.Generator, merged: int
+    stretches: Iterator[tuple[Keys, Weights]],
+    words: int,
+    folder: Path,
+    path: Path,
+    rng: np.random.Generator,
+    merged: int,
 ) -> None:
     """Both orders of each pair into buckets at random, each of which is then shuffled in memory."""
-    thrown = path.with_suffix(".thrown")
+    thrown = folder / "thrown"
     total = 0
     with thrown.open("wb") as file:
         for keys, weights in stretches:
@@ -153,7 +163,7 @@ def _shuffle(
             total += len(entries)
             file.write(entries.tobytes())
     buckets = max(1, -(-total // merged))
-    names = [path.with_suffix(f".bucket-{number}") for number in range(buckets)]
+    names = [folder / f"bucket-{number}" for number in range(buckets)]
     source = np.memmap(thrown, ENTRY, "r") if total else np.empty(0, ENTRY)
     for start in range(0, total, merged):
         part = np.asarray(source[start : start + merged])
@@ -165,9 +175,6 @@ def _shuffle(
         for name in names if total else ():
             bucket = np.fromfile(name, ENTRY)
             file.write(bucket[rng.permutation(len(bucket))].tobytes())
-            name.unlink()
-    del source
-    thrown.unlink()
 
 
 def _both_orders(keys: Keys, weights: Weights, words: int) -> NDArray[np.void]:

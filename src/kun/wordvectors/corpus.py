@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kun.atomic_files import new_folder
+from kun.atomic_files import check_once, new_folder
 from kun.data.corpus import texts_of
 from kun.data.described import Counts
 from kun.data.rows import Row
@@ -23,11 +23,11 @@ _LONGEST_SENTENCE = 10_000
 """Words after which a window ends, in text without paragraphs."""
 _SHOWN_EVERY = 2000
 ENDS = -1
-"""The id that stands between paragraphs: no window reaches beyond it."""
+"""The id between paragraphs: no window reaches beyond it."""
 
 Ids = NDArray[np.int32]
 Tell = Callable[[str, int], None]
-"""Is told of work that people wait for, and how far it is."""
+"""Hears of work that people wait for, and how far it is."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class WordText:
         self.digest, self.counts, self._words = digest, counts, words
 
     def __len__(self) -> int:
-        """Words, without what stands between them."""
+        """Words, without the ends of paragraphs."""
         return self._words
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a training learns from, and what it is measured on where something is held out."""
+    """The text that a training learns from, and the one it is measured on where something is held out."""
 
     vocabulary: Vocabulary
     learned: WordText
@@ -180,4 +180,5 @@ def _opened(path: Path, facts: dict[str, object], counts: Counts) -> WordText:
     size = path.stat().st_size
     if size != facts["bytes"]:
         raise ValueError(f"{path.name} has {size:,} bytes, not {facts['bytes']}")
+    check_once(path, str(facts["digest"]))
     return WordText(path, str(facts["digest"]), int(str(facts["words"])), counts)

@@ -1,4 +1,4 @@
-"""How often each word comes, exactly, whatever the vocabulary: what does not fit the memory is put aside, sorted."""
+"""Exact counts of words, whatever the vocabulary: those that do not fit the memory are put aside, sorted."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kun.adaptation import native_words
+from kun.errors import DamagedFile
 
 Entries: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Words' ids int32 [n], contexts' ids int32 [n], how often they came together float32 [n]."""
@@ -68,7 +69,7 @@ class Glove(nn.Module):
     def _off(
         self, rows: Tensor, columns: Tensor, counts: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """How far each product is from its logarithm, and its weight, [n] each."""
+        """The distance of each product from its logarithm, and its weight, [n] each."""
         words, contexts = (
             table.detach()[ids.long()].to(dtype)
             for table, ids in ((self.words, rows), (self.contexts, columns))
@@ -78,7 +79,11 @@ class Glove(nn.Module):
 
     @torch.no_grad()
     def learn(self, entries: Entries, rate: float, threads: int = 1) -> float:
-        """Go once over some entries; the objective as it was met on the way."""
+        """Go once over some entries; the objective as it was met on the way.
+
+        Raises `DamagedFile` for ids and counts that are none.
+        """
+        self._check(entries)
         if not native_words.available():
             return self._learn_uncompiled(entries, rate)
         return native_words.glove(
@@ -91,6 +96,12 @@ class Glove(nn.Module):
             power=self.weighting.power,
             threads=threads,
         )
+
+    def _check(self, entries: Entries) -> None:
+        rows, columns, counts = entries
+        ids = torch.cat([rows, columns])
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= len(self.words) or float(counts.min()) <= 0):
+            raise DamagedFile("The counts of pairs are damaged: start another run, which counts them anew.")
 
     def _learn_uncompiled(self, entries: Entries, rate: float) -> float:
         """The same steps, some entries at a time, by torch's operations."""

@@ -1,4 +1,4 @@
-"""How a folder or file is known to hold word vectors; nothing here imports torch."""
+"""The kind of ready model that word vectors are, and the look of their folders and files; no torch is imported."""
 
 from kun.hub.word_vectors import is_word_vectors
 from kun.models.kinds import Candidate, ModelKind

@@ -17,7 +17,7 @@ _LAST = {"skip-gram": 0.004, "cbow": 0.004, "glove": 1.0}
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; None leaves a value to the method."""
+    """The wishes of a command; None leaves a value to the method."""
 
     source: Sequence[str]
     out: str | None = None

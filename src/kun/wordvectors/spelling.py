@@ -19,7 +19,7 @@ def unknown_word(word: str, words: Sequence[str], name: str) -> NotFound:
     hint = (
         f"spelled most alike are {', '.join(near)}."
         if near
-        else "kun vectors near --pieces goes by its pieces."
+        else "no word is spelled like it; name other vectors, or go by its pieces (kun vectors near --pieces)."
     )
     return NotFound(f"The vectors {name} have no word {shown!r}: {hint}")
 
@@ -37,7 +37,7 @@ def nearest_spelled(word: str, words: Sequence[str], n: int = 3) -> list[str]:
 
 
 def _one_letter_off(word: str) -> Iterator[str]:
-    """What one letter more, less, exchanged or turned round makes of a word (Norvig's edits)."""
+    """A word with one letter more, less, exchanged or turned round (Norvig's edits)."""
     letters = string.ascii_lowercase if word.isascii() else ""
     for at in range(len(word) + 1):
         head, tail = word[:at], word[at:]

@@ -13,10 +13,9 @@ from kun.atomic_files import new_file
 from kun.errors import BadInput, DamagedFile
 
 SUFFIXES = (".vec", ".txt", ".w2v", ".word2vec")
-"""How a file without the first line must end to be taken for vectors."""
+"""Endings of a file without the first line that is taken for vectors."""
 MOST_NUMBERS = 2**16
 _LONGEST_LINE = 2**21
-_SPLIT_BY = "\n"
 
 
 def looks_like_text_format(path: Path) -> bool:

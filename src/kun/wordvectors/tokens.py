@@ -1,6 +1,6 @@
 """The table of a network that reads text, as word vectors: a row for each piece of its tokenizer.
 
-What a GPT or a BERT embeds a word by, before any layer has seen its neighbours. A word of several pieces has no row:
+A GPT or a BERT embeds words by it, before any layer has seen their neighbours. A word of several pieces has no row:
 its pieces have one each, and their sum is fastText's idea, not the network's own.
 """
 
@@ -23,7 +23,7 @@ _AT_ONCE = 1 << 14
 
 
 class TokenVectors(WordVectors):
-    """The rows of a tokenizer's pieces by what they say; of a piece with and without a space before it, the former.
+    """The rows of a tokenizer's pieces by their text; of a piece with and without a space before it, the former.
 
     So "king" is the piece that begins a word, and "ing" one that goes on with it.
     """
@@ -57,14 +57,14 @@ def open_tokens(path: Path) -> TokenVectors:
     with torch.inference_mode():
         parts = [net.embed_tokens(part[None])[0].float().numpy() for part in ids.split(_AT_ONCE)]
     places = {token: row for row, token in enumerate(rows.values())}
-    said = {word: places[token] for word, token in rows.items()}
+    rows_of = {word: places[token] for word, token in rows.items()}
     for word, token in _pieces(tokenizer):  # the other spelling of a piece shares its row
-        places.setdefault(token, said[word.strip()])
+        places.setdefault(token, rows_of[word.strip()])
     return TokenVectors(list(rows), np.concatenate(parts), places, tokenizer, name)
 
 
 def _rows(tokenizer: Tokenizer) -> dict[str, int]:
-    """The token of each piece that can be read, by what it says without spaces; one that begins a word goes before."""
+    """The token of each piece that can be read, by its text without spaces; one that begins a word goes before."""
     found: dict[str, int] = {}
     begins: set[str] = set()
     for text, token in _pieces(tokenizer):
@@ -78,7 +78,7 @@ def _rows(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def _pieces(tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
-    """What each token says, with a space before it where it begins a word, and its number; special ones left out."""
+    """The text of each token, a space before it where it begins a word, and its number; special ones left out."""
     special = tokenizer.get_added_tokens_decoder()
     for token in range(tokenizer.get_vocab_size()):
         name = tokenizer.id_to_token(token)

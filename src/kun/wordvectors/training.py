@@ -1,15 +1,14 @@
-"""What word2vec's and GloVe's training tasks have in common: a text as ids, its vocabulary, vectors as the result."""
+"""The common part of word2vec's and GloVe's training tasks: a text as ids, its vocabulary, vectors as the result."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from kun.adaptation.native_words import MOST_NUMBERS
 from kun.data.rows import Conversation, Labelled, Pair, Question, Text
@@ -18,15 +17,13 @@ from kun.errors import BadInput, BadRecipe, NotFound
 from kun.settings import settings
 from kun.training.feed import Feed
 from kun.training.job import threads
-from kun.training.networks import Networks
+from kun.training.networks import Net, Networks
 from kun.training.opening import Opener
 from kun.training.tables import Table
 from kun.training.task import DirectTask, Evaluation, Write
 from kun.wordvectors.analogies import measure, read_analogies
 from kun.wordvectors.corpus import Corpus, Limits, build, open_corpus
 from kun.wordvectors.vectors import WordVectors
-
-Net = TypeVar("Net", bound=nn.Module)
 
 _NEIGHBOURS = 8
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from kun.adaptation import native_words
+from kun.errors import DamagedFile
 
 _PAIRS = 256
 """Pairs that move the tables at once, where no compiler is: few enough for hardly any word to come twice."""
@@ -93,8 +94,11 @@ class Word2Vec(nn.Module):
     def learn(self, text: Tensor, rate: float, seed: int, threads: int = 1) -> tuple[float, int]:
         """Go once over `text` (int32 ids, -1 between sentences); the sum of losses, over how many predictions.
 
-        Compiled code takes a sample of the losses. With one thread the same bits come out each time.
+        Compiled code takes a sample of the losses. With one thread the same bits come out each time. Raises
+        `DamagedFile` for ids that no word has.
         """
+        if len(text) and not -1 <= int(text.min()) <= int(text.max()) < len(self.counts):
+            raise DamagedFile("The text holds ids that no word has: start another run, which reads it anew.")
         if not native_words.available():
             return self._learn_uncompiled(text, rate, seed)
         sizes = self.sizes

@@ -93,7 +93,7 @@ def _analogy(visit: Visit, name: str, text: str) -> "tuple[Near, Near]":
 
 
 def _terms(text: str) -> tuple[str, str, str]:
-    """The three words of "b − a + c", whatever stands between them. Raises `BadInput` for another number."""
+    """The three words of "b − a + c", whatever signs are between them. Raises `BadInput` for another number."""
     terms = [term for term in text.replace("−", " ").replace("+", " ").split() if term != "-"]
     if len(terms) != 3:
         raise BadInput(f"{text[:60]!r} is no analogy of three words: write king − man + woman.")

@@ -31,7 +31,7 @@ class Word2VecOptions(VectorOptions):
 
     architecture: Literal["skip-gram", "cbow"] = "skip-gram"
     negatives: int = Field(default=5, ge=1, le=MOST_NEGATIVES)
-    """Words drawn at random for each place, which the true one is told from."""
+    """Words drawn at random for each place, from which the true one is to be distinguished."""
     sample: float = Field(default=1e-3, ge=0, le=1)
     """Words of a greater share of the text are left out at random; 0 leaves none out."""
 
