@@ -51,23 +51,37 @@ INLINE void draw_targets(const Word2Vec *w, int32_t word, uint64_t *state, Place
         for (int i = 0; i < w->width; i += 16) __builtin_prefetch(targets->row[t] + i, 1);
 }
 
-// The halves of a and b added: lanes of a in the lower, of b in the upper half of each block of `2 · step`.
-#define FOLD(a, b, step)                                                                          \
-    ({ Ints low, high;                                                                            \
-       for (int lane = 0; lane < 16; lane++) {                                                    \
-           int inside = lane & (step - 1), block = lane / (2 * step) * 2 * step;                  \
-           int from = (lane / step & 1) * 16 + block + inside;                                    \
-           low[lane] = from, high[lane] = from + step;                                            \
-       }                                                                                          \
-       __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high); })
+#if defined(__clang__)
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (Ints){__VA_ARGS__})
+#endif
+
+// Neighbouring blocks of 8, 4, 2 or 1 lanes added: the sums of a's blocks and of b's, in turns.
+INLINE Floats fold8(Floats a, Floats b) {
+    return PICK(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+         + PICK(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+INLINE Floats fold4(Floats a, Floats b) {
+    return PICK(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+         + PICK(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+}
+INLINE Floats fold2(Floats a, Floats b) {
+    return PICK(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+         + PICK(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+}
+INLINE Floats fold1(Floats a, Floats b) {
+    return PICK(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+         + PICK(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+}
 
 // The sums of 16 vectors, one in each lane, in their order.
 INLINE Floats sums(const Floats *x) {
     Floats eight[8], four[4], two[2];
-    for (int i = 0; i < 8; i++) eight[i] = FOLD(x[i], x[i + 8], 8);
-    for (int i = 0; i < 4; i++) four[i] = FOLD(eight[i], eight[i + 4], 4);
-    for (int i = 0; i < 2; i++) two[i] = FOLD(four[i], four[i + 2], 2);
-    return FOLD(two[0], two[1], 1);
+    for (int i = 0; i < 8; i++) eight[i] = fold8(x[i], x[i + 8]);
+    for (int i = 0; i < 4; i++) four[i] = fold4(eight[i], eight[i + 4]);
+    for (int i = 0; i < 2; i++) two[i] = fold2(four[i], four[i + 2]);
+    return fold1(two[0], two[1]);
 }
 
 // ln(1 + e^x), the loss of a logit -x.
