@@ -85,7 +85,7 @@ def test_a_saved_folder_is_what_kun_load_opens(by_hand: WordVectors, tmp_path: P
 
 def test_word2vecs_text_format_reads_back_to_the_same_bits(by_hand: WordVectors, tmp_path: Path) -> None:
     exact = WordVectors(by_hand.words, by_hand.vectors / np.float32(3))
-    path = write_text(tmp_path / "words.vec", exact.words, exact.vectors)
+    path = kun.save(exact, tmp_path / "words.vec")
     again = kun.load(path)
     assert isinstance(again, WordVectors)
     assert path.read_text(encoding="utf-8").startswith("6 3\nking ")

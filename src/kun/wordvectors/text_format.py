@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from kun.atomic_files import new_file
 from kun.errors import BadInput, DamagedFile
 
-SUFFIXES = (".vec", ".txt", ".w2v", ".word2vec")
+TEXT_SUFFIX = ".vec"
+SUFFIXES = (TEXT_SUFFIX, ".txt", ".w2v", ".word2vec")
 """Endings of a file without the first line that is taken for vectors."""
 MOST_NUMBERS = 2**16
 _LONGEST_LINE = 2**21

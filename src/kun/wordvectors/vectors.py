@@ -16,7 +16,7 @@ from kun.hub.word_vectors import StoredVectors, read_word_vectors, write_word_ve
 from kun.models.kinds import Candidate
 from kun.text.words import cut
 from kun.wordvectors.spelling import unknown_word
-from kun.wordvectors.text_format import read_text
+from kun.wordvectors.text_format import TEXT_SUFFIX, read_text, write_text
 
 Floats: TypeAlias = NDArray[np.float32]
 Near: TypeAlias = list[tuple[str, float]]
@@ -180,11 +180,14 @@ class WordVectors:
         return [(self.words[row], round(float(cosines[row]), 6)) for row in best]
 
     def save(self, folder: str | Path, lineage: Mapping[str, object] | None = None) -> Path:
-        """Write a folder that `kun.load` opens again; return it.
+        """Write a folder that `kun.load` opens again, or a file in word2vec's text format where the name ends in .vec.
 
-        Raises `BadInput` for a folder that holds other things, `NoSpace`.
+        Returns its path. Raises `BadInput` for a folder that holds other things and for words that the format cannot
+        hold, `NoSpace`.
         """
         target = Path(folder).absolute()
+        if target.suffix == TEXT_SUFFIX:
+            return write_text(target, self.words, self.vectors)
         if target.is_file():
             raise BadInput(f"{target} is a file: name a folder for the vectors.")
         if target.is_dir() and any(target.iterdir()) and not (target / LINEAGE).is_file():
