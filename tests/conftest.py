@@ -43,7 +43,7 @@ QUICK = {
     "tools": ("tools",),
     "tour": ("drawings", "questions"),
     "training": ("cross_entropy", "recipe", "snapshot"),
-    "wordvectors": ("analogies", "vectors"),
+    "wordvectors": ("analogies", "word_vectors"),
     "": ("atomic_files", "develop", "handbook", "house", "public_face"),
 }
 """The files of every room's tests that `make check` runs, marked `quick`."""

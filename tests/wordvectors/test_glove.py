@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import written
+from word_texts import written
 
 from kun.wordvectors.cooccurrences import Cooccurrences, count
 from kun.wordvectors.glove import Entries, Glove, Weighting, reference_objective

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import written
 from torch.nn.functional import logsigmoid
+from word_texts import written
 
 from kun.adaptation import native_words
 from kun.wordvectors.small import train_vectors
