@@ -210,7 +210,7 @@ class FakeService:
 
     def word_vectors(self, name: str) -> WordVectors:
         """Vectors in which king − man + woman lies nearest to king itself, then to queen."""
-        rows = [[3, 1, 0], [3, -1, 0.5], [1, 1, 0], [1.4, -0.2, 0], [3, 0, 2]]
+        rows = [[1, 0.3, 1], [1, -0.1, 0.2], [1, 0.3, 0], [1, -0.3, 0], [0, 0.2, 2]]
         return WordVectors(["king", "queen", "man", "woman", "throne"], np.array(rows, np.float32), name=name)
 
     def language_model(self, name: str | None = None) -> FakeModel:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "hub")]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 
 from word_texts import written
 
@@ -27,7 +28,7 @@ def text(tmp_path: Path) -> Path:
 def by_hand() -> WordVectors:
     """king − man + woman lies nearest to king itself, then to queen."""
     words = ["king", "queen", "man", "woman", "国王", "throne"]
-    rows = [[3, 1, 0], [3, -1, 0.5], [1, 1, 0], [1.4, -0.2, 0], [0, 0, 1], [3, 0, 2]]
+    rows = [[1, 0.3, 1], [1, -0.1, 0.2], [1, 0.3, 0], [1, -0.3, 0], [0, 1, 0], [0, 0.2, 2]]
     return WordVectors(words, np.array(rows, np.float32), name="by hand")
 
 

@@ -74,11 +74,11 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(
         nonlocal taken
         taken += 1
         if taken == 8:
-            raise MemoryError("the machine went down")
+            raise RuntimeError("the machine went down")
         step(loop)
 
     monkeypatch.setattr(Loop, "_step", interrupted)
-    with pytest.raises(MemoryError):
+    with pytest.raises(RuntimeError, match="went down"):
         run(text, tmp_path / "run", name)
     monkeypatch.undo()
     again = run(text, tmp_path / "run", name, resume=True)
@@ -112,7 +112,7 @@ def test_a_text_too_small_for_the_vectors_asked_for_is_told_of(text: Path, tmp_p
 def test_a_text_without_two_words_together_has_nothing_for_glove(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("\n\n".join(["alone", "apart", "single"] * 4), encoding="utf-8")
-    with pytest.raises(BadInput, match=r"come together|has 0 words"):
+    with pytest.raises(BadInput, match="come together"):
         run(path, tmp_path / "run", "glove", data={"eval": None}, objective={"dimensions": 1})
 
 

@@ -49,9 +49,7 @@ def test_a_word_of_which_no_piece_is_known_is_an_error(vectors: WordVectors, wor
 
 def test_one_letter_off_comes_first_and_the_commonest_of_them() -> None:
     words = ["kings", "thing", "king", "ring", "kingdom", "queen"]
-    assert nearest_spelled("kingg", words) == ["king", "kings", "ring"] or nearest_spelled("kingg", words)[
-        :2
-    ] == ["kings", "king"]
+    assert nearest_spelled("kingg", words)[:2] == ["kings", "king"]
     assert nearest_spelled("xqzvw", words) == []
 
 

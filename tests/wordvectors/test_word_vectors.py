@@ -29,12 +29,12 @@ def test_king_minus_man_plus_woman_is_queen_only_when_the_query_words_are_left_o
     by_hand: WordVectors,
 ) -> None:
     assert by_hand.analogy("man", "king", "woman")[0][0] == "queen"
-    assert by_hand.analogy("man", "king", "woman", exclude=False)[0][0] in ("king", "woman")
+    assert by_hand.analogy("man", "king", "woman", exclude=False)[0][0] == "king"
 
 
 def test_a_sum_is_the_sum_of_rows_as_they_are(by_hand: WordVectors) -> None:
     total, near = by_hand.sum(["king", "man"])
-    np.testing.assert_allclose(total, [4, 2, 0])
+    np.testing.assert_allclose(total, [2, 0.6, 1], rtol=1e-6)
     assert not {"king", "man"} & {word for word, _ in near}
 
 

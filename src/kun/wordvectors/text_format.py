@@ -101,17 +101,16 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
 
 def _row(path: Path, number: int, line: str, dimensions: int) -> tuple[str, NDArray[np.float32]]:
     # GloVe's words may hold a space, as ". . ." does
-    (*word,) = line.rsplit(" ", dimensions)
-    numbers = word[1:]
+    word, *numbers = line.rsplit(" ", dimensions)
     try:
         vector = np.array(numbers, dtype=np.float32)
     except ValueError as error:
         raise DamagedFile(f"{path}, line {number:,}: a number cannot be read ({error}).") from error
     if len(vector) != dimensions or not np.isfinite(vector).all():
         raise DamagedFile(
-            f"{path}, line {number:,}: {word[0][:40]!r} has {len(vector)} numbers that can be used, not {dimensions}."
+            f"{path}, line {number:,}: {word[:40]!r} has {len(vector)} numbers that can be used, not {dimensions}."
         )
-    return word[0], vector
+    return word, vector
 
 
 def write_text(path: Path, words: Sequence[str], vectors: NDArray[np.float32]) -> Path:

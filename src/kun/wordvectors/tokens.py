@@ -4,7 +4,7 @@ A GPT or a BERT embeds words by it, before any layer has seen their neighbours. 
 its pieces have one each, and their sum is fastText's idea, not the network's own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +20,22 @@ from kun.wordvectors.pieces import Composition
 from kun.wordvectors.vectors import Floats, WordVectors
 
 _AT_ONCE = 1 << 14
+_GOES_ON = "##"
 
 
 class TokenVectors(WordVectors):
-    """The rows of a tokenizer's pieces by their text; of a piece with and without a space before it, the former.
+    """A row for each piece of a tokenizer that can be read, by its text without spaces.
 
-    So "king" is the piece that begins a word, and "ing" one that goes on with it.
+    A piece that begins a word has the plain name; one of the same letters that goes on with a word is called ##dog.
     """
 
-    def __init__(
-        self, words: list[str], vectors: Floats, ids: dict[int, int], tokenizer: Tokenizer, name: str
-    ) -> None:
-        super().__init__(words, vectors, name=name, config={"method": "embedding table"})
-        self._rows, self.tokenizer = ids, tokenizer
+    def __init__(self, pieces: Mapping[str, int], vectors: Floats, tokenizer: Tokenizer, name: str) -> None:
+        super().__init__(list(pieces), vectors, name=name, config={"method": "embedding table"})
+        self._rows = {token: row for row, token in enumerate(pieces.values())}
+        self.tokenizer = tokenizer
 
     def compose(self, word: str) -> Composition:
-        """A word as the sum of its pieces' rows. Raises `BadInput` where a piece has none."""
+        """A word as the sum of its pieces' rows. Raises `BadInput` where no piece has one."""
         encoding = self.tokenizer.encode(f" {word.strip()}", add_special_tokens=False)
         rows = [self._rows[token] for token in encoding.ids if token in self._rows]
         if not rows:
@@ -51,42 +51,33 @@ def open_tokens(path: Path) -> TokenVectors:
     net = checkpoint.network(dtype="float32", device="cpu")
     if not isinstance(net, TextNetwork):
         raise UnsupportedFormat(f"{name} reads no text, so it has no vectors of words.")
-    tokenizer = checkpoint.tokenizer
-    rows = _rows(tokenizer)
-    ids = torch.tensor(list(rows.values()))
+    pieces = _named_pieces(checkpoint.tokenizer)
     with torch.inference_mode():
+        ids = torch.tensor(list(pieces.values()))
         parts = [net.embed_tokens(part[None])[0].float().numpy() for part in ids.split(_AT_ONCE)]
-    places = {token: row for row, token in enumerate(rows.values())}
-    rows_of = {word: places[token] for word, token in rows.items()}
-    for word, token in _pieces(tokenizer):  # the other spelling of a piece shares its row
-        places.setdefault(token, rows_of[word.strip()])
-    return TokenVectors(list(rows), np.concatenate(parts), places, tokenizer, name)
+    return TokenVectors(pieces, np.concatenate(parts), checkpoint.tokenizer, name)
 
 
-def _rows(tokenizer: Tokenizer) -> dict[str, int]:
-    """The token of each piece that can be read, by its text without spaces; one that begins a word goes before."""
-    found: dict[str, int] = {}
-    begins: set[str] = set()
-    for text, token in _pieces(tokenizer):
-        word = text.strip()
-        starts = text.startswith(" ")
-        if word not in found or (starts and word not in begins):
-            found[word] = token
-        if starts:
-            begins.add(word)
-    return found
+def _named_pieces(tokenizer: Tokenizer) -> dict[str, int]:
+    """The token of each piece by its name, in the order of the tokens, which is nearly that of frequency."""
+    readable = dict(_readable(tokenizer))
+    begin = {text.strip(): token for token, text in reversed(readable.items()) if text.startswith(" ")}
+    named: dict[str, int] = {}
+    for token, text in readable.items():
+        plain = text.strip()
+        named.setdefault(plain if begin.get(plain, token) == token else f"{_GOES_ON}{plain}", token)
+    return named
 
 
-def _pieces(tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
-    """The text of each token, a space before it where it begins a word, and its number; special ones left out."""
+def _readable(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
+    """Each token and its text, a space before it where it begins a word; special ones and parts of letters left out."""
     special = tokenizer.get_added_tokens_decoder()
     for token in range(tokenizer.get_vocab_size()):
-        name = tokenizer.id_to_token(token)
-        if token in special or name is None:
+        if token in special or tokenizer.id_to_token(token) is None:
             continue
         try:
             text = token_bytes(tokenizer, token).decode()
         except UnicodeDecodeError:
             continue
         if text.strip():
-            yield text, token
+            yield token, text

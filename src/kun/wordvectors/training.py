@@ -70,6 +70,10 @@ class VectorTask(DirectTask[Net]):
         self.analogies = read_analogies(Path(self.asked.analogies)) if self.asked.analogies else None
         self.corpus, self.prompts = self._corpus(open), open.job.train.prompts
         words, dimensions = len(self.corpus.vocabulary.words), self.asked.dimensions
+        if not len(self.corpus.learned):
+            raise BadInput(
+                "No two words of the text come together in a paragraph: name text with longer paragraphs."
+            )
         if words <= dimensions:
             raise BadInput(
                 f"The text has {words:,} words that come {self.asked.min_count} times or more, too few for vectors of "

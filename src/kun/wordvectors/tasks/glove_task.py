@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from kun.errors import BadInput
 from kun.training.feed import Batch, Feed, as_count
 from kun.training.networks import Networks
 from kun.training.opening import Opener
@@ -111,8 +110,6 @@ class GloveTask(VectorTask[Glove]):
     def feed(self, open: Opener, networks: Networks[Glove]) -> EntryFeed:
         corpus, folder = self.corpus, open.folder.path / "data" / "pairs"
         learned = self._counts(open, corpus.learned, folder / "learned.pairs")
-        if not len(learned):
-            raise BadInput("No two words of the text come together: name text with longer paragraphs.")
         held_out = self._counts(open, corpus.held_out, folder / "held_out.pairs") if corpus.held_out else None
         job = open.job
         batch = job.train.batch or _STEP
