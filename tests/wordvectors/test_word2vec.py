@@ -17,6 +17,7 @@ def net(seed: int = 0, words: int = 4, **sizes: object) -> Word2Vec:
     """Tables of some words with numbers at random in both."""
     asked = Sizes(**{"dimensions": 5, "window": 1, "negatives": 0, "sample": 0.0, **sizes})  # type: ignore[arg-type]
     made = Word2Vec(np.full(words, 10, np.int64), asked, np.random.default_rng(seed))
+    torch.manual_seed(seed)
     with torch.no_grad():
         for table in (made.input, made.output):
             table[:, : asked.dimensions] = torch.randn(words, asked.dimensions)

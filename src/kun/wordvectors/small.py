@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from kun.errors import BadInput
+from kun.errors import BadInput, Diverged
 from kun.wordvectors.corpus import ENDS
 from kun.wordvectors.vectors import WordVectors
 from kun.wordvectors.word2vec import Sizes, Word2Vec
@@ -26,7 +26,7 @@ def train_vectors(
 ) -> WordVectors:
     """word2vec of sentences that lie in memory, on one thread; the same bits each time on the same machine.
 
-    Raises `BadInput` where fewer than two words come `min_count` times.
+    Raises `BadInput` where fewer than two words come `min_count` times, `Diverged`.
     """
     held = [list(sentence) for sentence in sentences]
     counted = Counter(word for sentence in held for word in sentence)
@@ -50,6 +50,8 @@ def train_vectors(
     for epoch in range(epochs):
         # by lines, as word2vec lowers it
         net.learn(stretch, rate * max(1e-2, 1 - epoch / epochs), seed * 1_000_003 + epoch)
+    if not torch.isfinite(net.vectors).all():
+        raise Diverged(f"The vectors are no numbers any more: take a rate below {rate}.")
     words = [word for word, _ in known]
     config = {"method": "word2vec", "architecture": "cbow" if cbow else "skip-gram", "window": window}
     return WordVectors(words, net.vectors.numpy(), outputs=net.outputs.numpy(), counts=counts, config=config)

@@ -19,8 +19,9 @@ from torch.nn.functional import softplus
 from kun.adaptation import native_words
 from kun.errors import DamagedFile
 
-_PAIRS = 256
-"""Pairs that move the tables at once, where no compiler is: few enough for hardly any word to come twice."""
+_MEETINGS = 8
+"""Times that the commonest word may come among the targets that move the tables at once, where no compiler is."""
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class Word2Vec(nn.Module):
         negatives = self.draw(len(ids), rng)
         total, predictions = 0.0, 0
         places = np.flatnonzero((contexts >= 0).any(axis=1))
-        at_once = max(1, _PAIRS // (1 if self.sizes.cbow else self.sizes.window))
+        pairs = (1 + self.sizes.negatives) * (1 if self.sizes.cbow else self.sizes.window)
+        at_once = min(_AT_ONCE, max(1, int(_MEETINGS / (pairs * float(self.noise.max())))))
         for start in range(0, len(places), at_once):
             some = places[start : start + at_once]
             loss, count = self._step(contexts[some], ids[some], negatives[some], rate)
