@@ -12,7 +12,7 @@ from kun.settings import DEFAULT_MODEL
 from kun.wordvectors.vectors import WordVectors
 
 WORDS = ["king", "queen", "man", "woman", "throne", "kingdom"]
-ROWS = [[1, 0.3, 1], [1, -0.1, 0.2], [1, 0.3, 0], [1, -0.3, 0], [0, 0.2, 2], [0.5, 0.1, 1.5]]
+ROWS = [[1, 0.3, 1], [1, -0.1, 0.2], [1, 0.3, 0], [1, -0.3, 0], [0, 0.2, 2], [0, 0.9, 1.5]]
 
 
 @pytest.fixture
