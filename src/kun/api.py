@@ -169,7 +169,7 @@ def load_language_model(
     model = load(name or None, quantize=wanted, progress=progress)
     if not isinstance(model, LanguageModel):
         raise BadInput(
-            f"{name} is a text encoder and writes no text: name a language model (kun models lists them)."
+            f"{name} is no language model and writes no text: name one that is (kun models lists them)."
         )
     return model
 

@@ -44,7 +44,7 @@ def find_base(
         if not is_adapter(place):
             return open_base(place)
     for model in installed() if "identity" in parent else []:
-        if model.whole and not is_adapter(model.path):
+        if model.whole and model.kind not in ("pipeline", "vectors") and not is_adapter(model.path):
             found = open_base(model.path)
             if found.identity == parent["identity"]:
                 return found
