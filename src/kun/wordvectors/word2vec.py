@@ -162,8 +162,8 @@ class Word2Vec(nn.Module):
         )
         if self.sizes.cbow:
             mask = owners >= 0
-            share = (moved / mask.sum(1, keepdim=True))[:, None].expand(-1, owners.shape[1], -1)
-            self.input.data.index_add_(0, owners[mask], share[mask])
+            each = moved[:, None].expand(-1, owners.shape[1], -1)  # the whole gradient, as word2vec's program has it
+            self.input.data.index_add_(0, owners[mask], each[mask])
         else:
             self.input.data.index_add_(0, owners, moved)
         return float(_losses(logits, real).sum()), len(hidden)

@@ -179,10 +179,11 @@ INLINE void cbow_place(const Word2Vec *w, const int32_t *kept, int from, int pla
     float *changes[1] = {change};
     meet_all(hidden, changes, 1, targets, w->width, w->rate, counts ? &tally->loss : NULL);
     if (counts) tally->predictions++;
+    // every word of the window moves by the whole gradient of their mean, as in word2vec's own program
     for (int at = from; at < to; at++) {
         if (at == place) continue;
         float *row = w->input + (int64_t)kept[at] * w->width;
-        for (int v = 0; v < w->width; v += 16) store(row + v, load(row + v) + load(change + v) * share);
+        for (int v = 0; v < w->width; v += 16) store(row + v, load(row + v) + load(change + v));
     }
 }
 
