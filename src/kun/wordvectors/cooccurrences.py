@@ -71,7 +71,7 @@ def count(
     for left in path.parent.glob(f".{path.name}.*.counting"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".counting", dir=path.parent) as folder:
-        parts = []
+        parts: list[tuple[Path, Path]] = []
         for start in range(0, len(ids), block):
             tell(start, len(ids))
             # the words before the block are met by those in it

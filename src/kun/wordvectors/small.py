@@ -37,16 +37,13 @@ def train_vectors(
     if len(known) < 2:
         raise BadInput(f"Fewer than two words come {min_count} times: give more sentences.")
     index = {word: row for row, (word, _) in enumerate(known)}
-    ids = [index.get(word) for sentence in held for word in [*sentence, None]]
     # a rare word is left out, and the end of a sentence stays
-    ends = np.cumsum([len(sentence) + 1 for sentence in held]) - 1
-    text = np.array([ENDS if one is None else one for one in ids], np.int32)
-    keep = text >= 0
-    keep[ends] = True
+    ids = [[index[word] for word in sentence if word in index] for sentence in held]
+    text = np.array([one for sentence in ids for one in (*sentence, ENDS)], np.int32)
     counts = np.array([count for _, count in known], np.int64)
     sizes = Sizes(dimensions=dimensions, window=window, cbow=cbow, sample=sample)
     net = Word2Vec(counts, sizes, np.random.default_rng(seed))
-    stretch = torch.from_numpy(text[keep])
+    stretch = torch.from_numpy(text)
     for epoch in range(epochs):
         # by lines, as word2vec lowers it
         net.learn(stretch, rate * max(1e-2, 1 - epoch / epochs), seed * 1_000_003 + epoch)

@@ -162,7 +162,9 @@ class Word2Vec(nn.Module):
         )
         if self.sizes.cbow:
             mask = owners >= 0
-            each = moved[:, None].expand(-1, owners.shape[1], -1)  # the whole gradient, as word2vec's program has it
+            each = moved[:, None].expand(
+                -1, owners.shape[1], -1
+            )  # the whole gradient, as word2vec's program has it
             self.input.data.index_add_(0, owners[mask], each[mask])
         else:
             self.input.data.index_add_(0, owners, moved)
