@@ -39,6 +39,9 @@ class Word2VecOptions(VectorOptions):
 class StretchFeed(Feed[Word2Vec]):
     """All of a text once an epoch, in stretches of `batch` ids."""
 
+    data: WordText
+    held_out: WordText | None
+
     def __init__(self, data: WordText, held_out: WordText | None, batch: int, seed: int) -> None:
         self.data, self.held_out, self.seed = data, held_out, seed
         self.batch, self.steps = batch, 0
@@ -51,11 +54,10 @@ class StretchFeed(Feed[Word2Vec]):
         return [_stretch(self.data, int(chosen) * self.batch, self.batch)]
 
     def evaluation(self) -> Iterator[Batch]:
-        for start in range(
-            0, min(_MEASURED, len(self.held_out.ids) if self.held_out else 0), _MEASURED_AT_ONCE
-        ):
-            assert self.held_out is not None
-            yield _stretch(self.held_out, start, _MEASURED_AT_ONCE)
+        held_out = self.held_out
+        for start in range(0, min(_MEASURED, len(held_out.ids) if held_out else 0), _MEASURED_AT_ONCE):
+            assert held_out is not None
+            yield _stretch(held_out, start, _MEASURED_AT_ONCE)
 
     def epochs(self) -> float:
         return self.steps / self.stretches
