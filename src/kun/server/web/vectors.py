@@ -78,9 +78,9 @@ def _analogies(visit: Visit, names: list[str]) -> None:
     async def show() -> None:
         without, among = await off_loop(_analogy, visit, str(chosen.value), text.value or "")
         with ui.row():
-            for key, near in (("analogy_left_out", without), ("analogy_among", among)):
+            for which, near in ((words("analogy_left_out"), without), (words("analogy_among"), among)):
                 with ui.column():
-                    ui.label(words(key)).classes("note")
+                    ui.label(which).classes("note")
                     _list(near)
 
     part.button(show)
