@@ -197,6 +197,10 @@ class AdapterCheckpoint(Checkpoint):
     def pooling(self) -> str:
         return self.base.pooling
 
+    @property
+    def is_sentence_encoder(self) -> bool:
+        return self.base.is_sentence_encoder
+
     @cached_property
     def generation_config(self) -> dict[str, object]:
         return self.base.generation_config

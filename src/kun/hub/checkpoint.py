@@ -65,6 +65,11 @@ class Checkpoint(ABC):
         Raises `UnsupportedFormat` for a way of a GGUF file's that Kun does not know.
         """
 
+    @property
+    def is_sentence_encoder(self) -> bool:
+        """Whether its files tell how a text becomes one vector, so that it was trained to make some by `pooling`."""
+        return False
+
     @abstractmethod
     def state(self) -> "dict[str, torch.Tensor]":
         """The weights by the reference's names, `digests` compared while they are read. Raises `DamagedFile`."""

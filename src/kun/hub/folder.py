@@ -55,6 +55,10 @@ class FolderCheckpoint(Checkpoint):
     def pooling(self) -> str:
         return read_pooling(self.path)
 
+    @property
+    def is_sentence_encoder(self) -> bool:
+        return (self.path / "1_Pooling" / "config.json").is_file()
+
     def template_source(self) -> str | None:
         return folder_template(self.path) or super().template_source()
 

@@ -126,5 +126,10 @@ def choice(default: T, name: str, options: Collection[T], *, missing: T | None =
     return _keyed(default, name, lambda f, _: f.only(name, usual, *options))
 
 
+def choice_or_none(name: str, options: Collection[str]) -> str | None:
+    """One of `options`; None, which is not written, where the file has no such key."""
+    return _keyed(None, name, lambda f, _: f.only(name, None, None, *options), null=False)
+
+
 def _keyed(default: T, name: str, reading: Callable[[Fields, int], object], *, null: bool = True) -> T:
     return field(default=default, metadata={"key": Key(name, reading, null)})

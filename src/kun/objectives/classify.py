@@ -5,6 +5,7 @@ of the next token is added, since it keeps what was learned before (equation 5 t
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class Judging(PaddedTask):
     class Options(Table):
         auxiliary: float = Field(default=0.5, ge=0)
         """What the loss of the next token weighs where a decoder learns to classify (GPT-1's lambda)."""
+        pooling: Literal["mean", "cls", "max"] | None = None
+        """How an encoder's states become the one vector that is judged; as the encoder was trained where left out."""
 
     options: Options
 
@@ -77,7 +80,9 @@ class Classify(Judging):
         self.labels = classes_of(self.source(open).training())
         self.classes = len(self.labels)
         return HeadRequirements(
-            head=Head("SequenceClassification", self.labels, "single_label_classification")
+            head=Head(
+                "SequenceClassification", self.labels, "single_label_classification", self.options.pooling
+            )
         )
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:

@@ -23,7 +23,9 @@ class Regress(Judging):
     stages = ("classify",)
 
     def needs(self, open: Opener) -> HeadRequirements:
-        return HeadRequirements(head=Head("SequenceClassification", ("LABEL_0",), "regression"))
+        return HeadRequirements(
+            head=Head("SequenceClassification", ("LABEL_0",), "regression", self.options.pooling)
+        )
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return with_labels(batch, batch["classes"].float(), self.auxiliary)

@@ -24,6 +24,8 @@ class Model(Table):
     tokenizer: str | None = None
     vocab_size: int | None = Field(default=None, ge=1, le=2**24)
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    frozen: list[str] = Field(default_factory=list)
+    """Parts that keep their weights, by how their names begin, as "embeddings.words" or "layers.0"."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Model":
@@ -31,7 +33,7 @@ class Model(Table):
             raise ValueError("from and family are both given: a model goes on from a checkpoint or is new")
         if self.source and (self.model_extra or self.vocab_size or self.tokenizer):
             for key in self.model_extra or {}:
-                if near := get_close_matches(key, ("from", "dropout"), n=1):
+                if near := get_close_matches(key, ("from", "dropout", "frozen"), n=1):
                     raise ValueError(f"{key} is no key next to from; did you mean model.{near[0]}?")
             extra = ["tokenizer"] * bool(self.tokenizer) + ["vocab_size"] * bool(self.vocab_size)
             named = ", ".join([*(self.model_extra or {}), *extra])

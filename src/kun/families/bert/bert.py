@@ -166,10 +166,12 @@ class Bert(TextNetwork):
     ) -> EncoderOutput | HeadOutput:
         """The head's output of last hidden states [b, t, d_model] at the `wanted` places; without a head, states."""
         first = first_tokens(states, attention_mask, lengths)
-        pooled, states = self.pooled(first), states if wanted is None else states[:, wanted]
+        pooled, chosen = self.pooled(first), states if wanted is None else states[:, wanted]
         if self.head is None:
-            return EncoderOutput(states, pooled)
-        output: HeadOutput = self.head(Encoded(states, first, pooled, self.embeddings.words))
+            return EncoderOutput(chosen, pooled)
+        if not self.config.reads_first:
+            first = summaries(states, attention_mask, lengths, mean=self.config.pooling == "mean")
+        output: HeadOutput = self.head(Encoded(chosen, first, pooled, self.embeddings.words))
         return output
 
     def pooled(self, first: Tensor) -> Tensor | None:
@@ -224,6 +226,24 @@ def first_tokens(states: Tensor, attention_mask: Tensor | None, lengths: Sequenc
         return states[:, 0]
     starts = attention_mask.bool().long().argmax(dim=1)
     return states[torch.arange(len(states), device=states.device), starts]
+
+
+def summaries(
+    states: Tensor, attention_mask: Tensor | None, lengths: Sequence[int] | None, *, mean: bool
+) -> Tensor:
+    """The mean, else the maximum, [rows, d_model] of each row's real tokens, of padded rows [b, t, d_model] or packed.
+
+    The mean is Sentence-BERT's pooling: Reimers and Gurevych, arXiv:1908.10084.
+    """
+    if lengths is not None:
+        rows = states[0].split(list(lengths))
+        return torch.stack([row.mean(dim=0) if mean else row.amax(dim=0) for row in rows])
+    if attention_mask is None:
+        return states.mean(dim=1) if mean else states.amax(dim=1)
+    real = attention_mask.bool()[..., None]
+    if not mean:
+        return states.masked_fill(~real, -torch.inf).amax(dim=1)
+    return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
 def _seen(mask: Tensor | None) -> Tensor | None:

@@ -14,13 +14,17 @@ STEMS = ("Bert", "Roberta", "XLMRoberta", "Ernie")
 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 
+POOLINGS = ("mean", "cls", "max")
+
 
 @dataclass(frozen=True)
 class BertConfig:
     """Sizes of one BERT-type network; `dropout` acts on states and embeddings, in training alone.
 
     `head` is the encoder's head, by the end of the reference's class name: "MaskedLM" for
-    BertForMaskedLM, None for BertModel. `labels` are the classes of a classifying head.
+    BertForMaskedLM, None for BertModel. `labels` are the classes of a classifying head; `pooling` is how it makes one
+    vector of a text's states ("mean", "max"; "cls" and None: of the first token's, as the papers do), under
+    ModernBERT's key, for the reference's BERT classes know the first token alone.
     """
 
     vocab_size: int = keys.whole(30522, "vocab_size")
@@ -35,6 +39,7 @@ class BertConfig:
     dropout: float = keys.share(0.1, "hidden_dropout_prob")
     attention_dropout: float = keys.share(0.1, "attention_probs_dropout_prob")
     head_dropout: float | None = keys.number_or_none("classifier_dropout", high=1.0, null=True)
+    pooling: str | None = keys.choice_or_none("classifier_pooling", POOLINGS)
     pad_id: int | None = keys.token_or_null(0, "pad_token_id")
     tied: bool = keys.flag(True, "tie_word_embeddings")
     head: str | None = None
@@ -62,6 +67,11 @@ class BertConfig:
     @property
     def architecture(self) -> str:
         return f"{self.stem}For{self.head}" if self.head else f"{self.stem}Model"
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether a classifying head reads the first token's state, not all of them."""
+        return self.pooling in (None, "cls")
 
     @property
     def n_kv_heads(self) -> int:

@@ -20,12 +20,13 @@ from kun.families.bert.config import BertConfig
 class Encoded:
     """The input of a head: last hidden states, and what else it may read.
 
-    `states` [b, t, d_model]; of each row's first token the state, and that `pooled` (None where no pooler
-    is): [rows, d_model]; `words`, the embedding whose table a tied head repeats.
+    `states` [b, t, d_model]; of each row a `summary`, the first token's state (or the mean or maximum of all, where
+    the config says so), and what the pooler makes of the first (`pooled`, None without one): [rows, d_model]; `words`,
+    the embedding whose table a tied head repeats.
     """
 
     states: Tensor
-    first: Tensor
+    summary: Tensor
     pooled: Tensor | None
     words: nn.Embedding
 
@@ -129,12 +130,13 @@ class SequenceClassification(Head):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
+        self.pools = config.reads_first
         self.dropout = Dropout(dropout_of(config))
         self.classifier = nn.Linear(config.d_model, len(config.labels))
 
     def forward(self, encoded: Encoded) -> Logits:
-        assert encoded.pooled is not None
-        return Logits(self.classifier(self.dropout(encoded.pooled)))
+        read = encoded.summary if encoded.pooled is None else encoded.pooled
+        return Logits(self.classifier(self.dropout(read)))
 
 
 class TokenClassification(Head):

@@ -75,7 +75,7 @@ class RobertaMaskedLM(MaskedLM):
 
 
 class RobertaClassification(Head):
-    """out(tanh(dense(first token)))."""
+    """out(tanh(dense(first token))), or of the mean or maximum of all."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class RobertaClassification(Head):
         self.out = nn.Linear(config.d_model, len(config.labels))
 
     def forward(self, encoded: Encoded) -> Logits:
-        x = torch.tanh(self.dense(self.dropout(encoded.first)))
+        x = torch.tanh(self.dense(self.dropout(encoded.summary)))
         return Logits(self.out(self.dropout(x)))
 
 

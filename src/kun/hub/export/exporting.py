@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kun.atomic_files import Progress, new_file, silent
 from kun.errors import BadInput, DamagedFile, UnsupportedFormat
+from kun.families.bert.config import BertConfig
 from kun.hub.adapter import AdapterCheckpoint
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.export.gguf import KINDS, as_stored, check_network, write_gguf
@@ -73,6 +74,8 @@ class Export:
             raise BadInput(f"{format} files hold weights as one of {', '.join(known)}, not {dtype!r}.")
         if format == "gguf":
             check_network(net)
+        else:
+            _check_pooling(checkpoint, net.config)
         return cls(checkpoint, net, "hf" if format == "hf" else "gguf", wanted)
 
     def write(
@@ -154,6 +157,15 @@ class Export:
         import torch
 
         return getattr(torch, _FLOATS[self.dtype])
+
+
+def _check_pooling(checkpoint: Checkpoint, config: object) -> None:
+    """Raise `UnsupportedFormat` for a classifier that reads all states: the reference's class reads the first alone."""
+    if isinstance(config, BertConfig) and config.head == "SequenceClassification" and not config.reads_first:
+        raise UnsupportedFormat(
+            f"{checkpoint.path} pools by {config.pooling}, and transformers' {config.architecture} reads the first "
+            'token alone: fine-tune it with objective.pooling = "cls" for other programs.'
+        )
 
 
 def _check_earlier(folder: Path, checkpoint: Checkpoint) -> None:

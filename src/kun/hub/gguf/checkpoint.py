@@ -58,6 +58,10 @@ class GgufCheckpoint(Checkpoint):
     def pooling(self) -> str:
         return pooling(self._file)
 
+    @property
+    def is_sentence_encoder(self) -> bool:
+        return bool(self._file.setting("pooling_type", 0))
+
     @cached_property
     def _text(self) -> GgufTokenizer:
         return GgufTokenizer(self._file)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kun.errors import BadRecipe
 from kun.families import records
+from kun.families.bert.config import POOLINGS
 from kun.hub.checkpoint import Checkpoint
 from kun.networks.classifier import HEAD, Classifier, ClassifierConfig, reference_class, scoring
 from kun.networks.family import Family
@@ -18,11 +19,15 @@ from kun.training.resolving import find_family
 
 @dataclass(frozen=True)
 class Head:
-    """What an objective needs on a network: the head's name as in BERT's config, and for labels what they are."""
+    """What an objective needs on a network: the head's name as in BERT's config, and for labels what they are.
+
+    `pooling` is how an encoder's head makes one vector of a text; None: as the encoder was trained.
+    """
 
     name: str
     labels: tuple[str, ...] = ()
     problem: str | None = None
+    pooling: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,24 @@ def with_head(config: Any, head: Head) -> Any:
         raise BadRecipe(
             f"{config.stem} has no head for {head.name}; it has those for {', '.join(config.heads)}."
         )
-    labels = {"labels": head.labels, "problem": head.problem} if head.labels else {}
+    if head.name != HEAD:
+        return replace(config, head=head.name)
+    labels = {"labels": head.labels, "problem": head.problem, "pooling": head.pooling}
     return replace(config, head=head.name, **labels)
+
+
+def as_trained(head: Head, checkpoint: Checkpoint) -> Head:
+    """`head` with the pooling of an encoder's checkpoint, where no other is asked for.
+
+    A classifier goes on as it is, a sentence encoder's texts are pooled as they were for its vectors, since that one
+    state is what its training shaped; all others read the first token, as BERT's paper does.
+    """
+    if head.pooling is not None:
+        return head
+    if checkpoint.head == head.name:
+        return replace(head, pooling=checkpoint.family_config.pooling)
+    trained = checkpoint.is_sentence_encoder and checkpoint.pooling in POOLINGS
+    return replace(head, pooling=checkpoint.pooling if trained else None)
 
 
 def new(config: Any, family: Family, head: Head | None, pad: int) -> Fitted:
@@ -79,13 +100,18 @@ def continued(
         return _loaded(family.network(config), family, checkpoint)
     assert head is not None
     if family.kind == "encoder":
-        return _loaded(family.network(with_head(decoder, head)), family, checkpoint)
+        return _loaded(family.network(with_head(decoder, as_trained(head, checkpoint))), family, checkpoint)
     whole = _loaded(family.network(decoder), family, checkpoint)
     return Fitted(_classifier(whole.net, family, head, pad), scoring(family), ("score",))
 
 
 def _classifier(net: Any, family: Family, head: Head, pad: int) -> Classifier:
     config = net.config
+    if head.pooling is not None:
+        raise BadRecipe(
+            f"objective.pooling = {head.pooling!r} is for encoders: {config.model_type} reads the last token's state. "
+            "Leave it out."
+        )
     if HEAD not in family.heads or config.model_type not in family.heads[HEAD]:
         known = [
             kind for record in records() for kind in record.heads.get(HEAD, {}) if record.kind == "decoder"

@@ -1,11 +1,13 @@
 """What is trained: a checkpoint's network or a new one, with the tokenizer and template that belong to it."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from kun.adaptation.lora import LoraConfig, add_lora
 from kun.adaptation.quantize import quantize
@@ -111,11 +113,34 @@ def open_model(open: Opener, needs: HeadRequirements) -> TrainingModel:
         else:
             made.net = open.placed(made.net)
         if job.lora:
+            if job.model.frozen:
+                raise BadRecipe(
+                    "model.frozen and lora are both given, but an adapter freezes all: leave one out."
+                )
             add_lora(made.net, _lora_config(job.lora, made))
             return made
-        for parameter in made.net.parameters():
-            parameter.requires_grad_()
+        _freeze(made.net, job.model.frozen)
         return made
+
+
+def _freeze(net: nn.Module, frozen: list[str]) -> None:
+    """Let all parameters learn but those whose names begin so. Raises `BadRecipe` for a beginning that none has."""
+    names = [name for name, _ in net.named_parameters()]
+    for beginning in frozen:
+        if not any(_is_within(name, beginning) for name in names):
+            parts = sorted({name.rpartition(".")[0] for name in names if not re.search(r"\.\d", name)})
+            raise BadRecipe(
+                f"model.frozen: no part is called {beginning!r}; there are {', '.join(parts)}, layers.0 …"
+            )
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(not any(_is_within(name, beginning) for beginning in frozen))
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise BadRecipe("model.frozen leaves nothing to learn: leave a part out of it.")
+
+
+def _is_within(name: str, part: str) -> bool:
+    """Whether a parameter belongs to a part of the network."""
+    return name == part or name.startswith(f"{part}.")
 
 
 def _lora_config(lora: Lora, model: TrainingModel) -> LoraConfig:
