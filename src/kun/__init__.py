@@ -11,7 +11,7 @@ from kun import errors
 from kun.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from kun.api import evaluate, load, pull, save, speedrun, train
+    from kun.api import classify, evaluate, load, pull, save, speedrun, train
     from kun.knowledge.answer import Answer
     from kun.knowledge.base import KnowledgeBase
     from kun.knowledge.passage import Passage
@@ -31,6 +31,7 @@ __all__ = [
     "Run",
     "TaskModel",
     "WordVectors",
+    "classify",
     "errors",
     "evaluate",
     "load",

@@ -4,7 +4,7 @@ Each import that costs time happens in the function that needs it, so that `impo
 stay instant. The classes that these functions return are fetched by name: `kun.KnowledgeBase`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from kun.evaluation.result import Result
     from kun.evaluation.task import AnyTask
+    from kun.evaluation.zero_shot.labels import Example, Labels
     from kun.hub.export.exporting import Exported
     from kun.hub.listing import ModelRow
     from kun.inspection.attention import Look
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from kun.models.chosen import Choice
     from kun.models.language_model import LanguageModel
     from kun.models.ready import ReadyModel
-    from kun.models.task_model import TaskModel
+    from kun.models.task_model import Judgement, TaskModel
     from kun.tour.speedrun.run import Speedrun
     from kun.training.progress import TrainingProgress
     from kun.training.run import Run
@@ -162,16 +163,10 @@ def load_language_model(
 
     Raises `BadInput` for a text encoder, and what `load` raises.
     """
-    from kun.errors import BadInput
-    from kun.models.language_model import LanguageModel
+    from kun.models.language_model import as_language_model
 
     wanted = None if quantize == "none" else quantize
-    model = load(name or None, quantize=wanted, progress=progress)
-    if not isinstance(model, LanguageModel):
-        raise BadInput(
-            f"{name} is no language model and writes no text: name one that is (kun models lists them)."
-        )
-    return model
+    return as_language_model(load(name or None, quantize=wanted, progress=progress), name)
 
 
 def load_task_model(name: str | Path, *, progress: Progress | None = None) -> "TaskModel":
@@ -367,19 +362,28 @@ def evaluate(
     Only the first `limit` rows are asked; `shots` is how many solved examples a question follows (default: the
     task's own). Raises `BadRecipe`, `BadInput`, `DamagedFile`, and what `load` raises.
     """
-    from kun.evaluation.run import evaluate as run
-    from kun.evaluation.task import read_task as read
+    from kun.evaluation.by_name import evaluate as run
 
-    if isinstance(model, str | Path):
-        read_task(task, limit=limit, shots=shots)  # before it is loaded
-        model = load(model, progress=progress)
-    checked, name = read(task), model.name
+    return run(model, task, limit, shots, progress)
 
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"{checked.name or checked.kind}, {name}", done, total)
 
-    return run(model, checked, limit=limit, shots=shots, tell=tell)
+def classify(
+    texts: str | list[str],
+    labels: "Sequence[str] | Mapping[str, str] | Labels | None" = None,
+    *,
+    model: "str | Path | ReadyModel | None" = None,
+    examples: "Iterable[Example | tuple[str, str]]" = (),
+    progress: Progress | None = None,
+) -> "Judgement | list[Judgement]":
+    """Which of some `labels`, never trained, fits a text: a `Judgement` (label, score, probabilities), or a list.
+
+    A mapping gives each label a description. `model`, loaded or by name, is an encoder (the default one where it is
+    None), which takes the nearest label; a language model, which takes the likeliest; or a classifier, which has labels
+    of its own. `examples` are solved: (text, label). Raises `BadInput`, `ContextOverflow`, and what `load` raises.
+    """
+    from kun.evaluation.by_name import classify as run
+
+    return run(texts, labels, model, examples, progress)
 
 
 def models() -> "list[ModelRow]":

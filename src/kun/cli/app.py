@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from kun.cli import (
+    classifying,
     doctor,
     evaluating,
     exporting,
@@ -70,6 +71,7 @@ app.command("remove")(models.remove)
 app.command("chat")(talking.chat)
 app.command("generate")(talking.generate)
 app.command("fill")(filling.fill)
+app.command("classify")(classifying.classify)
 app.command("eval")(evaluating.evaluate)
 app.add_typer(knowledge.app, name="kb")
 app.add_typer(inspecting.app, name="inspect")

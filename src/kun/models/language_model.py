@@ -361,3 +361,12 @@ def _texts(generation: Generation) -> Iterator[str]:
     finally:
         if not generation.done:
             generation.cancel()
+
+
+def as_language_model(model: object, name: str | Path | None) -> LanguageModel:
+    """The model, which must write text. Raises `BadInput` for another one, which was asked for by `name`."""
+    if not isinstance(model, LanguageModel):
+        raise BadInput(
+            f"{name} is no language model and writes no text: name one that is (kun models lists them)."
+        )
+    return model
