@@ -42,14 +42,14 @@ WORDINGS = {
         "Answer:",
         " or ",
         "{name} ({description})",
-        ("N/A", "...", "The text.", "[MASK]", "This is a text.", "It is what it is."),
+        ("N/A", "...", "The text.", "[MASK]"),
     ),
     "zh": Wording(
         "上面这段话是{labels}？只回答其中一个词。",
         "回答：",
         "还是",
         "{name}（{description}）",
-        ("N/A", "……", "文本。", "无", "这是一段文字。", "就是这样。"),
+        ("N/A", "……", "文本。", "无"),
     ),
 }
 
