@@ -17,6 +17,7 @@ from kun.errors import ContextOverflow
 from kun.evaluation.likelihood import Question, Scorer
 from kun.evaluation.progress import Tell, silent
 from kun.evaluation.zero_shot.labels import Labels
+from kun.evaluation.zero_shot.shares import log_softmax
 from kun.models.ready import LONGEST_TOKEN
 from kun.text.control import ControlTokens
 from kun.text.language import is_chinese
@@ -54,6 +55,10 @@ WORDINGS = {
 }
 
 
+AT_ONCE = 64
+"""Texts that are weighed together."""
+
+
 class DecoderJudge:
     """Tells which label a language model holds likeliest."""
 
@@ -67,29 +72,32 @@ class DecoderJudge:
         """Each label's log-probability for each text, float64 [n, labels]. Raises `ContextOverflow`, `BadInput`."""
         chinese_labels = is_chinese(" ".join(self._labels.names))
         languages = ["zh" if chinese_labels or is_chinese(text) else "en" for text in texts]
+        scores = np.zeros((len(texts), len(self._labels.names)))
+        done = 0
         for language in sorted(set(languages)):
-            self._calibrate(language)
-        found = self._weighed(list(zip(texts, languages, strict=True)), tell)
-        scores = found - np.stack([self._free[language] for language in languages])
-        shares: np.ndarray = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-        return shares
+            places = [place for place, own in enumerate(languages) if own == language]
+            for begin in range(0, len(places), AT_ONCE):
+                some = places[begin : begin + AT_ONCE]
+                scores[some] = self._calibrated([texts[place] for place in some], language)
+                done += len(some)
+                tell(done, len(texts))
+        return log_softmax(scores)
 
-    def _calibrate(self, language: str) -> None:
-        """The mean log-probability of each label after inputs without content."""
-        if language not in self._free:
-            inputs = [(text, language) for text in WORDINGS[language].free]
-            self._free[language] = self._weighed(inputs, silent).mean(axis=0)
+    def _calibrated(self, texts: Sequence[str], language: str) -> np.ndarray:
+        """The mean of both orders' log-probabilities, less that of inputs without content, float64 [n, labels].
 
-    def _weighed(self, texts: Sequence[tuple[str, str]], tell: Tell) -> np.ndarray:
-        """The log-probability of each label after each text, the mean of both orders, float64 [n, labels]."""
-        questions = [
-            self._question(text, language, backwards)
-            for text, language in texts
-            for backwards in (False, True)
-        ]
-        found = self._scorer.weigh(questions, lambda done, total: tell(done // 2, total // 2))
-        rows = [self._by_label([each.logprob for each in weighed]) for weighed in found]
-        return np.array(rows, dtype=np.float64).reshape(len(texts), 2, -1).mean(axis=1)
+        Each order is weighed by itself, so that the solved examples are read once for all its questions.
+        """
+        free = () if language in self._free else WORDINGS[language].free
+        both = []
+        for backwards in (False, True):
+            questions = [self._question(text, language, backwards) for text in (*free, *texts)]
+            found = self._scorer.weigh(questions)
+            both.append([self._by_label([each.logprob for each in weighed]) for weighed in found])
+        scores: np.ndarray = np.array(both, dtype=np.float64).mean(axis=0)
+        if free:
+            self._free[language] = scores[: len(free)].mean(axis=0)
+        return scores[len(free) :] - self._free[language]
 
     def _by_label(self, logprobs: Sequence[float]) -> list[float]:
         """One number for each label: of its spellings, any will do."""

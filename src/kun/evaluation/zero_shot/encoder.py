@@ -13,6 +13,7 @@ import numpy as np
 from kun.errors import ContextOverflow
 from kun.evaluation.progress import Tell, silent
 from kun.evaluation.zero_shot.labels import Labels
+from kun.evaluation.zero_shot.shares import log_softmax
 from kun.text.language import is_chinese
 from kun.text.tokenizer import sound
 
@@ -112,10 +113,3 @@ def fitted(vectors: np.ndarray, labels: Sequence[int], prior: np.ndarray) -> np.
         following = (1 + np.sqrt(1 + 4 * pace * pace)) / 2
         ahead, weights, pace = now + (pace - 1) / following * (now - weights), now, following
     return weights
-
-
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """The logarithm of each row's shares, [n, labels]."""
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    shares: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shares
