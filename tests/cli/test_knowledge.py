@@ -167,3 +167,22 @@ def test_a_path_names_a_knowledge_base_too(kun: Kun, docs: Path, tmp_path: Path)
     assert kun("kb", "add", place, docs / "fish.md").code == 0
     assert told(kun("kb", "search", place, "fish", "--json"))[0]["source"] == "fish.md"
     assert told(kun("kb", "list", "--json")) == []
+
+
+def test_topics_are_listed_and_drawn(kun: Kun, tmp_path: Path) -> None:
+    folder = tmp_path / "about"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"soup{n}.txt").write_text(f"An onion soup with butter, number {n}.")
+        (folder / f"drum{n}.txt").write_text(f"The drum and the violin play, number {n}.")
+    assert kun("kb", "add", "notes", folder).code == 0
+    listed = told(kun("kb", "topics", "notes", "--json"))
+    assert listed["passages"] == sum(group["passages"] for group in listed["groups"]) == 6
+    assert all(group["name"] and group["examples"][0]["source"] for group in listed["groups"])
+    assert listed["picture"] is None
+    picture = tmp_path / "topics.svg"
+    ran = kun("kb", "topics", "notes", "--groups", 2, "--picture", picture)
+    assert "6 passages in 2 groups." in ran.out
+    assert b"<svg" in picture.read_bytes()
+    assert kun("kb", "topics", "notes", "--picture", tmp_path / "topics.gif").code == 2
+    assert "ask for 2 to 6" in kun("kb", "topics", "notes", "--groups", 7).err

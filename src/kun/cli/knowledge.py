@@ -12,6 +12,7 @@ import typer
 from kun import api
 from kun.cli import output
 from kun.errors import BadInput
+from kun.inspection.picture import format_of
 
 if TYPE_CHECKING:
     from kun.knowledge.passage import Passage
@@ -31,6 +32,7 @@ app = typer.Typer(
 NAME = typer.Argument(..., help="The knowledge base: a name under KUN_HOME, or a path.")
 
 _NAMED = 8  # of the things of one kind that were left out
+_SHOWN = 80  # characters of a passage that stands for its group
 
 SOURCES = typer.Option(
     None, "--source", "-s", help="Only these documents (names or patterns like 'en/*.md')."
@@ -169,6 +171,54 @@ def _offer(name: str, question: str, model: str) -> None:
     typer.echo(f"Without documents:  kun generate {shlex.quote(model)} --chat -p {asked}")
     for other in [base for base in api.knowledge_bases() if base != name][:3]:
         typer.echo(f"Another base:       kun kb ask {shlex.quote(other)} {asked}")
+
+
+@app.command()
+def topics(
+    name: str = NAME,
+    groups: int | None = typer.Option(
+        None, "--groups", "-g", min=2, max=100, help="How many groups (default: as many as part best)."
+    ),
+    picture: Path | None = typer.Option(
+        None, "--picture", "-o", help="Draw them into this file, .png or .svg."
+    ),
+    as_json: bool = output.JSON_OPTION,
+) -> None:
+    """See what a knowledge base is about, without a question.
+
+    The passages' vectors are sorted into groups by k-means; each is named by the words that tell it from the others.
+
+    \b
+    Examples:
+      kun kb topics handbook
+      kun kb topics notes --groups 8 --picture topics.png
+    """
+    if picture is not None:
+        format_of(picture)
+    found = api.knowledge_base(name).topics(groups)
+    if picture is not None:
+        output.draw(picture, found.picture)
+    if as_json:
+        output.print_json(
+            {
+                "groups": [output.as_dict(topic) for topic in found.topics],
+                "passages": found.passages,
+                "silhouette": round(found.clusters.silhouette, 4),
+                "picture": str(picture) if picture else None,
+            }
+        )
+        return
+    typer.echo(f"{found.passages} passages in {len(found.topics)} groups.\n")
+    for topic in found.topics:
+        typer.echo(f"{topic.name}  ({topic.passages} passages of {topic.documents} documents)")
+        for passage in topic.examples:
+            typer.echo(textwrap.indent(f"{output.title(passage)}: {_beginning(passage.text)}", "    "))
+        typer.echo("")
+
+
+def _beginning(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import typer
 
-from kun.atomic_files import DetailedProgress
+from kun.atomic_files import DetailedProgress, writing_to
 from kun.errors import KunError, NotFound
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from rich.progress import Progress, TaskID
 
+    from kun.inspection.picture import PictureFormat
     from kun.knowledge.passage import Passage
 
 T = TypeVar("T")
@@ -45,6 +47,20 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         table.add_row(*(Text(str(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
+
+
+def draw(path: Path, make: "Callable[[PictureFormat], bytes]") -> None:
+    """Write a picture into a file, in the format of its name. Raises `BadInput` for a name of another one."""
+    from kun.inspection.picture import format_of
+
+    format = format_of(path)
+    with warnings.catch_warnings(record=True) as said, writing_to(path):
+        path.write_bytes(make(format))
+    typer.echo(f"Drew {path}.", err=True)
+    if format == "png" and any("missing from font" in str(one.message) for one in said):
+        typer.echo(
+            "Characters that no font here has are drawn as boxes: in an .svg they stay text.", err=True
+        )
 
 
 def each(names: Sequence[str], do: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:

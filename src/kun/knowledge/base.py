@@ -34,6 +34,7 @@ from kun.settings import DEFAULT_ENCODER, settings
 
 if TYPE_CHECKING:
     from kun.knowledge.answer import Answer, AnswerStream, AskOptions
+    from kun.knowledge.topics import Topics
     from kun.models.classifier import Classifier
     from kun.models.language_model import LanguageModel
 
@@ -242,6 +243,15 @@ class KnowledgeBase:
         shown = (self._passage(contents, hit.document, hit.place, hit.score, hit.reasons) for hit in hits)
         found = [passage for passage in shown if passage]
         return found if self._reranker is None else reranked(query, found, self._reranker, k)
+
+    def topics(self, groups: int | None = None) -> "Topics":
+        """What its passages are about: groups of near vectors (k-means), named by the words that tell them apart.
+
+        Without `groups` there are as many as part best. Raises `BadInput` where there is too little to group.
+        """
+        from kun.knowledge.topics import topics_of
+
+        return topics_of(self.name, self._store.passages(), groups)
 
     def ask(self, question: str, lm: "LanguageModel", **options: "Unpack[AskOptions]") -> "Answer":
         """An answer from the documents that cites its passages; see `kun.knowledge.answer.ask` for the options."""
