@@ -6,7 +6,7 @@ ARGS   ?=
 # a process for each core; the tests of one file stay together, for they share what was trained or built for them
 PARALLEL := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart serve check test check-cuda lint bench docs drawings clean help
+.PHONY: quickstart serve check test check-cuda lint bench docs drawings tour-weights readme-table clean help
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
@@ -56,6 +56,12 @@ docs: $(VENV)/.installed-for-development  ## build the site in both languages in
 
 drawings: $(VENV)/.installed  ## draw the pictures of the handbook anew
 	$(BIN)/python -c 'from pathlib import Path; from kun.tour.drawings.drawn import write_drawings; write_drawings(Path("examples/drawings"))'
+
+tour-weights: $(VENV)/.installed  ## train the small networks that ship with the tour, some minutes
+	$(BIN)/python -c 'from pathlib import Path; from kun.tour.small.recall import write_readers; write_readers(Path("src/kun/tour/weights"))'
+
+readme-table: $(VENV)/.installed  ## make README's table of what works anew, from the tour
+	$(BIN)/python -m kun.tour.table README.md README.zh-CN.md
 
 clean:  ## delete the environment and what was built
 	rm -rf $(VENV) site build

@@ -4,7 +4,7 @@ Each import that costs time happens in the function that needs it, so that `impo
 stay instant. The classes that these functions return are fetched by name: `kun.KnowledgeBase`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from kun.settings import DEFAULT_ENCODER
 if TYPE_CHECKING:
     import torch
 
+    from kun.atomic_files import DetailedProgress
     from kun.evaluation.result import Result
     from kun.evaluation.task import AnyTask
     from kun.evaluation.zero_shot.labels import Example, Labels
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kun.models.language_model import LanguageModel
     from kun.models.ready import ReadyModel
     from kun.models.task_model import Judgement, TaskModel
+    from kun.tour.running import Outcome, Toured
     from kun.tour.speedrun.run import Speedrun
     from kun.training.progress import TrainingProgress
     from kun.training.run import Run
@@ -226,17 +228,25 @@ def handbook() -> Path:
 
     Raises `NotFound` where it was not installed.
     """
-    import sys
+    from kun.tour.handbook import handbook_folder
 
-    from kun.errors import NotFound
+    return handbook_folder()
 
-    for folder in (
-        Path(__file__).parents[2] / "examples" / "handbook",
-        Path(sys.prefix) / "share" / "kun" / "handbook",
-    ):
-        if folder.is_dir():
-            return folder
-    raise NotFound("The handbook is not installed here: name your own documents with --documents FOLDER.")
+
+def tour(
+    only: Sequence[int] = (),
+    *,
+    out: str | Path = "tour.html",
+    each: "Callable[[Outcome], None] | None" = None,
+    progress: "DetailedProgress | None" = None,
+) -> "Toured":
+    """Run and check the examples of the seventeen ideas, or of `only` some, and show them on one page, `out`.
+
+    Nothing is fetched. Raises `BadInput` for a number that no idea has, `NoSpace`, `NotWritable`.
+    """
+    from kun.tour.touring import take_tour
+
+    return take_tour(only, Path(out), each, progress)
 
 
 def inspect_tokens(text: str, models: Sequence[str | Path] = ()) -> "list[Cutting]":
@@ -244,31 +254,25 @@ def inspect_tokens(text: str, models: Sequence[str | Path] = ()) -> "list[Cuttin
 
     Raises `BadInput` for a text that is too long to show, and what opening a checkpoint raises.
     """
-    from kun.hub.opening import open_checkpoint
-    from kun.inspection.tokens import cut
+    from kun.inspection.by_name import cuttings
 
-    paths = [locate(name) for name in models or (chosen_model().name, DEFAULT_ENCODER)]
-    return [cut(text, open_checkpoint(path).tokenizer, path.name) for path in paths]
+    return cuttings(text, models)
 
 
 def inspect_merges(word: str, model: str | Path | None = None) -> list[tuple[str, ...]]:
     """The merges by which byte pair encoding builds `word`; empty for a tokenizer of another kind."""
-    from kun.hub.opening import open_checkpoint
-    from kun.inspection.tokens import merges
+    from kun.inspection.by_name import merges
 
-    return merges(word, open_checkpoint(locate(model or chosen_model().name)).tokenizer)
+    return merges(word, model)
 
 
 def inspect_positions(
     kinds: Sequence[str] = (), n: int = 64, width: int = 64, model: str | Path | None = None
 ) -> "list[Places]":
     """Tables of positions of these kinds (default: all that need no model, and with `model` its learned ones too)."""
-    from kun.inspection.opened import Opened
-    from kun.inspection.positions import KINDS, places
+    from kun.inspection.by_name import places
 
-    net = None if model is None else Opened.open(model).net
-    chosen = kinds or [kind for kind in KINDS if kind != "learned" or net is not None]
-    return [places(kind, n, width, net) for kind in chosen]
+    return places(kinds, n, width, model)
 
 
 def inspect_attention(
@@ -279,11 +283,9 @@ def inspect_attention(
     An encoder-decoder has three attentions, its encoder's, its decoder's, and that of the one on the other; its
     decoder reads the `answer`, or writes one.
     """
-    from kun.inspection.attention import looks
-    from kun.inspection.opened import Opened
+    from kun.inspection.by_name import looks
 
-    names = models or ("smollm2-135m-instruct", "all-minilm-l6-v2")
-    return [look for name in names for look in looks(Opened.open(name), text, answer)]
+    return looks(text, models, answer)
 
 
 def inspect_logits(
@@ -293,10 +295,9 @@ def inspect_logits(
 
     Of a model that reads all of the text first, at every place of the `answer`, or of the one that it writes.
     """
-    from kun.inspection.logits import next_words
-    from kun.inspection.opened import Opened
+    from kun.inspection.by_name import next_words
 
-    return next_words(Opened.open(model or "smollm2-135m-instruct"), text, k, answer)
+    return next_words(text, model, k, answer)
 
 
 def train(

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from kun.errors import BadInput, UnsupportedFormat
-from kun.inspection.attention import Look, looks, steps_of
+from kun.inspection.attention import Look, looks
 from kun.inspection.logits import next_words
+from kun.inspection.moves import furthest, moves, stack_moves, steps_of
 from kun.inspection.opened import LONGEST, Opened
 from kun.inspection.watch import watching
 
@@ -115,3 +116,53 @@ def test_the_last_layers_guess_is_the_networks_own(decoder: Opened) -> None:
 def test_an_encoder_has_no_next_word(encoder: Opened) -> None:
     with pytest.raises(UnsupportedFormat, match="encoder"):
         next_words(encoder, TEXT)
+
+
+def test_the_head_that_moves_a_word_most_towards_another_is_found_among_all(encoder: Opened) -> None:
+    look = look_at(encoder)
+    found = moves(look, 1)
+    assert [move.towards for move in found] == [
+        token for place, token in enumerate(look.tokens) if place != 1
+    ]
+    for number, move in zip([0, *range(2, len(look.tokens))], found, strict=True):
+        before = look.seen.before[move.layer][0]
+        heads = []
+        for head in range(look.n_heads):
+            weight = encoder.layers[move.layer].get_submodule("attention.o").weight.detach()
+            width = weight.shape[1] // look.n_heads
+            mixed = torch.tensor(look.steps(1, move.layer, head).mixed)
+            added = weight[:, head * width : (head + 1) * width] @ mixed
+            heads.append(float(torch.cosine_similarity(before[1] + added, before[number], dim=0)))
+        assert max(heads) == pytest.approx(move.after, abs=1e-5)
+        assert heads[move.head] == max(heads)
+        assert move.gain == pytest.approx(move.after - move.before)
+
+
+def test_the_steps_of_a_word_are_those_of_its_furthest_move_unless_a_layer_or_head_is_named(
+    encoder: Opened,
+) -> None:
+    look = look_at(encoder)
+    word = look.tokens[1]
+    best = max(moves(look, 1), key=lambda move: move.gain)
+    [(_, steps)] = steps_of([look], word)
+    assert (steps.layer, steps.head) == (best.layer, best.head) == furthest(look, 1)
+    [(_, steps)] = steps_of([look], word, layer=0)
+    assert steps.layer == 0
+    [(_, steps)] = steps_of([look], word, 0, 1)
+    assert (steps.layer, steps.head) == (0, 1)
+    with pytest.raises(BadInput, match="no layer 99"):
+        steps_of([look], word, layer=99)
+
+
+def test_the_whole_stack_is_what_lies_below_and_above_all_layers(decoder: Opened) -> None:
+    look = look_at(decoder)
+    first, last = look.seen.before[0][0], look.seen.after[-1][0]
+    found = stack_moves(look, 0)
+    assert [move.towards for move in found] == look.tokens[1:]
+    for place, move in enumerate(found, 1):
+        assert move.before == pytest.approx(
+            float(torch.cosine_similarity(first[0], first[place], dim=0)), abs=1e-5
+        )
+        assert move.after == pytest.approx(
+            float(torch.cosine_similarity(last[0], last[place], dim=0)), abs=1e-5
+        )

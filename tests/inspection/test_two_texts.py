@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kun.errors import BadInput
 from kun.inspection import picture
-from kun.inspection.attention import looks, steps_of
+from kun.inspection.attention import looks
 from kun.inspection.logits import next_words
+from kun.inspection.moves import steps_of
 from kun.inspection.opened import MOST_WRITTEN, Opened
 from kun.inspection.watch import watching
 

@@ -23,6 +23,7 @@ from kun.cli import (
     speedrun,
     talking,
     tools,
+    touring,
     training,
     vectors,
 )
@@ -65,6 +66,7 @@ def _root(
 
 
 app.command("quickstart")(serving.quickstart)
+app.command("tour")(touring.tour)
 app.command("pull")(models.pull)
 app.command("models")(models.list_models)
 app.command("remove")(models.remove)

@@ -152,11 +152,10 @@ def attention(
     text: str = typer.Argument("I love my dog.", help="The sentence."),
     models: list[str] | None = MODELS,
     layer: int | None = typer.Option(
-        None, help="One layer, from 0 (default: the mean over all; for --word 0)."
+        None,
+        help="One layer, from 0 (default: the mean over all; for --word where it moves most towards another).",
     ),
-    head: int | None = typer.Option(
-        None, help="One head, from 0 (default: the mean over all; for --word 0)."
-    ),
+    head: int | None = typer.Option(None, help="One head, from 0 (default: as for --layer)."),
     word: str | None = typer.Option(None, help="The three steps in numbers for this word."),
     answer: str | None = ANSWER,
     picture: Path | None = PICTURE,
@@ -166,6 +165,8 @@ def attention(
 
     Without --model a GPT-type and a BERT-type network are shown side by side: in the first a word sees nothing to its
     right. An encoder-decoder has three: its encoder's, its decoder's, and where the decoder looks at the encoder.
+    With --word, the steps of the layer and head that move it most towards another word; then, for each word, where it
+    moves most towards that one, and how near the two are below and above all layers.
 
     \b
     Examples:
@@ -177,9 +178,9 @@ def attention(
     looks = api.inspect_attention(text, models or (), answer)
     steps: list[Steps] = []
     if word:
-        from kun.inspection.attention import steps_of
+        from kun.inspection.moves import steps_of
 
-        found = steps_of(looks, word, layer or 0, head or 0)
+        found = steps_of(looks, word, layer, head)
         looks, steps = [look for look, _ in found], [one for _, one in found]
     if picture is not None:
         from kun.inspection import picture as pictures
@@ -207,6 +208,24 @@ def attention(
             output.print_table(("looks at →", *look.looked_at), rows)
 
 
+def _print_moves(look: "Look", place: int) -> None:
+    from kun.inspection.moves import moves, stack_moves
+
+    stack = stack_moves(look, place)
+    rows = [
+        (
+            move.towards,
+            f"{move.layer}, {move.head}",
+            f"{move.weight:.2f}",
+            f"{move.before:+.3f} → {move.after:+.3f}",
+            f"{stack[number].before:+.3f} → {stack[number].after:+.3f}",
+        )
+        for number, move in enumerate(moves(look, place))
+    ]
+    headers = ("most towards", "layer, head", "weight", "cosine there", "below, above all layers")
+    output.print_table(headers, rows)
+
+
 def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str, object]:
     return _names_of(look) | {"weights": look.pick(layer, head).tolist()}
 
@@ -223,12 +242,16 @@ def _names_of(look: "Look") -> dict[str, object]:
 
 def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, object]:
     """A masked score, minus infinity, is null in JSON."""
+    from kun.inspection.moves import moves, stack_moves
+
     plain = output.as_dict(seen)
     plain["scores"] = [score if math.isfinite(score) else None for score in seen.scores]
     return (
         _names_of(look)
         | {
             "word": look.tokens[seen.place],
+            "moves": [output.as_dict(move) for move in moves(look, seen.place)],
+            "stack": [output.as_dict(move) for move in stack_moves(look, seen.place)],
         }
         | plain
     )
@@ -240,10 +263,12 @@ def _print_steps(look: "Look", seen: "Steps") -> None:
         (token, *(f"{value:.3f}" for value in values))
         for token, *values in zip(look.looked_at, *columns, strict=True)
     ]
+    typer.echo(f"“{look.tokens[seen.place]}” in layer {seen.layer}, head {seen.head}:")
     output.print_table(("", "1. q · k", "scaled", "2. softmax", "cosine before", "after 3."), rows)
     first = ", ".join(f"{value:.3f}" for value in seen.mixed[:6])
     typer.echo(f"3. The weighted sum of the values: {first} … ({len(seen.mixed)} numbers).")
-    typer.echo(f"All heads together moved “{look.tokens[seen.place]}” by {seen.moved:.2f} of its length.\n")
+    typer.echo(f"All heads together moved “{look.tokens[seen.place]}” by {seen.moved:.2f} of its length.")
+    _print_moves(look, seen.place)
 
 
 @app.command()

@@ -154,10 +154,10 @@ def _look(
     return Look(opened.name, opened.kind, part, tokens, looked_at, seen, source)
 
 
-def steps_of(seen: Sequence[Look], word: str, layer: int = 0, head: int = 0) -> list[tuple[Look, Steps]]:
-    """The three steps for the first token that is shown as `word`, in each look that has one.
+def places_of(seen: Sequence[Look], word: str) -> list[tuple[Look, int]]:
+    """The place of the first token that is shown as `word`, in each look that has one.
 
-    Raises `BadInput` for a model that shows none so, and for what else is not there.
+    Raises `BadInput` for a model that shows none so.
     """
     known: dict[str, dict[str, None]] = {}
     for look in seen:
@@ -165,4 +165,4 @@ def steps_of(seen: Sequence[Look], word: str, layer: int = 0, head: int = 0) -> 
     for model, tokens in known.items():
         if word not in tokens:
             raise BadInput(f"No token of {model} is {word[:60]!r}; there are {', '.join(tokens)}.")
-    return [(look, look.steps(look.tokens.index(word), layer, head)) for look in seen if word in look.tokens]
+    return [(look, look.tokens.index(word)) for look in seen if word in look.tokens]

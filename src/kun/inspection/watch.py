@@ -54,12 +54,15 @@ class Seen:
     """One pass through the same part of each layer: what it attended to, and states [b, t, d_model] around it.
 
     `before` are the states that the part adds to, `added` what it adds, after its output projection; `after` what
-    each layer hands on.
+    each layer hands on. `mixed` [b, t, heads · d_head] is what the heads found, and `projections` the matrices
+    [d_model, heads · d_head] that make of it what is added, None where they are no plain ones.
     """
 
     attended: list[Attended] = field(default_factory=list)
     before: list[Tensor] = field(default_factory=list)
     added: list[Tensor] = field(default_factory=list)
+    mixed: list[Tensor] = field(default_factory=list)
+    projections: list[Tensor | None] = field(default_factory=list)
     after: list[Tensor] = field(default_factory=list)
 
 
@@ -121,8 +124,13 @@ def _hooks(layer: nn.Module, part: str, seen: Seen, noting: _Noting) -> Iterator
         before = normed[0][0] if normed and normed[0][1] is given[0] else given[0]
         seen.before.append(before)
 
-    def note_output(_: nn.Module, given: tuple[Tensor], out: Tensor) -> None:
+    def note_output(projection: nn.Module, given: tuple[Tensor], out: Tensor) -> None:
         seen.added.append(out)
+        seen.mixed.append(given[0])
+        weight = projection.weight.detach() if isinstance(projection, nn.Linear) else None
+        seen.projections.append(
+            weight if weight is not None and weight.shape[1] == given[0].shape[-1] else None
+        )
         if noting.last is not None:
             seen.attended.append(noting.last)
             noting.last = None

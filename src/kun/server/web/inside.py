@@ -153,12 +153,13 @@ def _attention_picture(
     visit: Visit, text: str, names: Sequence[str], layer: int | None, head: int | None, word: str | None
 ) -> bytes:
     from kun.inspection import picture
-    from kun.inspection.attention import looks, steps_of
+    from kun.inspection.attention import looks
+    from kun.inspection.moves import steps_of
 
     seen = [look for name in names for look in looks(visit.web.service.opened(name), text[:_LONGEST])]
     if not word:
         return picture.attention(seen, layer, head, "svg")
-    found = steps_of(seen, word.strip(), layer or 0, head or 0)
+    found = steps_of(seen, word.strip(), layer, head)
     return picture.steps([look for look, _ in found], [steps for _, steps in found], "svg")
 
 

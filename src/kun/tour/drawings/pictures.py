@@ -20,8 +20,8 @@ def ink(language: Language) -> str:
     """Points of a drop, x_t = √ᾱ x_0 + √(1 − ᾱ) ε, at five steps."""
     c = Canvas(800, 290, ("Diffusion, a drop of ink in water", "扩散：墨水滴进清水"), language)
     rng = random.Random(_SEED)
-    drop = [_in_drop(rng) for _ in range(_DROPS)]
-    noise = [(rng.gauss(0, 1), rng.gauss(0, 1)) for _ in drop]
+    points = drop(rng)
+    noise = [(rng.gauss(0, 1), rng.gauss(0, 1)) for _ in points]
     for column, step in enumerate(_SHOWN):
         x, share = 20 + column * 156, kept(step)
         c.box(x, 60, 136, 136, fill=PAPER)
@@ -31,7 +31,7 @@ def ink(language: Language) -> str:
                     x + 68 + _held(math.sqrt(share) * px + math.sqrt(1 - share) * nx),
                     128 + _held(math.sqrt(share) * py + math.sqrt(1 - share) * ny),
                 )
-                for (px, py), (nx, ny) in zip(drop, noise, strict=True)
+                for (px, py), (nx, ny) in zip(points, noise, strict=True)
             ],
             colour=EDGE,
         )
@@ -47,6 +47,12 @@ def ink(language: Language) -> str:
         ("backward: a network predicts the noise, and it is removed", "反向：网络预测噪声，再把它减去"),
     )
     return c.svg()
+
+
+def drop(rng: random.Random | None = None) -> list[Point]:
+    """Points of a drop of ink, the same ones where no `rng` is given."""
+    rng = rng or random.Random(_SEED)
+    return [_in_drop(rng) for _ in range(_DROPS)]
 
 
 def _in_drop(rng: random.Random) -> Point:

@@ -1,0 +1,1 @@
+"""The seventeen ideas, one file each."""

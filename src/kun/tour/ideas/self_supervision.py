@@ -1,0 +1,127 @@
+"""§ 11, self-supervision: a text asks its own questions; clustering is the unsupervised contrast."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kun.tour.example import Example, Idea, Shown, Table
+from kun.tour.session import Session
+from kun.tour.small import networks, world
+from kun.tour.small.training import seeded
+
+_BLANKS = (
+    ("I love my [MASK] .", frozenset(world.ANIMALS)),
+    ("我 爱 我 的 [MASK] 。", frozenset(world.ZH_ANIMALS)),
+    ("The film was [MASK] and I yawned .", frozenset(world.DISLIKED)),
+    ("这部 电影 很 [MASK] ， 我 鼓掌 。", frozenset(world.ZH_LIKED)),
+)
+
+
+def _masked(session: Session) -> Shown:
+    """Words under a mask, in both languages, from what stands on both sides."""
+    net = session.once(networks.masked)
+    rows, right = [], 0
+    for sentence, wanted in _BLANKS:
+        found = networks.guesses(net, sentence, 3)
+        right += found[0][0] in wanted
+        rows.append((sentence, ", ".join(f"{word} {share:.2f}" for word, share in found)))
+    return Shown(
+        right == len(_BLANKS),
+        (
+            f"A small BERT fills in words, no label was ever given: {right} of {len(_BLANKS)} blanks hold "
+            f"a word that fits both sides.",
+            f"小 BERT 填词，没有人给过标签：{len(_BLANKS)} 个空里，{right} 个填的词前后都合适。",
+        ),
+        Table((("text", "文本"), ("likeliest", "最可能的词")), rows),
+    )
+
+
+def _next(session: Session) -> Shown:
+    """The next word, from the left alone: the question that GPT asks of every text."""
+    net = session.once(networks.pretrained).net
+    begun = "Anna went to the river . In the"
+    with torch.no_grad():
+        shares = net(world.rows([begun])[:, :-1]).logits[0, -1].softmax(-1)
+    best = world.tokenizer().id_to_token(int(shares.argmax()))
+    return Shown(
+        best == "river",
+        (
+            f"“{begun} …” → {best} ({float(shares.max()):.2f}): the text itself holds the answer.",
+            f"“{begun} …” → {best}（{float(shares.max()):.2f}）：答案就在文本里。",
+        ),
+    )
+
+
+def _clusters(session: Session) -> Shown:
+    """k-means over the word vectors that the small GPT learned: groups without names, from no labels at all."""
+    net = session.once(networks.pretrained).net
+    kinds = [world.LIKED, world.DISLIKED, world.PLACES, world.NAMES]
+    words = [word for kind in kinds for word in kind]
+    vectors = F.normalize(net.embed.weight.detach()[[world.number(word) for word in words]], dim=-1)
+    groups = _k_means(vectors, len(kinds))
+    rows = [
+        (str(group + 1), ", ".join(word for word, found in zip(words, groups, strict=True) if found == group))
+        for group in range(len(kinds))
+    ]
+    kind_of = {word: place for place, kind in enumerate(kinds) for word in kind}
+    right = 0
+    for group in range(len(kinds)):
+        inside = [kind_of[word] for word, found in zip(words, groups, strict=True) if found == group]
+        right += max((inside.count(kind) for kind in set(inside)), default=0)
+    return Shown(
+        right / len(words) > 0.85,
+        (
+            f"Four groups of {len(words)} words, found by k-means in their vectors: "
+            f"{right / len(words):.0%} lie with words of their kind. Clustering groups what is there; "
+            f"self-supervision made the vectors.",
+            f"k-means 按向量把 {len(words)} 个词分成四组：{right / len(words):.0%} 与同类的词在一起。"
+            f"聚类只是分组，向量是自监督学出来的。",
+        ),
+        Table((("group", "组"), ("words", "词")), rows),
+    )
+
+
+def _k_means(vectors: Tensor, count: int) -> list[int]:
+    """The group of each vector [n, d]: the best of eight starts by the sum of squares (Lloyd, 1982)."""
+    best: tuple[float, list[int]] | None = None
+    with seeded(0):
+        for _ in range(8):
+            centres = vectors[torch.randperm(len(vectors))[:count]]
+            for _ in range(20):
+                groups = torch.cdist(vectors, centres).argmin(1)
+                means = [
+                    vectors[groups == group].mean(0) if bool((groups == group).any()) else centres[group]
+                    for group in range(count)
+                ]
+                centres = torch.stack(means)
+            spread = float((vectors - centres[groups]).square().sum())
+            if best is None or spread < best[0]:
+                best = spread, groups.tolist()
+    return best[1] if best else []
+
+
+IDEA = Idea(
+    number=11,
+    title=("Self-supervision", "自监督"),
+    examples=(
+        Example(("masked words, in both languages", "掩码处的词，中英文"), _masked),
+        Example(("the next word", "下一个词"), _next),
+        Example(("clustering, the unsupervised contrast", "聚类：无监督的对照"), _clusters),
+    ),
+    see=(
+        '`kun train examples/recipes/masked.toml`, then `kun fill runs/masked/checkpoint "Return the '
+        'nu[MASK]ber of items."`',
+        '`kun train examples/recipes/masked.toml`，然后 `kun fill runs/masked/checkpoint "Return the '
+        'nu[MASK]ber of items."`',
+    ),
+    comes=(
+        "words under masks in both languages, the next word, and groups that clustering finds",
+        "中英文里掩码处的词，下一个词，以及聚类分出的组",
+    ),
+    sources=(
+        "Devlin et al. (BERT), arXiv:1810.04805; Radford et al., 2018",
+        "Pathak et al. (inpainting), arXiv:1604.07379",
+    ),
+    drawings=("inpainting",),
+    later=("Inpainting of pictures, and what its features gain.", "图像修补，以及它的特征带来的提升。"),
+)

@@ -1,0 +1,218 @@
+"""§ 15, word embeddings: `lowering` from its pieces, vectors from who stands next to whom, king − man + woman."""
+
+import random
+from collections import Counter
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kun.inspection.tokens import cut, merges
+from kun.text.learn import learn_tokenizer
+from kun.tour.drawings.canvas import DIM, EDGE, Canvas, Language
+from kun.tour.example import Example, Idea, Shown, Table
+from kun.tour.session import Session
+from kun.tour.small.training import seeded
+
+_LEARNED = {
+    "low": 40,
+    "lower": 25,
+    "lowest": 6,
+    "er": 8,
+    "ing": 12,
+    "newer": 12,
+    "wider": 10,
+    "singing": 9,
+    "bring": 6,
+    "thing": 6,
+}
+"""Words of a small text and how often each stands there."""
+_MERGES = 5
+_PIECES = ("low", "er", "ing")
+
+
+def _lowering(session: Session) -> Shown:
+    """Byte pair encoding learned from a few words builds `lowering`, merge by merge."""
+    del session
+    texts = [word for word, count in _LEARNED.items() for _ in range(count)]
+    learned = learn_tokenizer(texts, "bpe", 256 + 1 + _MERGES, chat_template=None)
+    steps = merges("lowering", learned.tokenizer)
+    pieces = cut("lowering", learned.tokenizer, "small").pieces
+    found = tuple(piece.text for piece in pieces)
+    with seeded(0):
+        table = torch.randn(learned.tokenizer.get_vocab_size(), 8)
+    vectors = table[[piece.id for piece in pieces]]
+    own = min(float((a - b).norm()) for i, a in enumerate(vectors) for b in vectors[i + 1 :])
+    rows = [(str(number), " ".join(step)) for number, step in enumerate(steps)]
+    return Shown(
+        found == _PIECES and own > 0,
+        (
+            f"lowering → {' '.join(found)}, in {len(steps) - 1} merges. In GPT that is {len(found)} "
+            f"vectors in {len(found)} places; their sum, of length {float(vectors.sum(0).norm()):.2f} "
+            f"here, is fastText's way of composing.",
+            f"lowering → {' '.join(found)}，合并 {len(steps) - 1} 次。在 GPT 里这是 {len(found)} "
+            f"个位置上的 {len(found)} 个向量；把它们加起来（这里和的长度是 "
+            f"{float(vectors.sum(0).norm()):.2f}）是 fastText 的合成办法。",
+        ),
+        Table((("merges", "合并次数"), ("pieces", "片段")), rows),
+    )
+
+
+_PEOPLE: dict[str, tuple[int, int, int]] = {
+    "king": (1, 0, 0), "queen": (1, 1, 0), "man": (0, 0, 0), "woman": (0, 1, 0), "boy": (0, 0, 1), "girl": (0, 1, 1),
+    "prince": (1, 0, 1), "princess": (1, 1, 1),
+}  # fmt: skip
+_ZH_PEOPLE = dict(zip("国王 女王 男人 女人 男孩 女孩 王子 公主".split(), _PEOPLE.values(), strict=True))
+_SAID = (("farm street work bread village".split(), "crown palace throne robe court".split()),
+         ("he his beard father him".split(), "she her dress mother hers".split()),
+         ("tall old married grown wise".split(), "small young school toy play".split()))  # fmt: skip
+_ZH_SAID = (("田地 街道 干活 面包 村子".split(), "王冠 宫殿 宝座 长袍 朝廷".split()),
+            ("他 胡子 父亲 儿子 兄弟".split(), "她 裙子 母亲 女儿 姐妹".split()),
+            ("高大 年老 结婚 成年 智慧".split(), "小小 年轻 上学 玩具 游戏".split()))  # fmt: skip
+
+
+def _analogy(session: Session) -> Shown:
+    """Vectors from counts of neighbours answer king − man + woman, with and without the query words."""
+    del session
+    rows, ok = [], True
+    points: list[tuple[str, float, float]] = []
+    for people, said, query, wanted in (
+        (_PEOPLE, _SAID, ("king", "man", "woman"), "queen"),
+        (_ZH_PEOPLE, _ZH_SAID, ("国王", "男人", "女人"), "女王"),
+    ):
+        words, vectors = _counted(people, said)
+        a, b, c = (vectors[words.index(word)] for word in query)
+        near = F.cosine_similarity((a - b + c)[None], vectors)
+        order = [words[place] for place in near.argsort(descending=True).tolist()]
+        without = next(word for word in order if word not in query)
+        ok = ok and without == wanted
+        rows.append((f"{query[0]} − {query[1]} + {query[2]}", without, order[0]))
+        if people is _PEOPLE:
+            shown = [words.index(word) for word in people]
+            centred = vectors[shown] - vectors[shown].mean(0)
+            flat = (centred @ torch.linalg.svd(centred)[2][:2].T).tolist()
+            points = [(word, flat[place][0], flat[place][1]) for place, word in enumerate(people)]
+
+    def draw(language: Language) -> str:
+        return _plane(language, points)
+
+    return Shown(
+        ok,
+        (
+            f"From counts of neighbours: king − man + woman is nearest to {rows[0][1]} with the query "
+            f"words left out, to {rows[0][2]} with them; 国王 − 男人 + 女人 to {rows[1][1]} and "
+            f"{rows[1][2]}. In a small clean world they agree; in real text the query words usually win.",
+            f"由相邻词的计数得到向量：国王 − 男人 + 女人，排除问题里的词时最近的是{rows[1][1]}，"
+            f"不排除是{rows[1][2]}；king − man + woman 是 {rows[0][1]} 和 {rows[0][2]}。"
+            f"小而干净的世界里两者一致，真实文本里不排除时往往是问题里的词。",
+        ),
+        Table((("asked", "问题"), ("query words left out", "排除问题里的词"), ("all words", "全部词")), rows),
+        draw,
+    )
+
+
+def _counted(
+    people: dict[str, tuple[int, int, int]], said: tuple[tuple[list[str], list[str]], ...]
+) -> tuple[list[str], Tensor]:
+    """Words and vectors [n, 6]: counts of words in one sentence, as positive pointwise mutual information, factorized.
+
+    Levy and Goldberg, "Neural Word Embedding as Implicit Matrix Factorization", 2014: what skip-gram comes to.
+    """
+    rng = random.Random(0)
+    pairs: Counter[tuple[str, str]] = Counter()
+    for _ in range(4000):
+        word = rng.choice([*people])
+        near = [rng.choice(sides[value]) for sides, value in zip(said, people[word], strict=True)]
+        for one in (word, *near):
+            for other in (word, *near):
+                if one != other:
+                    pairs[one, other] += 1
+    words = sorted({word for pair in pairs for word in pair})
+    counts = torch.zeros(len(words), len(words))
+    for (one, other), count in pairs.items():
+        counts[words.index(one), words.index(other)] = count
+    expected = counts.sum(1, keepdim=True) * counts.sum(0, keepdim=True) / counts.sum()
+    information = (counts / expected).clamp(min=1e-9).log().clamp(min=0)
+    u, s, _ = torch.linalg.svd(information)
+    return words, u[:, :6] * s[:6].sqrt()
+
+
+def _plane(language: Language, points: list[tuple[str, float, float]]) -> str:
+    c = Canvas(520, 340, ("The words on a plane (PCA)", "平面上的词（PCA）"), language)
+    c.text(12, 18, ("The words on a plane (PCA)", "平面上的词（PCA）"), anchor="start", bold=True)
+    most = max(max(abs(x), abs(y)) for _, x, y in points) or 1.0
+    place = {word: (260 + 190 * x / most, 180 + 130 * y / most) for word, x, y in points}
+    for one, other in (("man", "woman"), ("king", "queen"), ("boy", "girl"), ("prince", "princess")):
+        c.line(place[one], place[other], colour=DIM, dashed=True)
+    for word, at in place.items():
+        c.dots([at], colour=EDGE)
+        c.text(at[0], at[1] - 12, (word, word), size=12)
+    return c.svg()
+
+
+_ASKED = {
+    ("king", "man", "woman"): "queen",
+    ("Paris", "France", "Italy"): "Rome",
+    ("walking", "walk", "swim"): "swimming",
+    ("bigger", "big", "small"): "smaller",
+    ("he", "him", "her"): "she",
+    ("France", "French", "German"): "Germany",
+}
+
+
+def _own_table(session: Session) -> Shown:
+    """A GPT's own table of embeddings asked the same; its pieces that begin a word are the words that it knows."""
+    opened = session.opened("smollm2-135m-instruct")
+    table = opened.language_network.embed_tokens(torch.arange(opened.tokenizer.get_vocab_size())).detach()
+    table = F.normalize(table.float(), dim=-1)
+    rows, right, kept = [], 0, 0
+    for query, wanted in _ASKED.items():
+        ids = [opened.tokenizer.encode(f" {word}", add_special_tokens=False).ids[0] for word in query]
+        a, b, c = (table[number] for number in ids)
+        order = (table @ F.normalize(a - b + c, dim=0)).topk(8).indices.tolist()
+        said = [opened.tokenizer.decode([number]).strip() for number in order]
+        left = next(word for number, word in zip(order, said, strict=True) if number not in ids)
+        kept += order[0] in ids
+        right += left == wanted
+        rows.append((f"{query[0]} − {query[1]} + {query[2]}", left, said[0]))
+    return Shown(
+        right >= len(_ASKED) // 2 and kept > 0,
+        (
+            f"SmolLM2's own table of {len(table):,} pieces, whole words alone: {right} of {len(_ASKED)} are "
+            f"right with the query words left out; with them the nearest is one of them in {kept}.",
+            f"SmolLM2 自己的 {len(table):,} 个词元的向量表，只问整词：排除问题里的词时，{len(_ASKED)} 题对 "
+            f"{right} 题；不排除时，有 {kept} 题最近的就是问题里的词。",
+        ),
+        Table((("asked", "问题"), ("query words left out", "排除问题里的词"), ("all words", "全部词")), rows),
+    )
+
+
+IDEA = Idea(
+    number=15,
+    title=("Word embeddings", "词嵌入"),
+    examples=(
+        Example(("lowering from its pieces", "lowering 由片段合成"), _lowering),
+        Example(
+            ("king − man + woman, 国王 − 男人 + 女人", "king − man + woman，国王 − 男人 + 女人"), _analogy
+        ),
+        Example(
+            ("a GPT's own table asked the same", "问 GPT 自己的词表"), _own_table, ("smollm2-135m-instruct",)
+        ),
+    ),
+    see=(
+        "`kun inspect tokens lowering --merges -m smollm2-135m-instruct`; `kun train "
+        "examples/recipes/tokenizer.toml`",
+        "`kun inspect tokens lowering --merges -m smollm2-135m-instruct`；`kun train "
+        "examples/recipes/tokenizer.toml`",
+    ),
+    comes=(
+        "`low er ing`, merge by merge; king − man + woman in both languages, with and without the query "
+        "words; a GPT's own table asked the same",
+        "`low er ing` 一步步合并；两种语言的 king − man + woman，排除与不排除问题里的词；问 GPT 自己的词表",
+    ),
+    sources=(
+        "Mikolov et al., arXiv:1301.3781, arXiv:1310.4546; Levy and Goldberg, NeurIPS 2014",
+        "Sennrich et al. (BPE), arXiv:1508.07909; Bojanowski et al., arXiv:1607.04606; Linzen, "
+        "arXiv:1606.07736",
+    ),
+)

@@ -1,0 +1,1 @@
+"""A small world of sentences, and small networks that learn it within seconds."""
