@@ -313,10 +313,12 @@ def train(
     snapshot and raise KeyboardInterrupt. Raises `BadRecipe`, `BadInput` for data that cannot be used, `Diverged`,
     `NoMemory`, `NoSpace`, `Busy`, and what `load` raises.
     """
+    from kun.inspection.curves import curves
+    from kun.training.comparing import train_recipe
     from kun.training.recipe import read_recipe
-    from kun.training.train import train as run_stage
 
-    return run_stage(read_recipe(recipe, overrides), Path(recipe).stem, resume=resume, progress=progress)
+    read, name = read_recipe(recipe, overrides), Path(recipe).stem
+    return train_recipe(read, name, curves, resume=resume, progress=progress)
 
 
 def speedrun(

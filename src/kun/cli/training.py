@@ -1,10 +1,14 @@
 """`kun train`: a recipe becomes a run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from kun.cli.output import JSON_OPTION, print_json, progress
+from kun.cli.output import JSON_OPTION, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from kun.training.comparing import Comparison
 
 
 def train(
@@ -20,7 +24,8 @@ def train(
     """Train a model as a recipe says.
 
     Writes a run: the recipe as it was resolved, metrics.jsonl, snapshots, report.html, and the checkpoint. Ctrl-C
-    writes a snapshot first; --resume goes on from the newest one.
+    writes a snapshot first; --resume goes on from the newest one. A recipe with [compare] trains several runs and
+    draws them in one picture.
 
     Examples:
 
@@ -29,9 +34,12 @@ def train(
       kun train recipe.toml -o train.steps=200 -o optimizer.lr=1e-3
 
       kun train recipe.toml --resume
+
+      kun train examples/recipes/recall.toml
     """
     from kun.api import train as run_training
     from kun.settings import launch
+    from kun.training.comparing import Comparison
     from kun.training.recipe import parse_override
 
     chosen = dict(parse_override(text) for text in override)
@@ -40,6 +48,9 @@ def train(
     with progress(quiet=as_json or not tells) as report:
         run = run_training(recipe, chosen, resume=resume, progress=report)
     if not tells:
+        return
+    if isinstance(run, Comparison):
+        _show_comparison(run, as_json)
         return
     last = run.metrics[-1] if run.metrics else {}
     if as_json:
@@ -59,3 +70,26 @@ def _summary(last: dict, metrics: list[dict]) -> str:
     unit = "tokens" if "tokens" in last else "items"
     told = f"{last['step']} steps, {last[unit]:,} {unit} in {last['seconds']:.0f} s; loss {last['loss']:.3f}"
     return told + (f"; best evaluation {best['eval_loss']:.3f} at step {best['step']}" if best else "")
+
+
+def _show_comparison(made: "Comparison", as_json: bool) -> None:
+    """The runs of a comparison by their last evaluation, and where its picture is."""
+    ends = {name: run.metrics[-1] if run.metrics else {} for name, run in made.runs.items()}
+    sizes = {name: run.facts.get("parameters") for name, run in made.runs.items()}
+    if as_json:
+        runs = {
+            name: {"run": str(run.path), "parameters": sizes[name], "last": ends[name]}
+            for name, run in made.runs.items()
+        }
+        print_json({"run": str(made.path), "picture": str(made.picture), "runs": runs, "tried": made.tried})
+        return
+    keys = list(dict.fromkeys(key for last in ends.values() for key in last if key.startswith("eval_")))
+    rows = [
+        [name, f"{sizes[name]:,}", *(f"{last[key]:.3f}" if key in last else "" for key in keys)]
+        for name, last in ends.items()
+    ]
+    print_table(["run", "parameters", *(key.removeprefix("eval_") for key in keys)], rows)
+    if len(made.tried) > len(made.runs):
+        typer.echo("tried       " + "; ".join(f"{name}: {value:.3f}" for name, value in made.tried.items()))
+    typer.echo(f"run         {made.path}")
+    typer.echo(f"picture     {made.picture}")

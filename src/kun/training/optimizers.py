@@ -1,4 +1,4 @@
-"""The optimizers that change the weights: SGD, AdamW, and Muon for the matrices of the layers, over float32 masters.
+"""The optimizers that change the weights: SGD, Adam, AdamW, and Muon for the layers' matrices, over float32 masters.
 
 A network that computes in bfloat16 has a float32 master of each parameter, and small updates add up there. Gradients
 of all parts of a step are summed in float32, too, each as soon as the backward pass has made it.
@@ -33,7 +33,8 @@ class Slot:
 
 
 class Optimizer:
-    """Gradients in, updates out. AdamW: Loshchilov and Hutter, arXiv:1711.05101; Muon: `orthogonal`; SGD: `_sgd`.
+    """Gradients in, updates out. Adam: Kingma and Ba, arXiv:1412.6980; AdamW: Loshchilov and Hutter, arXiv:1711.05101;
+    Muon: `orthogonal`; SGD: `_sgd`. Adam's weight decay is part of its gradient, AdamW's is not.
 
     Weight decay belongs to matrices and tables, not to biases and gains (as in GPT-1 and BERT).
     """
@@ -101,7 +102,8 @@ class Optimizer:
                 continue
             device = some[0].master.device
             count = torch.tensor(float(self.updates), device=device)
-            torch._fused_adamw_(
+            step = torch._fused_adam_ if table.name == "adam" else torch._fused_adamw_
+            step(
                 [local(slot.master) for slot in some],
                 [local(slot.gradient) for slot in some if slot.gradient is not None],
                 [local(slot.memory["first"]) for slot in some],

@@ -10,7 +10,17 @@ from pydantic_core import ErrorDetails
 
 from kun.errors import BadRecipe
 from kun.training import registry
-from kun.training.tables import Data, Lora, Model, OptimizerTable, Parallel, Table, Tokenizer, Train
+from kun.training.tables import (
+    Compare,
+    Data,
+    Lora,
+    Model,
+    OptimizerTable,
+    Parallel,
+    Table,
+    Tokenizer,
+    Train,
+)
 
 Values = dict[str, object]
 
@@ -43,6 +53,7 @@ class Recipe(Table):
     lora: Lora | None = None
     parallel: Parallel = Field(default_factory=Parallel)
     tokenizer: Tokenizer | None = None
+    compare: Compare | None = None
 
     @model_validator(mode="after")
     def _has_an_end(self) -> "Recipe":
@@ -85,10 +96,16 @@ def _toml(value: object) -> str:
     if isinstance(value, str):
         return '"' + "".join(_escaped(letter) for letter in value) + '"'
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     return repr(value)
+
+
+def _key(name: str) -> str:
+    """A key as TOML has it, in quotes where it is no bare one."""
+    bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    return name if bare else _toml(name)
 
 
 def _escaped(letter: str) -> str:
@@ -132,6 +149,13 @@ def _override(values: Values, dotted: str, value: object) -> None:
     inner[key] = value
 
 
+def read_override(dotted: str, value: object) -> Values:
+    """A dotted key with its value as the tables that it stands in."""
+    made: Values = {}
+    _override(made, dotted, value)
+    return made
+
+
 def parse_override(text: str) -> tuple[str, object]:
     """`key=value` as the command line gives it; the value is TOML, or a plain word. Raises `BadRecipe`."""
     key, sign, value = text.partition("=")
@@ -145,8 +169,12 @@ def parse_override(text: str) -> tuple[str, object]:
 
 def parse_recipe(values: Mapping[str, object], where: str = "recipe") -> Recipe:
     """A recipe from its values. Raises `BadRecipe` with one sentence on the first mistake."""
+    values = dict(values)
+    objective = values.get("objective")
+    if isinstance(objective, dict) and not registry.wants_data(objective.get("name")):
+        values.setdefault("data", {"train": []})
     try:
-        recipe = Recipe.model_validate(dict(values))
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise BadRecipe(f"{where}: {_sentence(error.errors())}") from error
     if recipe.stage not in registry.stages():

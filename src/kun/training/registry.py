@@ -72,6 +72,12 @@ def wants_model(stage: str) -> bool:
     return all(task.has_model for task in of_stage(stage).values())
 
 
+def wants_data(name: object) -> bool:
+    """Whether the task of this name, if there is one, learns from what [data] names."""
+    task = tasks().get(name) if isinstance(name, str) else None
+    return task is None or task.has_data
+
+
 def option_names() -> list[str]:
     """The keys of all tasks in [objective]."""
     return sorted({key for task in tasks().values() for key in task.Options.model_fields})

@@ -30,6 +30,11 @@ class Run:
         return read_lines(self.path / "metrics.jsonl")
 
     @property
+    def facts(self) -> dict[str, object]:
+        """What facts.json says of the run as a whole; nothing where it is missing or damaged."""
+        return _facts(self.path / "facts.json")
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -141,16 +146,20 @@ class RunFolder:
 
     def known(self) -> dict[str, object]:
         """What facts.json says so far."""
-        try:
-            return read_json(self.facts)
-        except DamagedFile:  # or none yet
-            return {}
+        return _facts(self.facts)
 
     def _append(self, path: Path, values: Mapping[str, object]) -> None:
         if not self.writes:
             return
         with writing_to(path.parent), path.open("a", encoding="utf-8") as file:
             file.write(_line(values))
+
+
+def _facts(path: Path) -> dict[str, object]:
+    try:
+        return read_json(path)
+    except DamagedFile:  # or none yet
+        return {}
 
 
 def _line(values: Mapping[str, object]) -> str:

@@ -57,6 +57,8 @@ class Data(Table):
     """What becomes of a conversation or pair that is longer than the context."""
     limit: int | None = Field(default=None, ge=1)
     """Rows to read, from the front."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """The share of the documents to learn from; what is held out stays the same."""
 
     @model_validator(mode="after")
     def _share(self) -> "Data":
@@ -99,7 +101,7 @@ class Train(Table):
 class OptimizerTable(Table):
     """What changes the weights, and by how much over time."""
 
-    name: Literal["adamw", "muon", "sgd"] = "adamw"
+    name: Literal["adamw", "adam", "muon", "sgd"] = "adamw"
     lr: float = Field(default=3e-4, gt=0)
     muon_lr: float = Field(default=0.02, gt=0)
     """Muon's own rate, for the matrices of the layers; `lr` is AdamW's, for all else."""
@@ -154,3 +156,14 @@ class Tokenizer(Table):
     vocab_size: int = Field(default=8192, ge=300, le=2**20)
     chat: bool = True
     """Whether it gets tokens and a template for conversations."""
+
+
+class Compare(Table):
+    """Trainings that differ in a few keys, for one picture."""
+
+    runs: dict[str, dict[str, object]] = Field(min_length=1)
+    """What each run has otherwise, by its name; `try` in it holds lists, of whose values the best is shown."""
+    draw: list[str] = Field(default_factory=lambda: ["eval_loss"], min_length=1)
+    """What is drawn, a panel each: metrics by step, or plots of the task by their titles."""
+    by: str = "eval_loss"
+    """The metric whose last value decides, the lower the better."""

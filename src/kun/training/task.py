@@ -34,10 +34,15 @@ class Loss:
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves for the report: `lines` are places and values by the name of each."""
+    """Curves for the report: `lines` are places and values by the name of each.
+
+    `across` says what the places are; `log` which axes are logarithmic in a picture: "", "x", "y" or "xy".
+    """
 
     title: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    across: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class AnyTask:
     Options: ClassVar[type[Table]] = Table
     has_model: ClassVar[bool] = True
     """Whether [model] names what is trained."""
+    has_data: ClassVar[bool] = True
+    """Whether [data] names what is learned from; a task without makes it."""
 
     def __init__(self, options: Table | None = None) -> None:
         self.options = options or self.Options()

@@ -36,11 +36,15 @@ CONTEXT = 1024
 
 @dataclass(frozen=True)
 class HeadRequirements:
-    """What an objective asks of a network next to its body: a head, a token for the mask, tokens for left-out spans."""
+    """What an objective asks of a network next to its body: a head, a token for the mask, tokens for left-out spans.
+
+    `tokenizer` is that of a new network where the objective has one of its own.
+    """
 
     head: Head | None = None
     mask: bool = False
     sentinels: int = 0
+    tokenizer: Tokenizer | None = None
 
 
 @dataclass
@@ -183,7 +187,7 @@ def _continued(job: Job, needs: HeadRequirements) -> TrainingModel:
 def _new(job: Job, needs: HeadRequirements) -> TrainingModel:
     family = job.family
     assert family is not None
-    given, template = tokenizer_of(job.model, job.data)
+    given, template = (needs.tokenizer, None) if needs.tokenizer else tokenizer_of(job.model, job.data)
     tokenizer, pad = _fitting(given, family, needs, None)
     context = job.train.context or CONTEXT
     config = new_config(job.model, tokenizer, context)

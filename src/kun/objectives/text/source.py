@@ -58,12 +58,16 @@ class TextSource:
     def stores(self, tokenizer: RowTokenizer) -> tuple[TokenStore, TokenStore | None]:
         """The tokens to learn from and the held-out ones, which lie in the run and are made once."""
         data = self.open.job.data
-        whole = self._store(self.training(), "train", tokenizer)
-        if data.eval is None:
-            return whole, None
+        learned = self._store(self.training(), "train", tokenizer)
+        held_out, kept_apart = None, 0.0
         if isinstance(data.eval, float):
-            return whole.split(data.eval)
-        return whole, self._store(self.rows(data.eval, limited=False), "eval", tokenizer)
+            kept_apart = data.eval
+            learned, held_out = learned.split(kept_apart)
+        elif data.eval is not None:
+            held_out = self._store(self.rows(data.eval, limited=False), "eval", tokenizer)
+        if data.share is not None and data.share < 1:
+            _, learned = learned.split(kept_apart + data.share * (1 - kept_apart))
+        return learned, held_out
 
     def _store(self, rows: RowsOfKind, name: str, tokenizer: RowTokenizer) -> TokenStore:
         folder = self.open.folder

@@ -1,7 +1,7 @@
 """What a run's folder says of it, as facts.json and the lines of its other files have it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 Metrics = Mapping[str, float]
 """A line of metrics.jsonl."""
@@ -17,11 +17,16 @@ class Sample(TypedDict, total=False):
 
 
 class PlotLine(TypedDict):
-    """A line of plots.jsonl: curves by their names, each its places and values."""
+    """A line of plots.jsonl: curves by their names, each its places and values.
+
+    Runs of before have neither `across`, what the places are, nor `log`, the axes that are logarithmic in a picture.
+    """
 
     step: int
     title: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    across: NotRequired[str]
+    log: NotRequired[str]
 
 
 class DataFacts(TypedDict, total=False):
