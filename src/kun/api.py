@@ -315,10 +315,8 @@ def train(
     """
     from kun.inspection.curves import curves
     from kun.training.comparing import train_recipe
-    from kun.training.recipe import read_recipe
 
-    read, name = read_recipe(recipe, overrides), Path(recipe).stem
-    return train_recipe(read, name, curves, resume=resume, progress=progress)
+    return train_recipe(recipe, overrides, curves, resume=resume, progress=progress)
 
 
 def speedrun(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kun.inspection.opened import Opened
+from kun.objectives import recall as recall_task
 from kun.settings import DEFAULT_ENCODER
 from kun.tour.drawings.drawn import LANGUAGES
 from kun.tour.example import Example, Shown
@@ -185,23 +186,23 @@ def test_the_small_worlds_sentences_are_the_same_for_a_seed_and_known_word_by_wo
 
 
 def test_a_key_is_asked_for_at_the_distance_that_is_said() -> None:
-    given, answers = recall.rows(20, 40, torch.Generator().manual_seed(0), distance=25)
+    given, answers = recall_task.rows(20, 40, torch.Generator().manual_seed(0), distance=25)
     assert torch.equal(given[:, 40 - 1 - 25], answers[:, -1])  # key 0 with its value
-    assert (given[:, -1] == recall.FIRST_QUERY).all()
-    assert ((given < recall.FIRST_LETTER).sum(1) == recall.KEYS).all()
+    assert (given[:, -1] == recall_task.FIRST_QUERY).all()
+    assert ((given < recall_task.FIRST_LETTER).sum(1) == recall_task.KEYS).all()
     assert (answers[:, :-1] == world.IGNORED).all()
 
 
 def test_a_key_is_asked_for_only_once_it_was_there_and_means_its_value() -> None:
-    given, answers = recall.rows(30, 64, torch.Generator().manual_seed(1))
+    given, answers = recall_task.rows(30, 64, torch.Generator().manual_seed(1))
     for row, wanted in zip(given.tolist(), answers.tolist(), strict=True):
         met: dict[int, int] = {}
         for token, answer in zip(row, wanted, strict=True):
-            if token < recall.FIRST_LETTER:
-                met[token // recall.VALUES] = token % recall.VALUES
-            assert (answer != world.IGNORED) == (recall.FIRST_QUERY <= token < recall.FIRST_ANSWER)
+            if token < recall_task.FIRST_LETTER:
+                met[token // recall_task.VALUES] = token % recall_task.VALUES
+            assert (answer != world.IGNORED) == (recall_task.FIRST_QUERY <= token < recall_task.FIRST_ANSWER)
             if answer != world.IGNORED:
-                assert met[token - recall.FIRST_QUERY] == answer
+                assert met[token - recall_task.FIRST_QUERY] == answer
 
 
 def test_both_readers_are_of_one_size_and_ship_as_they_are_trained(tmp_path: Path) -> None:

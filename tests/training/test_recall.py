@@ -64,6 +64,7 @@ def test_rows_are_the_same_for_a_seed_and_a_step_and_go_on_from_a_state():
 
 def test_the_words_of_a_row_are_its_tokens():
     given, _ = rows(1, 24, torch.Generator().manual_seed(0))
+    assert recall.LETTERS == 32  # as the weights of the tour were trained on
     tokenizer = recall_tokenizer()
     assert tokenizer.encode(" ".join(_words(given[0]))).ids == given[0].tolist()
 

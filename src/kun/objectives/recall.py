@@ -36,7 +36,7 @@ _NAMES = "Ada Ben Cleo Dan Eva Finn Gus Ida".split()
 _ANSWERS = "apple bread chair door egg fork glass hat ink jar key lamp map nut oar pen".split()
 _FILLERS = (
     "a about again all and any as at back but by down even every few for from here how in into "
-    "it just more now of on only out so the then there to"
+    "it just more now of on only out so the to"
 ).split()
 KEYS, VALUES, LETTERS = len(_NAMES), len(_ANSWERS), len(_FILLERS)
 """Names that each get one of the words in a row, and other words between them. A name with its word is one token."""
@@ -71,8 +71,8 @@ def rows(
     if distance is not None:
         asked[:, -1] = 0
     often = 0.0 if distance is not None else 0.25
-    share = often * torch.rand(count, 1, generator=generator)
-    is_query = torch.rand(count, length, generator=generator) < share
+    lots = torch.rand(count, length, generator=generator)
+    is_query = lots < often * torch.rand(count, 1, generator=generator)
     is_query &= (given >= FIRST_LETTER) & (torch.arange(length) > places.gather(1, asked))
     is_query[:, -1] = True
     answers = torch.where(is_query, values.gather(1, asked), IGNORED)
@@ -231,7 +231,7 @@ def _loss(net: nn.Module, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def recalled(net: nn.Module, distance: int, count: int) -> float:
+def recalled(net: nn.Module, distance: int, count: int = 64) -> float:
     """The share of words that are recalled from `distance` tokens ago, in `count` rows; one of sixteen is chance."""
     assert isinstance(net, LanguageNetwork)
     device = next(net.parameters()).device

@@ -15,7 +15,7 @@ from kun.atomic_files import new_file
 from kun.errors import BadRecipe, Diverged
 from kun.settings import launch
 from kun.training.progress import TrainingProgress, silent
-from kun.training.recipe import Recipe, Values, parse_recipe, read_override
+from kun.training.recipe import Recipe, Values, parse_recipe, read_override, read_recipe
 from kun.training.run import Run, RunFolder, read_lines
 from kun.training.train import train
 
@@ -59,12 +59,18 @@ class _Training:
 
 
 def train_recipe(
-    recipe: Recipe, name: str, draw: Draw, *, resume: bool = False, progress: TrainingProgress | None = None
+    path: str | Path,
+    overrides: Mapping[str, object] | None,
+    draw: Draw,
+    *,
+    resume: bool = False,
+    progress: TrainingProgress | None = None,
 ) -> Run:
-    """Train what a recipe says, and all of what it compares; with `resume` what is done is not done again.
+    """Train what the recipe in a file says, and all of what it compares; with `resume` what is done is not done again.
 
     Raises what `train` raises; `BadRecipe` before the first step where any of the runs is none.
     """
+    recipe, name = read_recipe(path, overrides), Path(path).stem
     if recipe.compare is None:
         return train(recipe, name, resume=resume, progress=progress)
     if launch() is not None:

@@ -368,10 +368,12 @@ IDEA = Idea(
     see=(
         "[BERT, RoBERTa, ERNIE](docs/en/families/bert.md), [T5](docs/en/families/t5.md), "
         "[XLNet](docs/en/families/xlnet.md), [Switch, GShard](docs/en/families/switch.md); `kun train "
-        "examples/recipes/masked.toml`, `spans.toml`, `permutations.toml`",
+        "examples/recipes/masked.toml`, `spans.toml`, `permutations.toml`, `optimizers.toml`, "
+        "`regularization.toml`",
         "[BERT、RoBERTa、ERNIE](docs/zh/families/bert.md)、[T5](docs/zh/families/t5.md)、"
         "[XLNet](docs/zh/families/xlnet.md)、[Switch、GShard](docs/zh/families/switch.md)；`kun train "
-        "examples/recipes/masked.toml`、`spans.toml`、`permutations.toml`",
+        "examples/recipes/masked.toml`、`spans.toml`、`permutations.toml`、`optimizers.toml`、"
+        "`regularization.toml`",
     ),
     comes=(
         "the papers' sizes counted in the networks; SGD, AdamW and Muon on one plot; held-out loss with "

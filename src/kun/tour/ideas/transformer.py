@@ -15,11 +15,12 @@ from kun.families.gpt.gpt import GPT, PreNormLayer
 from kun.families.lstm import LSTM, LSTMConfig
 from kun.families.transformer import Transformer, TransformerConfig
 from kun.networks.decoder import Context
+from kun.objectives.recall import recalled
 from kun.tour import charts
 from kun.tour.drawings.canvas import Label, Language, Point
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
-from kun.tour.small.recall import read_readers, recalled
+from kun.tour.small.recall import read_readers
 from kun.tour.small.training import fit, seeded
 
 _D = 64
@@ -309,10 +310,10 @@ IDEA = Idea(
         Example(("recall over a distance: an LSTM", "隔着距离的记忆：LSTM"), _recall),
     ),
     see=(
-        "`kun inspect positions`; `kun train examples/recipes/translate.toml`; `kun train "
-        "examples/recipes/lstm.toml`",
-        "`kun inspect positions`；`kun train examples/recipes/translate.toml`；`kun train "
-        "examples/recipes/lstm.toml`",
+        "`kun inspect positions`; `kun train examples/recipes/translate.toml`; [why the "
+        "Transformer](docs/en/why-the-transformer.md): `kun train examples/recipes/recall.toml`, `depth.toml`",
+        "`kun inspect positions`；`kun train examples/recipes/translate.toml`；[为什么是 "
+        "Transformer](docs/zh/why-the-transformer.md)：`kun train examples/recipes/recall.toml`、`depth.toml`",
     ),
     comes=(
         "attention by its formula, order from positions, a translator, gradients through 24 layers with "
