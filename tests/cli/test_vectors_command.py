@@ -108,3 +108,18 @@ def test_an_unknown_method_and_a_missing_text_are_told_of(kun: Kun, tmp_path: Pa
     ran = kun("vectors", "train", tmp_path / "none.txt", "-o", tmp_path / "run")
     assert ran.code == 1
     assert "none.txt" in ran.err
+
+
+def test_words_are_added_and_taken_away_by_the_sign_before_them(kun: Kun, vectors: str) -> None:
+    total = seen("sum", "king", "-", "man", "+", "woman", "-m", vectors, kun=kun)
+    assert (total["words"], total["minus"]) == (["king", "woman"], ["man"])
+    assert total["sum"] == pytest.approx([1, -0.3, 1], abs=1e-6)
+    assert "king + woman − man" in kun("vectors", "sum", "king", "−", "man", "+", "woman", "-m", vectors).out
+    assert seen("sum", "king", "man", "-m", vectors, kun=kun)["sum"] == pytest.approx([2, 0.6, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("words", [("king", "+"), ("+", "king"), ("king", "+", "+", "man")])
+def test_a_sign_without_its_word_is_an_error(kun: Kun, vectors: str, words: tuple[str, ...]) -> None:
+    ran = kun("vectors", "sum", *words, "-m", vectors)
+    assert ran.code == 2
+    assert "between" in ran.err

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import save_writer
+from tiny_models import byte_level_tokenizer, save_writer
 
 from kun.errors import BadInput
 from kun.hub.opening import open_checkpoint
+from kun.wordvectors.analogies import Analogy, measure
 from kun.wordvectors.opening import composed, open_vectors
 from kun.wordvectors.pieces import compose, runs
 from kun.wordvectors.spelling import nearest_spelled
@@ -74,3 +75,34 @@ def test_a_word_of_several_pieces_is_their_sum(tmp_path: Path, tiny_home: Path) 
     made = composed(table, "foxdog")
     assert len(made.pieces) > 1
     np.testing.assert_allclose(made.vector, sum(table[piece] for piece in made.pieces), atol=1e-5)
+
+
+@pytest.fixture
+def table() -> TokenVectors:
+    """A model's table in which every way to write king lies nearer to king − man + woman than queen does."""
+    rows = {"king": [1, 0.3, 1], "King": [1, 0.2, 1], "##king": [1, 0.2, 0.9], "queen": [1, 0.1, 0.5],
+            "man": [1, 0.3, 0], "woman": [1, 0.2, 0], "Paris": [0, 0, 1]}  # fmt: skip
+    vectors = np.array(list(rows.values()), np.float32)
+    return TokenVectors(
+        {word: token for token, word in enumerate(rows)}, vectors, byte_level_tokenizer(), "tiny"
+    )
+
+
+def test_other_spellings_of_the_query_words_are_left_out_with_them(table: TokenVectors) -> None:
+    assert table.analogy("man", "king", "woman")[0][0] == "queen"
+    among = [word for word, _ in table.analogy("man", "king", "woman", exclude=False, k=3)]
+    assert set(among) == {"king", "King", "##king"}
+    rates = measure(table, [Analogy("man", "king", "woman", "queen")])
+    assert (rates.rate(exclude=True), rates.rate(exclude=False)) == (1.0, 0.0)
+
+
+def test_a_name_in_small_letters_is_found_with_its_capital(table: TokenVectors) -> None:
+    np.testing.assert_array_equal(table["paris"], table["Paris"])
+    assert table.row("king") != table.row("King")
+
+
+def test_the_pieces_of_a_word_are_not_among_its_neighbours(tmp_path: Path, tiny_home: Path) -> None:
+    table = open_vectors(save_writer(tmp_path / "writer"))
+    made = composed(table, "foxdog")
+    near = {word for word, _ in table.near(made.vector, 20, without=made.rows)}
+    assert not near & set(made.pieces)

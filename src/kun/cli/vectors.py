@@ -141,7 +141,7 @@ def near(
             from kun.wordvectors.opening import composed
 
             made = composed(vectors, word)
-            found.append((vectors, made, vectors.near(made.vector, k)))
+            found.append((vectors, made, vectors.near(made.vector, k, without=made.rows)))
         else:
             found.append((vectors, None, vectors.near(word, k)))
     if as_json:
@@ -261,7 +261,9 @@ def _show_rates(rates: "Sequence[tuple[str, AnalogyRates]]", as_json: bool) -> N
 
 @app.command("sum")
 def sum_words(
-    words: list[str] = typer.Argument(..., help="Words, or pieces of one, whose vectors are added up."),
+    words: list[str] = typer.Argument(
+        ..., help="Words, or pieces of one, whose vectors are added up; those after a - are taken away."
+    ),
     model: str = MODEL,
     k: int = HOW_MANY,
     as_json: bool = output.JSON_OPTION,
@@ -273,26 +275,46 @@ def sum_words(
     \b
     Examples:
       kun vectors sum german airline
+      kun vectors sum paris - france + japan
       kun vectors sum low er ing -m qwen2.5-coder-0.5b-instruct
     """
     vectors = _opened(model)
-    total, found = vectors.sum(words, k)
+    plus, minus = _signed(words)
+    total, found = vectors.sum(plus, k, minus=minus)
     if as_json:
         output.print_json(
             {
                 "vectors": vectors.name,
-                "words": words,
+                "words": plus,
+                "minus": minus,
                 "sum": total.tolist(),
                 "near": _as_dicts(found),
                 "label": _LABEL,
             }
         )
         return
-    typer.secho(f"{vectors.name}: {' + '.join(words)}", bold=True)
+    typer.secho(f"{vectors.name}: {' − '.join([' + '.join(plus), *minus])}", bold=True)
     output.print_table(("word", "cosine"), [_cell(one) for one in found])
     typer.echo(_LABEL)
 
 
+def _signed(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words that are added and those that are taken away, by the sign before each, which may be left out for a +."""
+    plus: list[str] = []
+    minus: list[str] = []
+    sign = "+"
+    for word in words:
+        if word not in _SIGNS:
+            (plus if sign in ("", "+") else minus).append(word)
+        elif sign:
+            break
+        sign = word if word in _SIGNS else ""
+    if sign:
+        raise BadInput("A sum is words with + or - between: kun vectors sum paris - france + japan.")
+    return plus, minus
+
+
+_SIGNS = ("+", "-", "−")
 _LABEL = "A word as the sum of its pieces is fastText's idea (arXiv:1607.04606); GPT keeps each piece's vector apart."
 
 

@@ -121,5 +121,6 @@ def _answers(vectors: WordVectors, rows: NDArray[np.int64]) -> tuple[NDArray[np.
     cosines = targets @ vectors.vectors.T
     cosines *= vectors.inverse_lengths
     best_of_all = cosines.argmax(axis=1)
-    np.put_along_axis(cosines, rows, -np.inf, axis=1)
+    for number, asked in enumerate(rows.tolist()):
+        cosines[number, [same for row in asked for same in vectors.same_word(row)]] = -np.inf
     return cosines.argmax(axis=1), best_of_all

@@ -24,11 +24,12 @@ _LONGEST_WORD = 100
 
 @dataclass(frozen=True)
 class Composition:
-    """A word's vector, float32 [d], as the sum of its `pieces`."""
+    """A word's vector, float32 [d], as the sum of its `pieces`; `rows` hold those that are words."""
 
     word: str
     pieces: tuple[str, ...]
     vector: Floats
+    rows: frozenset[int] = frozenset()
 
 
 def runs(word: str) -> Iterator[str]:

@@ -4,7 +4,9 @@ A GPT or a BERT embeds words by it, before any layer has seen their neighbours. 
 its pieces have one each, and their sum is fastText's idea, not the network's own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,22 @@ class TokenVectors(WordVectors):
         self._rows = {token: row for row, token in enumerate(pieces.values())}
         self.tokenizer = tokenizer
 
+    @cached_property
+    def _spellings(self) -> Mapping[str, Collection[int]]:
+        rows: defaultdict[str, set[int]] = defaultdict(set)
+        for row, word in enumerate(self.words):
+            rows[_letters(word)].add(row)
+        return rows
+
+    def same_word(self, row: int) -> Collection[int]:
+        """The rows of the same letters: large or small, at the front of a word or inside."""
+        return self._spellings[_letters(self.words[row])]
+
+    def row_or_none(self, word: str) -> int | None:
+        """The row of a word as it is written, else with a capital, else as the house cuts words."""
+        row = self.index.get(word)
+        return self.index.get(word.capitalize(), super().row_or_none(word)) if row is None else row
+
     def compose(self, word: str) -> Composition:
         """A word as the sum of its pieces' rows. Raises `BadInput` where no piece has one."""
         encoding = self.tokenizer.encode(f" {word.strip()}", add_special_tokens=False)
@@ -41,7 +59,8 @@ class TokenVectors(WordVectors):
         if not rows:
             raise BadInput(f"{self.name} has no pieces for {word!r}: name another word.")
         vector: Floats = self.vectors[rows].sum(axis=0)
-        return Composition(word, tuple(self.words[row] for row in rows), vector)
+        same = frozenset(same for row in rows for same in self.same_word(row))
+        return Composition(word, tuple(self.words[row] for row in rows), vector, same)
 
 
 def open_tokens(path: Path) -> TokenVectors:
@@ -56,6 +75,10 @@ def open_tokens(path: Path) -> TokenVectors:
         ids = torch.tensor(list(pieces.values()))
         parts = [net.embed_tokens(part[None])[0].float().numpy() for part in ids.split(_AT_ONCE)]
     return TokenVectors(pieces, np.concatenate(parts), checkpoint.tokenizer, name)
+
+
+def _letters(name: str) -> str:
+    return name.removeprefix(_GOES_ON).strip("_").casefold() or name
 
 
 def _named_pieces(tokenizer: Tokenizer) -> dict[str, int]:

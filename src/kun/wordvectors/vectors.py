@@ -1,6 +1,6 @@
 """Words with a vector for each: neighbours, analogies, sums."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -112,6 +112,10 @@ class WordVectors:
             row = self.index.get(folded[0]) if len(folded) == 1 else None
         return row
 
+    def same_word(self, row: int) -> Collection[int]:
+        """The rows that hold the word of `row`, written in any way; here it alone."""
+        return (row,)
+
     def row(self, word: str) -> int:
         """The row of a word. Raises `NotFound`, which names those spelled most alike."""
         row = self.row_or_none(word)
@@ -129,29 +133,33 @@ class WordVectors:
         unit: Floats = self.vectors[row] * self.inverse_lengths[row]
         return unit
 
-    def near(self, word: str | Floats, k: int = 5) -> Near:
+    def near(self, word: str | Floats, k: int = 5, *, without: Collection[int] = ()) -> Near:
         """The `k` words whose vectors point most nearly where that of a word, or a vector [d], does.
 
-        A word is not among its own neighbours. Raises `NotFound` for an unknown one, `BadInput` for a bad `k` or size.
+        A word is not among its own neighbours, nor are the rows `without`. Raises `NotFound` for an unknown one,
+        `BadInput` for a bad `k` or size.
         """
         if isinstance(word, str):
             row = self.row(word)
-            return self._nearest(self.vectors[row], k, {row})
+            return self._nearest(self.vectors[row], k, {row, *without})
         if word.shape != (self.dimensions,):
             raise BadInput(f"A vector of {self.name} has {self.dimensions} numbers, not {word.shape}.")
-        return self._nearest(word, k, set())
+        return self._nearest(word, k, set(without))
 
     def analogy(self, a: str, b: str, c: str, *, exclude: bool = True, k: int = 5) -> Near:
         """The words nearest to b − a + c, of vectors at length one: what is to c as b is to a.
 
         With `exclude` the three words themselves are left out, as is usual and changes the answer: without it the
-        nearest is often b or c (Linzen, arXiv:1606.07736). Raises `NotFound`, `BadInput`.
+        nearest is often b or c (Linzen, arXiv:1606.07736). Of a model's table their other spellings (King, ##king) are
+        left out with them. Raises `NotFound`, `BadInput`.
         """
         target: Floats = self.unit(b) - self.unit(a) + self.unit(c)
-        return self._nearest(target, k, {self.row(word) for word in (a, b, c)} if exclude else set())
+        asked = {same for word in (a, b, c) for same in self.same_word(self.row(word))}
+        return self._nearest(target, k, asked if exclude else set())
 
-    def sum(self, words: Iterable[str], k: int = 5) -> tuple[Floats, Near]:
-        """The sum of the vectors of some words, float32 [d], and the words nearest to it, those of the sum left out.
+    def sum(self, words: Iterable[str], k: int = 5, *, minus: Iterable[str] = ()) -> tuple[Floats, Near]:
+        """The sum of the vectors of some words, less those of `minus`, float32 [d], and the words nearest to it, those
+        of the sum left out.
 
         A word as the sum of its pieces is fastText's idea (Bojanowski et al., arXiv:1607.04606); a GPT keeps the vector
         of every piece apart. Raises `NotFound`, `BadInput` where there are none.
@@ -159,8 +167,9 @@ class WordVectors:
         rows = [self.row(word) for word in words]
         if not rows:
             raise BadInput("There are no words to sum: name at least one.")
-        total: Floats = self.vectors[rows].sum(axis=0)
-        return total, self._nearest(total, k, set(rows))
+        less = [self.row(word) for word in minus]
+        total: Floats = self.vectors[rows].sum(axis=0) - self.vectors[less].sum(axis=0)
+        return total, self._nearest(total, k, {*rows, *less})
 
     def cosine(self, one: str, other: str) -> float:
         """The cosine of two words' vectors. Raises `NotFound`."""
