@@ -1,6 +1,7 @@
 """Accuracy after fine-tuning an encoder, and the minutes that it took: SST-2 in English, ChnSentiCorp in Chinese.
 
-The recipes are fixed, and the last weights are judged: nothing is chosen by what the held-out rows say.
+The recipes are fixed, and the last weights are judged: nothing is chosen by what the held-out rows say. Both encoders
+are pooled as they were trained to be, by the mean.
 """
 
 import csv
@@ -14,15 +15,29 @@ from benchmarks.table import Options, Row, main, skipped
 
 HELD_OUT = 500
 SEED = 0
+FROZEN = ["embeddings.words"]
+"""The table of words, whose update costs more than the network: 250,000 rows of E5's, 30,000 of MiniLM's."""
 ENGLISH: Mapping[str, Any] = {
-    "model": {"from": "all-minilm-l6-v2"},
-    "train": {"epochs": 2, "batch_tokens": 1024, "context": 128},
-    "optimizer": {"lr": 5e-5, "schedule": "linear", "warmup": 100, "weight_decay": 0.01},
+    "model": {"from": "all-minilm-l6-v2", "frozen": FROZEN},
+    "train": {"epochs": 3, "batch_tokens": 1024, "context": 128},
+    "optimizer": {
+        "lr": 2e-4,
+        "schedule": "linear",
+        "warmup": 150,
+        "weight_decay": 0.01,
+        "betas": [0.9, 0.999],
+    },
 }
 CHINESE: Mapping[str, Any] = {
-    "model": {"from": "multilingual-e5-small"},
-    "train": {"epochs": 2, "batch_tokens": 2048, "context": 256},
-    "optimizer": {"lr": 1e-4, "schedule": "linear", "warmup": 30, "weight_decay": 0.01},
+    "model": {"from": "multilingual-e5-small", "frozen": FROZEN},
+    "train": {"epochs": 3, "batch_tokens": 2048, "context": 256},
+    "optimizer": {
+        "lr": 2e-4,
+        "schedule": "linear",
+        "warmup": 50,
+        "weight_decay": 0.01,
+        "betas": [0.9, 0.999],
+    },
 }
 
 
@@ -36,16 +51,30 @@ def measure(options: Options) -> Iterable[Row]:
             yield skipped(what, "no sst2/train.tsv in the data folder")
         else:
             data = {"train": str(english / "train.tsv"), "eval": str(english / "dev.tsv")}
-            yield _row(what, ENGLISH, data, folder / "english", options.quick, aim=0.92)
+            yield _row(what, ENGLISH, data, folder / "english", options.quick, least=0.90, aim=0.92)
         what = f"ChnSentiCorp accuracy from E5, {HELD_OUT} held out"
         if chinese is None or not chinese.is_file():
             yield skipped(what, "no chnsenticorp/train.csv in the data folder")
         else:
-            yield _row(what, CHINESE, _divided(chinese, folder), folder / "chinese", options.quick, aim=0.93)
+            yield _row(
+                what,
+                CHINESE,
+                _divided(chinese, folder),
+                folder / "chinese",
+                options.quick,
+                least=0.91,
+                aim=0.93,
+            )
 
 
 def _row(
-    what: str, recipe: Mapping[str, Any], data: Mapping[str, str], out: Path, quick: bool, aim: float
+    what: str,
+    recipe: Mapping[str, Any],
+    data: Mapping[str, str],
+    out: Path,
+    quick: bool,
+    least: float,
+    aim: float,
 ) -> Row:
     from kun.training.recipe import parse_recipe
     from kun.training.train import train
@@ -61,7 +90,7 @@ def _row(
     last = train(parse_recipe(given), out.name).metrics[-1]
     accuracy, minutes = last["eval_accuracy"], last["seconds"] / 60
     note = f"{minutes:.1f} minutes" + (", a quarter of an epoch" if quick else "")
-    return Row(what, f"{accuracy:.3f}", "0.90", f"{aim:.2f}", holds=accuracy >= 0.9, note=note)
+    return Row(what, f"{accuracy:.3f}", f"{least:.2f}", f"{aim:.2f}", holds=accuracy >= least, note=note)
 
 
 def _divided(source: Path, folder: Path) -> dict[str, str]:

@@ -156,6 +156,8 @@ def test_two_languages_that_tell_of_the_same_meet_and_others_stay_apart() -> Non
     assert len(set(groups[:4].tolist())) == 4
     apart = (np.repeat(topic, 6, axis=0) + noise).astype(np.float32)
     assert by_language(apart, texts) is apart
+    few = told[6:18]  # six of each
+    assert by_language(few, texts[6:18]) is few
     alone = told[:12]
     assert by_language(alone, texts[:12]) is alone
 

@@ -18,6 +18,8 @@ from tiny_models import LLAMA, byte_level_tokenizer, network
 from kun.errors import KnowledgeBaseNotFound, KunError, ModelNotFound, NotFound
 from kun.generation.results import Progress
 from kun.knowledge.passage import Passage, Reasons
+from kun.knowledge.rows import Table
+from kun.knowledge.topics import Topics, topics_of
 from kun.wordvectors.vectors import WordVectors
 
 ANSWER = "Deep water holds **great** fish.\n\n```python\nprint('kun')\n```\n\nThat is all there is to say."
@@ -151,6 +153,16 @@ class FakeBase:
             )
             for name, text in sorted(self.documents.items())
         ]
+
+    def topics(self, groups: int | None = None) -> Topics:
+        """Each file is as far from the others as any."""
+        names, n = sorted(self.documents), len(self.documents)
+        texts = [self.documents[name] for name in names]
+        none, places = np.zeros(n, np.int32), np.zeros(n, np.int64)
+        ends = np.array([len(text) for text in texts], np.int64)
+        ids = [f"{name}-0" for name in names]
+        table = Table(ids, texts, names, [""] * n, none, places, ends, np.eye(n, dtype=np.float32))
+        return topics_of(self.name, table, groups)
 
     def document(self, source: str) -> str:
         if source not in self.documents:

@@ -628,6 +628,21 @@ def test_documents_are_uploaded_listed_found_and_removed(
     assert "会议 记录" not in service.bases
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_the_topics_of_a_base_are_shown_as_groups_and_a_picture(visit: Any, service: FakeService) -> None:
+    page = visit().go("/knowledge/handbook", ".document")
+    page.click(".show-topics")
+    page.wait_for_selector(".inside-picture")
+    assert page.locator(".found-card").count() == 2
+    page.click(".found-card >> nth=0")
+    page.wait_for_selector(".passage-panel")
+    page.keyboard.press("Escape")
+    service.create_knowledge_base("empty")
+    page = visit().go("/knowledge/empty", ".show-topics")
+    page.click(".show-topics")
+    page.wait_for_selector("text=empty holds no passages yet")
+
+
 def test_an_upload_that_finds_the_disk_full_says_so_and_leaves_nothing_behind(
     visit: Any, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

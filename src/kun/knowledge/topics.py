@@ -34,8 +34,9 @@ _SMALL = STOP_WORDS | frozenset(
     只是 不能 不会 通过 由于 由 用 会 能 要""".split()
 )
 """Words that are in texts on anything: they name no group."""
-_LEAST_SHARE, _COMPARED = 0.1, 1000
-"""The least share of passages that each of two languages has to have, and that has to have its nearest in the other."""
+_LEAST_SHARE, _FEWEST, _COMPARED = 0.1, 10, 1000
+"""The least share and number of passages of each of two languages, whose mean is then that of a language and not of a
+topic; the same share has to have its nearest one in the other language, of so many that are compared."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def by_language(vectors: Floats, texts: Sequence[str]) -> Floats:
     topics of its own, and the vectors stay as they were.
     """
     chinese = np.array([is_chinese(text) for text in texts], np.bool_)
-    if not _LEAST_SHARE <= chinese.mean() <= 1 - _LEAST_SHARE:
+    if min(chinese.sum(), (~chinese).sum()) < max(_FEWEST, _LEAST_SHARE * len(chinese)):
         return vectors
     moved = vectors.copy()
     for part in (chinese, ~chinese):

@@ -17,6 +17,7 @@ from kun.errors import KunError
 from kun.server.web.frame import confirmed, frame, icon_button, main_button, missing, off_loop, say_kindly
 from kun.server.web.passages import chips, open_passage, place
 from kun.server.web.state import Visit
+from kun.server.web.topics import topics_area
 from kun.server.web.turns import plain_passage
 from kun.server.web.uploads import human_size, put, safe_name
 from kun.server.web.words import Words
@@ -186,6 +187,7 @@ class BasePage:
             self._upload_area()
             self.report = ui.element("section").classes("report").props('aria-live="polite"')
             self._search_area()
+            topics_area(self.visit, name, self.base)
             with ui.element("section").classes("panel"):
                 with ui.row(wrap=False).classes("panel-line"):
                     ui.label(words("documents")).classes("section-title")
