@@ -1,4 +1,4 @@
-"""What the fields of a record mean: plain text, Alpaca, ShareGPT, OpenAI's messages, pairs, labelled texts, SQuAD.
+"""What the fields of a record mean: text, Alpaca, ShareGPT, OpenAI's messages, pairs, labelled texts, SQuAD, choices.
 
 | format | fields |
 |---|---|
@@ -9,12 +9,14 @@
 | pairs | source and target, or two languages, or the like; of a table without names its first two columns |
 | labelled | one text or two, and label; of a table without names the label is a number in front, or stands last |
 | squad | context, question, answers: {text: [...], answer_start: [...]}; or SQuAD's own articles and paragraphs |
+| choices | document (optional), question, choices: a list of answers, answer: the right one's number, letter or text |
 """
 
 import json
 from collections.abc import Callable
 from typing import Literal, TypeVar, get_args
 
+from kun.data.choices import ANSWERS, to_choice
 from kun.data.record_fields import columns, fields_of, first, listing, lowered, missing, string
 from kun.data.records import Record
 from kun.data.rows import Conversation, Labelled, Pair, Row, Text
@@ -24,7 +26,7 @@ from kun.text.tokenizer import sound
 
 T = TypeVar("T")
 
-DataFormat = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad"]
+DataFormat = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad", "choices"]
 FORMATS: tuple[DataFormat, ...] = get_args(DataFormat)
 
 _TEXTS = ("text", "content", "document", "body")
@@ -88,6 +90,8 @@ def detect(record: Record) -> DataFormat:
         return "alpaca"
     if "context" in names and "question" in names and "answers" in names:
         return "squad"
+    if "question" in names and first(names, ANSWERS):
+        return "choices"
     if columns(names, _JUDGED) and first(names, _LABELS):
         return "labelled"
     if _pair_columns(names):
@@ -295,6 +299,7 @@ _READERS: dict[DataFormat, Callable[[Record], Row | None]] = {
     "pairs": _to_pair,
     "labelled": _to_labelled,
     "squad": to_question,
+    "choices": to_choice,
 }
 
 

@@ -56,7 +56,18 @@ class Question:
     where: str = ""
 
 
-Row = Text | Conversation | Pair | Labelled | Question
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A question on a document, "" where there is none, and its candidate answers; that at `right` is the right one."""
+
+    document: str
+    question: str
+    answers: tuple[str, ...]
+    right: int
+    where: str = ""
+
+
+Row = Text | Conversation | Pair | Labelled | Question | Choice
 
 
 def fields(row: Row) -> list[object]:
@@ -72,6 +83,8 @@ def fields(row: Row) -> list[object]:
             return ["labelled", list(row.texts), row.label]
         case Question():
             return ["question", row.context, row.question, row.answer, row.start]
+        case Choice():
+            return ["choice", row.document, row.question, list(row.answers), row.right]
 
 
 def from_fields(values: list[object], where: str = "") -> Row:
@@ -85,6 +98,8 @@ def from_fields(values: list[object], where: str = "") -> Row:
             return Pair(source, target, where)
         case ["question", str(context), str(question), answer, int(start)]:
             return Question(context, question, answer if isinstance(answer, str) else None, start, where)
+        case ["choice", str(document), str(question), list(answers), int(right)]:
+            return Choice(document, question, tuple(map(str, answers)), right, where)
         case ["labelled", list(texts), (str() | float() | int()) as label]:
             return Labelled(tuple(map(str, texts)), label, where)
     raise ValueError(f"{where}: a row of another version")
@@ -110,6 +125,8 @@ def digests(row: Row) -> tuple[bytes, bytes]:
             return whole, _digest(["texts", *row.texts])[:8]
         case Question():
             return whole, _digest(["text", row.context])[:8]
+        case Choice():
+            return whole, _digest(["text", row.document or row.question])[:8]
     return whole, whole[:8]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from kun.data.chat_loss import Rendered, learned_tokens, render
-from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
+from kun.data.rows import Choice, Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate
 from kun.text.control import ControlTokens
@@ -233,6 +233,37 @@ class RowTokenizer:
                 made.append(BadRow(f"{row.where}: {error}"))
         return made
 
+    def _choices(self, rows: Sequence[Choice]) -> "list[Result]":
+        return [self._chosen(row) for row in rows]
+
+    def _chosen(self, row: Choice) -> Tokenized | BadRow | None:
+        """A question with each of its answers, one after the other; `types` numbers them, `label` is the right one.
+
+        Each has what the tokenizer puts around a pair. A document that is too long loses its end.
+        """
+        question = f"\n{row.question}" if row.document else row.question
+        document, asked, *answers = self._plain.encode_batch(
+            [row.document, question, *row.answers], add_special_tokens=False
+        )
+        over = 0
+        if self.longest is not None:
+            around = self._plain.num_special_tokens_to_add(True)
+            over = len(document) + len(asked) + max(map(len, answers)) + around - self.longest
+        if over > 0 and self.long == "drop":
+            return None
+        if over > 0 and over >= len(document):
+            return BadRow(
+                f"{row.where}: the question and an answer have {over + self.longest - len(document)} tokens, more than "
+                f"the {self.longest} of the context: shorten them, or skip the row."
+            )
+        if over > 0:
+            document.truncate(len(document) - over)
+        first = Encoding.merge([document, asked], growing_offsets=False)
+        read = [self._plain.post_process(first, answer).ids for answer in answers]
+        types = np.repeat(np.arange(len(read), dtype=np.uint8), [len(ids) for ids in read])
+        ids = np.concatenate([np.array(ids, np.int32) for ids in read])
+        return Tokenized(ids, types=types, label=float(row.right), was_cut=over > 0)
+
     def _label(self, row: Labelled) -> float:
         if self.classes is not None:
             if str(row.label) not in self._indices:
@@ -303,6 +334,7 @@ _TURNS: dict[type, Any] = {
     Pair: RowTokenizer._pairs,
     Labelled: RowTokenizer._labelled,
     Question: RowTokenizer._questions,
+    Choice: RowTokenizer._choices,
 }
 
 _MOST_CLASSES = 10_000

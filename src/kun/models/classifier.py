@@ -1,5 +1,7 @@
 """Classes of texts, and of pairs of texts, from a sequence classifier."""
 
+from collections.abc import Sequence
+from math import exp
 from typing import TYPE_CHECKING, overload
 
 from kun.errors import BadInput
@@ -28,6 +30,25 @@ class Classifier(TaskModel):
         for batch in batches([len(encoding) for encoding in encodings]):
             classes.update(zip(batch, self._run([encodings[place] for place in batch]), strict=True))
         return [classes[place] for place in range(len(several))] if isinstance(texts, list) else classes[0]
+
+    def choose(self, document: str, question: str, answers: Sequence[str]) -> Judgement:
+        """The likeliest of some answers to a question on a document ("" for none), as GPT-1 chose (objective `choose`).
+
+        Raises `BadInput` for a model that was not trained for it, fewer than two answers or an empty one,
+        `ContextOverflow`.
+        """
+        if self.config.problem != "regression" or len(self.config.labels) != 1:
+            raise self._lacks("scores no answers", 'fine-tune it with objective.name = "choose" first.')
+        if len(answers) < 2 or not all(isinstance(one, str) and one.strip() for one in [question, *answers]):
+            raise BadInput(
+                "choose takes a document, a question and at least two answers, none of them empty."
+            )
+        asked = f"{document}\n{question}" if document else question
+        judged = self.classify([(asked, answer) for answer in answers])
+        shares = [exp(one.score - max(each.score for each in judged)) for one in judged]
+        probabilities = {answer: share / sum(shares) for answer, share in zip(answers, shares, strict=True)}
+        best = max(answers, key=probabilities.__getitem__)
+        return Judgement(best, probabilities[best], probabilities)
 
     def _encode(self, text: Text) -> "Encoding":
         pair = text if isinstance(text, tuple) else (text,)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text
+from kun.data.rows import Choice, Conversation, Labelled, Pair, Question, Row, Text
 from kun.data.sources import Rows, Source
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
@@ -16,6 +16,7 @@ _NAMES: dict[type, str] = {
     Pair: "a pair of texts",
     Labelled: "a text with a label",
     Question: "a question on a text",
+    Choice: "a question with candidate answers",
 }
 
 
