@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from kun.data.formats import FORMATS, check_format, detect, to_row
 from kun.data.records import Record
-from kun.data.rows import Conversation, Labelled, Pair, Question, Row, Text, digests, fields, from_fields
+from kun.data.rows import (
+    Choice,
+    Conversation,
+    Labelled,
+    Pair,
+    Question,
+    Row,
+    Text,
+    digests,
+    fields,
+    from_fields,
+)
 from kun.errors import BadRow, UnsupportedFormat
 
 
@@ -68,6 +79,11 @@ KNOWN: list[tuple[str, Any, Row]] = [
     ("labelled", ["0", "bad"], Labelled(("bad",), "0", W)),
     ("labelled", ["bad", "0"], Labelled(("bad",), "0", W)),
     (
+        "choices",
+        {"story": "a b", "question": "c?", "options": ["a", "b"], "answer": "B"},
+        Choice("a b", "c?", ("a", "b"), 1, W),
+    ),
+    (
         "squad",
         {
             "context": "Ada lives in Oslo.",
@@ -114,6 +130,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("labelled", {"text": "a", "label": None}, "'label' holds no label"),
     ("labelled", {"text": "a"}, "'label'"),
     ("squad", {"context": "a", "question": "b"}, "'answers'"),
+    ("choices", {"question": "a", "choices": ["b", "c"]}, "'answer'"),
 ]
 
 
