@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kun.adaptation.float_step import FloatStep
 from kun.adaptation.fuse import FusedLlama
 from kun.adaptation.lora import Pair, check_pair, matrices
 from kun.blocks.cache import CacheStep
@@ -145,4 +146,4 @@ class _Choice:
 
 
 def _inner(net: nn.Module) -> nn.Module:
-    return net.net if isinstance(net, FusedLlama) else net
+    return net.net if isinstance(net, FusedLlama | FloatStep) else net

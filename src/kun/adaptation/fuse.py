@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kun.adaptation import native
+from kun.adaptation import float_step, native
 from kun.adaptation.lora import lora_pairs
 from kun.adaptation.packing import PANEL
-from kun.adaptation.quantize import QuantizedLinear
+from kun.adaptation.quantize import QuantizedLinear, QuantizedWeight
 from kun.blocks.cache import CacheStep
 from kun.families.llama.llama import Layer, Llama
-from kun.networks.decoder import embed
+from kun.networks.decoder import Decoder, embed
+from kun.networks.encoder_decoder import EncoderDecoder
 from kun.networks.network import DecoderOutput, check_positions
 
 _ADAPTED = (*(f"attention.{part}" for part in "qkvo"), "mlp.gate", "mlp.up", "mlp.down")
@@ -229,9 +230,17 @@ class FusedLlama(nn.Module):
 def fuse(net: nn.Module) -> nn.Module:
     """`net` fitted for decoding on the CPU, with the same calls; `net` itself where no compiled step fits it.
 
-    The result shares the weights of `net`. That fits so far: quantized LLaMA-type networks.
+    The result shares the weights of `net`. That fits so far: quantized LLaMA-type networks, and networks of all
+    families in float32.
     """
-    return FusedLlama(net) if isinstance(net, Llama) and _fits(net) and native.available() else net
+    if not native.available():
+        return net
+    if isinstance(net, Llama) and _fits(net):
+        return FusedLlama(net)
+    quantized = any(isinstance(module, QuantizedWeight) for module in net.modules())
+    if not quantized and float_step.fits(net):
+        return float_step.FloatStep(cast(Decoder | EncoderDecoder, net))
+    return net
 
 
 def _fits(net: Llama) -> bool:

@@ -152,6 +152,8 @@ def _load(wanted: bool, home: Path) -> Kernels:
     opened.kun_pack.argtypes = [pointer, pointer, count, count, count, pointer, pointer]
     opened.kun_pack.restype = None
     opened.kun_step.argtypes = [pointer]
+    opened.kun_program.argtypes = [pointer]
+    opened.kun_program.restype = None
     opened.kun_threads(settings().threads or torch.get_num_threads())
     return Kernels(opened, f"built for this processor: {opened.kun_instructions().decode()}")
 

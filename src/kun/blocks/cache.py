@@ -154,6 +154,11 @@ class CacheStep:
         return self._counts
 
     @property
+    def prefixes(self) -> list[int]:
+        """How many tokens at the begin of each row see each other."""
+        return self._prefixes
+
+    @property
     def total(self) -> int:
         """How many packed tokens this step runs."""
         return self.bounds[-1]

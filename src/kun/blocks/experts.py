@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 SecondExpert = Literal["all", "sampling", "random"]
 SECOND_EXPERTS: tuple[SecondExpert, ...] = ("all", "sampling", "random")
@@ -200,6 +201,9 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """[b, t, d_model] -> its shape."""
+        if has_torch_function((x,)):
+            noted: Tensor = handle_torch_function(Experts.forward, (x,), self, x, routing)
+            return noted
         logits = self.router(x)
         routing.logits.append(logits)
         real = None if routing.real is None else routing.real.flatten()

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 from kun.blocks.autograd import Saved
 
@@ -15,6 +16,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if has_torch_function((x,)):
+            noted: Tensor = handle_torch_function(RMSNorm.forward, (x,), self, x)
+            return noted
         trains = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if trains and x.dtype in (torch.bfloat16, torch.float16) and not torch.compiler.is_compiling():
             normed: Tensor = _Normed.apply(x, self.weight, self.eps)

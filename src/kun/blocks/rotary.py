@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 Scaling = Literal["default", "linear", "dynamic", "llama3", "yarn"]
 SCALINGS: tuple[Scaling, ...] = ("default", "linear", "dynamic", "llama3", "yarn")
@@ -65,6 +66,9 @@ class Rotary(nn.Module):
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate x [b, t, heads, d_head] by the angles whose cosine and sine are [b, t, d], its first d numbers."""
+    if has_torch_function((x,)):
+        rotated: Tensor = handle_torch_function(rotate, (x,), x, cos, sin)
+        return rotated
     width = cos.shape[-1]
     if width < x.shape[-1]:
         return torch.cat((rotate(x[..., :width], cos, sin), x[..., width:]), dim=-1)

@@ -113,11 +113,8 @@ class Bloom(Decoder):
     def longest(self, cached: bool) -> int | None:
         return None
 
-    def transform(self, x: Tensor, context: Context) -> Tensor:
-        x = self.embed_norm(x)
-        for layer in self.layers:
-            x = layer(x, self.distances, context)
-        return self.norm(x)
+    def begin(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[object, ...]]:
+        return self.embed_norm(x), (self.distances,)
 
 
 NAMES = Names(

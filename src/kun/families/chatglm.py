@@ -180,11 +180,8 @@ class ChatGLM(Decoder):
         prompt = real & (positions[:, 1] == 0)
         return Context(positions, None, {None: seen | prompt[:, None, None]})
 
-    def transform(self, x: Tensor, context: Context) -> Tensor:
-        in_text, in_blank = (self.rotary(context.positions[:, i], x.dtype) for i in range(2))
-        for layer in self.layers:
-            x = layer(x, (in_text, in_blank), context)
-        return self.norm(x)
+    def begin(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[object, ...]]:
+        return x, (tuple(self.rotary(context.positions[:, i], x.dtype) for i in range(2)),)
 
     def new_state(
         self, n_pages: int, page_size: int, dtype: torch.dtype, device: torch.device

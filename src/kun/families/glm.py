@@ -241,11 +241,8 @@ class GLM(Decoder):
         self.names = GLMNames(config)
         initialize(self)
 
-    def transform(self, x: Tensor, context: Context) -> Tensor:
-        rotary = self.rotary(context.positions, x.dtype)
-        for layer in self.layers:
-            x = layer(x, rotary, context)
-        return self.norm(x)
+    def begin(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[object, ...]]:
+        return x, (self.rotary(context.positions, x.dtype),)
 
 
 class GLMNames(PartNames):

@@ -211,8 +211,10 @@ class Transformer(EncoderDecoder):
             x = layer(x, mask)
         return x
 
+    def begin(self, x: Tensor, context: Context) -> Tensor:
+        return self.placed(x, context.positions)
+
     def decoded(self, x: Tensor, context: Context, source: Source) -> Tensor:
-        x = self.placed(x, context.positions)
         for layer in self.decoder:
             x = layer(x, context, source)
         return x

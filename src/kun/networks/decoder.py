@@ -131,7 +131,7 @@ class DecoderConfig(TextConfig, Protocol):
 class Decoder(LanguageNetwork):
     """What all decoders share: an embedding, `layers`, a last norm, and a head, which is the embedding where `tied`.
 
-    A family adds its `layers`, says in `transform` how states go through them, and which windows its layers have.
+    A family adds its `layers`, says in `begin` what they get, and which windows its layers have.
     """
 
     config: DecoderConfig
@@ -206,9 +206,19 @@ class Decoder(LanguageNetwork):
         """The windows that its layers see, None for all tokens before."""
         return {None}
 
+    def begin(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[object, ...]]:
+        """Embedded tokens [b, t, d_model] as the first layer reads them, and what all layers get besides."""
+        return x, ()
+
     def transform(self, x: Tensor, context: Context) -> Tensor:
         """The last hidden states [b, t, d_model] of embedded tokens, normed as the head reads them."""
-        raise NotImplementedError
+        return self.through(*self.begin(x, context), context)
+
+    def through(self, x: Tensor, shared: tuple[object, ...], context: Context) -> Tensor:
+        """What the layers and the last norm make of what `begin` gave: [b, t, d_model]."""
+        for layer in self.layers:
+            x = layer(x, *shared, context)
+        return self.norm(x)
 
     def head(self, states: Tensor) -> Tensor:
         return F.linear(states, self.embed.weight) if self.lm_head is None else self.lm_head(states)

@@ -156,7 +156,7 @@ class EncoderDecoder(LanguageNetwork):
         context = Context.of(x, decoder_attention_mask, positions, cache, longest=self.longest)
         context.routing = Routing() if routing is None else routing[1]
         context.routing.real = check_mask(decoder_attention_mask, x.shape[:2])
-        return self.decoded(x, context, source)
+        return self.decoded(self.begin(x, context), context, source)
 
     def encode(
         self,
@@ -185,8 +185,12 @@ class EncoderDecoder(LanguageNetwork):
         """The encoder's states of embedded tokens x [b, s, d_model]."""
         raise NotImplementedError
 
+    def begin(self, x: Tensor, context: Context) -> Tensor:
+        """The decoder's embedded tokens [b, t, d_model] as its first layer reads them."""
+        return x
+
     def decoded(self, x: Tensor, context: Context, source: Source) -> Tensor:
-        """The decoder's states of embedded tokens x [b, t, d_model]."""
+        """The decoder's states of what `begin` gave, x [b, t, d_model]."""
         raise NotImplementedError
 
     def head(self, states: Tensor) -> Tensor:

@@ -6,6 +6,7 @@
 #include "pack.h"
 #include "attention.h"
 #include "decoder.h"
+#include "program.h"
 
 // The instruction set that this build multiplies with, for `kun doctor`.
 EXPORT const char *kun_instructions(void) { return INSTRUCTIONS; }

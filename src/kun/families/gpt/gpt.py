@@ -84,11 +84,8 @@ class GPT(Decoder):
     def windows(self) -> set[int | None]:
         return {self.config.window_of(layer) for layer in range(self.config.n_layers)}
 
-    def transform(self, x: Tensor, context: Context) -> Tensor:
-        x = self.dropout(x + self.positions(context.positions))
-        for layer in self.layers:
-            x = layer(x, context)
-        return self.norm(x)
+    def begin(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[object, ...]]:
+        return self.dropout(x + self.positions(context.positions)), ()
 
 
 _GGUF = GgufLayout(

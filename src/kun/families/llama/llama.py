@@ -73,11 +73,8 @@ class Llama(Decoder):
     def windows(self) -> set[int | None]:
         return {self.config.window_of(layer) for layer in range(self.config.n_layers)}
 
-    def transform(self, x: Tensor, context: Context) -> Tensor:
-        rotary = self.rotary(context.positions, x.dtype)
-        for layer in self.layers:
-            x = layer(x, rotary, context)
-        return self.norm(x)
+    def begin(self, x: Tensor, context: Context) -> tuple[Tensor, tuple[object, ...]]:
+        return x, (self.rotary(context.positions, x.dtype),)
 
 
 class LlamaNames(PartNames):

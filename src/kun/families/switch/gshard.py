@@ -140,8 +140,11 @@ class GShard(ExpertNetwork):
     def encoded(self, x: Tensor, mask: AttentionMask) -> Tensor:
         return self.encoder(self.placed(x, mask.positions), mask)
 
+    def begin(self, x: Tensor, context: Context) -> Tensor:
+        return self.placed(x, context.positions)
+
     def decoded(self, x: Tensor, context: Context, source: Source) -> Tensor:
-        return self.decoder(self.placed(x, context.positions), context, source)
+        return self.decoder(x, context, source)
 
     def placed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Embeddings with the sinusoids of their positions, which count on from the padding id, added."""
