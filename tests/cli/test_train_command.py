@@ -55,6 +55,32 @@ def test_a_run_says_how_it_went_and_where_it_lies(kun: Kun, recipe: Path) -> Non
     assert written.code == 0, written.err
 
 
+def test_a_comparison_shows_each_run_what_was_tried_and_where_the_picture_is(kun: Kun, recipe: Path) -> None:
+    more = f"""
+[compare]
+by = "loss"
+draw = ["loss"]
+[compare.runs.plain]
+train.steps = 1
+[compare.runs.SGD]
+optimizer.name = "sgd"
+try.optimizer.lr = [0.1, 0.2]
+train = {{steps = 1, eval_every = 1}}
+data.eval = "{recipe.parent / "文本.txt"}"
+"""
+    recipe.write_text(recipe.read_text(encoding="utf-8") + more, encoding="utf-8")
+    ran = kun("train", recipe)
+    assert ran.code == 0, ran.err
+    picture = recipe.parent / "run" / "comparison.svg"
+    assert f"picture     {picture}" in ran.out
+    assert "SGD, lr 0.2: " in ran.out
+    assert picture.is_file()
+    told = json.loads(kun("train", recipe, "--json", "--resume").out)
+    assert told["picture"] == str(picture)
+    assert set(told["tried"]) == {"plain", "SGD, lr 0.1", "SGD, lr 0.2"}
+    assert all(run["last"]["step"] == 1 and run["parameters"] > 0 for run in told["runs"].values())
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -28,6 +28,8 @@ def test_an_example_is_read_and_trains(path, tmp_path, monkeypatch):
     changes = {"out": str(tmp_path / "run"), "train.steps": 1, "train.eval_every": 1}
     if not str(recipe.data.train).startswith("examples/"):  # what is long, or the reader's own
         changes |= {"data.train": [str(sample), str(path)], "data.format": "text", "data.eval": 0.5}
+    if recipe.data.share is not None:
+        changes["data.share"] = 1.0
     if str(recipe.model.tokenizer).startswith("runs/"):  # what another recipe makes
         changes["model.tokenizer"] = "bytes"
     if recipe.stage == "vectors":  # few words, in paragraphs of which half are held out

@@ -107,7 +107,8 @@ def test_a_transformer_learns_to_look_back_within_seconds(tmp_path):
     }
     run = kun.train(EXAMPLE, changes)
     assert run.metrics[-1]["eval_recall_10"] > 0.5  # one of sixteen is chance
-    assert kun.load(run.checkpoint).tokenizer.token_to_id("Ada?") == recall.FIRST_QUERY
+    asked = "so Ada=apple to all of Ben=key the Ada?"  # as the docs do
+    assert kun.load(run.checkpoint).generate(asked, max_tokens=1, temperature=0).strip() == "apple"
 
 
 def test_decoders_of_the_next_token_learn_it_and_encoders_do_not():
