@@ -44,6 +44,34 @@ def test_two_models_stand_side_by_side(kun: Kun, home: Path, tmp_path: Path) -> 
         assert told in shown
 
 
+def test_several_models_are_measured_against_the_first_and_drawn(
+    kun: Kun, home: Path, tmp_path: Path
+) -> None:
+    """Perplexity over a folder of texts, its change with an interval, and a picture."""
+    for number in (1, 2):
+        save_writer(tmp_path / str(number) / "checkpoint", positions=256, seed=number)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number, text in enumerate(("A fish of the north.", "It became a bird.", "The sea is wide.")):
+        (texts / f"{number}.md").write_text(text, encoding="utf-8")
+    (tmp_path / "sea.toml").write_text('kind = "perplexity"\ndata = "texts"\n', encoding="utf-8")
+    picture = tmp_path / "sea.svg"
+    line = ["eval", str(tmp_path / "1" / "checkpoint"), "-t", str(tmp_path / "sea.toml")]
+    line += ["--against", str(tmp_path / "2" / "checkpoint"), "--against", ENGLISH_ONLY]
+    ran = kun(*line, "--picture", picture)
+    assert ran.code == 0, ran.err
+    assert "perplexity changes by" in ran.out
+    assert "sea" in picture.read_text(encoding="utf-8")
+    found = json.loads(kun(*line, "--json").out)
+    assert [one["model"] for one in found[:2]] == ["1", "2"]
+    assert [one["n"] for one in found] == [3, 3, 3]
+    assert "change" not in found[0]
+    before, after = (one["measures"]["perplexity"]["value"] for one in found[:2])
+    change = found[1]["change"]
+    assert abs(change["value"] - (after / before - 1)) < 1e-6
+    assert change["low"] <= change["value"] <= change["high"]
+
+
 def test_a_report_that_cannot_be_written_leaves_the_one_before_it(
     kun: Kun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +120,7 @@ def test_a_task_is_checked_with_its_data_before_a_model_is_loaded(
     [
         (("--task", "absent.toml"), "absent.toml does not exist"),
         (("--task", TASKS / "facts.toml", "--report", "page.pdf"), "must end in .html"),
+        (("--task", TASKS / "facts.toml", "--picture", "bars.pdf"), "must end in .png or .svg"),
         (("--task", TASKS / "prose.toml", "--shots", "2"), "Perplexity shows no examples"),
         (("--task", TASKS / "prose.toml", "--precision", "bf16", "--quantize", "int8"), "few bits"),
         ((), "--task"),

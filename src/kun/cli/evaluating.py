@@ -19,7 +19,9 @@ _SHOWN = 160
 def evaluate(
     model: str = typer.Argument(..., help="The model: a name, a folder, a .gguf file or a hub id."),
     tasks: list[Path] = typer.Option(..., "--task", "-t", help="The task's .toml file; may be repeated."),
-    against: str | None = typer.Option(None, help="Another model, measured on the same rows beside it."),
+    against: list[str] | None = typer.Option(
+        None, help="Another model, measured on the same rows; may be repeated."
+    ),
     shots: int | None = typer.Option(
         None, min=0, help="Solved examples before a question (default: the task's)."
     ),
@@ -32,6 +34,9 @@ def evaluate(
         2, min=0, help="How many right and how many wrong rows to show of each task."
     ),
     report: Path | None = typer.Option(None, help="Write a page with all rows into this .html file."),
+    picture: Path | None = typer.Option(
+        None, "--picture", "-o", help="Draw a bar for each model and task into this file, .png or .svg."
+    ),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
     """How well a model does on a task: perplexity, multiple choice, labels, translation, summary.
@@ -44,21 +49,27 @@ def evaluate(
       kun eval smollm2-135m-instruct -t examples/tasks/prose.toml --against qwen2.5-coder-0.5b-instruct
       kun eval ./my-classifier -t examples/tasks/reviews.toml --report reviews.html
       kun eval smollm2-135m-instruct -t examples/tasks/facts.toml --quantize int4 --json
+      kun eval smollm2-135m-instruct --against runs/medicine/checkpoint -t examples/tasks/medicine-en.toml
+        -t examples/tasks/general-en.toml --picture medicine.svg
     """
     if report is not None:
         from kun.evaluation.page import check_name
 
         check_name(report)
+    if picture is not None:
+        from kun.inspection.picture import format_of
+
+        format = format_of(picture)
     if quantize != "none" and precision != "fp32":
         raise BadInput(
             "Weights of few bits are computed with in float32: leave --precision or --quantize out."
         )
     read = [api.read_task(task, limit=limit, shots=shots) for task in tasks]  # before a model is loaded
-    names = [model] if against is None else [model, against]
+    names = [model, *(against or ())]
     by_model = [_measured(name, read, _how(precision, quantize), limit, quiet=as_json) for name in names]
     found = [list(results) for results in zip(*by_model, strict=True)]
     if as_json:
-        output.print_json([_as_dict(result, samples) for results in found for result in results])
+        output.print_json([_as_dict(result, results[0], samples) for results in found for result in results])
     else:
         for results in found:
             _print(results, samples)
@@ -69,6 +80,13 @@ def evaluate(
         with new_file(report.expanduser().absolute()) as fresh:
             fresh.write_text(page(found), encoding="utf-8")
         typer.echo(f"Wrote {report}.", err=True)
+    if picture is not None:
+        from kun.atomic_files import new_file
+        from kun.evaluation.picture import bars
+
+        with new_file(picture.expanduser().absolute()) as fresh:
+            fresh.write_bytes(bars(found, format))
+        typer.echo(f"Wrote {picture}.", err=True)
 
 
 class _Loading(TypedDict, total=False):
@@ -96,12 +114,16 @@ def _measured(
 
 
 def _print(results: "list[Result]", samples: int) -> None:
+    from kun.evaluation.change import perplexity_change
     from kun.evaluation.result import difference, measured_with
 
     first = results[0]
     typer.secho(f"{first.task}: {first.kind}, {first.n} rows", bold=True)
     headers = ["measure", *(result.model for result in results)]
     rows: list[list[object]] = [[name, *(_number(r, name) for r in results)] for name in first.measures]
+    changes = [perplexity_change(first, result) for result in results[1:]]
+    if any(changes):
+        rows.append(["perplexity changes by", "", *(str(change or "") for change in changes)])
     rows.append(["seconds", *(f"{result.seconds:.1f}" for result in results)])
     if len(results) == 2:
         paired = difference(*results)
@@ -145,7 +167,11 @@ def _short(text: str) -> str:
     return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…")
 
 
-def _as_dict(result: "Result", samples: int) -> dict[str, object]:
+def _as_dict(result: "Result", first: "Result", samples: int) -> dict[str, object]:
+    from kun.evaluation.change import perplexity_change
+
     plain = output.as_dict(result)
+    if result is not first and (change := perplexity_change(first, result)):
+        plain["change"] = output.as_dict(change)
     plain["samples"] = [output.as_dict(sample) for sample in chosen(result, samples)]
     return plain

@@ -50,7 +50,15 @@ def perplexity(
     by_text = [[next(found)[0] for _ in questions] for questions in asked]
     sizes = [size for _, _, size in cut]
     samples = [
-        Sample(row.where, text[:_SHOWN], "", "", _bits(weighed) / size)
+        Sample(
+            row.where,
+            text[:_SHOWN],
+            "",
+            "",
+            _bits(weighed) / size,
+            nats=-sum(each.logprob for each in weighed),
+            tokens=sum(each.tokens for each in weighed),
+        )
         for row, text, weighed, size in zip(rows, read, by_text, sizes, strict=True)
     ]
     notes = {

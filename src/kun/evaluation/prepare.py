@@ -8,6 +8,9 @@ from kun.evaluation.prompts import Template, example_rows
 from kun.evaluation.rows import TABLES, TaskRow, read_rows, read_text
 from kun.evaluation.task import AnyTask, MultipleChoice, Perplexity, read_task
 
+_PROSE = (".md", ".txt")
+"""Files of a folder that are texts to foresee."""
+
 
 def prepared(
     task: str | Path | Mapping[str, object] | AnyTask, limit: int | None = None, shots: int | None = None
@@ -41,7 +44,12 @@ def _with_shots(task: AnyTask, shots: int) -> AnyTask:
 
 
 def _texts(task: Perplexity) -> list[TaskRow]:
-    """The texts to foresee: a column of a table's rows, or another file as one text."""
+    """The texts to foresee: a column of a table's rows, each text of a folder, or another file as one text."""
+    if task.data.is_dir():
+        found = sorted(path for path in task.data.iterdir() if path.suffix in _PROSE)
+        if not found:
+            raise BadInput(f"The folder {task.data} holds no .md and no .txt file: name one that does.")
+        return [TaskRow({task.text: read_text(path)}, path.name) for path in found]
     if task.data.suffix in (".jsonl", *TABLES):
         return read_rows(task.data, task.columns)
     return [TaskRow({task.text: read_text(task.data)}, task.data.name)]

@@ -18,7 +18,8 @@ class Measure:
 class Sample:
     """One row: what was asked, what is right, what the model said, and its score (1 or 0 where it is right or wrong).
 
-    `right` is None where answers are not simply right or wrong.
+    `right` is None where answers are not simply right or wrong. A text whose perplexity was measured has its own
+    `nats`, −log p of it, and `tokens`.
     """
 
     where: str
@@ -27,6 +28,8 @@ class Sample:
     said: str
     score: float
     right: bool | None = None
+    nats: float = 0.0
+    tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Task(BaseModel):
     kind: str
     name: str = ""
     data: Path
-    """.jsonl, .csv or .tsv; for perplexity any other file too, which then is one text."""
+    """.jsonl, .csv or .tsv; for perplexity any other file too, which then is one text, or a folder of texts."""
     columns: tuple[str, ...] | None = None
     """Names for the columns of a table that has no header."""
 

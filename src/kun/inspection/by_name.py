@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kun.hub.opening import open_checkpoint
+from kun.hub.opening import open_tokenizer
 from kun.hub.pull import locate
 from kun.inspection import attention, logits, positions, tokens
 from kun.inspection.opened import Opened
@@ -17,12 +17,12 @@ DECODER, ENCODER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 def cuttings(text: str, models: Sequence[str | Path]) -> list[tokens.Cutting]:
     """`kun.api.inspect_tokens`."""
     paths = [locate(name) for name in models or (chosen().name, DEFAULT_ENCODER)]
-    return [tokens.cut(text, open_checkpoint(path).tokenizer, path.name) for path in paths]
+    return [tokens.cut(text, open_tokenizer(path), path.name) for path in paths]
 
 
 def merges(word: str, model: str | Path | None) -> list[tuple[str, ...]]:
     """`kun.api.inspect_merges`."""
-    return tokens.merges(word, open_checkpoint(locate(model or chosen().name)).tokenizer)
+    return tokens.merges(word, open_tokenizer(locate(model or chosen().name)))
 
 
 def places(kinds: Sequence[str], n: int, width: int, model: str | Path | None) -> list[positions.Places]:

@@ -1,0 +1,43 @@
+"""The change of perplexity from one model to another on the same texts, with an interval from resampled texts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kun.evaluation.result import Result
+
+_DRAWS = 2000
+_MIDDLE = (2.5, 97.5)
+"""Percentiles between which 95 % of the resampled changes lie."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A share: −0.2 is a perplexity that is a fifth lower. `low` and `high` bound 95 %, None for a single text."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        within = "" if self.low is None else f" [{self.low:+.1%}, {self.high:+.1%}]"
+        return f"{self.value:+.1%}{within}"
+
+
+def perplexity_change(before: Result, after: Result, seed: int = 0) -> Change | None:
+    """The change from `before` to `after`; None where no perplexity was measured, or in other tokens.
+
+    The interval is the percentile bootstrap (Efron and Tibshirani 1993, 13.3) over whole texts: both models are
+    measured on the same drawn ones, so that how hard a text is falls out.
+    """
+    tokens = np.array([sample.tokens for sample in before.samples], float)
+    if not tokens.any() or [sample.tokens for sample in after.samples] != tokens.tolist():
+        return None
+    more = np.array([b.nats - a.nats for a, b in zip(before.samples, after.samples, strict=True)])
+    value = float(np.expm1(more.sum() / tokens.sum()))
+    if len(tokens) < 2:
+        return Change(value, None, None)
+    drawn = np.random.default_rng(seed).integers(len(tokens), size=(_DRAWS, len(tokens)))
+    changes = np.expm1(more[drawn].sum(axis=1) / tokens[drawn].sum(axis=1))
+    low, high = np.percentile(changes, _MIDDLE)
+    return Change(value, float(low), float(high))

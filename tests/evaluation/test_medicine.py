@@ -1,0 +1,45 @@
+"""The texts about health among the examples: how many, in which language, and that held-out ones are not trained on."""
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+MEDICINE = Path(__file__).parents[2] / "examples" / "medicine"
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def texts(name: str) -> list[str]:
+    lines = (MEDICINE / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [str(json.loads(line)["text"]) for line in lines]
+
+
+def test_both_languages_have_two_hundred_kilobytes_in_all() -> None:
+    every = [text for name in ("en", "en-held-out", "zh", "zh-held-out") for text in texts(name)]
+    assert sum(len(text.encode()) for text in every) > 200_000
+    assert all(len(text) > 200 for text in every)
+
+
+@pytest.mark.parametrize(("language", "least"), [("en", 0.0), ("zh", 0.7)])
+def test_every_text_is_in_its_language(language: str, least: float) -> None:
+    for text in texts(language) + texts(f"{language}-held-out"):
+        share = len(CHINESE.findall(text)) / len(text)
+        assert share >= least
+        assert share == 0 or language == "zh", text[:40]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_two_texts_are_made_of_the_same_sentences(language: str) -> None:
+    """No template: of a text's runs of eight words or twelve characters hardly any stands in another text."""
+    trained, held_out = texts(language), texts(f"{language}-held-out")
+    assert len({text.split("\n")[0] for text in trained + held_out}) == len(trained) + len(held_out)
+    runs = [_runs(text, language) for text in trained + held_out]
+    for one, other in combinations(runs, 2):
+        assert len(one & other) < 0.05 * min(len(one), len(other))
+
+
+def _runs(text: str, language: str) -> set[tuple[str, ...]]:
+    units, length = (text.split(), 8) if language == "en" else (list(text), 12)
+    return {tuple(units[start : start + length]) for start in range(len(units) - length + 1)}
