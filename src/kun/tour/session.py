@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kun.inspection.opened import Opened
     from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
+    from kun.wordvectors.vectors import WordVectors
 
 LANGUAGE_MODEL = "language model"
 """A need that the language model of this machine meets, the chosen one before others (see `kun.models.chosen`)."""
@@ -49,6 +50,12 @@ class Session:
         from kun.models.encoder import Encoder
 
         return self._kept(("encoder", name), lambda: Encoder.open(resolve(name)))
+
+    def vectors(self, name: str) -> "WordVectors":
+        """Word vectors of the catalog that are here. Raises `ModelNotFound` where they are not."""
+        from kun.wordvectors.vectors import WordVectors
+
+        return self._kept(("vectors", name), lambda: WordVectors.open(resolve(name)))
 
     def opened(self, name: str) -> "Opened":
         """A model opened for looking inside. Raises `ModelNotFound` where it is not here."""

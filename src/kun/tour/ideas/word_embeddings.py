@@ -1,10 +1,9 @@
 """§ 15, word embeddings: `lowering` from its pieces, vectors from who stands next to whom, king − man + woman."""
 
 import random
-from collections import Counter
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from kun.inspection.tokens import cut, merges
@@ -13,6 +12,7 @@ from kun.tour.drawings.canvas import DIM, EDGE, Canvas, Language
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
 from kun.tour.small.training import seeded
+from kun.wordvectors.small import train_vectors
 
 _LEARNED = {
     "low": 40,
@@ -72,24 +72,20 @@ _ZH_SAID = (("田地 街道 干活 面包 村子".split(), "王冠 宫殿 宝座
 
 
 def _analogy(session: Session) -> Shown:
-    """Vectors from counts of neighbours answer king − man + woman, with and without the query words."""
+    """word2vec of a small world answers king − man + woman, with and without the query words."""
     del session
-    rows, ok = [], True
+    rows: list[tuple[str, str, str]] = []
     points: list[tuple[str, float, float]] = []
-    for people, said, query, wanted in (
-        (_PEOPLE, _SAID, ("king", "man", "woman"), "queen"),
-        (_ZH_PEOPLE, _ZH_SAID, ("国王", "男人", "女人"), "女王"),
+    for people, said, (king, man, woman) in (
+        (_PEOPLE, _SAID, ("king", "man", "woman")),
+        (_ZH_PEOPLE, _ZH_SAID, ("国王", "男人", "女人")),
     ):
-        words, vectors = _counted(people, said)
-        a, b, c = (vectors[words.index(word)] for word in query)
-        near = F.cosine_similarity((a - b + c)[None], vectors)
-        order = [words[place] for place in near.argsort(descending=True).tolist()]
-        without = next(word for word in order if word not in query)
-        ok = ok and without == wanted
-        rows.append((f"{query[0]} − {query[1]} + {query[2]}", without, order[0]))
+        vectors = train_vectors(_sentences(people, said), dimensions=16, epochs=10, sample=1.0)
+        found = [vectors.analogy(man, king, woman, exclude=exclude)[0][0] for exclude in (True, False)]
+        rows.append((f"{king} − {man} + {woman}", found[0], found[1]))
         if people is _PEOPLE:
-            shown = [words.index(word) for word in people]
-            centred = vectors[shown] - vectors[shown].mean(0)
+            table = torch.from_numpy(np.stack([vectors[word] for word in people]))
+            centred = table - table.mean(0)
             flat = (centred @ torch.linalg.svd(centred)[2][:2].T).tolist()
             points = [(word, flat[place][0], flat[place][1]) for place, word in enumerate(people)]
 
@@ -97,44 +93,68 @@ def _analogy(session: Session) -> Shown:
         return _plane(language, points)
 
     return Shown(
-        ok,
+        [row[1] for row in rows] == ["queen", "女王"],
         (
-            f"From counts of neighbours: king − man + woman is nearest to {rows[0][1]} with the query "
-            f"words left out, to {rows[0][2]} with them; 国王 − 男人 + 女人 to {rows[1][1]} and "
-            f"{rows[1][2]}. In a small clean world they agree; in real text the query words usually win.",
-            f"由相邻词的计数得到向量：国王 − 男人 + 女人，排除问题里的词时最近的是{rows[1][1]}，"
-            f"不排除是{rows[1][2]}；king − man + woman 是 {rows[0][1]} 和 {rows[0][2]}。"
-            f"小而干净的世界里两者一致，真实文本里不排除时往往是问题里的词。",
+            f"word2vec, trained on 4,000 sentences in this run: king − man + woman is nearest to "
+            f"{rows[0][1]} with the query words left out, to {rows[0][2]} with them; 国王 − 男人 + 女人 to "
+            f"{rows[1][1]} and {rows[1][2]}.",
+            f"本次运行用 4,000 句话训练的 word2vec：国王 − 男人 + 女人，"
+            f"排除问题里的词时最近的是{rows[1][1]}，不排除是{rows[1][2]}；king − man + woman 是 "
+            f"{rows[0][1]} 和 {rows[0][2]}。",
         ),
-        Table((("asked", "问题"), ("query words left out", "排除问题里的词"), ("all words", "全部词")), rows),
+        _table(rows),
         draw,
     )
 
 
-def _counted(
+def _sentences(
     people: dict[str, tuple[int, int, int]], said: tuple[tuple[list[str], list[str]], ...]
-) -> tuple[list[str], Tensor]:
-    """Words and vectors [n, 6]: counts of words in one sentence, as positive pointwise mutual information, factorized.
-
-    Levy and Goldberg, "Neural Word Embedding as Implicit Matrix Factorization", 2014: what skip-gram comes to.
-    """
+) -> list[list[str]]:
+    """Each a person and a word for the rank, the sex and the age of that person."""
     rng = random.Random(0)
-    pairs: Counter[tuple[str, str]] = Counter()
+    sentences = []
     for _ in range(4000):
         word = rng.choice([*people])
         near = [rng.choice(sides[value]) for sides, value in zip(said, people[word], strict=True)]
-        for one in (word, *near):
-            for other in (word, *near):
-                if one != other:
-                    pairs[one, other] += 1
-    words = sorted({word for pair in pairs for word in pair})
-    counts = torch.zeros(len(words), len(words))
-    for (one, other), count in pairs.items():
-        counts[words.index(one), words.index(other)] = count
-    expected = counts.sum(1, keepdim=True) * counts.sum(0, keepdim=True) / counts.sum()
-    information = (counts / expected).clamp(min=1e-9).log().clamp(min=0)
-    u, s, _ = torch.linalg.svd(information)
-    return words, u[:, :6] * s[:6].sqrt()
+        sentences.append([*near[:1], word, *near[1:]])
+    return sentences
+
+
+def _table(rows: list[tuple[str, str, str]]) -> Table:
+    return Table(
+        (("asked", "问题"), ("query words left out", "排除问题里的词"), ("all words", "全部词")), rows
+    )
+
+
+_KNOWN = (
+    ("man", "king", "woman", "queen"),
+    ("france", "paris", "italy", "rome"),
+    ("walk", "walking", "swim", "swimming"),
+    ("big", "bigger", "small", "smaller"),
+)
+
+
+def _glove(session: Session) -> Shown:
+    """Vectors of six billion words, asked with the query words left out and not."""
+    vectors = session.vectors("glove-6b-50d")
+    rows, right, kept = [], 0, 0
+    for a, b, c, wanted in _KNOWN:
+        left, plain = (vectors.analogy(a, b, c, exclude=exclude)[0][0] for exclude in (True, False))
+        right += left == wanted
+        kept += plain in (a, b, c)
+        rows.append((f"{b} − {a} + {c}", left, plain))
+    return Shown(
+        rows[0][1] == "queen" and rows[0][2] == "king" and right >= 3,
+        (
+            f"GloVe, {len(vectors):,} words: king − man + woman is nearest to {rows[0][1]} with the query "
+            f"words left out, to {rows[0][2]} with them; of {len(_KNOWN)} questions {right} are right "
+            f"without them, and {kept} name a query word with them.",
+            f"GloVe，{len(vectors):,} 个词：king − man + woman 排除问题里的词时最近的是 {rows[0][1]}，"
+            f"不排除是 {rows[0][2]}；{len(_KNOWN)} 题里，排除时对 {right} 题，不排除时有 {kept} "
+            f"题答的就是问题里的词。",
+        ),
+        _table(rows),
+    )
 
 
 def _plane(language: Language, points: list[tuple[str, float, float]]) -> str:
@@ -183,7 +203,7 @@ def _own_table(session: Session) -> Shown:
             f"SmolLM2 自己的 {len(table):,} 个词元的向量表，只问整词：排除问题里的词时，{len(_ASKED)} 题对 "
             f"{right} 题；不排除时，有 {kept} 题最近的就是问题里的词。",
         ),
-        Table((("asked", "问题"), ("query words left out", "排除问题里的词"), ("all words", "全部词")), rows),
+        _table(rows),
     )
 
 
@@ -211,7 +231,7 @@ IDEA = Idea(
         "`low er ing` 一步步合并；两种语言的 king − man + woman，排除与不排除问题里的词；问 GPT 自己的词表",
     ),
     sources=(
-        "Mikolov et al., arXiv:1301.3781, arXiv:1310.4546; Levy and Goldberg, NeurIPS 2014",
+        "Mikolov et al., arXiv:1301.3781, arXiv:1310.4546; Pennington et al. (GloVe), 2014",
         "Sennrich et al. (BPE), arXiv:1508.07909; Bojanowski et al., arXiv:1607.04606; Linzen, "
         "arXiv:1606.07736",
     ),
