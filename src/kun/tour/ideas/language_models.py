@@ -51,9 +51,9 @@ def _families(session: Session) -> Shown:
         max(off) < 0.03,
         (
             f"{len(rows)} families of the list are architectures here, ERNIE (文心) among them; their "
-            f"networks have the parameters of the published weights to {max(off):.0%}.",
+            f"networks have the parameters of the published weights, at most {max(off):.1%} apart.",
             f"名单里的 {len(rows)} 个系列在这里都有各自的结构，包括文心（ERNIE）；"
-            f"参数量与公开的权重相差不到 {max(off) + 0.005:.0%}。",
+            f"参数量与公开的权重最多相差 {max(off):.1%}。",
         ),
         Table(
             (

@@ -1,13 +1,15 @@
 """§ 11, self-supervision: a text asks its own questions; clustering is the unsupervised contrast."""
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
+from kun.errors import NotFound
+from kun.knowledge.clusters import cluster
+from kun.knowledge.topics import names_of
+from kun.text.words import cut
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
 from kun.tour.small import networks, world
-from kun.tour.small.training import seeded
 
 _BLANKS = (
     ("I love my [MASK] .", frozenset(world.ANIMALS)),
@@ -58,7 +60,7 @@ def _clusters(session: Session) -> Shown:
     kinds = [world.LIKED, world.DISLIKED, world.PLACES, world.NAMES]
     words = [word for kind in kinds for word in kind]
     vectors = F.normalize(net.embed.weight.detach()[[world.number(word) for word in words]], dim=-1)
-    groups = _k_means(vectors, len(kinds))
+    groups = cluster(vectors.numpy(), len(kinds)).labels.tolist()
     rows = [
         (str(group + 1), ", ".join(word for word, found in zip(words, groups, strict=True) if found == group))
         for group in range(len(kinds))
@@ -81,23 +83,43 @@ def _clusters(session: Session) -> Shown:
     )
 
 
-def _k_means(vectors: Tensor, count: int) -> list[int]:
-    """The group of each vector [n, d]: the best of eight starts by the sum of squares (Lloyd, 1982)."""
-    best: tuple[float, list[int]] | None = None
-    with seeded(0):
-        for _ in range(8):
-            centres = vectors[torch.randperm(len(vectors))[:count]]
-            for _ in range(20):
-                groups = torch.cdist(vectors, centres).argmin(1)
-                means = [
-                    vectors[groups == group].mean(0) if bool((groups == group).any()) else centres[group]
-                    for group in range(count)
-                ]
-                centres = torch.stack(means)
-            spread = float((vectors - centres[groups]).square().sum())
-            if best is None or spread < best[0]:
-                best = spread, groups.tolist()
-    return best[1] if best else []
+_PAGES = ("06-generating-content", "12-self-attention", "15-word-embeddings")
+
+
+def _topics(session: Session) -> Shown:
+    """Paragraphs of three pages of the handbook, by their vectors alone, in three groups that their words name."""
+    if session.handbook is None:
+        raise NotFound("The handbook is not installed here: install the package with its data files.")
+    parts, pages = [], []
+    for number, name in enumerate(_PAGES):
+        text = (session.handbook / "en" / f"{name}.md").read_text(encoding="utf-8").split("## Sources")[0]
+        found = [
+            part for part in text.split("\n\n") if len(part) > 150 and not part.startswith(("|", "!", "```"))
+        ]
+        parts += found
+        pages += [number] * len(found)
+    vectors = session.encoder("all-minilm-l6-v2").embed(parts)
+    groups = cluster(vectors, len(_PAGES))
+    named = names_of(groups, [cut(part) for part in parts])
+    rows, together = [], 0
+    for group, words in enumerate(named):
+        inside = [pages[row] for row in groups.members(group)]
+        most = max(set(inside), key=inside.count)
+        together += inside.count(most)
+        rows.append((", ".join(words), str(len(inside)), f"{_PAGES[most]} {inside.count(most)}"))
+    share = together / len(parts)
+    return Shown(
+        share > 0.6,
+        (
+            f"{len(parts)} paragraphs of {len(_PAGES)} pages of the handbook in {groups.groups} groups, which nobody "
+            f"named or labelled: {share:.0%} lie in the group of their page.",
+            f"手册三页的 {len(parts)} 段（英文）分成 {groups.groups} 组，没有人给过标签："
+            f"{share:.0%} 与同一页的段落在一组。",
+        ),
+        Table(
+            (("named by their words", "由词语得名"), ("paragraphs", "段数"), ("most from", "大多来自")), rows
+        ),
+    )
 
 
 IDEA = Idea(
@@ -107,12 +129,13 @@ IDEA = Idea(
         Example(("masked words, in both languages", "掩码处的词，中英文"), _masked),
         Example(("the next word", "下一个词"), _next),
         Example(("clustering, the unsupervised contrast", "聚类：无监督的对照"), _clusters),
+        Example(("topics of passages, found", "段落的主题，聚出来的"), _topics, ("all-minilm-l6-v2",)),
     ),
     see=(
         '`kun train examples/recipes/masked.toml`, then `kun fill runs/masked/checkpoint "Return the '
-        'nu[MASK]ber of items."`',
+        'nu[MASK]ber of items."`; `kun kb topics handbook`',
         '`kun train examples/recipes/masked.toml`，然后 `kun fill runs/masked/checkpoint "Return the '
-        'nu[MASK]ber of items."`',
+        'nu[MASK]ber of items."`；`kun kb topics handbook`',
     ),
     comes=(
         "words under masks in both languages, the next word, and groups that clustering finds",

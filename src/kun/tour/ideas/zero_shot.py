@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kun.evaluation.zero_shot.classify import classify
+from kun.evaluation.zero_shot.labels import Labels
 from kun.settings import DEFAULT_ENCODER
 from kun.tour.drawings.canvas import Canvas, Label, Language
 from kun.tour.example import Example, Idea, Shown, Table
@@ -200,15 +202,29 @@ _TEXTS = (
 )
 
 
+_OPINIONS = (
+    ("The plot is clever and the cast superb.", 0),
+    ("I want my two hours back.", 1),
+    ("A warm, funny film that I will see again.", 0),
+    ("The film was dull.", 1),
+    ("演员演得太好了，看得我热泪盈眶。", 0),
+    ("剧情拖沓，看到一半就睡着了。", 1),
+    ("房间干净，服务热情，下次还住这里。", 0),
+    ("又贵又难吃，再也不来了。", 1),
+)
+
+
 def _described(session: Session) -> Shown:
-    """Classes that nothing was trained for: the nearest description, in either language."""
-    encoder = session.encoder(DEFAULT_ENCODER)
-    known = torch.from_numpy(encoder.embed([*_LABELS.values()], kind="passage"))
-    asked = torch.from_numpy(encoder.embed([text for text, _ in _TEXTS], kind="query"))
-    found = (asked @ known.T).argmax(-1).tolist()
-    names = [*_LABELS]
-    rows = [(text, names[label]) for (text, _), label in zip(_TEXTS, found, strict=True)]
-    right = sum(label == wanted for label, (_, wanted) in zip(found, _TEXTS, strict=True))
+    """Classes that nothing was trained for, told in a sentence each, in either language."""
+    names = {name[0]: name for name in _LABELS}
+    labels = Labels.of({name[0]: described for name, described in _LABELS.items()})
+    wanted = [list(names)[label] for _, label in _TEXTS]
+    found = classify(session.encoder(DEFAULT_ENCODER), [text for text, _ in _TEXTS], labels)
+    right = sum(one.label == label for one, label in zip(found, wanted, strict=True))
+    rows = [
+        (text, names[str(one.label)], f"{one.score:.2f}")
+        for (text, _), one in zip(_TEXTS, found, strict=True)
+    ]
     return Shown(
         right >= len(_TEXTS) - 1,
         (
@@ -216,7 +232,31 @@ def _described(session: Session) -> Shown:
             f"which nothing was trained for.",
             f"两种语言的 {len(_TEXTS)} 条文本，{right} 条离自己类别的描述最近，没有为此训练过。",
         ),
-        Table((("text", "文本"), ("nearest", "最近的类别")), rows),
+        Table((("text", "文本"), ("nearest", "最近的类别"), ("probability", "概率")), rows),
+    )
+
+
+def _judged(session: Session) -> Shown:
+    """Opinions by two words alone, positive and negative, in the words of the text's language."""
+    encoder = session.encoder(DEFAULT_ENCODER)
+    rows, right = [], 0
+    for names in (("positive", "negative"), ("正面", "负面")):
+        asked = [pair for pair in _OPINIONS if pair[0].isascii() == names[0].isascii()]
+        found = classify(encoder, [text for text, _ in asked], Labels.of(names))
+        right += sum(one.label == names[wanted] for one, (_, wanted) in zip(found, asked, strict=True))
+        rows += [
+            (text, str(one.label), f"{one.score:.2f}", "✓" if one.label == names[wanted] else "✗")
+            for one, (text, wanted) in zip(found, asked, strict=True)
+        ]
+    return Shown(
+        right >= 0.7 * len(_OPINIONS),
+        (
+            f"{encoder.name}, never trained on opinions, judges {right} of {len(_OPINIONS)} rightly by the names "
+            f"of the classes alone, and the same way every time.",
+            f"{encoder.name} 没有为情感训练过，只凭类别的名字，{len(_OPINIONS)} 条判对 {right} 条，"
+            f"每次答案都相同。",
+        ),
+        Table((("text", "文本"), ("class", "类别"), ("probability", "概率"), ("right", "对错")), rows),
     )
 
 
@@ -228,10 +268,13 @@ IDEA = Idea(
         Example(
             ("classes of texts by their descriptions", "靠描述给文本分类"), _described, (DEFAULT_ENCODER,)
         ),
+        Example(
+            ("opinions by the names of the classes", "凭类别的名字判断情感"), _judged, (DEFAULT_ENCODER,)
+        ),
     ),
     see=(
-        '`kun generate qwen2.5-coder-0.5b-instruct --chat -p "Positive or negative? The film was dull."`',
-        '`kun generate qwen2.5-coder-0.5b-instruct --chat -p "正面还是负面？这部电影很无聊。"`',
+        '`kun classify "The film was dull." --labels "positive,negative"` ([page](docs/en/classifying.md))',
+        '`kun classify "这部电影很无聊。" --labels "正面,负面"`（[文档](docs/zh/classifying.md)）',
     ),
     comes=(
         "a zebra that was never shown, named by its attributes; texts in classes that nothing was trained "
