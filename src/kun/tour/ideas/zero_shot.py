@@ -252,9 +252,8 @@ def _judged(session: Session) -> Shown:
         right >= 0.7 * len(_OPINIONS),
         (
             f"{encoder.name}, never trained on opinions, judges {right} of {len(_OPINIONS)} rightly by the names "
-            f"of the classes alone, and the same way every time.",
-            f"{encoder.name} 没有为情感训练过，只凭类别的名字，{len(_OPINIONS)} 条判对 {right} 条，"
-            f"每次答案都相同。",
+            f"of the classes alone.",
+            f"{encoder.name} 没有为情感训练过，只凭类别的名字，{len(_OPINIONS)} 条判对 {right} 条。",
         ),
         Table((("text", "文本"), ("class", "类别"), ("probability", "概率"), ("right", "对错")), rows),
     )
