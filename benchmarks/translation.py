@@ -8,11 +8,24 @@ from typing import Any
 from benchmarks.table import Options, Row, main, skipped
 
 MINUTES = 20.0
-TOKENIZER: Mapping[str, Any] = {"kind": "bpe", "vocab_size": 6000, "chat": False}
+TOKENIZER: Mapping[str, Any] = {"kind": "bpe", "vocab_size": 4000, "chat": False}
 RECIPE: Mapping[str, Any] = {
-    "model": {"family": "transformer", "n_layers": 3, "d_model": 256, "n_heads": 4, "dropout": 0.1},
+    # 27,000 pairs are few: a small network that sees them some forty times, with much dropout
+    "model": {
+        "family": "transformer",
+        "n_layers": 3,
+        "n_decoder_layers": 3,
+        "d_model": 256,
+        "d_ff": 1024,
+        "d_decoder_ff": 1024,
+        "n_heads": 4,
+        "n_decoder_heads": 4,
+        "dropout": 0.3,
+        "attention_dropout": 0.1,
+        "activation_dropout": 0.1,
+    },
     "objective": {"label_smoothing": 0.1},
-    "train": {"context": 128, "batch_tokens": 2048, "eval_every": 500},
+    "train": {"context": 128, "batch_tokens": 4096, "eval_every": 500},
     "optimizer": {
         "name": "muon",
         "lr": 1.5e-3,
@@ -38,7 +51,7 @@ def measure(options: Options) -> Iterable[Row]:
     if options.quick:
         yield Row(what, f"{bleu:.1f}", note=note)
     else:
-        yield Row(what, f"{bleu:.1f}", "12", "20", holds=bleu >= 12, note=note)
+        yield Row(what, f"{bleu:.1f}", "12", "18", holds=bleu >= 12, note=note)
 
 
 def _translated(train: Path, held_out: Path, minutes: float, folder: Path) -> tuple[Mapping[str, Any], int]:
