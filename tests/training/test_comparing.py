@@ -14,6 +14,7 @@ from kun.training.comparing import Comparison, Panel
 COMPARE = """
 [compare]
 draw = ["eval_loss", "grad_norm"]
+log = ["grad_norm"]
 [compare.runs.plain]
 [compare.runs."SGD, tried"]
 optimizer.name = "sgd"
@@ -75,6 +76,7 @@ def test_every_run_is_trained_and_drawn_in_one_picture_with_its_numbers_next_to_
     drawn = made.picture.read_text(encoding="utf-8")
     assert all(f">{name}<" in drawn for name in (*made.runs, "eval_loss", "grad_norm", "step"))
     numbers = json.loads((made.path / "comparison.json").read_text(encoding="utf-8"))
+    assert [panel["log"] for panel in numbers["panels"]] == ["", "y"]
     losses = numbers["panels"][0]["lines"]["LSTM"]
     assert losses == [[1, 2], [line["eval_loss"] for line in made.runs["LSTM"].metrics]]
 

@@ -101,7 +101,7 @@ def _compared(
     runs = dict(best.values())
     if not any(run.checkpoint.is_dir() for run in runs.values()):
         raise Diverged(f"Every run of {folder.path} diverged: lower optimizer.lr.")
-    panels = [_panel(title, runs) for title in recipe.compare.draw]
+    panels = [_panel(title, runs, recipe.compare.log) for title in recipe.compare.draw]
     with new_file(folder.path / NUMBERS) as fresh:
         written = {"by": by, "tried": tried, "panels": [panel.__dict__ for panel in panels]}
         fresh.write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
@@ -141,10 +141,10 @@ def _last(run: Run, by: str) -> float:
     return float(values[-1])
 
 
-def _panel(title: str, runs: Mapping[str, Run]) -> Panel:
+def _panel(title: str, runs: Mapping[str, Run], logarithmic: Sequence[str]) -> Panel:
     """What all runs recorded by this name: a plot of their task's, or a metric by step."""
     lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    across, log, known = "step", "", dict[str, None]()
+    across, log, known = "step", "y" if title in logarithmic else "", dict[str, None]()
     for name, run in runs.items():
         plots = {line["title"]: line for line in read_lines(run.path / "plots.jsonl")}
         known |= dict.fromkeys([*plots, *(key for line in run.metrics for key in line)])

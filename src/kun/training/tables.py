@@ -165,5 +165,7 @@ class Compare(Table):
     """What each run has otherwise, by its name; `try` in it holds lists, of whose values the best is shown."""
     draw: list[str] = Field(default_factory=lambda: ["eval_loss"], min_length=1)
     """What is drawn, a panel each: metrics by step, or plots of the task by their titles."""
+    log: list[str] = Field(default_factory=list)
+    """Metrics of `draw` whose axis is logarithmic; plots know their own."""
     by: str = "eval_loss"
     """The metric whose last value decides, the lower the better."""
