@@ -26,7 +26,15 @@ THREADS, DIMENSIONS, WINDOW, NEGATIVES, RATE, LAST_RATE = 2, 100, 5, 5, 0.025, 0
 EPOCHS, ROUNDS = 3, 2
 STEP = 200_000
 MEASURED = 60_000
-CHINESE = ("instructions/alpaca_zh_demo.json", "tatoeba-en-zh/train.tsv", "chnsenticorp/train.csv")
+CHINESE = (
+    "instructions/alpaca_zh_demo.json",
+    "instructions/dpo_zh_demo.json",
+    "tatoeba-en-zh/train.tsv",
+    "chnsenticorp/train.csv",
+    "xquad/xquad.zh.json",
+)
+CHINESE_RATE = 0.05
+"""CBOW's rate: on small texts it answers more analogies than skip-gram (0.16 against 0.09)."""
 EXAMPLES = Path(__file__).parents[1] / "examples" / "analogies"
 
 
@@ -212,18 +220,18 @@ def _english(options: Options) -> Iterator[Row]:
 
 
 def _chinese(folder: Path, options: Options) -> Row:
-    """Vectors trained here on what Chinese text there is, and the 300 analogies of the examples."""
+    """Vectors trained here on what Chinese text there is (CBOW), and the 300 analogies of the examples."""
     what = "300 Chinese analogies from vectors trained here, query words left out; not"
     files = [str(options.data / name) for name in CHINESE if options.data and (options.data / name).is_file()]
     if not files:
         return skipped(what, "no Chinese text in the data folder")
     corpus = build(folder / "words", Rows(files, skip_bad=True), Limits(least=3))
-    sizes = Sizes(DIMENSIONS, WINDOW, NEGATIVES)
+    sizes = Sizes(DIMENSIONS, WINDOW, NEGATIVES, cbow=True)
     net = Word2Vec(corpus.vocabulary.counts, sizes, np.random.default_rng(0))
     text = torch.from_numpy(np.array(corpus.learned.ids))
     epochs = 3 if options.quick else 15
     for epoch in range(epochs):
-        net.learn(text, RATE * (1 - epoch / epochs), epoch, THREADS)
+        net.learn(text, CHINESE_RATE * (1 - epoch / epochs), epoch, THREADS)
     vectors = WordVectors(corpus.vocabulary.words, net.vectors.numpy())
     found = rates_of(vectors, read_analogies(EXAMPLES / "zh.txt"))
     figure = f"{found.rate(exclude=True):.3f}; {found.rate(exclude=False):.3f}"

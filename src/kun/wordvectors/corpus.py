@@ -100,7 +100,7 @@ def build(
         known = counts.commonest(limits.least, limits.most)
         if len(known) < 2:
             raise BadInput(
-                f"The text has {counts.total:,} words, and none comes {limits.least} times with another: name more "
+                f"The text has {counts.total:,} words, of which not two come {limits.least} times: name more "
                 f"text, or set objective.min_count lower."
             )
         _write(fresh, known, met, tell)

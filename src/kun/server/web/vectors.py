@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from kun.errors import BadInput, NotFound
+from kun.hub.catalog import catalog
 from kun.server.web.frame import frame, off_loop
 from kun.server.web.inside import Part, show_picture
 from kun.server.web.state import Visit
@@ -41,7 +42,7 @@ PAGES = [("/vectors", vectors)]
 def _neighbours(visit: Visit, names: list[str]) -> None:
     words = visit.words
     part = Part.begin(visit, "neighbours", words("neighbours_title"), words("neighbours_help"))
-    text = part.text("国王" if words.language == "zh" else "king")
+    text = part.text("国王" if _knows_chinese(visit, names[0]) else "king")
     chosen = part.choice(words("vectors_which"), names, names[0])
 
     async def show() -> None:
@@ -52,6 +53,12 @@ def _neighbours(visit: Visit, names: list[str]) -> None:
         _list(near)
 
     part.button(show)
+
+
+def _knows_chinese(visit: Visit, name: str) -> bool:
+    """True of a Chinese page for vectors that may know its words: those of the catalog are English ones."""
+    entry = catalog().get(name)
+    return visit.words.language == "zh" and not (entry and entry.kind == "vectors")
 
 
 def _near(visit: Visit, name: str, word: str) -> "tuple[Sequence[str], Near]":
@@ -72,7 +79,7 @@ def _near(visit: Visit, name: str, word: str) -> "tuple[Sequence[str], Near]":
 def _analogies(visit: Visit, names: list[str]) -> None:
     words = visit.words
     part = Part.begin(visit, "analogy", words("analogy_title"), words("analogy_help"))
-    text = part.text("国王 − 男人 + 女人" if words.language == "zh" else "king − man + woman")
+    text = part.text("国王 − 男人 + 女人" if _knows_chinese(visit, names[0]) else "king − man + woman")
     chosen = part.choice(words("vectors_which"), names, names[0])
 
     async def show() -> None:
