@@ -132,10 +132,10 @@ IDEA = Idea(
         Example(("topics of passages, found", "段落的主题，聚出来的"), _topics, ("all-minilm-l6-v2",)),
     ),
     see=(
-        '`kun train examples/recipes/masked.toml`, then `kun fill runs/masked/checkpoint "Return the '
-        'nu[MASK]ber of items."`; `kun kb topics handbook`',
-        '`kun train examples/recipes/masked.toml`，然后 `kun fill runs/masked/checkpoint "Return the '
-        'nu[MASK]ber of items."`；`kun kb topics handbook`',
+        '`kun train examples/recipes/words.toml`, then `kun fill runs/words/checkpoint "Return the [MASK] of items '
+        'in the list."`; `kun kb topics handbook`',
+        '`kun train examples/recipes/words.toml`，然后 `kun fill runs/words/checkpoint "Return the [MASK] of items '
+        'in the list."`；`kun kb topics handbook`',
     ),
     comes=(
         "words under masks in both languages, the next word, and groups that clustering finds",

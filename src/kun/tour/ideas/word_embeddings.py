@@ -274,14 +274,14 @@ IDEA = Idea(
         ),
     ),
     see=(
-        "`kun vectors analogy man king woman` ([page](docs/en/vectors.md)); `kun inspect tokens lowering --merges -m "
-        "smollm2-135m-instruct`; `kun train examples/recipes/tokenizer.toml`",
-        "`kun vectors analogy man king woman`（[文档](docs/zh/vectors.md)）；`kun inspect tokens lowering --merges -m "
-        "smollm2-135m-instruct`；`kun train examples/recipes/tokenizer.toml`",
+        "`kun vectors analogy man king woman` ([page](docs/en/vectors.md)); `kun train "
+        "examples/recipes/tokenizer.toml`, then `kun inspect tokens lowering --merges -m runs/tokenizer/checkpoint`",
+        "`kun vectors analogy man king woman`（[文档](docs/zh/vectors.md)）；`kun train "
+        "examples/recipes/tokenizer.toml`，然后 `kun inspect tokens lowering --merges -m runs/tokenizer/checkpoint`",
     ),
     comes=(
         "`low er ing`, merge by merge; king − man + woman in both languages, with and without the query "
-        "words, by word2vec trained in the run and from GloVe; a GPT's own table asked the same; misspelt words by "
+        "words, by word2vec trained in the run and by GloVe; a GPT's own table asked the same; misspelt words by "
         "their pieces",
         "`low er ing` 一步步合并；当场训练的 word2vec 和 GloVe 做 king − man + woman，排除与不排除问题里的词；"
         "问 GPT 自己的词表；拼错的词由片段合成",
