@@ -201,9 +201,11 @@ IDEA = Idea(
         ),
     ),
     see=(
-        '`kun speedrun`; `kun train examples/recipes/questions-gpt.toml`; [GPT-1, 2, 3](docs/en/families/gpt.md); `kun inspect logits "The capital of '
+        "`kun speedrun`; `kun train examples/recipes/questions-gpt.toml`; "
+        '[GPT-1, 2, 3](docs/en/families/gpt.md); `kun inspect logits "The capital of '
         'France is"`',
-        '`kun speedrun`；`kun train examples/recipes/questions-gpt.toml`；[GPT-1、2、3](docs/zh/families/gpt.md)；`kun inspect logits "The capital of '
+        "`kun speedrun`；`kun train examples/recipes/questions-gpt.toml`；"
+        '[GPT-1、2、3](docs/zh/families/gpt.md)；`kun inspect logits "The capital of '
         'France is"`',
     ),
     comes=(

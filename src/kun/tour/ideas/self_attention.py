@@ -89,7 +89,7 @@ def _moved(found: list[Move], place: int, own: int) -> tuple[str, str]:
 
 IDEA = Idea(
     number=12,
-    title=("self-attention", "自注意力"),
+    title=("Self-attention", "自注意力"),
     examples=(
         Example(("I love my dog, in two small networks", "I love my dog：两个小网络"), _small),
         Example(
