@@ -1,5 +1,7 @@
 """Next token: Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018, equation 1."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from kun.data.rows import Conversation, Text
@@ -15,7 +17,7 @@ class NextToken(PackedTask):
     """-log p(token | the tokens before it in its document), at every place whose next token is to be learned."""
 
     name = "next_token"
-    stages = ("pretrain", "finetune")
+    stages: ClassVar[tuple[str, ...]] = ("pretrain", "finetune")
     rows = (Text, Conversation)
     advice = (
         'a decoder learns from text or conversations; give a pair to an encoder-decoder (stage = "translate"), a label '

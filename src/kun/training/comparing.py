@@ -156,7 +156,7 @@ def _panel(title: str, runs: Mapping[str, Run], logarithmic: Sequence[str]) -> P
                 (name if len(parts) == 1 else f"{name}: {key}"): points for key, points in parts.items()
             }
         elif found := [(line["step"], line[title]) for line in run.metrics if title in line]:
-            lines[name] = tuple(zip(*found, strict=True))
+            lines[name] = [step for step, _ in found], [value for _, value in found]
     if not lines:
         raise BadRecipe(f"compare.draw names {title!r}, which no run recorded; they have {', '.join(known)}.")
     return Panel(title, across, log, lines)
