@@ -203,10 +203,10 @@ class FloatStep(nn.Module):
             return None
         weights = list({id(w): w for each in (body, head) for w in (*each.weights, *each.by_torch)}.values())
         if _in_large_pages(weights):
-            return self._note(shared, tensors)
+            self._note(shared, tensors)
+            return
         self._kept = [(weight, weight.data_ptr()) for weight in weights]
         self._lists, self._tables, self._sources = (body, head), (0, []), None
-        return None
 
     def _through(self, x: Value, shared: object, notes: Notes) -> Value:
         """What the layers make of x; to them values are tensors."""
