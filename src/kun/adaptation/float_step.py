@@ -200,7 +200,7 @@ class FloatStep(nn.Module):
             logits: object = self.net.head(cast(Tensor, notes.value(result.width)))
             head = _List(notes, 1, cast(Value, logits))
         except (NotNoted, TypeError, AttributeError):
-            return None
+            return
         weights = list({id(w): w for each in (body, head) for w in (*each.weights, *each.by_torch)}.values())
         if _in_large_pages(weights):
             self._note(shared, tensors)
