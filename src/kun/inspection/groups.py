@@ -17,7 +17,8 @@ def scatter(
     """Points [n, 2], each in the colour of its group `labels` [n]; the names stand at the groups' middles."""
     from matplotlib import colormaps
 
-    colours = colormaps["tab20"].colors if len(names) > 10 else colormaps["tab10"].colors
+    chosen = colormaps["tab20" if len(names) > 10 else "tab10"]
+    colours = [chosen(number) for number in range(chosen.N)]
     figure = new_figure(width=11, height=7)
     ax = figure.subplots()
     shown = np.unique(np.linspace(0, len(points) - 1, min(len(points), _MOST)).astype(np.int64))
