@@ -60,7 +60,7 @@ def measure(options: Options) -> Iterable[Row]:
 
 def _next_to_gensim(folder: Path, quick: bool) -> Iterator[Row]:
     """Skip-gram and CBOW on installed documentation: the same text, vocabulary, epochs and sizes, two threads."""
-    rows = islice(iter(Rows("installed-docs")), 2000 if quick else 12_000)
+    rows = islice(iter(Rows("installed-docs")), 2000 if quick else 4000)
     corpus = build(folder / "words", rows, Limits(least=5), share=0.02)
     lines = folder / "lines.txt"
     _write_lines(corpus, lines)
