@@ -26,9 +26,9 @@ def measure(options: Options) -> Iterable[Row]:
     assert options.data is not None
     for labels in [50, 500] if options.quick else EPOCHS:
         with tempfile.TemporaryDirectory() as folder:
-            sample = _sample(train, Path(folder, "sample.tsv"), labels)
+            rows = sample(train, Path(folder, "sample.tsv"), labels)
             before, after = (
-                _accuracy(model, sample, options.data / HELD_OUT, EPOCHS[labels], Path(folder, name))
+                accuracy(model, rows, options.data / HELD_OUT, EPOCHS[labels], Path(folder, name))
                 for name, model in (("fresh", FRESH), ("pretrained", PRETRAINED))
             )
         yield Row(
@@ -42,7 +42,7 @@ def measure(options: Options) -> Iterable[Row]:
         )
 
 
-def _sample(source: Path, target: Path, count: int) -> Path:
+def sample(source: Path, target: Path, count: int) -> Path:
     """Some lines of a table, with its head."""
     head, *lines = source.read_text(encoding="utf-8").splitlines()
     chosen = random.Random(SEED).sample(lines, count)
@@ -50,7 +50,7 @@ def _sample(source: Path, target: Path, count: int) -> Path:
     return target
 
 
-def _accuracy(model: dict[str, Any], train: Path, held_out: Path, epochs: int, out: Path) -> float:
+def accuracy(model: dict[str, Any], train: Path, held_out: Path, epochs: int, out: Path) -> float:
     from kun.training.recipe import parse_recipe
     from kun.training.train import train as run
 

@@ -166,7 +166,8 @@ def by_hand(
     def both(text: str) -> np.ndarray:
         return np.mean([one(text, labels.names), one(text, labels.names[::-1])], axis=0)
 
-    scores = both(text) - np.mean([both(free) for free in wording.free], axis=0)
+    free = np.array([both(free) for free in wording.free])
+    scores = both(text) - np.median(free - free.mean(axis=1, keepdims=True), axis=0)
     shares: list[float] = (np.exp(scores) / np.exp(scores).sum()).tolist()
     return shares
 
