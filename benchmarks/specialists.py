@@ -1,0 +1,143 @@
+"""Specialists, GPT-1's way, each on the others' tasks, next to one model that is asked by prompts.
+
+One base is fine-tuned (LoRA) three times: to tell good reviews from bad (SST-2), to answer questions on little stories,
+and to say whether a sentence follows from a story. Every model is then asked all three: the likeliest of the answers
+that a task has. A larger model that was never tuned for any of them is asked the same by the same words.
+"""
+
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import Options, Row, main, skipped
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "recipes" / "data"))
+
+BASE = "smollm2-135m-instruct"
+BY_PROMPTS = (BASE, "qwen2.5-coder-0.5b-instruct")
+ASKED, LEARNED = 200, 1500
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question as a person would put it, its answers, and the number of the right one."""
+
+    prompt: str
+    answers: Sequence[str]
+    right: int
+
+
+def measure(options: Options) -> Iterable[Row]:
+    if options.data is None or not (options.data / "sst2" / "train.tsv").is_file():
+        yield skipped("specialists", "needs --data with sst2/")
+        return
+    count = 24 if options.quick else ASKED
+    tasks = tasks_of(options.data)
+    with tempfile.TemporaryDirectory() as name:
+        models = {
+            f"tuned for {task}": _tuned(task, rows[1], Path(name), options.quick)
+            for task, rows in tasks.items()
+        }
+        models |= {f"{model}, by prompts": model for model in BY_PROMPTS}
+        for what, model in models.items():
+            shares = {task: right(model, rows[0][:count]) for task, rows in tasks.items()}
+            shown = ", ".join(f"{task} {share:.2f}" for task, share in shares.items())
+            yield Row(what, shown, note=f"{count} rows a task; chance is 0.50, 0.25, 0.50")
+
+
+def tasks_of(data: Path) -> dict[str, tuple[list[Asked], list[Asked]]]:
+    """By each task's name the rows that are asked and those that are learned from."""
+    import stories
+
+    parts = []
+    for file, count in (("dev", ASKED), ("train", LEARNED)):
+        lines = (data / "sst2" / f"{file}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        random.Random(SEED).shuffle(lines)
+        parts.append([_review(*line.split("\t")) for line in lines[:count]])
+    told = [list(stories.stories(count, seed)) for count, seed in ((ASKED, 1), (LEARNED, 2))]
+    return {
+        "reviews": (parts[0], parts[1]),
+        "questions": ([_question(row) for row in told[0]], [_question(row) for row in told[1]]),
+        "entailment": (
+            [_follows(row, n) for n, row in enumerate(told[0])],
+            [_follows(row, n) for n, row in enumerate(told[1])],
+        ),
+    }
+
+
+def _review(label: str, text: str) -> Asked:
+    return Asked(f"{text.strip()}\n\nIs this positive or negative?", ("negative", "positive"), int(label))
+
+
+def _question(row: Any, number: int) -> Asked:
+    return Asked(f"{row['document']}\n\n{row['question']}", row["choices"], row["answer"])
+
+
+def _follows(row: Any, number: int) -> Asked:
+    """A sentence made of a question and one of its answers: every other one the right one."""
+    wrong = next(
+        n
+        for n, answer in enumerate(row["choices"])
+        if n != row["answer"] and answer.split()[-1] in row["document"]
+    )
+    chosen = row["choices"][row["answer"] if number % 2 else wrong]
+    words = row["question"].rstrip("?").split()
+    said = f"{words[2]} has {chosen}." if words[0] == "What" else f"The {words[-1]} is {chosen}."
+    return Asked(f"{row['document']}\n\nIs this true: {said}", ("no", "yes"), number % 2)
+
+
+def _tuned(task: str, rows: Sequence[Asked], folder: Path, quick: bool) -> str:
+    """The folder of the base, fine-tuned on a task's rows."""
+    from kun.training.recipe import parse_recipe
+    from kun.training.train import train
+
+    data = folder / f"{task}.jsonl"
+    turns = [
+        [{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.answers[one.right]}]
+        for one in rows
+    ]
+    data.write_text(
+        "".join(json.dumps({"messages": messages}) + "\n" for messages in turns), encoding="utf-8"
+    )
+    recipe: dict[str, Any] = {
+        "stage": "finetune",
+        "out": str(folder / task),
+        "seed": SEED,
+        "model": {"from": BASE},
+        "data": {"train": str(data), "format": "messages"},
+        "train": {"steps": 3 if quick else 60, "batch_tokens": 256 if quick else 1024, "context": 192},
+        "optimizer": {"lr": 1e-3, "schedule": "cosine", "warmup": 5},
+        "lora": {"rank": 16},
+    }
+    return str(train(parse_recipe(recipe), task).checkpoint)
+
+
+def right(model: str, rows: Sequence[Asked]) -> float:
+    """The share of rows of which the model holds the right answer likeliest, by its mean a token."""
+    import kun
+    from kun.evaluation.likelihood import Question, Scorer
+
+    lm: Any = kun.load(model, quantize="int4")
+    scorer = Scorer(lm)
+    asked = [
+        Question(
+            lm.encode([{"role": "user", "content": one.prompt}]),
+            [scorer.encode(answer, special=False) for answer in one.answers],
+        )
+        for one in rows
+    ]
+    hits = 0
+    for one, found in zip(rows, scorer.weigh(asked), strict=True):
+        means = [each.logprob / each.tokens for each in found]
+        hits += means.index(max(means)) == one.right
+    return hits / len(rows)
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)
