@@ -63,7 +63,7 @@ def tasks_of(data: Path) -> dict[str, tuple[list[Asked], list[Asked]]]:
     told = [list(stories.stories(count, seed)) for count, seed in ((ASKED, 1), (LEARNED, 2))]
     return {
         "reviews": (parts[0], parts[1]),
-        "questions": ([_question(row) for row in told[0]], [_question(row) for row in told[1]]),
+        "questions": ([*map(_question, told[0])], [*map(_question, told[1])]),
         "entailment": (
             [_follows(row, n) for n, row in enumerate(told[0])],
             [_follows(row, n) for n, row in enumerate(told[1])],
@@ -75,7 +75,7 @@ def _review(label: str, text: str) -> Asked:
     return Asked(f"{text.strip()}\n\nIs this positive or negative?", ("negative", "positive"), int(label))
 
 
-def _question(row: Any, number: int) -> Asked:
+def _question(row: Any) -> Asked:
     return Asked(f"{row['document']}\n\n{row['question']}", row["choices"], row["answer"])
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from kun.families.gpt.gpt import GPT
 from kun.tour import charts
 from kun.tour.drawings.canvas import Label, Language
-from kun.tour.example import Example, Idea, Shown
+from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.likeliest import likeliest
 from kun.tour.session import LANGUAGE_MODEL, Session
 from kun.tour.small import networks, world
@@ -189,6 +189,100 @@ def _shots(session: Session) -> Shown:
     )
 
 
+_SENTIMENT, _QUESTIONS, _TRANSLATION = ("sentiment", "情感"), ("questions", "问答"), ("translation", "翻译")
+_Task = tuple[Label, list[tuple[str, str]], list[tuple[str, str]], tuple[str, ...]]
+"""A task's name, rows to learn and to ask (a text and the word that answers it), and the words to choose among."""
+
+
+def _specialists(session: Session) -> Shown:
+    """GPT-1's way: a copy for each task, all weights tuned; each tried on the others' tasks, next to one for all."""
+    net = session.once(networks.pretrained).net
+    tasks = _tasks()
+    with seeded(0):
+        learned = [(name, rows) for name, rows, _, _ in tasks]
+        every = ("all three", "三样都学"), [row for _, rows in learned for row in rows]
+        found = [(("none, as pretrained", "没有，只预训练"), [_likeliest_word(net, task) for task in tasks])]
+        for name, rows in (*learned, every):
+            tuned = networks.copied(net)
+            _tune(tuned, rows)
+            found.append((name, [_likeliest_word(tuned, task) for task in tasks]))
+    own = [found[number + 1][1][number] for number in range(len(tasks))]
+    others = [shares[n] for number, (_, shares) in enumerate(found[1:4]) for n in range(3) if n != number]
+    together = found[-1][1]
+    return Shown(
+        min(own) > 0.9 and min(together) > 0.9 and sum(others) / len(others) < 0.7,
+        (
+            f"Three specialists: {min(own):.0%} or more right each on its own task, "
+            f"{sum(others) / len(others):.0%} on the others'; one network tuned on all three, "
+            f"{min(together):.0%} or more.",
+            f"三个专用模型：各做本行至少对 {min(own):.0%}，做别人的任务平均对 {sum(others) / len(others):.0%}；"
+            f"一个三样都学的网络，至少对 {min(together):.0%}。",
+        ),
+        table=Table(
+            (("tuned on", "微调于"), *(name for name, _, _, _ in tasks)),
+            [[name, *(f"{share:.0%}" for share in shares)] for name, shares in found],
+        ),
+    )
+
+
+def _tasks() -> list[_Task]:
+    """Words, people and pairs that are asked about are not among those that are learned from."""
+    rng = random.Random(5)
+    kinds = ((world.LIKED, world.ENJOYED, "wonderful"), (world.DISLIKED, world.ENDURED, "dull"))
+
+    def opinions(begin: int, end: int, count: int) -> list[tuple[str, str]]:
+        drawn = [rng.choice(kinds) for _ in range(count)]
+        return [
+            (f"{world.film(rng, words[begin:end], deeds)} The film was", said) for words, deeds, said in drawn
+        ]
+
+    def walks(names: Sequence[str], count: int) -> list[tuple[str, str]]:
+        return [_asked_row(rng, names) for _ in range(count)]
+
+    def pets(held_out: bool, count: int) -> list[tuple[str, str]]:
+        pairs = [(who, animal) for who in range(len(world.OWNERS)) for animal in range(len(world.ANIMALS))]
+        drawn = rng.choices([pair for pair in pairs if (sum(pair) % 5 == 0) == held_out], k=count)
+        return [
+            (f"{_owned(who, animal)} {world.ZH_OWNERS[who]} 爱", world.ZH_ANIMALS[animal])
+            for who, animal in drawn
+        ]
+
+    return [
+        (_SENTIMENT, opinions(1, 5, 128), opinions(5, 10, 100), ("wonderful", "dull")),
+        (_QUESTIONS, walks(world.NAMES[:4], 128), walks(world.NAMES[4:], 100), tuple(world.PLACES)),
+        (_TRANSLATION, pets(False, 128), pets(True, 100), tuple(world.ZH_ANIMALS)),
+    ]
+
+
+def _owned(who: int, animal: int) -> str:
+    return f"{' '.join(world.OWNERS[who])} {world.ANIMALS[animal]} ."
+
+
+def _tune(net: GPT, rows: Sequence[tuple[str, str]]) -> None:
+    """All weights, on the one word that answers each text."""
+    ids = world.rows([f"{text} {answer}" for text, answer in rows])
+    lengths = (ids != world.number(world.PAD)).sum(1) - 2  # the answer's place: END stands behind it
+
+    def loss(step: int) -> Tensor:
+        some = torch.randint(len(ids), (32,), generator=torch.Generator().manual_seed(step))
+        places = lengths[some]
+        logits = net(ids[some]).logits[torch.arange(len(some)), places - 1]
+        return F.cross_entropy(logits, ids[some, places])
+
+    fit(net.parameters(), loss, 120 * len(ids) // 128, 2e-3)
+
+
+@torch.no_grad()
+def _likeliest_word(net: GPT, task: _Task) -> float:
+    """The share of the asked texts whose answer is the likeliest of the task's words."""
+    _, _, asked, words = task
+    ids = world.rows([text for text, _ in asked])
+    last = (ids != world.number(world.PAD)).sum(1) - 2
+    chosen = torch.tensor([world.number(word) for word in words])
+    best = net(ids).logits[torch.arange(len(ids)), last][:, chosen].argmax(-1).tolist()
+    return sum(words[found] == answer for found, (_, answer) in zip(best, asked, strict=True)) / len(asked)
+
+
 IDEA = Idea(
     number=2,
     title=("GPT", "GPT"),
@@ -196,6 +290,7 @@ IDEA = Idea(
         Example(("pretraining is the next word", "预训练就是预测下一个词"), _next_word),
         Example(("fine-tuning for sentiment with eight labels", "用八个标签微调出情感分类"), _sentiment),
         Example(("fine-tuning for question answering", "微调出问答"), _answers),
+        Example(("specialists, each on the others' tasks", "专用模型互做对方的任务"), _specialists),
         Example(
             ("zero and four examples in the prompt", "提示里没有例子与有四个例子"), _shots, (LANGUAGE_MODEL,)
         ),
@@ -217,9 +312,5 @@ IDEA = Idea(
         "Radford et al., “Improving Language Understanding by Generative Pre-Training”, 2018",
         "Radford et al., “Language Models are Unsupervised Multitask Learners”, 2019",
         "Brown et al., “Language Models are Few-Shot Learners”, arXiv:2005.14165",
-    ),
-    later=(
-        "Accuracy at 0 to 16 examples for two sizes, specialists on each other's tasks.",
-        "两种大小在 0 到 16 个例子下的准确率；专用模型互做对方的任务。",
     ),
 )
