@@ -132,7 +132,8 @@ def _topic(table: Table, clusters: Clusters, group: int, words: tuple[str, ...])
     members = clusters.members(group)
     middle = table.vectors[members].mean(axis=0)
     near = members[np.argsort(-(table.vectors[members] @ middle), kind="stable")]
-    examples, seen = [], set()
+    examples: list[Passage] = []
+    seen: set[str] = set()
     for row in near.tolist():
         if table.texts[row] not in seen and len(examples) < _EXAMPLES:
             seen.add(table.texts[row])
