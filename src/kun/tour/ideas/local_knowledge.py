@@ -111,7 +111,12 @@ def _asked(session: Session) -> Shown:
         bool(cited)
         and not answer.declined
         and all(word in answer.text for word in _SAID)
-        and all(passage.text.strip().splitlines()[-1] in prompt for passage in answer.passages[:1]),
+        and any(
+            line in prompt  # a prompt may leave out lines of a passage
+            for passage in answer.passages
+            for line in passage.text.splitlines()
+            if len(line) > 10
+        ),
         (
             f"“{_ASKED}” is answered in Chinese by {lm.name}, with {len(cited)} citation"
             f"{'s' * (len(cited) > 1)}; the prompt of {len(prompt):,} characters that it read is below.",
