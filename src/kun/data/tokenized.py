@@ -245,16 +245,16 @@ class RowTokenizer:
         document, asked, *answers = self._plain.encode_batch(
             [row.document, question, *row.answers], add_special_tokens=False
         )
-        over = 0
-        if self.longest is not None:
+        over, limit = 0, self.longest
+        if limit is not None:
             around = self._plain.num_special_tokens_to_add(True)
-            over = len(document) + len(asked) + max(map(len, answers)) + around - self.longest
+            over = len(document) + len(asked) + max(map(len, answers)) + around - limit
         if over > 0 and self.long == "drop":
             return None
-        if over > 0 and over >= len(document):
+        if limit is not None and over > 0 and over >= len(document):
             return BadRow(
-                f"{row.where}: the question and an answer have {over + self.longest - len(document)} tokens, more than "
-                f"the {self.longest} of the context: shorten them, or skip the row."
+                f"{row.where}: the question and an answer have {over + limit - len(document)} tokens, more than "
+                f"the {limit} of the context: shorten them, or skip the row."
             )
         if over > 0:
             document.truncate(len(document) - over)

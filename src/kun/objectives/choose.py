@@ -6,6 +6,8 @@ decoder by itself, a linear layer makes one number of the state of its last toke
 those numbers probabilities. The loss of the next token is added, as in `classify`.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ class Choose(Judging):
 
     name = "choose"
     stages = ("classify",)
-    rows = (Choice,)
+    rows: ClassVar[tuple[type, ...]] = (Choice,)
     advice = (
         'this objective learns from questions with candidate answers (format = "choices"): name such data.'
     )

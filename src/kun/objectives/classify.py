@@ -5,7 +5,7 @@ of the next token is added, since it keeps what was learned before (equation 5 t
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from kun.training.task import Loss
 class Judging(PaddedTask):
     """What classes and numbers have in common. `auxiliary` weighs the loss of the next token (decoders alone)."""
 
-    rows = (Labelled,)
+    rows: ClassVar[tuple[type, ...]] = (Labelled,)
     advice = 'this stage learns from texts with a label (format = "labelled"): name such data.'
     labels: tuple[str, ...] | None = None
     """The classes in the order of their indices; None for numbers."""
