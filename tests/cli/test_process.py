@@ -190,6 +190,8 @@ def test_no_command_is_left_out_of_the_tests() -> None:
         "chat",
         "generate",
         "fill",
+        "classify",
+        "tour",
         "eval",
         "train",
         "export",

@@ -80,7 +80,7 @@ def test_too_long_a_prompt_is_refused_or_cut_where_that_is_asked_for(kun: Kun) -
 def test_an_encoder_writes_nothing(kun: Kun) -> None:
     ran = kun("generate", DEFAULT_ENCODER, "-p", "x")
     assert ran.code == 2
-    assert "text encoder" in ran.err
+    assert "is no language model and writes no text" in ran.err
 
 
 def test_each_line_of_a_pipe_is_a_message_and_commands_are_obeyed(kun: Kun) -> None:

@@ -10,6 +10,7 @@ import pytest
 from task_files import Write
 
 from kun.errors import BadInput, BadRecipe, DamagedFile, KunError, NotFound, UnsupportedFormat
+from kun.evaluation.prepare import prepared
 from kun.evaluation.rows import read_rows
 from kun.evaluation.run import evaluate
 from kun.evaluation.task import read_task
@@ -60,8 +61,8 @@ def test_paths_are_relative_to_the_tasks_file(write: Write, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_examples_are_tasks_with_data(path: Path) -> None:
-    task = read_task(path)
-    assert len(read_rows(task.data, task.columns)) >= 4
+    _, rows = prepared(path)
+    assert len(rows) >= 4
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from kun.inspection.opened import Opened
 from kun.objectives import recall as recall_task
-from kun.settings import DEFAULT_ENCODER
 from kun.tour.drawings.drawn import LANGUAGES
 from kun.tour.example import Example, Shown
 from kun.tour.handbook import handbook_folder
@@ -253,20 +252,3 @@ def test_the_whole_tour_without_models_is_right_within_its_time() -> None:
         bool(each.needs) for idea in IDEAS for each in idea.examples
     )
     assert all(a.idea.number <= b.idea.number for a, b in pairwise(found))
-
-
-@pytest.mark.network
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_examples_of_the_catalogs_models_are_right() -> None:
-    from kun.hub.pull import locate
-
-    for name in ("qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct", DEFAULT_ENCODER, "all-minilm-l6-v2"):
-        locate(name)
-    ideas = [idea for idea in IDEAS if any(each.needs for each in idea.examples)]
-    session = Session(handbook_folder())
-    for idea in ideas:
-        for each in idea.examples:
-            if each.needs:
-                shown = each.run(session)
-                assert shown.ok, (each.name[0], shown.text[0], shown.quote)
