@@ -212,7 +212,7 @@ def _specialists(session: Session) -> Shown:
     return Shown(
         min(own) > 0.9 and min(together) > 0.9 and sum(others) / len(others) < 0.7,
         (
-            f"Three specialists: {min(own):.0%} or more right each on its own task, "
+            f"Three specialists, each right on its own task in at least {min(own):.0%}, "
             f"{sum(others) / len(others):.0%} on the others'; one network tuned on all three, "
             f"{min(together):.0%} or more.",
             f"三个专用模型：各做本行至少对 {min(own):.0%}，做别人的任务平均对 {sum(others) / len(others):.0%}；"
