@@ -150,6 +150,9 @@ def test_a_run_that_diverges_is_a_result_and_ends_no_other(recipe):
     assert made.tried["mad"] == float("inf")
     assert made.tried["plain"] < 10
     assert ">mad<" in made.picture.read_text(encoding="utf-8")
+    text = (made.path / "comparison.json").read_text(encoding="utf-8")
+    written = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert None in written["tried"].values()
 
 
 def test_a_comparison_whose_runs_all_diverge_says_so(recipe):

@@ -40,6 +40,17 @@ from kun.networks.source import Source, SourceStep, StackedSources
 MOST_TOKENS = 16
 """Tokens of a step up to which it runs in compiled code; of more torch's matrix products make more."""
 _LARGE_PAGE = 2**21
+_NOT_NOTED = (
+    NotNoted,
+    TypeError,
+    AttributeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    StopIteration,
+    RuntimeError,
+)
+"""What a network may raise that does with values of a step what only tensors can do: torch runs it, then."""
 _PAST = 32
 """Numbers of a bias beyond its length, so that blocks of keys may be read whole."""
 
@@ -188,7 +199,7 @@ class FloatStep(nn.Module):
             states = states[logits_at]
         return self._run(head, [states], cache)[None]
 
-    def _note(self, shared: object, tensors: list[Tensor]) -> None:
+    def _note(self, shared: object, tensors: list[Tensor], *, moves: bool = True) -> None:
         self._noted, self._lists = True, None
         try:
             notes = Notes()
@@ -199,11 +210,11 @@ class FloatStep(nn.Module):
             self._biases, notes = notes.biases, Notes()
             logits: object = self.net.head(cast(Tensor, notes.value(result.width)))
             head = _List(notes, 1, cast(Value, logits))
-        except (NotNoted, TypeError, AttributeError):
+        except _NOT_NOTED:
             return
         weights = list({id(w): w for each in (body, head) for w in (*each.weights, *each.by_torch)}.values())
-        if _in_large_pages(weights):
-            self._note(shared, tensors)
+        if moves and _in_large_pages(weights):
+            self._note(shared, tensors, moves=False)
             return
         self._kept = [(weight, weight.data_ptr()) for weight in weights]
         self._lists, self._tables, self._sources = (body, head), (0, []), None
@@ -341,8 +352,8 @@ def _in_large_pages(weights: Sequence[Tensor]) -> bool:
     sizes = [-(-w.numel() * 4 // 64) * 64 for w in large]
     if sum(sizes) > os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE // 2:
         return False
-    memory = mmap.mmap(-1, sum(sizes) + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
+        memory = mmap.mmap(-1, sum(sizes) + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError:
         return False

@@ -77,11 +77,14 @@ def _show_comparison(made: "Comparison", as_json: bool) -> None:
     ends = {name: run.metrics[-1] if run.metrics else {} for name, run in made.runs.items()}
     sizes = {name: run.facts.get("parameters") for name, run in made.runs.items()}
     if as_json:
+        from kun.training.comparing import finite
+
         runs = {
             name: {"run": str(run.path), "parameters": sizes[name], "last": ends[name]}
             for name, run in made.runs.items()
         }
-        print_json({"run": str(made.path), "picture": str(made.picture), "runs": runs, "tried": made.tried})
+        shown = {"run": str(made.path), "picture": str(made.picture), "runs": runs, "tried": made.tried}
+        print_json(finite(shown))
         return
     keys = list(dict.fromkeys(key for last in ends.values() for key in last if key.startswith("eval_")))
     rows = [

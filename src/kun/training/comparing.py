@@ -104,10 +104,22 @@ def _compared(
     panels = [_panel(title, runs, recipe.compare.log) for title in recipe.compare.draw]
     with new_file(folder.path / NUMBERS) as fresh:
         written = {"by": by, "tried": tried, "panels": [panel.__dict__ for panel in panels]}
-        fresh.write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
+        fresh.write_text(json.dumps(finite(written), ensure_ascii=False), encoding="utf-8")
     with new_file(folder.path / PICTURE) as fresh:
         fresh.write_bytes(draw(panels))
     return Comparison(folder.path, runs[min(runs, key=tried.__getitem__)].checkpoint, runs, tried)
+
+
+def finite(value: object) -> object:
+    """What JSON can hold, which has no infinity: None in the place of what a run that diverged measured."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [finite(one) for one in value]
+    return value
 
 
 def _trained(one: _Training, folder: Path, resume: bool, progress: TrainingProgress) -> Run:

@@ -26,7 +26,7 @@ from kun.training.resolving import check_same, resolve
 from kun.training.run import Run, RunFolder
 from kun.training.snapshot import Snapshot, newest_step, opened
 from kun.training.spreading import lay_out
-from kun.training.task import AnyTask, Procedure, Task
+from kun.training.task import AnyTask, DirectTask, Procedure, Task
 from kun.training.tensorboard import check_installed, event_files
 
 _MINUTE = 3e13
@@ -54,7 +54,8 @@ def train(
         whole.enter_context(processes.on_rank0(folder.held(job.toml)))
         whole.enter_context(reported(folder, job.stage))
         tell = (progress or silent) if processes.is_first else silent
-        open = Opener(job, device, folder, tell)
+        # the compiled steps of such a task are the processor's
+        open = Opener(job, torch.device("cpu") if isinstance(task, DirectTask) else device, folder, tell)
         if isinstance(task, Procedure):
             processes.broadcast_from_rank0(lambda: task.run(open))
         elif isinstance(task, Task):

@@ -319,7 +319,7 @@ IDEA = Idea(
         "attention by its formula, order from positions, a translator, gradients through 24 layers with "
         "and without residuals and norms, tokens a second and recall over a distance against an LSTM",
         "按公式算出的注意力，位置带来的顺序，一个翻译模型，有无残差和归一化时 24 层的梯度，与 LSTM "
-        "比每秒词元数",
+        "比每秒词元数和隔着距离的记忆",
     ),
     sources=(
         "Vaswani et al., “Attention Is All You Need”, arXiv:1706.03762",

@@ -95,16 +95,20 @@ def _analogy(session: Session) -> Shown:
     def draw(language: Language) -> str:
         return _plane(language, points)
 
+    agree = all(row[1] == row[2] for row in rows)
+    verdict = (
+        ("both agree", "两者一致") if agree else ("a query word wins where it may", "不排除时是问题里的词")
+    )
     return Shown(
         [row[1] for row in rows] == ["queen", "女王"],
         (
             f"word2vec, trained on 4,000 sentences in this run: king − man + woman is nearest to "
             f"{rows[0][1]} with the query words left out, to {rows[0][2]} with them; 国王 − 男人 + 女人 to "
-            f"{rows[1][1]} and {rows[1][2]}. In a small clean world both agree; in real text the query "
+            f"{rows[1][1]} and {rows[1][2]}. In this small clean world {verdict[0]}; in real text the query "
             f"words often win.",
             f"本次运行用 4,000 句话训练的 word2vec：国王 − 男人 + 女人，"
             f"排除问题里的词时最近的是{rows[1][1]}，不排除是{rows[1][2]}；king − man + woman 是 "
-            f"{rows[0][1]} 和 {rows[0][2]}。小而干净的世界里两者一致，真实文本里不排除时往往是问题里的词。",
+            f"{rows[0][1]} 和 {rows[0][2]}。在这个小而干净的世界里{verdict[1]}，真实文本里不排除时往往是问题里的词。",
         ),
         _table(rows),
         draw,
