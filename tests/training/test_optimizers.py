@@ -17,15 +17,16 @@ def _net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
 
 
-@pytest.mark.parametrize(("momentum", "decay"), [(0.9, 0.1), (0.0, 0.1), (0.5, 0.0)])
-def test_sgd_takes_the_steps_of_torchs_own(momentum: float, decay: float) -> None:
-    ours, reference = _net(), _net()
-    table = OptimizerTable(name="sgd", lr=0.1, momentum=momentum, weight_decay=decay, clip=None)
-    optimizer = Optimizer(ours, table)
-    matrices = [p for p in reference.parameters() if p.dim() == 2]
-    vectors = [p for p in reference.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    theirs = torch.optim.SGD(groups, lr=0.1, momentum=momentum)
+def _groups(net: nn.Module, decay: float) -> list[dict[str, object]]:
+    """Matrices decay, vectors do not."""
+    matrices = [p for p in net.parameters() if p.dim() == 2]
+    vectors = [p for p in net.parameters() if p.dim() == 1]
+    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _check_five_steps(
+    ours: nn.Module, optimizer: Optimizer, reference: nn.Module, theirs: torch.optim.Optimizer
+) -> None:
     inputs = torch.randn(16, 6)
     for _ in range(5):
         ours(inputs).square().mean().backward()
@@ -35,6 +36,15 @@ def test_sgd_takes_the_steps_of_torchs_own(momentum: float, decay: float) -> Non
         theirs.step()
     for mine, other in zip(ours.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize(("momentum", "decay"), [(0.9, 0.1), (0.0, 0.1), (0.5, 0.0)])
+def test_sgd_takes_the_steps_of_torchs_own(momentum: float, decay: float) -> None:
+    ours, reference = _net(), _net()
+    table = OptimizerTable(name="sgd", lr=0.1, momentum=momentum, weight_decay=decay, clip=None)
+    optimizer = Optimizer(ours, table)
+    theirs = torch.optim.SGD(_groups(reference, decay), lr=0.1, momentum=momentum)
+    _check_five_steps(ours, optimizer, reference, theirs)
 
 
 def test_sgd_clips_and_follows_the_schedule() -> None:
@@ -66,19 +76,8 @@ def test_adam_takes_the_steps_of_torchs_own_whose_decay_is_part_of_the_gradient(
     ours, reference = _net(), _net()
     table = OptimizerTable(name="adam", lr=0.01, weight_decay=decay, betas=(0.9, 0.95), clip=None)
     optimizer = Optimizer(ours, table)
-    matrices = [p for p in reference.parameters() if p.dim() == 2]
-    vectors = [p for p in reference.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    theirs = torch.optim.Adam(groups, lr=0.01, betas=(0.9, 0.95))
-    inputs = torch.randn(16, 6)
-    for _ in range(5):
-        ours(inputs).square().mean().backward()
-        optimizer.step(1.0, torch.ones(()))
-        theirs.zero_grad()
-        reference(inputs).square().mean().backward()
-        theirs.step()
-    for mine, other in zip(ours.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(mine, other)
+    theirs = torch.optim.Adam(_groups(reference, decay), lr=0.01, betas=(0.9, 0.95))
+    _check_five_steps(ours, optimizer, reference, theirs)
 
 
 def _polar(matrix: torch.Tensor) -> torch.Tensor:

@@ -47,7 +47,7 @@ VOCABULARY = FIRST_ANSWER + VALUES
 ROOM = 16
 """Tokens that a row has more than the distance that is asked about."""
 _DISTANCES = (10, 30, 100, 300, 500, 1000)
-_SHORTEST, _AT_ONCE, _REPEATS = 16, 32, 3
+_AT_ONCE, _REPEATS = 32, 3
 _HELD_OUT = 2**40
 """Seeds of rows that are never learned from begin here."""
 

@@ -17,8 +17,6 @@ from kun.tour.small import networks, world
 from kun.tour.small.training import fit, seeded
 
 _LABELLED_LIKED, _LABELLED_DISLIKED = world.LIKED[:2], world.DISLIKED[:2]
-_ASKED = 8
-"""Names that questions were learned with; the others' questions are for measuring."""
 
 
 def _next_word(session: Session) -> Shown:

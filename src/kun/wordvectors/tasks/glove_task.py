@@ -1,6 +1,6 @@
 """Training GloVe: words that come together are counted on the disk, then learned from in an order without order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from kun.training.feed import Batch, Feed, as_count
+from kun.training.feed import Batch
 from kun.training.networks import Networks
 from kun.training.opening import Opener
 from kun.training.tables import Table
@@ -18,6 +18,7 @@ from kun.training.task import Loss
 from kun.wordvectors.cooccurrences import Cooccurrences, count
 from kun.wordvectors.corpus import WordText
 from kun.wordvectors.glove import Entries, Glove, Weighting
+from kun.wordvectors.stretch_feed import StretchFeed
 from kun.wordvectors.training import VectorOptions, VectorTask
 from kun.wordvectors.vectors import WordVectors
 
@@ -37,7 +38,7 @@ class GloveOptions(VectorOptions):
     """Below it a pair weighs (count / x_max) to this power."""
 
 
-class EntryFeed(Feed[Glove]):
+class EntryFeed(StretchFeed[Glove]):
     """All counts once an epoch, `batch` at a time, in an order of stretches that seed and epoch decide."""
 
     def __init__(
@@ -49,37 +50,20 @@ class EntryFeed(Feed[Glove]):
     ) -> None:
         self.data, self.held_out = text
         self.counts, self.held_out_counts = counts
-        self.seed, self.batch, self.steps = seed, batch, 0
-        self.stretches = -(-len(self.counts) // batch)
+        super().__init__(len(self.counts), batch, seed)
 
     @property
     def size(self) -> int:
         return len(self.counts)
 
-    def step(self) -> list[Batch]:
-        epoch, number = divmod(self.steps, self.stretches)
-        chosen = np.random.default_rng((self.seed, epoch)).permutation(self.stretches)[number]
-        self.steps += 1
-        start = int(chosen) * self.batch
-        return [_batch(self.counts.entries(start, start + self.batch))]
+    def stretch(self, start: int) -> Batch:
+        return _batch(self.counts.entries(start, start + self.batch))
 
     def evaluation(self) -> Iterator[Batch]:
         held_out = self.held_out_counts
         for start in range(0, min(_MEASURED, len(held_out) if held_out else 0), _MEASURED_AT_ONCE):
             assert held_out is not None
             yield _batch(held_out.entries(start, start + _MEASURED_AT_ONCE))
-
-    def epochs(self) -> float:
-        return self.steps / self.stretches
-
-    def where(self) -> str:
-        return f"epoch {int(self.epochs())}"
-
-    def state(self) -> dict[str, object]:
-        return {"steps": self.steps}
-
-    def load(self, state: Mapping[str, object]) -> None:
-        self.steps = as_count(state, "steps")
 
 
 def _batch(entries: Entries) -> Batch:

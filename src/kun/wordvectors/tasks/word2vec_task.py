@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kun.adaptation.native_words import MOST_NEGATIVES
-from kun.training.feed import Batch, Feed, as_count
+from kun.training.feed import Batch
 from kun.training.networks import Networks
 from kun.training.opening import Opener
 from kun.training.tables import Table
 from kun.training.task import Loss
 from kun.wordvectors.corpus import WordText
+from kun.wordvectors.stretch_feed import StretchFeed
 from kun.wordvectors.training import VectorOptions, VectorTask
 from kun.wordvectors.vectors import WordVectors
 from kun.wordvectors.word2vec import Sizes, Word2Vec, held_out_loss
@@ -36,40 +37,24 @@ class Word2VecOptions(VectorOptions):
     """Words of a greater share of the text are left out at random; 0 leaves none out."""
 
 
-class StretchFeed(Feed[Word2Vec]):
+class TextFeed(StretchFeed[Word2Vec]):
     """All of a text once an epoch, in stretches of `batch` ids."""
 
     data: WordText
     held_out: WordText | None
 
     def __init__(self, data: WordText, held_out: WordText | None, batch: int, seed: int) -> None:
-        self.data, self.held_out, self.seed = data, held_out, seed
-        self.batch, self.steps = batch, 0
-        self.stretches = max(1, -(-len(data.ids) // batch))
+        super().__init__(len(data.ids), batch, seed)
+        self.data, self.held_out = data, held_out
 
-    def step(self) -> list[Batch]:
-        epoch, number = divmod(self.steps, self.stretches)
-        chosen = np.random.default_rng((self.seed, epoch)).permutation(self.stretches)[number]
-        self.steps += 1
-        return [_stretch(self.data, int(chosen) * self.batch, self.batch)]
+    def stretch(self, start: int) -> Batch:
+        return _stretch(self.data, start, self.batch)
 
     def evaluation(self) -> Iterator[Batch]:
         held_out = self.held_out
         for start in range(0, min(_MEASURED, len(held_out.ids) if held_out else 0), _MEASURED_AT_ONCE):
             assert held_out is not None
             yield _stretch(held_out, start, _MEASURED_AT_ONCE)
-
-    def epochs(self) -> float:
-        return self.steps / self.stretches
-
-    def where(self) -> str:
-        return f"epoch {int(self.epochs())}"
-
-    def state(self) -> dict[str, object]:
-        return {"steps": self.steps}
-
-    def load(self, state: Mapping[str, object]) -> None:
-        self.steps = as_count(state, "steps")
 
 
 def _stretch(text: WordText, start: int, length: int) -> Batch:
@@ -95,9 +80,9 @@ class Word2VecTask(VectorTask[Word2Vec]):
         )
         return Word2Vec(counts, sizes, rng)
 
-    def feed(self, open: Opener, networks: Networks[Word2Vec]) -> StretchFeed:
+    def feed(self, open: Opener, networks: Networks[Word2Vec]) -> TextFeed:
         job = open.job
-        return StretchFeed(self.corpus.learned, self.corpus.held_out, job.train.batch or _STEP, job.seed)
+        return TextFeed(self.corpus.learned, self.corpus.held_out, job.train.batch or _STEP, job.seed)
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return {**batch, "seed": torch.tensor([rng.integers(2**63)])}
