@@ -16,6 +16,7 @@ from kun.data.rows import (
     Labelled,
     Pair,
     Question,
+    Ranking,
     Row,
     Text,
     digests,
@@ -92,6 +93,11 @@ KNOWN: list[tuple[str, Any, Row]] = [
         },
         Question("Ada lives in Oslo.", "Where?", "Oslo", 13, W),
     ),
+    (
+        "preference",
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "No"},
+        Ranking((user("Hi"),), (((assistant("Hello"),),), ((assistant("No"),),)), W),
+    ),
 ]
 
 
@@ -131,6 +137,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("labelled", {"text": "a"}, "'label'"),
     ("squad", {"context": "a", "question": "b"}, "'answers'"),
     ("choices", {"question": "a", "choices": ["b", "c"]}, "'answer'"),
+    ("preference", {"prompt": "a", "chosen": "b"}, "needs 'chosen' and 'rejected'"),
 ]
 
 
@@ -156,6 +163,12 @@ ROWS = st.one_of(
     st.builds(Pair, st.text(), st.text()),
     st.builds(Labelled, st.tuples(st.text()), st.text() | st.floats(allow_nan=False)),
     st.builds(lambda a, b: Conversation((user(a), assistant(b))), st.text(), st.text()),
+    st.builds(
+        lambda a, b, c: Ranking((user(a),), (((assistant(b),), (assistant(c),)),)),
+        st.text(),
+        st.text(),
+        st.text(),
+    ),
 )
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 from kun.atomic_files import Progress, writing_to
 from kun.data.blocks import Block
 from kun.data.described import read_description
-from kun.data.rows import BadRows, Choice, Conversation, Labelled, Pair, Question, Row, Text, digests
+from kun.data.rows import BadRows, Choice, Conversation, Labelled, Pair, Question, Ranking, Row, Text, digests
 from kun.data.tokenized import RowTokenizer
 from kun.data.workers import blocks_of
 from kun.data.writer import StoreWriter
@@ -26,7 +26,7 @@ _CHARACTERS = 2**18  # in one batch
 _ROWS = 1024
 _BATCHES = 64  # from one commit to the next
 _KINDS = {Text: "running text", Conversation: "a conversation", Pair: "a pair", Labelled: "a labelled text"}
-_KINDS |= {Question: "a question", Choice: "a question with candidate answers"}
+_KINDS |= {Question: "a question", Choice: "a question with candidate answers", Ranking: "a ranking"}
 
 
 def build(
@@ -216,3 +216,5 @@ def _size(row: Row) -> int:
             return len(row.context) + len(row.question)
         case Choice():
             return (len(row.document) + len(row.question)) * len(row.answers) + sum(map(len, row.answers))
+        case Ranking():
+            return sum(len(str(message["content"])) for answer in row.answers for message in answer)

@@ -1,4 +1,4 @@
-"""What the fields of a record mean: text, Alpaca, ShareGPT, OpenAI's messages, pairs, labelled texts, SQuAD, choices.
+"""What the fields of a record mean: text, conversations, pairs, labelled texts, questions, choices, preferences.
 
 | format | fields |
 |---|---|
@@ -8,15 +8,17 @@
 | messages | messages: a list of {role: system, user, assistant or tool, content}; tools (optional) |
 | pairs | source and target, or two languages, or the like; of a table without names its first two columns |
 | labelled | one text or two, and label; of a table without names the label is a number in front, or stands last |
+| preference | chosen and rejected, or a ranking, in one of the shapes of `kun.data.preferences` |
 | squad | context, question, answers: {text: [...], answer_start: [...]}; or SQuAD's own articles and paragraphs |
 | choices | document (optional), question, choices: a list of answers, answer: the right one's number, letter or text |
 """
 
-import json
 from collections.abc import Callable
 from typing import Literal, TypeVar, get_args
 
 from kun.data.choices import ANSWERS, to_choice
+from kun.data.messages import asked, messages_of, tools_of, turns_of
+from kun.data.preferences import is_preference, to_ranking
 from kun.data.record_fields import columns, fields_of, first, listing, lowered, missing, string
 from kun.data.records import Record
 from kun.data.rows import Conversation, Labelled, Pair, Row, Text
@@ -26,7 +28,9 @@ from kun.text.tokenizer import sound
 
 T = TypeVar("T")
 
-DataFormat = Literal["text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad", "choices"]
+DataFormat = Literal[
+    "text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad", "choices", "preference"
+]
 FORMATS: tuple[DataFormat, ...] = get_args(DataFormat)
 
 _TEXTS = ("text", "content", "document", "body")
@@ -56,21 +60,6 @@ _JUDGED = (
     ("comment",),
 )
 _LABELS = ("label", "labels", "class", "category", "sentiment", "score", "rating")
-_SPEAKERS = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "tool": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-}
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 def detect(record: Record) -> DataFormat:
@@ -81,6 +70,8 @@ def detect(record: Record) -> DataFormat:
     if isinstance(value, list):
         return _detect_cells(record.where, value)
     names = lowered(value)
+    if is_preference(names):
+        return "preference"
     if isinstance(names.get("messages"), list):
         return "messages"
     turns = names.get("conversations")
@@ -149,39 +140,15 @@ def _to_alpaca(record: Record) -> Row:
     answer = first(names, ("output", "response"))
     if "instruction" not in names or answer is None:
         raise missing(record, "alpaca", "'instruction' and 'output'")
-    messages: list[dict[str, str]] = []
-    if names.get("system"):
-        messages.append({"role": "system", "content": string(record, "system", names["system"])})
-    history = names.get("history") or []
-    for turn in history if isinstance(history, list) else [history]:
-        if not isinstance(turn, list | tuple) or len(turn) != 2:
-            raise BadRow(f"{record.where}: 'history' is no list of [question, answer]: mend or skip the row.")
-        messages.append({"role": "user", "content": string(record, "history", turn[0])})
-        messages.append({"role": "assistant", "content": string(record, "history", turn[1])})
-    asked = string(record, "instruction", names["instruction"])
-    given = string(record, "input", names.get("input"), empty=True)
-    messages.append({"role": "user", "content": f"{asked}\n\n{given}" if given.strip() else asked})
-    messages.append({"role": "assistant", "content": string(record, answer, names[answer])})
-    return Conversation(tuple(messages), record.where)
+    said = {"role": "assistant", "content": string(record, answer, names[answer])}
+    return Conversation((*asked(record, names), said), record.where)
 
 
 def _to_sharegpt(record: Record) -> Row:
     names = fields_of(record, "sharegpt")
-    turns = names.get("conversations")
-    if not isinstance(turns, list):
+    if not isinstance(names.get("conversations"), list):
         raise missing(record, "sharegpt", "a list 'conversations'")
-    messages = []
-    if names.get("system"):
-        messages.append({"role": "system", "content": string(record, "system", names["system"])})
-    for number, turn in enumerate(turns, 1):
-        speaker = turn.get("from") if isinstance(turn, dict) else None
-        if speaker not in _SPEAKERS:
-            raise BadRow(
-                f"{record.where}: turn {number} is from {speaker!r}, but turns are from human, gpt, system or"
-                " observation: mend or skip the row."
-            )
-        messages.append({"role": _SPEAKERS[speaker], "content": string(record, "value", turn.get("value"))})
-    return _checked(Conversation(tuple(messages), record.where))
+    return _checked(Conversation(turns_of(record, names), record.where))
 
 
 def _to_messages(record: Record) -> Row:
@@ -189,41 +156,8 @@ def _to_messages(record: Record) -> Row:
     found = names.get("messages", names.get("conversations"))
     if not isinstance(found, list):
         raise missing(record, "messages", "a list 'messages'")
-    messages = tuple(_message(record, number, message) for number, message in enumerate(found, 1))
-    tools = names.get("tools")
-    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise BadRow(f"{record.where}: 'tools' is no list of objects: mend or skip the row.")
-    return _checked(Conversation(messages, record.where, tuple(_as_json(tools)) if tools else None))
-
-
-def _message(record: Record, number: int, message: object) -> dict[str, object]:
-    given: dict[str, object] = message if isinstance(message, dict) else {}
-    role = given.get("role")
-    if role not in _ROLES:
-        raise BadRow(
-            f"{record.where}: message {number} has the role {role!r}, but roles are {', '.join(sorted(_ROLES))}:"
-            " mend or skip the row."
-        )
-    calls, content = given.get("tool_calls"), given.get("content")
-    if isinstance(content, list):  # OpenAI's parts, of which only text is read
-        content = _parts(record, content)
-    text = string(record, "content", content, empty=bool(calls))
-    # Parquet gives every message every field, with None where it has none
-    others = {name: value for name, value in given.items() if value is not None and name != "content"}
-    return {**_as_json(others), "role": role, "content": text}
-
-
-def _as_json(value: T) -> T:
-    """With what JSON has no word for, such as Parquet's dates, as text."""
-    made: T = json.loads(json.dumps(value, default=str))
-    return made
-
-
-def _parts(record: Record, parts: list[object]) -> str:
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    if not all(isinstance(text, str) for text in texts):
-        raise BadRow(f"{record.where}: a message holds something other than text: mend or skip the row.")
-    return "\n".join(map(str, texts))
+    messages = messages_of(record, found)
+    return _checked(Conversation(messages, record.where, tools_of(record, names)))
 
 
 def _checked(row: Conversation) -> Conversation:
@@ -300,6 +234,7 @@ _READERS: dict[DataFormat, Callable[[Record], Row | None]] = {
     "labelled": _to_labelled,
     "squad": to_question,
     "choices": to_choice,
+    "preference": to_ranking,
 }
 
 

@@ -1,4 +1,4 @@
-"""A row of data, whatever file it came from: a text, a conversation, a pair, labelled texts, or a question."""
+"""A row of data, whatever file it came from: a text, a conversation, a pair, labelled texts, a question, a ranking."""
 
 import json
 from collections.abc import Mapping
@@ -67,7 +67,35 @@ class Choice:
     where: str = ""
 
 
-Row = Text | Conversation | Pair | Labelled | Question | Choice
+Answer = tuple[ChatMessage, ...]
+"""What goes on from a prompt: the assistant's message, or several turns from where two conversations part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Answers to one prompt, the best first; those of one group are as good as each other.
+
+    `margin` is how much better each group is at least than the next one, where somebody told.
+    """
+
+    prompt: tuple[ChatMessage, ...]
+    groups: tuple[tuple[Answer, ...], ...]
+    where: str = ""
+    margin: float = 0.0
+    tools: tuple[Mapping[str, object], ...] | None = None
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """All answers, the best first."""
+        return tuple(answer for group in self.groups for answer in group)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The number of each answer's group, from 0, the best."""
+        return tuple(rank for rank, group in enumerate(self.groups) for _ in group)
+
+
+Row = Text | Conversation | Pair | Labelled | Question | Choice | Ranking
 
 
 def fields(row: Row) -> list[object]:
@@ -85,6 +113,9 @@ def fields(row: Row) -> list[object]:
             return ["question", row.context, row.question, row.answer, row.start]
         case Choice():
             return ["choice", row.document, row.question, list(row.answers), row.right]
+        case Ranking():
+            groups = [[[dict(message) for message in answer] for answer in group] for group in row.groups]
+            return ["ranking", [dict(message) for message in row.prompt], groups, row.margin, row.tools]
 
 
 def from_fields(values: list[object], where: str = "") -> Row:
@@ -102,6 +133,9 @@ def from_fields(values: list[object], where: str = "") -> Row:
             return Choice(document, question, tuple(map(str, answers)), right, where)
         case ["labelled", list(texts), (str() | float() | int()) as label]:
             return Labelled(tuple(map(str, texts)), label, where)
+        case ["ranking", list(prompt), list(found), (float() | int()) as margin, tools]:
+            groups = tuple(tuple(_objects(answer) for answer in group) for group in found)
+            return Ranking(_objects(prompt), groups, where, float(margin), _objects(tools) or None)
     raise ValueError(f"{where}: a row of another version")
 
 
@@ -115,7 +149,7 @@ def digests(row: Row) -> tuple[bytes, bytes]:
     """16 bytes that tell the row's content from every other's, and 8 that decide on its side of a split.
 
     Equal digests are duplicates. Pairs with one source, equal texts with
-    different labels, and questions on one text fall on the same side.
+    different labels, questions on one text, and rankings of answers to one prompt fall on the same side.
     """
     whole = _digest(fields(row))
     match row:
@@ -127,6 +161,8 @@ def digests(row: Row) -> tuple[bytes, bytes]:
             return whole, _digest(["text", row.context])[:8]
         case Choice():
             return whole, _digest(["text", row.document or row.question])[:8]
+        case Ranking():
+            return whole, _digest(["prompt", [dict(message) for message in row.prompt]])[:8]
     return whole, whole[:8]
 
 
