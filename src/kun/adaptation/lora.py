@@ -8,6 +8,7 @@ its layer, called `lora`: every other name in the network stays what it was. The
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -76,13 +77,16 @@ class LowRank(nn.Module):
         self.a, self.b = nn.Parameter(pair.a.float()), nn.Parameter(pair.b.float())
         self.scale = pair.scale
         self.dropout = Dropout(dropout)
+        self.is_on = True
 
     @property
     def pair(self) -> Pair:
         return Pair(self.a.detach(), self.b.detach(), self.scale)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x [..., inputs], y [..., outputs] -> y and the pair's share of it."""
+        """x [..., inputs], y [..., outputs] -> y and the pair's share of it, or y alone while the pair is off."""
+        if not self.is_on:
+            return y
         low = F.linear(self.dropout(x), self.a.to(x.dtype)) * self.scale
         return y + F.linear(low, self.b.to(x.dtype))
 
@@ -127,6 +131,19 @@ def lora_pairs(net: nn.Module) -> dict[str, LowRank]:
     """The pairs in `net`, by the names of their layers."""
     found = ((name, getattr(module, "lora", None)) for name, module in net.named_modules())
     return {name: pair for name, pair in found if isinstance(pair, LowRank)}
+
+
+@contextmanager
+def without_lora(net: nn.Module) -> Iterator[None]:
+    """Within it the pairs of `net` are off: it computes what the network computes that they were put into."""
+    pairs = lora_pairs(net).values()
+    for pair in pairs:
+        pair.is_on = False
+    try:
+        yield
+    finally:
+        for pair in pairs:
+            pair.is_on = True
 
 
 def merge(net: nn.Module) -> nn.Module:

@@ -107,11 +107,14 @@ def numbers_documents(attention_mask: Tensor) -> bool:
 
 
 def same_document(attention_mask: Tensor) -> Tensor:
-    """bool [b, 1, 1 or t, t]: which tokens a query may see, by `attention_mask` [b, t].
+    """bool [b, 1, 1 or t, t]: which tokens a query may see, by `attention_mask` [b, t] or [b, t, t].
 
-    A boolean mask is true at real tokens. Whole numbers number the documents that share a row: tokens with
-    different numbers do not see each other, and those of 0, the padding, are seen by no others.
+    A boolean mask is true at real tokens, or says of each query which tokens it may see. Whole numbers number the
+    documents that share a row: tokens with different numbers do not see each other, and those of 0, the padding, are
+    seen by no others.
     """
+    if attention_mask.dim() == 3:
+        return attention_mask.bool()[:, None]
     if not numbers_documents(attention_mask):
         return attention_mask.bool()[:, None, None, :]
     return (attention_mask[:, :, None] == attention_mask[:, None, :])[:, None]
@@ -122,31 +125,36 @@ def causal_mask(
 ) -> Tensor | None:
     """Which key each query of a padded batch sees: bool [b or 1, 1, t, t]; None where the triangle will do.
 
-    `attention_mask` [b, t] is true at real tokens or numbers documents, `window` the number of tokens seen,
-    oneself included. Each token sees itself even where it is padding: softmax over nothing is NaN, and no
-    real token looks at padding.
+    `attention_mask` is as in `same_document`, `window` the number of tokens seen, oneself included. Each token sees
+    itself even where it is padding: softmax over nothing is NaN, and no real token looks at padding.
     """
     if attention_mask is None and (window is None or window >= length):
         return None
-    place = torch.arange(length, device=device)
-    distance = place[:, None] - place[None, :]
+    place = torch.arange(length, device=device)[None]
+    distance = place[:, :, None] - place[:, None, :]
     seen = distance >= 0
     if window is not None:
-        seen = seen & (distance < window)
-    seen = seen[None, None]
+        branches = attention_mask is not None and attention_mask.dim() == 3
+        at = positions_of(attention_mask, length, device) if branches else place
+        seen = seen & (at[:, :, None] - at[:, None, :] < window)
+    seen = seen[:, None]
     if attention_mask is not None:
-        seen = seen & (same_document(attention_mask) | (distance == 0))
+        seen = seen & (same_document(attention_mask) | (distance == 0)[:, None])
     return seen
 
 
 def positions_of(attention_mask: Tensor | None, length: int, device: torch.device) -> Tensor:
     """Positions [b or 1, t] that count real tokens alone, so that padding on either side moves nothing.
 
-    Where the mask numbers documents, each counts from 0.
+    Where the mask numbers documents, each counts from 0. Where it says what each query sees, a token's position is
+    the number of tokens before it that it sees, so that the branches of a tree go on from where they part.
     """
     place = torch.arange(length, device=device)[None]
     if attention_mask is None:
         return place
+    if attention_mask.dim() == 3:
+        before = torch.ones(length, length, dtype=torch.bool, device=device).tril(-1)
+        return (attention_mask.bool() & before).sum(-1)
     if not numbers_documents(attention_mask):
         return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
     begins = attention_mask.diff(prepend=attention_mask[:, :1]) != 0

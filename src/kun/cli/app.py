@@ -19,6 +19,7 @@ from kun.cli import (
     inspecting,
     knowledge,
     models,
+    scoring,
     serving,
     speedrun,
     talking,
@@ -80,6 +81,7 @@ app.add_typer(inspecting.app, name="inspect")
 app.add_typer(tools.app, name="tools")
 app.add_typer(vectors.app, name="vectors")
 app.command("train")(training.train)
+app.command("score")(scoring.score)
 app.command("export")(exporting.export)
 app.command("speedrun")(speedrun.speedrun)
 app.command("serve")(serving.serve)

@@ -3,7 +3,8 @@
 Where the template marks what the assistant says (`{% generation %}`), the marks are taken. Any other template is asked
 for the conversation up to each answer, with the prompt for it, and up to its end: what lies between is the answer.
 Both must be the beginning of the whole conversation; a template that writes earlier turns anew is refused, since what
-a model learnt from it would not be what it meets.
+a model learnt from it would not be what it meets. What a message of `weight` 0 says is not learned, as in OpenAI's
+fine-tuning format.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from kun.data.rows import Conversation
+from kun.data.rows import ChatMessage, Conversation
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate
 
@@ -55,23 +56,43 @@ def _token_from(encoding: Encoding, character: int, length: int) -> int:
 
 
 def render(row: Conversation, template: ChatTemplate, ends: Sequence[str] = ()) -> Rendered:
-    """Render a conversation and find the answers in it, each with the token that ends its turn.
+    """Render a conversation and find the answers to learn in it, each with the token that ends its turn.
 
     `ends` are texts that end a turn: white space that a template writes after one is not learned. Raises `BadRow`.
     """
     try:
         text, spans = template.render_marked(row.messages, tools=row.tools)
-        if not spans:
+        if spans:
+            spans = _learned(row, spans)
+        else:
             spans = [_without_space(text, span, ends) for span in _between_renderings(row, template, text)]
     except BadInput as error:
         raise error if isinstance(error, BadRow) else BadRow(f"{row.where}: {error}") from error
     return Rendered(text, spans)
 
 
+def _learned(row: Conversation, marked: list[Span]) -> list[Span]:
+    """The marked spans of those answers that are to be learned."""
+    wanted = [is_learned(message) for message in row.messages if message["role"] == "assistant"]
+    if all(wanted):
+        return marked
+    if len(marked) != len(wanted):
+        raise BadRow(
+            f"{row.where}: the chat template marks {len(marked)} answers of {len(wanted)}, so that those of weight 0"
+            " cannot be told: mark each answer in it with {% generation %}."
+        )
+    return [span for span, is_wanted in zip(marked, wanted, strict=True) if is_wanted]
+
+
+def is_learned(message: ChatMessage) -> bool:
+    """Whether a message is the assistant's and has not the weight 0."""
+    return message["role"] == "assistant" and message.get("weight") != 0
+
+
 def _between_renderings(row: Conversation, template: ChatTemplate, text: str) -> list[Span]:
     spans = []
     for place, message in enumerate(row.messages):
-        if message["role"] != "assistant":
+        if not is_learned(message):
             continue
         said = template.render(row.messages[: place + 1], tools=row.tools, add_generation_prompt=False)
         if not text.startswith(said):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from kun.data.chat_loss import Rendered, learned_tokens, render
-from kun.data.rows import Choice, Conversation, Labelled, Pair, Question, Row, Text
+from kun.data.rows import ChatMessage, Choice, Conversation, Labelled, Pair, Question, Row, Text
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate
 from kun.text.control import ControlTokens
@@ -126,6 +126,14 @@ class RowTokenizer:
             one if isinstance(one, BadRow) else self._answered(row, one, next(encodings))
             for row, one in zip(rows, rendered, strict=True)
         ]
+
+    def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """The ids of a conversation with the beginning of the answer that is asked for. Raises `BadInput`."""
+        if self.template is None:
+            raise BadInput("The model has no chat template: use one that has, or train a tokenizer with one.")
+        text = self.template.render([self._control.as_text(message) for message in messages])
+        ids: list[int] = self._chat.encode(text, add_special_tokens=False).ids
+        return ids
 
     def _rendered(self, row: Conversation, template: ChatTemplate) -> Rendered | BadRow:
         try:

@@ -37,6 +37,9 @@ class SamplingOptions:
     long answers). `early_stopping` ends the search with as many answers as beams; else it ends when no beam is
     better than the worst of them, or with "never" when none could become so.
 
+    `for_training` reports what learning from an answer needs: the token that ends it is among its ids, and
+    `logprobs` are those of the very distribution that was drawn from, which must be the network's own, tempered.
+
     Raises `BadInput` for a value out of its range.
     """
 
@@ -61,6 +64,7 @@ class SamplingOptions:
     beams: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
+    for_training: bool = False
 
     def __post_init__(self) -> None:
         _whole("max_tokens", self.max_tokens, 1, MOST_TOKENS)
@@ -81,6 +85,26 @@ class SamplingOptions:
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
         self._check_constraint()
         self._check_beams()
+        if self.for_training:
+            self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Whether tokens are drawn from all of the network's distribution, at a temperature."""
+        bent = {
+            "a temperature of 0": self.temperature == 0,
+            "top_k": bool(self.top_k),
+            "top_p": self.top_p not in (None, 1.0),
+            "min_p": self.min_p > 0,
+            "a penalty": self.repetition_penalty != 1 or self.frequency_penalty or self.presence_penalty,
+            "logit_bias": bool(self.logit_bias),
+            "a schema, regex or grammar": self.constrained,
+            "beams": self.beams > 1,
+        }
+        wrong = next((name for name, given in bent.items() if given), None)
+        if wrong is not None:
+            raise BadInput(
+                f"{wrong} cannot be combined with for_training: log-probabilities would not be of what is drawn from."
+            )
 
     def _check_constraint(self) -> None:
         given = [

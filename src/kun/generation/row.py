@@ -135,6 +135,8 @@ class EngineRow:
             full = not ended and len(self.tokens) >= self.limit
             return self.stream.push(token, logprob, ended, full)
         full = not ended and len(self.tokens) >= self.limit
+        if ended and self.sampler.options.for_training:
+            self.stream.keep(token, logprob)
         return self.stream.push(None if ended else token, logprob, ended, full)
 
     def branch(self, token: int) -> "EngineRow":

@@ -272,7 +272,11 @@ def _report(logits: Tensor, tokens: list[int], samplers: list[Sampler]) -> list[
     report: list[TokenLogprob | None] = [None] * len(samplers)
     if wanted:
         top = max(samplers[row].options.logprobs or 0 for row in wanted)
-        found = token_logprobs(logits[wanted], [tokens[row] for row in wanted], top)
+        heat = [samplers[row].temperature if samplers[row].options.for_training else 1.0 for row in wanted]
+        reported = logits[wanted]
+        if any(each != 1 for each in heat):
+            reported = reported.float() / torch.tensor(heat, device=logits.device)[:, None]
+        found = token_logprobs(reported, [tokens[row] for row in wanted], top)
         for row, one in zip(wanted, found, strict=True):
             count = samplers[row].options.logprobs or 0
             report[row] = TokenLogprob(one.token_id, one.logprob, one.top[:count])

@@ -39,9 +39,7 @@ class TextStream:
         """The piece that `token` completes; `ended` and `full` say that it is the last, and why."""
         text = ""
         if token is not None:
-            self._ids.append(token)
-            if logprob is not None:
-                self._logprobs.append(logprob)
+            self.keep(token, logprob)
             text, stopped = self._pass_stops(self._text.push((token,)))
             if stopped:
                 return self._last(text, "stop")
@@ -52,6 +50,12 @@ class TextStream:
             if self._tools.ended:
                 return self._with_calls(text, self._tools, "stop")
         return self._piece(text) if text else None
+
+    def keep(self, token: int, logprob: TokenLogprob | None) -> None:
+        """Note a token of the answer, without its text."""
+        self._ids.append(token)
+        if logprob is not None:
+            self._logprobs.append(logprob)
 
     def _pass_stops(self, text: str) -> tuple[str, bool]:
         return self._stops.push(text) if self._stops is not None else (text, False)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 GROUP = "kun.models"
 KINDS = (
+    "kun.alignment.reward_model:REWARD_MODEL",
     "kun.wordvectors.kind:WORD_VECTORS",
     "kun.models.kinds:MASKED_LANGUAGE_MODEL",
     "kun.models.kinds:CLASSIFIER",

@@ -59,7 +59,7 @@ class Context:
             positions = cache.positions if positions is None else positions
             check_positions(positions, longest)
             return cls(positions, cache, {})
-        mask = check_mask(attention_mask, x.shape[:2], documents=True)
+        mask = check_mask(attention_mask, x.shape[:2], documents=True, branches=True)
         length, device = x.shape[1], x.device
         positions = positions_of(mask, length, device) if positions is None else positions
         check_positions(positions, longest)

@@ -165,14 +165,19 @@ def check_positions(positions: Tensor, limit: int | None) -> None:
         raise BadInput(f"Position {int(positions.max())} is beyond the {limit} positions of this network.")
 
 
-def check_mask(attention_mask: Tensor | None, shape: torch.Size, *, documents: bool = False) -> Tensor | None:
+def check_mask(
+    attention_mask: Tensor | None, shape: torch.Size, *, documents: bool = False, branches: bool = False
+) -> Tensor | None:
     """The mask as bool [b, t], None where it hides nothing; BadInput where its shape isn't the input's.
 
     With `documents`, whole numbers that go beyond one come back as they are: they number the documents that
-    share a row (see `kun.blocks.attention.same_document`).
+    share a row. So does, with `branches`, bool [b, t, t], which says what each token sees (for both see
+    `kun.blocks.attention.same_document`).
     """
     if attention_mask is None:
         return None
+    if branches and attention_mask.shape == (*shape, shape[-1]) and attention_mask.dtype == torch.bool:
+        return attention_mask
     if attention_mask.shape != shape:
         raise BadInput(f"attention_mask has shape {list(attention_mask.shape)}, the input {list(shape)}.")
     numbered = documents and numbers_documents(attention_mask)

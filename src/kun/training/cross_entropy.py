@@ -45,19 +45,19 @@ def cross_entropy(
         return states.sum(dtype=torch.float32) * 0.0
     if not torch.is_grad_enabled():
         return _evaluated(head, states, labels, smoothing, weights)
-    parameters = _parameters(head, states)
+    parameters = parameters_of(head, states)
     loss: Tensor = _CrossEntropy.apply(states, labels, head, smoothing, weights, *parameters)
     return loss
 
 
-def _rows(head: Head, states: Tensor) -> int:
+def rows_at_once(head: Head, states: Tensor) -> int:
     """How many rows one part has."""
     with torch.no_grad():
         wide = head(states[:1]).shape[-1]
     return max(1, _MOST_LOGITS // wide)
 
 
-def _parameters(head: Head, states: Tensor) -> list[Tensor]:
+def parameters_of(head: Head, states: Tensor) -> list[Tensor]:
     """The parameters that a head uses and that learn, found by following the graph of one row back to its leaves."""
     with torch.enable_grad():
         logits = head(states[:1].detach())
@@ -78,7 +78,7 @@ def _evaluated(
     head: Head, states: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
 ) -> Tensor:
     total = torch.zeros((), device=states.device)
-    rows = _rows(head, states)
+    rows = rows_at_once(head, states)
     for some, right, count in _parts(rows, states, labels, weights):
         losses = F.cross_entropy(head(some).float(), right, reduction="none", label_smoothing=smoothing)
         total += losses.sum() if count is None else (losses * count).sum()
@@ -108,7 +108,7 @@ class _CrossEntropy(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         total = torch.zeros((), device=states.device)
-        rows = _rows(head, states)
+        rows = rows_at_once(head, states)
         to_states: list[Tensor] = []
         to_parameters: list[Tensor] = []
         for some, right, count in _parts(rows, states.detach(), labels, weights):

@@ -82,6 +82,10 @@ class Feed(ABC, Generic[Net]):
         """This process's share of the evaluation data, always the same."""
         return iter(())
 
+    def metrics(self) -> Mapping[str, float]:
+        """What is to be told of how the batches of this step came about, the same on all processes."""
+        return {}
+
     def epochs(self) -> float:
         """How often all the data has been seen."""
         return 0.0

@@ -15,8 +15,6 @@ CHANGES_BITS = (
 )
 """What of a recipe changes the order of sums, or what dropout draws."""
 
-_BATCH = 64
-
 
 @dataclass(frozen=True)
 class Job:
@@ -42,7 +40,8 @@ class Job:
     @property
     def batch(self) -> int:
         """Items of a step, of a task that counts no tokens."""
-        return self.train.batch or _BATCH
+        assert self.train.batch is not None
+        return self.train.batch
 
     def conditions(self, processes: int) -> dict[str, object]:
         """What the last bits of a run depend on, of all that may be otherwise when it goes on."""

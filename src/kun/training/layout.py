@@ -191,9 +191,10 @@ def _parts(made: Loss) -> tuple[Tensor, int, Mapping[str, Tensor]]:
 def _backward(total: Loss, made: Loss, part: Tensor, weight: float = 1.0) -> Loss:
     """Compute the gradients of `part` of a batch's loss; the total with it."""
     part.backward()
-    metrics = {
+    more = {
         name: total.metrics.get(name, 0.0) + value.detach() * weight for name, value in made.metrics.items()
     }
+    metrics = {**total.metrics, **more}  # batches of one step need not have the same
     return Loss(total.sum + part.detach(), total.count + round(made.count * weight), metrics)
 
 

@@ -243,7 +243,8 @@ class Loop(Generic[Net]):
         ended = time.perf_counter()
         seconds = ended - began
         now.busy, now.idle = now.busy + computed - started, now.idle + seconds - (computed - started)
-        line: Metrics = {"step": now.step, "loss": loss, **metrics, "lr": self.job.optimizer.lr * rate}
+        line: Metrics = {"step": now.step, "loss": loss, **metrics, **self.feed.metrics()}
+        line |= {"lr": self.job.optimizer.lr * rate}
         line |= {"items": now.items, "items_per_s": round(items / seconds, 1)}
         if self.task.unit == "tokens":
             line |= {"tokens": line["items"], "tokens_per_s": line["items_per_s"]}

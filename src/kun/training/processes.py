@@ -111,6 +111,15 @@ class Processes:
 ALONE = Processes()
 
 
+def summed_over_processes(numbers: Sequence[float], device: torch.device) -> list[float]:
+    """Sums of what each process gives, on all; where one trains alone, what it gives."""
+    if not dist.is_initialized():
+        return list(numbers)
+    sums = torch.tensor(numbers, dtype=torch.float64, device=device)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
 class Several(Processes):
     """One of several processes that torchrun started."""
 
@@ -155,9 +164,7 @@ class Several(Processes):
         return int(largest)
 
     def _summed(self, numbers: Sequence[float]) -> list[float]:
-        sums = torch.tensor(numbers, dtype=torch.float64, device=self._device)
-        dist.all_reduce(sums)
-        return sums.tolist()
+        return summed_over_processes(numbers, self._device)
 
     def broadcast_from_rank0(
         self,

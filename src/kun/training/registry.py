@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from kun.errors import BadRecipe
 from kun.training.task import AnyTask
 
-ROOMS = ("kun.objectives", "kun.wordvectors.tasks")
+ROOMS = ("kun.objectives", "kun.alignment.tasks", "kun.wordvectors.tasks")
 GROUP = "kun.tasks"
 _broken: dict[str, str] = {}
 """Why tasks of other packages could not be loaded, by their names."""

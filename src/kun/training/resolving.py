@@ -32,7 +32,7 @@ def resolve(recipe: Recipe) -> tuple[Job, AnyTask]:
         seed=recipe.seed,
         model=recipe.model,
         data=recipe.data,
-        train=recipe.train,
+        train=settled.train,
         optimizer=recipe.optimizer,
         lora=recipe.lora,
         parallel=recipe.parallel,
@@ -62,7 +62,11 @@ def _settled(recipe: Recipe, task: type[AnyTask]) -> Recipe:
     given = {key: value for key, value in asked.options.items() if key in task.Options.model_fields}
     options = task.Options.model_validate(given).model_dump(exclude_none=True, mode="json")
     name = {} if asked.name is None else {"name": asked.name}
-    return recipe.model_copy(update={"objective": Objective.model_validate({**name, **options})})
+    train = recipe.train
+    if issubclass(task, Task) and task.unit != "tokens" and train.batch is None:
+        train = train.model_copy(update={"batch": task.batch})
+    objective = Objective.model_validate({**name, **options})
+    return recipe.model_copy(update={"objective": objective, "train": train})
 
 
 def _family(recipe: Recipe) -> Family | None:

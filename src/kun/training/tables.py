@@ -76,7 +76,7 @@ class Train(Table):
     minutes: float | None = Field(default=None, gt=0)
     batch_tokens: int = Field(default=16384, ge=1)
     batch: int | None = Field(default=None, ge=1)
-    """Items of a step, where a task counts pairs, pictures or the like and no tokens; 64 where it is left out."""
+    """Items of a step, where a task counts pairs, pictures or the like and no tokens; its own where it is left out."""
     micro_batch_tokens: int = Field(default=8192, ge=1)
     """Tokens that go through the network at once; more only cost memory."""
     context: int | None = Field(default=None, ge=2, le=2**20)

@@ -91,6 +91,8 @@ class Task(AnyTask, ABC, Generic[Net]):
     """The kinds of row that it reads."""
     unit: ClassVar[str] = "items"
     """What `items` counts: tokens, pairs, pictures."""
+    batch: ClassVar[int] = 64
+    """Items of a step where the recipe does not say, of a task that counts no tokens."""
     is_even: ClassVar[bool] = False
     """Whether all batches have one shape, so that compiling pays."""
     is_pipelined: ClassVar[bool] = False

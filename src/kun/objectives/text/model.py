@@ -1,6 +1,7 @@
 """What is trained: a checkpoint's network or a new one, with the tokenizer and template that belong to it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ from kun.hub.pull import locate
 from kun.networks.family import Family
 from kun.objectives.text.fitted import Head, continued, new
 from kun.objectives.text.fresh import new_config
-from kun.objectives.text.vocabulary import PAD, judging_tokenizer, sentinel, with_tokens
+from kun.objectives.text.vocabulary import (
+    PAD,
+    judging_tokenizer,
+    padding_apart,
+    plain_template,
+    sentinel,
+    with_tokens,
+)
 from kun.text.chat import ChatTemplate
 from kun.training.job import Job
 from kun.training.memory import A_NETWORK, enough_memory
@@ -39,12 +47,16 @@ class HeadRequirements:
     """What an objective asks of a network next to its body: a head, a token for the mask, tokens for left-out spans.
 
     `tokenizer` is that of a new network where the objective has one of its own.
+    What `talks` is given conversations, also where the checkpoint has no template for them. What is `still` has no
+    dropout where the recipe asks for none, whatever the checkpoint's config says.
     """
 
     head: Head | None = None
     mask: bool = False
     sentinels: int = 0
     tokenizer: Tokenizer | None = None
+    talks: bool = False
+    still: bool = False
 
 
 @dataclass
@@ -164,20 +176,21 @@ def _continued(job: Job, needs: HeadRequirements) -> TrainingModel:
             f"train.context = {context} is beyond the {limit} tokens that {job.model.source} reads."
         )
     mask = checkpoint.special_tokens.get("mask_token")
-    tokenizer, pad = _fitting(checkpoint.tokenizer, checkpoint.family, needs, mask)
+    template = _template(checkpoint.tokenizer, checkpoint.chat_template, needs, checkpoint.special_tokens)
+    tokenizer, pad = _fitting(checkpoint.tokenizer, checkpoint.family, needs, mask, template)
     fitted = continued(
         checkpoint,
         head=needs.head,
         vocabulary=tokenizer.get_vocab_size(),
         pad=pad,
-        dropout=job.model.dropout,
+        dropout=0.0 if needs.still and job.model.dropout is None else job.model.dropout,
     )
     return TrainingModel(
         fitted.net,
         fitted.family,
         tokenizer,
         context,
-        checkpoint.chat_template,
+        _with_padding(template, tokenizer, pad, needs),
         checkpoint,
         checkpoint.generation_config,
         fitted.fresh,
@@ -187,11 +200,13 @@ def _continued(job: Job, needs: HeadRequirements) -> TrainingModel:
 def _new(job: Job, needs: HeadRequirements) -> TrainingModel:
     family = job.family
     assert family is not None
-    given, template = (needs.tokenizer, None) if needs.tokenizer else tokenizer_of(job.model, job.data)
-    tokenizer, pad = _fitting(given, family, needs, None)
+    given, own = (needs.tokenizer, None) if needs.tokenizer else tokenizer_of(job.model, job.data)
+    template = _template(given, own, needs, {})
+    tokenizer, pad = _fitting(given, family, needs, None, template)
     context = job.train.context or CONTEXT
     config = new_config(job.model, tokenizer, context)
     fitted = new(config, family, needs.head, pad)
+    template = _with_padding(template, tokenizer, pad, needs)
     made = TrainingModel(fitted.net, fitted.family, tokenizer, context, template)
     ends = [end for end in (made.end, tokenizer.token_to_id(_TURN_END)) if end is not None]
     ids: dict[str, Any] = {
@@ -203,10 +218,36 @@ def _new(job: Job, needs: HeadRequirements) -> TrainingModel:
     return made
 
 
+def _template(
+    tokenizer: Tokenizer, own: ChatTemplate | None, needs: HeadRequirements, special: Mapping[str, str]
+) -> ChatTemplate | None:
+    """How conversations are written: the model's own way, else a plain one where they are needed."""
+    if own is not None or not needs.talks:
+        return own
+    usual = (special.get("eos_token", ""), *_ENDS)
+    return plain_template(next((end for end in usual if end and tokenizer.token_to_id(end) is not None), ""))
+
+
+def _with_padding(
+    template: ChatTemplate | None, tokenizer: Tokenizer, pad: int, needs: HeadRequirements
+) -> ChatTemplate | None:
+    """The template with the name of padding, which is saved with it, where a head must tell padding from the rest."""
+    if template is None or not needs.talks or needs.head is None:
+        return template
+    named = {**template.special_tokens, "pad_token": tokenizer.id_to_token(pad)}
+    return ChatTemplate(template.source, named)
+
+
 def _fitting(
-    tokenizer: Tokenizer, family: Family, needs: HeadRequirements, mask: str | None
+    tokenizer: Tokenizer,
+    family: Family,
+    needs: HeadRequirements,
+    mask: str | None,
+    template: ChatTemplate | None,
 ) -> tuple[Tokenizer, int]:
     """The tokenizer with the tokens that are needed, and the id of padding."""
+    if needs.head is not None and needs.talks and template is not None:
+        return padding_apart(tokenizer, template)
     if needs.head is not None and "next_token" in family.objectives:  # it scores as GPT-1 did
         return judging_tokenizer(tokenizer)
     wanted = [sentinel(number) for number in range(needs.sentinels)]

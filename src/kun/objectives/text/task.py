@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from torch import nn
 
@@ -12,13 +11,12 @@ from kun.data.packing import PackedRows
 from kun.data.padding import PaddedRows
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
-from kun.hub.adapter_saving import save_adapter
-from kun.hub.saving import save_checkpoint
 from kun.objectives.text.cursor import RowFeed
 from kun.objectives.text.model import HeadRequirements, TrainingModel, open_model
 from kun.objectives.text.packed import PackedFeed
 from kun.objectives.text.padded import PaddedFeed
 from kun.objectives.text.samples import write_on
+from kun.objectives.text.saving import writer
 from kun.objectives.text.source import TextSource
 from kun.training.cross_entropy import IGNORED
 from kun.training.feed import Batch, Feed
@@ -124,32 +122,7 @@ class TextTask(Task[nn.Module]):
         return feed.train.plan(0).padding_fraction if isinstance(feed, PackedFeed) else None
 
     def saved(self, networks: Networks[nn.Module]) -> Write:
-        model = self.model
-        fresh = {"fresh": list(model.fresh)} if model.fresh else {}
-
-        def write(folder: Path, lineage: Mapping[str, object]) -> None:
-            if self.is_adapted:
-                assert model.origin is not None
-                save_adapter(
-                    folder,
-                    networks.trained,
-                    origin=model.origin,
-                    tokenizer=model.tokenizer,
-                    chat_template=model.template,
-                    lineage={**lineage, **fresh},
-                )
-                return
-            save_checkpoint(
-                folder,
-                networks.trained,
-                tokenizer=model.tokenizer,
-                chat_template=model.template,
-                generation_config=None if model.origin else model.generation_config,
-                lineage={**lineage, **fresh},
-                origin=model.origin,
-            )
-
-        return write
+        return writer(self.model, networks.trained, self.is_adapted)
 
 
 class PackedTask(TextTask):

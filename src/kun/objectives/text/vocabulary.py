@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
+from kun.text.chat import ChatTemplate
+
 START, DELIMITER, EXTRACT, PAD = "<|start|>", "<|delimiter|>", "<|extract|>", "<|pad|>"
 """GPT-1's tokens around texts that are judged, and what fills the rest of a row."""
 
@@ -34,3 +36,32 @@ def judging_tokenizer(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
         special_tokens=list(zip((START, DELIMITER, EXTRACT), ids[:3], strict=True)),
     )
     return copy, ids[3]
+
+
+def padding_apart(tokenizer: Tokenizer, template: ChatTemplate) -> tuple[Tokenizer, int]:
+    """A tokenizer whose padding no conversation ends in, and its id: who looks for the last token finds the right one.
+
+    It is a special token that the template does not write; one is added where there is none.
+    """
+    added = tokenizer.get_added_tokens_decoder()
+    special = {token.content for token in added.values() if token.special}
+    talk = [{"role": role, "content": "a"} for role in ("user", "assistant")]
+    written = template.render(talk, add_generation_prompt=False) + template.source
+    usual = [name for name in ("<pad>", PAD, "[PAD]", "<|endoftext|>", *sorted(special)) if name in special]
+    free = next((name for name in usual if name not in written), PAD)
+    made, (pad,) = with_tokens(tokenizer, [free])
+    return made, pad
+
+
+_PLAIN = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ '\\n\\nAssistant:' }}"
+    "{% generation %}{{ ' ' + message['content'] + eos_token }}{% endgeneration %}"
+    "{% elif message['role'] == 'user' %}{{ '\\n\\nHuman: ' + message['content'] }}"
+    "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
+)
+
+
+def plain_template(end: str) -> ChatTemplate:
+    """How a model without a chat template reads conversations: as transcripts, each answer with `end` behind it."""
+    return ChatTemplate(_PLAIN, {"eos_token": end})

@@ -1,0 +1,112 @@
+"""A reward model that is ready to use: scores of conversations."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kun.errors import BadInput
+from kun.models.batching import batches
+from kun.models.classifier import Classifier
+from kun.models.kinds import Candidate, ModelKind
+from kun.text.control import ControlTokens
+
+if TYPE_CHECKING:
+    import torch
+
+Conversation = Sequence[Mapping[str, object]] | str
+"""Messages with role and content; or a text, which is read as it stands."""
+
+
+class RewardModel(Classifier):
+    """A decoder whose head gives one number for a conversation; it reads that through its own tokenizer and template.
+
+    What `kun train` makes at the stage `reward`, and any one-label sequence classifier over a decoder.
+    """
+
+    @classmethod
+    def from_candidate(
+        cls,
+        candidate: Candidate,
+        *,
+        quantize: str | None,
+        dtype: "torch.dtype | str | None",
+        device: "torch.device | str | None",
+    ) -> "RewardModel":
+        """The model of a checkpoint; its chat template is how conversations are read."""
+        model = super().from_candidate(candidate, quantize=quantize, dtype=dtype, device=device)
+        model.template = candidate.opened().chat_template
+        return model
+
+    def score(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        ended: Sequence[bool] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+    ) -> NDArray[np.float32]:
+        """The score of each conversation, float32 [n]; only differences between answers to one prompt mean something.
+
+        What is longer than the context is cut from its front. A score does not depend on what else is scored. Of a
+        conversation that has not `ended` the last answer is read as it stands, without the end of its turn.
+        Raises `BadInput` for what is no conversation, and for messages where the model has no chat template.
+        """
+        whole = [True] * len(conversations) if ended is None else list(ended)
+        ids = [self._ids(one, tools, is_whole) for one, is_whole in zip(conversations, whole, strict=True)]
+        scores = np.zeros(len(ids), np.float32)
+        for batch in batches([len(each) for each in ids]):
+            scores[batch] = self._scores([ids[place] for place in batch])
+        return scores
+
+    def _ids(
+        self, conversation: Conversation, tools: Sequence[Mapping[str, object]] | None, is_whole: bool
+    ) -> list[int]:
+        text = (
+            conversation if isinstance(conversation, str) else self._rendered(conversation, tools, is_whole)
+        )
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        if not ids:
+            raise BadInput("A conversation without a word cannot be scored: give at least one message.")
+        return ids[-self.config.context_length :]
+
+    def _rendered(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[Mapping[str, object]] | None,
+        is_whole: bool,
+    ) -> str:
+        if self.template is None:
+            raise BadInput(f"{self.name} has no chat template: give texts in place of messages.")
+        control = ControlTokens.of(self.tokenizer, self.template.source)
+        plain = [control.as_text(message) for message in messages]
+        described = control.tools_as_text(tools)
+        if is_whole or not plain:
+            return self.template.render(plain, tools=described, add_generation_prompt=False)
+        prompt = self.template.render(plain[:-1], tools=described)
+        return prompt + str(plain[-1].get("content") or "")
+
+    def _scores(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        import torch
+
+        longest = max(map(len, rows))
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row)
+            mask[number, : len(row)] = True
+        with torch.inference_mode():
+            logits = self.net(ids.to(self.device), mask.to(self.device)).logits
+        return np.asarray(logits[:, 0].float().cpu())
+
+
+def _is_reward_model(candidate: Candidate) -> bool:
+    if candidate.head != "SequenceClassification":
+        return False
+    config = candidate.opened().family_config
+    return hasattr(config, "decoder") and len(config.labels) == 1
+
+
+REWARD_MODEL = ModelKind(
+    "reward model", "kun.alignment.reward_model:RewardModel.from_candidate", _is_reward_model
+)

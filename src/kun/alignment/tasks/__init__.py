@@ -1,0 +1,1 @@
+"""The training tasks of this room, one file each: a file that defines one registers it by lying here."""

@@ -1,0 +1,142 @@
+"""A reward model: a number for a conversation, learned from which of two answers people preferred.
+
+Ouyang et al., "Training language models to follow instructions with human feedback", arXiv:2203.02155, equation 1: all
+pairs of a ranking are compared, and a ranking counts once however long it is. The margin is that of Touvron et al.,
+arXiv:2307.09288, section 3.2.2; the centring that of Eisenstein et al., arXiv:2312.09244.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kun.alignment.branches import states_at
+from kun.alignment.pairs import pair_weights
+from kun.alignment.task import PreferenceOptions, PreferenceTask
+from kun.networks.classifier import Classifier
+from kun.objectives.text.fitted import Head
+from kun.objectives.text.model import HeadRequirements
+from kun.training.feed import Batch
+from kun.training.networks import Networks
+from kun.training.opening import Opener
+from kun.training.task import Evaluation, Loss, Plot
+
+_BINS = 10
+"""Of the plot of calibration: by what the model says of the better answer, 0.5 to 1."""
+_WIDTH, _WIDEST = 0.25, 4.0
+"""Of the plot of margins: of a bin, and of the last one's border."""
+
+
+class Reward(PreferenceTask):
+    """-log σ(score of the better answer - score of the worse one - margin), the mean over the pairs of a ranking.
+
+    Evaluation tells `accuracy`, the share of pairs in which the better answer has the higher score (half where they are
+    equal), its standard error, `margin`, and `calibration_error` (Naeini et al. 2015): how far what the model says of
+    its own sureness is from how often it is right.
+    """
+
+    name = "reward"
+    stages = ("reward",)
+
+    class Options(PreferenceOptions):
+        center: float = Field(default=0.01, ge=0)
+        """What the squared sum of a pair's two scores weighs, which keeps scores around zero."""
+
+    options: Options
+
+    def needs(self, open: Opener) -> HeadRequirements:
+        return HeadRequirements(head=Head("SequenceClassification", ("LABEL_0",), "regression"), talks=True)
+
+    def networks(self, open: Opener) -> Networks[nn.Module]:
+        networks = super().networks(open)
+        if self.model.fresh:  # the first loss is ln 2, whatever the size of the states
+            score = networks.trained.get_parameter("score.weight")
+            nn.init.zeros_(score)
+        return networks
+
+    def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
+        scores = branch_scores(networks.trained, batch)
+        better, worse = scores[batch["pairs"]].unbind(1)
+        losses = -F.logsigmoid(better - worse - batch["margins"])
+        losses = losses + self.options.center * (better + worse).square()
+        right = (better > worse).float() + 0.5 * (better == worse).float()
+        shares = pair_weights(batch)
+        return Loss((losses * shares).sum(), self.count(batch), {"accuracy": (right.detach() * shares).sum()})
+
+    def measure(self, networks: Networks[nn.Module], batch: Batch) -> dict[str, float]:
+        with torch.no_grad():
+            scores = branch_scores(networks.trained, batch)
+            better, worse = scores[batch["pairs"]].unbind(1)
+        margins, shares = better - worse, pair_weights(batch)
+        right = (margins > 0).float() + 0.5 * (margins == 0).float()
+        of_ranking = torch.zeros(len(batch["rankings"]), device=scores.device)
+        of_ranking.index_add_(0, batch["of"], right * shares)
+        sums = {
+            "loss": (-F.logsigmoid(margins - batch["margins"]) * shares).sum(),
+            "accuracy": of_ranking.sum(),
+            "squares": of_ranking.square().sum(),
+            "margin": (margins * shares).sum(),
+            "scores": scores.sum(),
+            "score_squares": scores.square().sum(),
+            "scored": torch.tensor(float(len(scores))),
+        }
+        sureness = margins.abs().sigmoid()
+        bins = ((sureness - 0.5) * 2 * _BINS).long().clamp(max=_BINS - 1)
+        for name, values in (("sure", sureness), ("right", right), ("pairs", torch.ones_like(right))):
+            each = torch.zeros(_BINS, device=scores.device).index_add_(0, bins, values)
+            sums |= {f"{name}_{number}": value for number, value in enumerate(each)}
+        places = ((margins + _WIDEST) / _WIDTH).long().clamp(0, int(2 * _WIDEST / _WIDTH) - 1)
+        counts = torch.bincount(places, minlength=int(2 * _WIDEST / _WIDTH))
+        return {name: float(value) for name, value in sums.items()} | {
+            f"margins_{number}": float(value) for number, value in enumerate(counts)
+        }
+
+    def summary(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
+        accuracy, self.sums = sums["accuracy"] / count, dict(sums)
+        variance = max(0.0, sums["squares"] / count - accuracy**2)
+        mean = sums["scores"] / sums["scored"]
+        pairs = sum(sums[f"pairs_{number}"] for number in range(_BINS))
+        off = sum(abs(sums[f"sure_{number}"] - sums[f"right_{number}"]) for number in range(_BINS))
+        return {
+            "loss": sums["loss"] / count,
+            "accuracy": accuracy,
+            "accuracy_error": (variance / max(1, count - 1)) ** 0.5,
+            "margin": sums["margin"] / count,
+            "score_mean": mean,
+            "score_std": max(0.0, sums["score_squares"] / sums["scored"] - mean**2) ** 0.5,
+            "calibration_error": off / max(1.0, pairs),
+        }
+
+    def evaluate(self, networks: Networks[nn.Module]) -> Evaluation:
+        if self.held_out is None:
+            return Evaluation()
+        return Evaluation(plots=[_calibration(self.sums), _margins(self.sums)])
+
+
+def branch_scores(net: nn.Module, batch: Batch) -> Tensor:
+    """The score of each branch of a batch of trees, at its last token: float32 [branches]."""
+    assert isinstance(net, Classifier)
+    embedded = net.embed_tokens(batch["input_ids"])
+    states = net.states(inputs_embeds=embedded, attention_mask=batch["attention_mask"])
+    scored: Tensor = net.score(states_at(states, batch["ends"]))
+    return scored[:, 0].float()
+
+
+def _calibration(sums: Mapping[str, float]) -> Plot:
+    filled = [number for number in range(_BINS) if sums[f"pairs_{number}"]]
+    said = [sums[f"sure_{number}"] / sums[f"pairs_{number}"] for number in filled]
+    right = [sums[f"right_{number}"] / sums[f"pairs_{number}"] for number in filled]
+    return Plot(
+        "How often it is right, by how sure it is",
+        {"right": (said, right), "ideal": ([0.5, 1.0], [0.5, 1.0])},
+    )
+
+
+def _margins(sums: Mapping[str, float]) -> Plot:
+    edges = [-_WIDEST + _WIDTH * (number + 0.5) for number in range(int(2 * _WIDEST / _WIDTH))]
+    counts = [sums[f"margins_{number}"] for number in range(len(edges))]
+    return Plot(
+        "Pairs by margin: score of the better answer less that of the worse", {"pairs": (edges, counts)}
+    )

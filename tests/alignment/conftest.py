@@ -1,0 +1,82 @@
+"""A small decoder with a chat template, and preferences that a small network learns in seconds."""
+
+import json
+import random
+
+import pytest
+
+WORDS = "sea fish bird wind cloud north tide sail salt shore".split()
+
+
+def talks(count, seed=0):
+    """Pairs in which the better answer says "please", whatever else it says."""
+    chance = random.Random(seed)
+    for number in range(count):
+        asked = " ".join(chance.choices(WORDS, k=chance.randint(2, 6)))
+        plain = " ".join(chance.choices(WORDS, k=chance.randint(1, 5)))
+        kind = " ".join([*chance.choices(WORDS, k=chance.randint(0, 4)), "please"])
+        yield {"prompt": f"{asked} {number}", "chosen": kind, "rejected": plain}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A checkpoint of a small LLaMA with bytes for tokens and ChatML for a template."""
+    import kun
+
+    folder = tmp_path_factory.mktemp("base")
+    text = write(folder / "text.jsonl", ({"text": row["prompt"]} for row in talks(40)))
+    recipe = folder / "base.toml"
+    recipe.write_text(
+        f"""
+stage = "pretrain"
+out = "{folder / "run"}"
+[model]
+family = "llama"
+n_layers = 2
+n_heads = 2
+n_kv_heads = 1
+d_model = 32
+d_ff = 64
+tokenizer = "bytes"
+[data]
+train = "{text}"
+[train]
+steps = 2
+context = 128
+batch_tokens = 512
+precision = "fp32"
+[optimizer]
+lr = 1e-3
+""",
+        encoding="utf-8",
+    )
+    return kun.train(recipe).checkpoint
+
+
+@pytest.fixture
+def preferences(tmp_path):
+    return write(tmp_path / "pairs.jsonl", talks(120))
+
+
+@pytest.fixture
+def recipe(tmp_path, base, preferences):
+    """The recipe of a stage that learns from preferences."""
+
+    def made(stage, more="", **keys):
+        train = {"steps": 40, "context": 128, "batch": 8, "precision": '"fp32"', "eval_every": 20} | keys
+        lines = "\n".join(f"{key} = {value}" for key, value in train.items())
+        path = tmp_path / f"{stage}.toml"
+        path.write_text(
+            f'stage = "{stage}"\nout = "{tmp_path / stage}"\n[model]\nfrom = "{base}"\n'
+            f'[data]\ntrain = "{preferences}"\neval = 0.2\n[train]\n{lines}\n'
+            f'[optimizer]\nlr = 3e-3\nschedule = "constant"\n{more}',
+            encoding="utf-8",
+        )
+        return path
+
+    return made
