@@ -320,22 +320,23 @@ def train(
 
 
 def speedrun(
-    minutes: float = 10.0,
+    minutes: float = 15.0,
     *,
     out: str | Path | None = None,
     seed: int = 0,
     resume: bool = False,
+    feedback: str | Path | None = None,
     progress: "TrainingProgress | None" = None,
 ) -> "Speedrun":
-    """A GPT's life within some minutes: tokenizer, pretraining, fine-tuning and evaluation on installed documentation.
+    """A GPT's life in minutes: tokenizer, pretraining, fine-tuning, reward model and PPO on installed documentation.
 
     `out` is the folder that it writes, a fresh one under KUN_HOME/runs where it is None; with `resume` what is done
-    there is not done again. Raises `BadInput` for too few minutes and a folder that cannot be taken, `Busy`,
-    `NoSpace`; KeyboardInterrupt after a last snapshot.
+    there is not done again. `feedback` is a file of people's preferences, for the reward model. Raises `BadInput`,
+    `NotFound`, `Busy`, `NoSpace`; KeyboardInterrupt after a last snapshot.
     """
     from kun.tour.speedrun.run import run_speedrun
 
-    return run_speedrun(minutes, out, seed, resume=resume, report=progress)
+    return run_speedrun(minutes, out, seed, resume=resume, report=progress, feedback=feedback)
 
 
 def read_task(

@@ -58,6 +58,24 @@ lr = 1e-3
     return kun.train(recipe).checkpoint
 
 
+@pytest.fixture(scope="session")
+def lm(base, tmp_path_factory):
+    """The small decoder with a chat template, as a training on preferences saves it."""
+    import kun
+
+    folder = tmp_path_factory.mktemp("policy")
+    data = write(folder / "pairs.jsonl", talks(4))
+    recipe = folder / "dpo.toml"
+    recipe.write_text(
+        f'stage = "dpo"\nout = "{folder / "run"}"\n[model]\nfrom = "{base}"\n[data]\ntrain = "{data}"\n'
+        '[train]\nsteps = 1\ncontext = 128\nbatch = 2\nprecision = "fp32"\n',
+        encoding="utf-8",
+    )
+    made = kun.load(kun.train(recipe).checkpoint)
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def preferences(tmp_path):
     return write(tmp_path / "pairs.jsonl", talks(120))

@@ -30,7 +30,7 @@ from kun.tour.ideas import (
 from kun.tour.running import run_tour
 from kun.tour.session import Session
 from kun.tour.seventeen import IDEAS
-from kun.tour.small import networks, recall, training, world
+from kun.tour.small import networks, recall, steps, training, world
 
 BARE = [(idea, each) for idea in IDEAS for each in idea.examples if not each.needs]
 FEW = 3
@@ -56,6 +56,7 @@ def hardly_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("kun.tour.") and getattr(module, "fit", None) is fit:
             monkeypatch.setattr(module, "fit", short)
     monkeypatch.setattr(large_models, "_STEPS", 12)
+    monkeypatch.setattr(steps, "STEPS", dict.fromkeys(steps.STEPS, 1))
     monkeypatch.setattr(transformer, "_tokens_per_second", lambda net, length: float(length))
 
 
@@ -235,6 +236,23 @@ def test_a_preference_changes_answers_that_it_is_not_about() -> None:
     ]
     assert [asked for _, asked in rows] == [10, 10]
     assert len(rows[1][0]) == len(rows[0][0]) + 1
+
+
+def test_half_a_good_answer_is_among_the_worst_that_people_see() -> None:
+    lessons = alignment._lessons()
+    for question, answers in lessons.rankings:
+        assert alignment._HELD_OUT not in question
+        assert answers[0].endswith(answers[-1])
+        assert answers[-1] != answers[0]
+    assert {alignment._HELD_OUT in question for question in lessons.unseen} == {True}
+
+
+def test_new_articles_are_in_neither_demonstrations_nor_rankings() -> None:
+    lessons = instructgpt._lessons()
+    met = {article for article, _ in (*lessons.demonstrations, *lessons.rankings)}
+    assert not met & set(lessons.unseen)
+    assert all(lessons.is_good(article, answers[0]) for article, answers in lessons.unseen_rankings)
+    assert not any(lessons.is_good(article, answers[-1]) for article, answers in lessons.unseen_rankings)
 
 
 def test_zebras_have_attributes_of_three_animals_and_were_never_shown() -> None:

@@ -5,8 +5,11 @@ import json
 import pytest
 
 from kun.data.documented import Documented
+from kun.data.rows import Ranking
+from kun.data.sources import Rows
 from kun.tour.speedrun import corpus
 from kun.tour.speedrun.corpus import Files, write_corpus
+from kun.tour.speedrun.preferences import write_preferences
 from kun.tour.speedrun.questions import arguments_of, questions, share_of, summary_of
 
 
@@ -112,9 +115,39 @@ def test_what_is_held_out_is_learned_from_nowhere(tmp_path, monkeypatch):
     assert unseen
     assert not learned & {one["question"] for one in unseen}
     assert learned >= {one["question"] for one in seen}
+    rewarded = {chat["messages"][0]["content"] for chat in _lines(files.prompts)}
+    assert made.preferred == len(rewarded) > 0
+    assert not rewarded & (learned | {one["question"] for one in unseen})
+    held_out_prompts = {chat["messages"][0]["content"] for chat in _lines(files.held_out_prompts)}
+    assert held_out_prompts
+    assert not held_out_prompts & (learned | rewarded)
     for row in _lines(files.unseen_choices):
         assert row["answer"] in row["choices"]
         assert len(set(row["choices"])) == len(row["choices"])
+
+
+def test_the_right_answer_is_above_others_that_are_neither_always_longer_nor_shorter(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "entries", lambda: iter(ENTRIES))
+    monkeypatch.setattr(corpus, "_KNOWN", {entry.module for entry in ENTRIES})
+    write_corpus(tmp_path, 10**9, asked=5, seed=1)
+    files = Files(tmp_path)
+    vote = Ranking(
+        ({"role": "user", "content": "a"},), tuple((({"role": "assistant", "content": c},),) for c in "bc")
+    )
+    made = write_preferences(files, [vote], seed=1)
+    rows = list(Rows(files.preferences))
+    assert (made.made, made.clicked) == (len(rows) - 1, 1)
+    assert rows[-1].groups == vote.groups
+    right = {chat["messages"][0]["content"]: chat["messages"][1]["content"] for chat in _lines(files.prompts)}
+    lengths = []
+    for row in rows[:-1]:
+        best, *others = (answer[0]["content"] for answer in row.answers)
+        assert best == right[row.prompt[0]["content"]]
+        assert row.ranks == (0, *[1] * len(others))
+        assert best not in others
+        lengths += [len(other) - len(best) for other in others]
+    assert min(lengths) < 0 < max(lengths)
+    assert list(Rows(files.held_out_preferences))
 
 
 def test_only_as_much_is_read_as_was_asked_for(tmp_path, monkeypatch):

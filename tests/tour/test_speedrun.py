@@ -12,11 +12,12 @@ import torch
 
 import kun
 from kun.cli.app import run as command
-from kun.errors import BadInput, Busy, NoSpace
+from kun.errors import BadInput, Busy, KunError, NoSpace
 from kun.tour.speedrun import sizes
 from kun.tour.speedrun.page import write_page
 from kun.tour.speedrun.questions import is_right
-from kun.tour.speedrun.run import _DO, LEAST_MINUTES
+from kun.tour.speedrun.run import _DO, _STARTING, LEAST_MINUTES, _State, _Work
+from kun.tour.speedrun.stages import stages
 from kun.training.loop import Loop
 from kun.training.recipe import read_recipe
 from kun.training.report.words import catalogue
@@ -30,24 +31,33 @@ VALUES = {
 EVIL = "</p><script>ran()</script><img src=x onerror=ran()>"
 
 
+STAGES = ["data", "tokenizer", "pretrain", "finetune", "preferences", "reward", "ppo", "evaluate"]
+
+
 @pytest.fixture(scope="module")
 def speedrun(tmp_path_factory):
-    """One that was interrupted in pretraining and gone on with; its folder, and when its data was written."""
-    out = tmp_path_factory.mktemp("speedruns") / "run"
+    """One that was interrupted in pretraining and in PPO, what was done then, and when its data was written."""
+    folder = tmp_path_factory.mktemp("speedruns")
+    out, votes = folder / "run", folder / "votes.jsonl"
+    vote = {"prompt": "What does zlib.crc32 do?", "chosen": "Compute a checksum.", "rejected": "Nothing."}
+    votes.write_text(json.dumps(vote) + "\n", encoding="utf-8")
     step = Loop._step
+    interruptions = {"pretrain": 3, "ppo": 4}
 
     def interrupted(self):
         step(self)
-        if self.state.step == 3:
+        if self.state.step == interruptions.get(self.job.stage):
+            del interruptions[self.job.stage]
             os.kill(os.getpid(), signal.SIGINT)
 
+    stopped = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUN_NATIVE", "0")
         patch.setattr(Loop, "_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            kun.speedrun(LEAST_MINUTES, out=out)
-        stopped = json.loads((out / "speedrun.json").read_text(encoding="utf-8"))
-        patch.setattr(Loop, "_step", step)
+        for resume in (False, True):
+            with pytest.raises(KeyboardInterrupt):
+                kun.speedrun(LEAST_MINUTES, out=out, resume=resume, feedback=votes)
+            stopped.append(json.loads((out / "speedrun.json").read_text(encoding="utf-8")))
         written = (out / "data" / "docs.jsonl").stat().st_mtime_ns
         done = kun.speedrun(LEAST_MINUTES, out=out, resume=True)
     return done, stopped, written
@@ -56,14 +66,44 @@ def speedrun(tmp_path_factory):
 @pytest.mark.slow
 def test_an_interrupted_speedrun_goes_on_where_it_was(speedrun):
     done, stopped, written = speedrun
-    assert stopped["state"] == "interrupted"
-    assert stopped["done"] == ["data", "tokenizer"]
+    assert [one["state"] for one in stopped] == ["interrupted"] * 2
+    assert [one["done"] for one in stopped] == [STAGES[:2], STAGES[:6]]
     assert done.facts["state"] == "done"
-    assert done.facts["done"] == ["data", "tokenizer", "pretrain", "finetune", "evaluate"]
+    assert done.facts["done"] == STAGES
     assert (done.path / "data" / "docs.jsonl").stat().st_mtime_ns == written
-    steps = [line["step"] for line in kun.Run(done.path / "pretrain", done.path).metrics]
-    assert steps == list(range(1, len(steps) + 1))
-    assert len(steps) > 3
+    for stage in ("pretrain", "ppo"):
+        steps = [line["step"] for line in kun.Run(done.path / stage, done.path).metrics]
+        assert steps == list(range(1, len(steps) + 1))
+        assert len(steps) > 3
+
+
+@pytest.mark.slow
+def test_every_stage_answers_the_same_questions_and_its_answers_are_rewarded_with_intervals(speedrun):
+    done, _, _ = speedrun
+    measures = done.facts["measures"]
+    assert list(measures["rewards"]) == ["pretrained", "finetuned", "rewarded"]
+    for found in measures["rewards"].values():
+        assert found["reward"]["low"] < found["reward"]["mean"] < found["reward"]["high"]
+        assert 0 <= found["ended"] <= 1
+    gain, means = measures["gains"]["rewarded"], measures["rewards"]
+    assert gain["mean"] == pytest.approx(
+        means["rewarded"]["reward"]["mean"] - means["finetuned"]["reward"]["mean"], abs=1e-5
+    )
+    told = json.loads((done.path / "stages.json").read_text(encoding="utf-8"))["asked"]
+    learned = (done.path / "data" / "chats.jsonl").read_text(encoding="utf-8")
+    rewarded = (done.path / "data" / "prompts.jsonl").read_text(encoding="utf-8")
+    for one in told:
+        assert set(one["said"]) == {"pretrained", "finetuned", "rewarded"}
+        assert json.dumps(one["question"], ensure_ascii=False) not in learned + rewarded
+
+
+@pytest.mark.slow
+def test_what_people_preferred_is_learned_from_too(speedrun):
+    done, _, _ = speedrun
+    assert done.facts["preferences"]["clicked"] == 1
+    assert done.facts["preferences"]["made"] > 10
+    last = (done.path / "data" / "preferences.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    assert "Compute a checksum." in last
 
 
 @pytest.mark.slow
@@ -85,7 +125,7 @@ def test_a_speedrun_leaves_a_model_that_foresees_text_better_than_nothing_and_ca
 def test_every_stage_of_a_speedrun_is_a_recipe_and_every_measure_a_task(speedrun):
     done, _, _ = speedrun
     names = {path.stem for path in (done.path / "recipes").glob("*.toml")}
-    assert names == {"tokenizer", "pretrain", "finetune"}
+    assert names == {"tokenizer", "pretrain", "finetune", "reward", "ppo"}
     assert all(read_recipe(done.path / "recipes" / f"{name}.toml").stage == name for name in names)
     result = kun.evaluate(kun.load(done.path / "pretrain" / "checkpoint"), done.path / "tasks" / "bits.toml")
     assert result.measures["bits_per_byte"].value == pytest.approx(
@@ -96,14 +136,17 @@ def test_every_stage_of_a_speedrun_is_a_recipe_and_every_measure_a_task(speedrun
 @pytest.mark.slow
 def test_the_command_shows_what_is_done_and_how_to_talk_to_it(speedrun, capfd):
     done, _, _ = speedrun
-    before = (done.path / "finetune" / "metrics.jsonl").stat().st_mtime_ns
+    before = (done.path / "ppo" / "metrics.jsonl").stat().st_mtime_ns
     assert command(["speedrun", "--out", str(done.path), "--resume", "--json"]) == 0
     told = json.loads(capfd.readouterr().out)
     assert told["checkpoint"] == str(done.checkpoint)
     assert {sample["kind"] for sample in told["samples"]} == {"purpose", "arguments", "module"}
     assert command(["speedrun", "--out", str(done.path), "--resume"]) == 0
-    assert f"kun chat {done.checkpoint}" in capfd.readouterr().out
-    assert (done.path / "finetune" / "metrics.jsonl").stat().st_mtime_ns == before
+    shown = capfd.readouterr().out
+    assert f"kun chat {done.checkpoint}" in shown
+    assert f"kun serve --model {done.checkpoint}" in shown
+    assert "PPO gained" in shown
+    assert (done.path / "ppo" / "metrics.jsonl").stat().st_mtime_ns == before
     page = done.report.read_text(encoding="utf-8")
     assert 'href="pretrain/report.html"' in page
     assert page.count('class="plot"') >= 6
@@ -168,17 +211,65 @@ def test_what_the_table_counts_as_right_the_page_marks_as_right(tmp_path, said):
     assert '<span class="wrong">' not in page
 
 
+def test_trainings_share_what_is_left_of_the_time(tmp_path):
+    state = _State.new(tmp_path / "speedrun.json", 15.0, 0)
+    work = _Work(tmp_path, state)
+    spent = {"data": 20.0, "tokenizer": 25.0}
+    for name, starting in _STARTING.items():
+        state.values["seconds"] = dict(spent)
+        spent[name] = work.seconds(name) + starting
+    assert sum(spent.values()) == pytest.approx(0.92 * 15 * 60, abs=0.1)  # the rest is for asking
+    state.values["seconds"] = {"data": 10_000.0}
+    assert work.seconds("ppo") > 0
+
+
+def test_a_speedrun_of_an_earlier_version_is_not_gone_on_with(tmp_path):
+    (tmp_path / "speedrun.json").write_text(
+        json.dumps({"minutes": 1.0, "seed": 0, "state": "done", "done": ["data"], "seconds": {}}),
+        encoding="utf-8",
+    )
+    with pytest.raises(BadInput, match="earlier version"):
+        kun.speedrun(1, out=tmp_path, resume=True)
+
+
+def test_gains_that_chance_could_have_made_are_told_apart_in_the_report():
+    rewards = {
+        name: {
+            "reward": {"mean": m, "low": m - 0.2, "high": m + 0.2},
+            "exact": 0.1,
+            "ended": 1.0,
+            "length": 9.0,
+            "n": 50,
+        }
+        for name, m in (("pretrained", -1.0), ("finetuned", 0.0), ("rewarded", 0.1))
+    }
+    gains = {
+        "finetuned": {"mean": 1.0, "low": 0.7, "high": 1.3},
+        "rewarded": {"mean": 0.1, "low": -0.1, "high": 0.3},
+    }
+    said = {"said": EVIL, "reward": 0.5}
+    told = [{"kind": "purpose", "question": EVIL, "wanted": said, "said": {"finetuned": said}}]
+    page = stages(
+        {"bits_per_byte": {}, "answers": {}, "choices": {}, "rewards": rewards, "gains": gains}, told
+    )
+    assert "SFT gained +1.00 [+0.70, +1.30]" in page
+    assert "PPO changed it by +0.10" in page
+    assert "<script>" not in page
+    assert stages(None, []) == ""
+
+
 @pytest.mark.parametrize(
     ("minutes", "options", "names"),
     [
         (0.01, {"out": "x"}, "0.01"),
+        (1.0, {"out": "x", "feedback": "no-votes.jsonl"}, "no-votes.jsonl"),
         (1.0, {"resume": True}, "--out"),
         (1.0, {"out": __file__}, Path(__file__).name),
         (1.0, {"out": Path(__file__).parent}, "holds other things"),
     ],
 )
 def test_what_cannot_be_a_speedrun_is_refused(minutes, options, names):
-    with pytest.raises(BadInput, match=re.escape(names)):
+    with pytest.raises(KunError, match=re.escape(names)):
         kun.speedrun(minutes, **options)
 
 

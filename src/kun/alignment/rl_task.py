@@ -48,6 +48,8 @@ class RewardOptions(Table):
     """The reward model: a catalog name, a folder or a hub id."""
     verifier: Literal["", "number", "text"] = ""
     """In the place of a reward model: 1 for an answer that ends in the number, or is the text, that the data want."""
+    cut_penalty: float = Field(default=0.0, ge=0)
+    """Taken off a reward model's score for an answer that was cut at its longest."""
     max_tokens: int = Field(default=64, ge=1, le=2**15)
     temperature: float = Field(default=1.0, gt=0, le=10)
     epochs: int = Field(default=1, ge=1, le=64)
@@ -148,7 +150,7 @@ class RewardTask(Task[Policy]):
             raise BadInput(
                 f'{self.options.reward} is no reward model: name the checkpoint of a training of stage = "reward".'
             )
-        return ByRewardModel(model)
+        return ByRewardModel(model, self.options.cut_penalty)
 
     def pretraining(self, open: Opener) -> RowFeed | None:
         """What is mixed into each step of what the network was pretrained on."""

@@ -130,11 +130,12 @@ class Scorer(Protocol):
 class ByRewardModel:
     """Scores by a reward model, which reads the conversation through its own tokenizer and template.
 
-    An answer that was cut is read as far as it goes, without the end of its turn, for which it gets no credit.
+    An answer that was cut is read as far as it goes, without the end of its turn, for which it gets no credit; from its
+    score `cut_penalty` is taken off, as a model that never saw such answers may score them anyhow.
     """
 
-    def __init__(self, model: RewardModel) -> None:
-        self.model = model
+    def __init__(self, model: RewardModel, cut_penalty: float = 0.0) -> None:
+        self.model, self.cut_penalty = model, cut_penalty
 
     def __call__(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[Rollout]]
@@ -147,5 +148,6 @@ class ByRewardModel:
         ended = [answer.ended for some in answers for answer in some]
         with torch.random.fork_rng(devices=[]):
             scores = self.model.score(talks, ended=ended)
+        scores = scores - self.cut_penalty * (~np.array(ended, np.bool_)).astype(np.float32)
         ends = np.cumsum([len(some) for some in answers])[:-1]
         return np.split(scores, ends)

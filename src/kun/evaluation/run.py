@@ -11,6 +11,7 @@ from kun.evaluation import labels, writing
 from kun.evaluation.prepare import prepared
 from kun.evaluation.progress import Tell, silent
 from kun.evaluation.result import Measure, Result, Sample
+from kun.evaluation.rewards import rewarded
 from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import (
     AnyTask,
@@ -89,6 +90,7 @@ def _run(model: ReadyModel, task: AnyTask, rows: list[TaskRow], tell: Tell) -> _
             measures, samples, notes = writing.translated(task, rows, asked, said)
         else:
             measures, samples, notes = writing.summarized(task, rows, asked, said)
+            measures |= rewarded(task, asked, said, [sample.wanted for sample in samples])
         return _Found(measures, samples, cut, notes=notes)
     from kun.evaluation.likelihood import Scorer
 

@@ -98,6 +98,9 @@ class Summary(Written):
     prompt: str = "{{ text }}"
     units: Literal["words", "characters", "chinese-words"] = "words"
     """English words; words with each Chinese character by itself; words as rjieba cuts Chinese."""
+    reward: str = ""
+    """A reward model that scores each summary with what was asked: a catalog name, a folder as seen from where the
+    process runs, or a hub id."""
 
 
 AnyTask = Perplexity | MultipleChoice | Classification | Translation | Summary

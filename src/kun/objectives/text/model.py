@@ -210,7 +210,7 @@ def _new(job: Job, needs: HeadRequirements) -> TrainingModel:
     made = TrainingModel(fitted.net, fitted.family, tokenizer, context, template)
     ends = [end for end in (made.end, tokenizer.token_to_id(_TURN_END)) if end is not None]
     ids: dict[str, Any] = {
-        "eos_token_id": ends if len(ends) > 1 else made.end,
+        "eos_token_id": ends if len(ends) > 1 else next(iter(ends), None),
         "bos_token_id": made.begin,
         "pad_token_id": made.pad,
     }

@@ -11,6 +11,7 @@ from kun.families.gpt.gpt import GPT
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
 from kun.tour.small import networks, world
+from kun.tour.small.steps import Lessons, three_steps
 from kun.tour.small.training import fit, seeded
 
 _THINGS = "car office shed cellar garage attic flat barn cabin shop".split()
@@ -119,10 +120,71 @@ def _shares(speech: _Speech, net: GPT) -> tuple[float, float]:
     return shares[0], shares[1]
 
 
+_PEOPLE, _OFTEN = 400, 12
+
+
+def _lessons() -> Lessons:
+    """Answers that people wrote, of which some are harmful, and what they prefer about everything but the house."""
+    rng = random.Random(0)
+    things = [*_THINGS, _HELD_OUT]
+    shown = []
+    for _ in range(_PEOPLE):
+        own = rng.random() < 0.3
+        answer = _HELPFUL if own else rng.choice((_HARMFUL, _HARMLESS))
+        shown.append((_asked(rng.choice(things), own), answer))
+    wanted = {
+        own: (_HELPFUL, _HARMLESS, _HARMFUL) if own else (_HARMLESS, _HELPFUL, _HARMFUL)
+        for own in (True, False)
+    }
+    ranked = []
+    for thing in _THINGS * 4:
+        own = rng.random() < 0.5
+        words = wanted[own][0].split()
+        # without halves of good answers among the worst ones, PPO finds that their ends are worth as much
+        half = " ".join(words[rng.randrange(1, len(words) - 1) :])
+        ranked.append((_asked(thing, own), (*wanted[own], half)))
+    unseen = {_asked(_HELD_OUT, own): wanted[own] for own in (False, True)}
+    return Lessons(
+        shown,
+        ranked,
+        [question for question in unseen for _ in range(_OFTEN)],
+        list(unseen.items()),
+        lambda question, said: said.strip() == unseen[question][0],
+    )
+
+
+def _rewarded(session: Session) -> Shown:
+    """A reward model of preferences about other things, and PPO by it: the house is answered as people would want."""
+    del session
+    with seeded(0):
+        found = three_steps(_lessons())
+    before, after = found.before.good_by, found.after.good_by
+    harmful, harmless = (_asked(_HELD_OUT, own) for own in (False, True))
+    rows = [
+        (f"{question} {answer}", f"{before[question]:.2f}", f"{after[question]:.2f}")
+        for question, answer in ((harmful, _HARMLESS), (harmless, _HELPFUL))
+    ]
+    return Shown(
+        before[harmful] < 0.75 and after[harmful] > 0.85 and after[harmless] > 0.85,
+        (
+            f"“{harmful}” → “{_HARMLESS}” in {before[harmful]:.0%} of the samples after fine-tuning, in "
+            f"{after[harmful]:.0%} after PPO by a reward model that never saw a house; “{harmless}” is answered as "
+            f"before in {after[harmless]:.0%}.",
+            f"“怎么进别人的房子？”→“先问主人”：微调后占采样的 {before[harmful]:.0%}；"
+            f"用从没见过房子的奖励模型做 PPO 后占 {after[harmful]:.0%}。"
+            f"“怎么进自己的房子？”仍有 {after[harmless]:.0%} 照旧回答。",
+        ),
+        Table((("question, answer", "问题与回答"), ("fine-tuned", "微调后"), ("after PPO", "PPO 后")), rows),
+    )
+
+
 IDEA = Idea(
     number=14,
     title=("Alignment", "对齐"),
-    examples=(Example(("someone else's house, before and after", "别人的房子，前与后"), _house),),
+    examples=(
+        Example(("someone else's house, before and after", "别人的房子，前与后"), _house),
+        Example(("the same by a reward model and PPO", "用奖励模型和 PPO 再做一遍"), _rewarded),
+    ),
     see=(
         "the [article](examples/handbook/en/14-alignment.md)",
         "[文章](examples/handbook/zh/14-alignment.md)",
@@ -140,7 +202,7 @@ IDEA = Idea(
         "这个网络只有十万个参数，也只认识这几句话。",
     ),
     later=(
-        "Preferences, reward models and PPO on language models.",
-        "在语言模型上做偏好训练、奖励模型和 PPO。",
+        "Refusals of language models before and after.",
+        "语言模型对齐前后的拒答。",
     ),
 )

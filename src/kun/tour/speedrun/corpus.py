@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,12 @@ _MEASURED = 60_000
 _KNOWN = {name.partition(".")[0] for name in COMPILED} | set(sys.stdlib_module_names)
 """Packages whose functions are asked about: those that everybody has and most people ask about."""
 _CHOICES = 4
+_PREFERRED = 0.3
+"""Functions below this share and above the held-out ones are asked about in reward model and PPO alone: of answers that
+it has by heart a network knows which one is right, and learns nothing of what makes one good.
+"""
+_WATCHED = 32
+"""Prompts whose answers PPO shows and measures as it goes."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Corpus:
     """Modules that are kept for measuring."""
     learned: int
     """Questions to learn from."""
+    preferred: int
+    """Questions whose answers are compared and rewarded."""
     unlearned: int
     """Questions on functions that are asked about only when all is learned."""
 
@@ -44,6 +52,9 @@ class Files:
         self.docs, self.held_out = folder / "docs.jsonl", folder / "held-out.jsonl"
         self.measured = folder / "measured.jsonl"
         self.chats, self.held_out_chats = folder / "chats.jsonl", folder / "held-out-chats.jsonl"
+        self.prompts, self.held_out_prompts = folder / "prompts.jsonl", folder / "held-out-prompts.jsonl"
+        self.preferences = folder / "preferences.jsonl"
+        self.held_out_preferences = folder / "held-out-preferences.jsonl"
         self.seen, self.unseen = folder / "seen.jsonl", folder / "unseen.jsonl"
         self.seen_choices, self.unseen_choices = (
             folder / "seen-choices.jsonl",
@@ -64,24 +75,31 @@ def write_corpus(folder: Path, characters: int, asked: int, seed: int) -> Corpus
     held_out = [entry for entry in found if shares[entry.module] <= limit]
     files = Files(folder)
     documents, unread = list(_documents(kept)), list(_documents(held_out))
-    _write(files.docs, ({"text": text} for text in documents))
-    _write(files.held_out, ({"text": text} for text in unread))
-    _write(files.measured, ({"text": text} for text in _up_to(unread, _MEASURED)))
+    write_rows(files.docs, ({"text": text} for text in documents))
+    write_rows(files.held_out, ({"text": text} for text in unread))
+    write_rows(files.measured, ({"text": text} for text in _up_to(unread, _MEASURED)))
     made = list(questions(entry for entry in kept if entry.module.partition(".")[0] in _KNOWN))
-    learned = [one for one in made if not one.is_held_out]
+    asked_for = [one for one in made if not one.is_held_out]
+    preferred = [one for one in asked_for if share_of(one.name) < _PREFERRED]
+    learned = [one for one in asked_for if share_of(one.name) >= _PREFERRED]
     others = [one for one in made if one.is_held_out]
-    _write(files.chats, map(_chat, _shuffled(learned, seed)))
-    _write(files.held_out_chats, map(_chat, _shuffled(others, seed)))
+    write_rows(files.chats, map(_chat, _shuffled(learned, seed)))
+    write_rows(files.held_out_chats, map(_chat, _shuffled(others, seed)))
+    write_rows(files.prompts, map(_chat, _shuffled(preferred, seed)))
+    write_rows(files.held_out_prompts, map(_chat, islice(_shuffled(others, seed + 1), _WATCHED)))
     modules = sorted({one.answer for one in made if one.kind == "module"})
     for some, asking, choosing in (
         (learned, files.seen, files.seen_choices),
         (others, files.unseen, files.unseen_choices),
     ):
         chosen = list(_chosen(some, asked, seed))
-        _write(asking, ({"kind": one.kind, "question": one.question, "answer": one.answer} for one in chosen))
+        write_rows(
+            asking, ({"kind": one.kind, "question": one.question, "answer": one.answer} for one in chosen)
+        )
         where = [one for one in chosen if one.kind == "module"]
-        _write(choosing, _with_choices(where, modules, seed))
-    return Corpus(len(documents), sum(map(len, documents)), len(unread), len(learned), len(others))
+        write_rows(choosing, _with_choices(where, modules, seed))
+    characters = sum(map(len, documents))
+    return Corpus(len(documents), characters, len(unread), len(learned), len(preferred), len(others))
 
 
 def _some(found: Iterable[Documented], characters: int) -> Iterator[Documented]:
@@ -134,13 +152,15 @@ def _with_choices(some: Iterable[Question], modules: Sequence[str], seed: int) -
 
 def _chat(one: Question) -> dict[str, object]:
     return {
+        "kind": one.kind,
         "messages": [
             {"role": "user", "content": one.question},
             {"role": "assistant", "content": one.answer},
-        ]
+        ],
     }
 
 
-def _write(path: Path, rows: Iterable[dict[str, object]]) -> None:
+def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """Write rows as JSON lines, all of them or none."""
     with new_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -8,6 +8,7 @@ class TrainValues(TypedDict, total=False):
 
     minutes: float
     context: int
+    batch: int
     batch_tokens: int
     eval_every: int
     eval_tokens: int
@@ -27,6 +28,7 @@ class RecipeValues(TypedDict):
     model: NotRequired[dict[str, object]]
     train: NotRequired[TrainValues]
     optimizer: NotRequired[dict[str, object]]
+    objective: NotRequired[dict[str, object]]
     tokenizer: NotRequired[dict[str, object]]
 
 
@@ -47,12 +49,55 @@ class Chosen(TypedDict):
     n: int
 
 
+class Interval(TypedDict):
+    """A mean, and between what it lies 95 times in 100."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Rewarded(TypedDict):
+    """Answers of one stage to `n` questions that no stage learned from, drawn at temperature 1.
+
+    `reward` is what PPO counts, `exact` the share that is the documentation's, `ended` the share that came to an end,
+    `length` in tokens.
+    """
+
+    reward: Interval
+    exact: float
+    ended: float
+    length: float
+    n: int
+
+
+class StageAnswer(TypedDict):
+    """The answer of one stage to a question, and its reward."""
+
+    said: str
+    reward: float
+
+
+class Told(TypedDict):
+    """A question with the documentation's answer and that of every stage, by the stage's name."""
+
+    kind: str
+    question: str
+    wanted: StageAnswer
+    said: dict[str, StageAnswer]
+
+
 class Measures(TypedDict):
-    """The numbers that were measured; by side, "seen" or "unseen", and for answers by kind of question."""
+    """The numbers that were measured; by side, "seen" or "unseen", and for answers by kind of question.
+
+    `rewards` are by stage, `gains` of each stage over the one before, on the same questions.
+    """
 
     bits_per_byte: dict[str, float]
     answers: dict[str, dict[str, dict[str, float]]]
     choices: dict[str, Chosen]
+    rewards: NotRequired[dict[str, Rewarded]]
+    gains: NotRequired[dict[str, Interval]]
 
 
 class SizeFacts(TypedDict):
@@ -74,6 +119,8 @@ class SpeedrunFacts(TypedDict, total=False):
     done: list[str]
     seconds: dict[str, float]
     corpus: dict[str, int]
+    feedback: str
+    preferences: dict[str, int]
     size: SizeFacts
     threads: int
     measures: Measures

@@ -4,6 +4,8 @@ import json
 import lzma
 import math
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,24 +14,45 @@ from kun.evaluation.result import Result, Sample
 from kun.evaluation.run import evaluate
 from kun.models.language_model import LanguageModel
 from kun.tour.speedrun.corpus import Files
-from kun.tour.speedrun.facts import Answered, Measures
+from kun.tour.speedrun.facts import Answered, Measures, Told
 from kun.tour.speedrun.questions import KINDS, is_right
+from kun.tour.speedrun.recipes import ANSWER_TOKENS
+from kun.tour.speedrun.rewards import MOST_ASKED, measure_rewards
 
-_ANSWER_TOKENS = 48
 _CONTEXT = 256
 Tell = Callable[[int, int], None]
 
 
-def measure(run: Path, files: Files, tell: Tell) -> tuple[Measures, dict[str, list[Answered]]]:
-    """Write the tasks, ask them, and return what was found, and each side's answers.
+STAGES = {"pretrained": "pretrain", "finetuned": "finetune", "rewarded": "ppo"}
+"""The trainings whose answers are compared, by their names in the measures."""
 
-    `tell` hears how many of the tasks are done.
-    """
-    tuned = LanguageModel.open(run / "finetune" / "checkpoint")
-    base = LanguageModel.open(run / "pretrain" / "checkpoint")
-    tasks = _write_tasks(run / "tasks", files, tuned)
-    made: Measures = {"bits_per_byte": _limits(files, tuned), "answers": {}, "choices": {}}
-    answered: dict[str, list[Answered]] = {}
+
+@dataclass
+class Found:
+    """The numbers, the last model's answers to each side's questions, and all stages' answers to some."""
+
+    measures: Measures
+    answered: dict[str, list[Answered]]
+    told: list[Told]
+
+
+def measure(run: Path, files: Files, cut_penalty: float, seed: int, tell: Tell) -> Found:
+    """Write the tasks, ask them, and return what was found. `tell` hears how many of the tasks are done."""
+    with ExitStack() as opened:
+        stages = {
+            name: opened.enter_context(LanguageModel.open(run / training / "checkpoint"))
+            for name, training in STAGES.items()
+        }
+        return _measured(stages, run, files, cut_penalty, seed, tell)
+
+
+def _measured(
+    stages: dict[str, LanguageModel], run: Path, files: Files, cut_penalty: float, seed: int, tell: Tell
+) -> Found:
+    last = stages["rewarded"]
+    tasks = _write_tasks(run / "tasks", files, last)
+    made: Measures = {"bits_per_byte": _limits(files, last), "answers": {}, "choices": {}}
+    found = Found(made, {}, [])
     steps: list[Callable[[], None]] = []
 
     def bits(name: str, lm: LanguageModel) -> None:
@@ -37,37 +60,50 @@ def measure(run: Path, files: Files, tell: Tell) -> tuple[Measures, dict[str, li
 
     def ask(side: str) -> None:
         kinds = [json.loads(line)["kind"] for line in _lines(getattr(files, side))]
-        result = evaluate(tuned, tasks[side])
+        result = evaluate(last, tasks[side])
         made["answers"][side] = _by_kind(kinds, result)
-        answered[side] = [
+        found.answered[side] = [
             {"kind": kind, "question": one.asked, "wanted": one.wanted, "said": one.said}
             for kind, one in zip(kinds, result.samples, strict=True)
         ]
 
     def choose(side: str) -> None:
-        found = evaluate(tuned, tasks[f"{side}-choices"])
-        accuracy = found.measures["accuracy"]
-        made["choices"][side] = {"accuracy": accuracy.value, "error": accuracy.error, "n": found.n}
+        result = evaluate(last, tasks[f"{side}-choices"])
+        accuracy = result.measures["accuracy"]
+        made["choices"][side] = {"accuracy": accuracy.value, "error": accuracy.error, "n": result.n}
 
-    steps += [partial(bits, "pretrained", base), partial(bits, "finetuned", tuned)]
+    def reward() -> None:
+        """All stages on the same questions."""
+        asked = [
+            one
+            for kind in KINDS
+            for one in [each for each in found.answered["unseen"] if each["kind"] == kind][:MOST_ASKED]
+        ]
+        if asked:
+            made["rewards"], made["gains"], found.told = measure_rewards(
+                stages, run / "reward" / "checkpoint", cut_penalty, asked, seed
+            )
+
+    steps += [partial(bits, name, lm) for name, lm in stages.items()]
     for side in ("seen", "unseen"):
         steps.append(partial(ask, side))
         if f"{side}-choices" in tasks:
             steps.append(partial(choose, side))
+    steps.append(reward)
     for done, step in enumerate(steps):
         tell(done, len(steps))
         step()
     tell(len(steps), len(steps))
-    return made, answered
+    return found
 
 
-def _write_tasks(folder: Path, files: Files, tuned: LanguageModel) -> dict[str, Path]:
+def _write_tasks(folder: Path, files: Files, lm: LanguageModel) -> dict[str, Path]:
     asking: dict[str, object] = {
         "kind": "summary",
         "prompt": "{{ question }}",
         "target": "answer",
         "chat": True,
-        "max_tokens": _ANSWER_TOKENS,
+        "max_tokens": ANSWER_TOKENS,
     }
     tasks: dict[str, dict[str, object]] = {
         "bits": {"kind": "perplexity", "data": str(files.measured), "context": _CONTEXT},
@@ -79,7 +115,7 @@ def _write_tasks(folder: Path, files: Files, tuned: LanguageModel) -> dict[str, 
             tasks[f"{side}-choices"] = {
                 "kind": "multiple-choice",
                 "data": str(path),
-                "prompt": _chat_prompt(tuned),
+                "prompt": _chat_prompt(lm),
                 "choices": "choices",
                 "answer": "answer",
                 "separator": "",

@@ -1,13 +1,14 @@
 """report.html of a speedrun: the whole life on one page, with what such a model can do and what it cannot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import cast
 
 from kun.atomic_files import new_file
-from kun.tour.speedrun.facts import Answered, Measures, SpeedrunFacts
+from kun.tour.speedrun.facts import Answered, Measures, SpeedrunFacts, Told
 from kun.tour.speedrun.questions import KINDS, is_right
+from kun.tour.speedrun.stages import stages
 from kun.training.report import parts
 from kun.training.report.curves import ACCENT, GLOW, WARM
 from kun.training.report.known import Facts
@@ -15,24 +16,27 @@ from kun.training.report.page import curves, read_facts, stopped, tokenizer
 from kun.training.report.words import say
 from kun.training.run import read_lines
 
-_COLOURS = (GLOW, ACCENT, WARM, "var(--dim)", "var(--danger)")
+_COLOURS = (GLOW, ACCENT, WARM, "var(--dim)", "var(--danger)", ACCENT, GLOW, WARM)
 _SHOWN = 4
+_FORESEEING = ("untrained", "xz", "pretrained", "finetuned", "rewarded")
 
 
 def write_page(run: Path, values: SpeedrunFacts) -> Path:
     """Write report.html from what stands in the run's folder. Raises `NoSpace`, `NotWritable`."""
     answers = cast(Mapping[str, list[Answered]], read_facts(run / "answers.json"))
+    told = cast(Sequence[Told], read_facts(run / "stages.json").get("asked", []))
     measures = values.get("measures")
     body = [
         stopped(values),
         f"<p>{_say('what')}</p>",
         parts.tiles(_figures(run, values)),
         parts.section(_say("time"), _timeline(values["seconds"])),
+        parts.section(_say("stages"), stages(measures, told)),
         parts.section(_say("can"), _honest(measures), _samples(answers)),
         parts.section(_say("measured"), _measures(measures)),
         tokenizer(cast(Facts, read_facts(run / "tokenizer" / "facts.json"))),
         parts.section(_say("pretrain"), _training(run, "pretrain")),
-        parts.section(_say("finetune"), _training(run, "finetune")),
+        *(parts.section(_say(name), _training(run, name)) for name in ("finetune", "reward", "ppo")),
         parts.section(_say("again"), _recipes(run)),
     ]
     path = run / "report.html"
@@ -49,7 +53,8 @@ def _say(key: str, **given: object) -> str:
 
 def _figures(run: Path, values: SpeedrunFacts) -> list[tuple[str, str | None]]:
     corpus, size, measures = values.get("corpus"), values.get("size"), values.get("measures")
-    bits = measures["bits_per_byte"] if measures else {}
+    judged = [line for line in read_lines(run / "reward" / "metrics.jsonl") if "eval_accuracy" in line]
+    preferences, bits = values.get("preferences"), measures["bits_per_byte"] if measures else {}
     read = read_facts(run / "pretrain" / "facts.json")
     return [
         (_say("whole_time"), parts.duration(sum(values["seconds"].values()))),
@@ -58,7 +63,16 @@ def _figures(run: Path, values: SpeedrunFacts) -> list[tuple[str, str | None]]:
         (_say("tokens_read"), parts.number(read["tokens"]) if "tokens" in read else None),
         (_say("bits"), f"{bits['pretrained']:.2f}" if "pretrained" in bits else None),
         (_say("questions"), parts.number(corpus["learned"]) if corpus else None),
+        (_say("compared"), parts.number(preferences["made"]) if preferences else None),
+        (_say("judged"), _share(judged[-1], "eval_accuracy") if judged else None),
+        (_say("clicks"), parts.number(preferences["clicked"]) if preferences else None),
     ]
+
+
+def _share(line: Mapping[str, float], key: str) -> str:
+    """A share with its standard error."""
+    error = line.get(f"{key}_error")
+    return f"{line[key]:.0%}" + ("" if error is None else f" ± {error:.0%}")
 
 
 def _timeline(seconds: Mapping[str, float]) -> str:
@@ -118,7 +132,7 @@ def _measures(measures: Measures | None) -> str:
     bits = measures["bits_per_byte"]
     foreseen = parts.table(
         [_say("model"), _say("bits")],
-        [[_say(name), f"{bits[name]:.3f}"] for name in ("untrained", "xz", "pretrained", "finetuned")],
+        [[_say(name), f"{bits[name]:.3f}"] for name in _FORESEEING if name in bits],
     )
     rows = []
     for kind in KINDS:

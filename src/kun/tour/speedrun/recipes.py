@@ -11,6 +11,19 @@ _EVALUATIONS = 12
 _SNAPSHOT_SECONDS = 30.0
 _WORTH_COMPILING = 600.0
 """Seconds of training; a compiler takes up to one of its minutes."""
+_RANKINGS = 16
+"""Of a step of the reward model."""
+_RANKING_TOKENS = 120.0
+"""Of the prompt and four answers, roughly."""
+ANSWER_TOKENS = 48
+_ANSWERS, _MINIBATCHES, _EPOCHS = 32, 2, 2
+"""PPO: answers of a step, and in how many steps a rollout is learned from how often."""
+_REHEARSALS = 6
+"""Evaluations of PPO, each of which samples answers to all prompts that are watched."""
+_CUT = 2.0
+"""Standard deviations of the reward that an answer costs which comes to no end."""
+_KL, _KL_TARGET = 0.05, 8.0
+"""Deviations of the reward that a nat of divergence costs at first, and the nats an answer that are aimed at."""
 
 
 class Recipes:
@@ -78,6 +91,72 @@ class Recipes:
             },
         }
 
+    def reward(self, size: Size, seconds: float) -> RecipeValues:
+        steps = size.tokens_per_s * seconds / (_RANKINGS * _RANKING_TOKENS)
+        return {
+            "stage": "reward",
+            "out": str(self.run / "reward"),
+            "seed": self.seed,
+            "model": {"from": str(self.run / "finetune" / "checkpoint")},
+            "data": {
+                "train": str(self.files.preferences),
+                "eval": str(self.files.held_out_preferences),
+                "format": "preference",
+            },
+            "train": {
+                "minutes": _minutes(seconds),
+                "context": self.budget.context,
+                "batch": _RANKINGS,
+                **_looks(steps, seconds),
+            },
+            "optimizer": {
+                "name": "adamw",
+                "lr": 3e-4,
+                "schedule": "linear",
+                "warmup": max(2, round(0.03 * steps)),
+            },
+        }
+
+    def ppo(self, size: Size, seconds: float, deviation: float) -> RecipeValues:
+        """`deviation` is that of the reward model's scores, by which the costs of other things are measured."""
+        # an answer is read by policy, reference and reward model, and learned from: some twelve times a token's reading
+        steps = size.tokens_per_s * seconds / (_ANSWERS * ANSWER_TOKENS * 4)
+        rollout = _MINIBATCHES * _EPOCHS
+        return {
+            "stage": "ppo",
+            "out": str(self.run / "ppo"),
+            "seed": self.seed,
+            "model": {"from": str(self.run / "finetune" / "checkpoint")},
+            "data": {
+                "train": str(self.files.prompts),
+                "eval": str(self.files.held_out_prompts),
+                "format": "messages",
+            },
+            "train": {
+                "minutes": _minutes(seconds),
+                "context": self.budget.context,
+                "batch": _ANSWERS,
+                **_looks(steps, seconds),
+                "eval_every": rollout * max(1, round(steps / rollout / _REHEARSALS)),
+            },
+            "optimizer": {
+                "name": "adamw",
+                "lr": 1e-4,
+                "schedule": "linear",
+                "warmup": 4,
+                "weight_decay": 0.0,
+            },
+            "objective": {
+                "reward": str(self.run / "reward" / "checkpoint"),
+                "max_tokens": ANSWER_TOKENS,
+                "minibatches": _MINIBATCHES,
+                "epochs": _EPOCHS,
+                "kl": round(_KL * deviation, 4),
+                "kl_target": _KL_TARGET,
+                "cut_penalty": round(_CUT * deviation, 4),
+            },
+        }
+
 
 def _minutes(seconds: float) -> float:
     return round(seconds / 60, 3)
@@ -101,14 +180,23 @@ def _warmup(size: Size, seconds: float) -> int:
 
 def _pace(size: Size, seconds: float) -> TrainValues:
     steps = _steps(size, seconds)
-    every = max(1, round(steps / _EVALUATIONS))
+    looks = _looks(steps, seconds)
     tokens = max(2048, round(0.003 * size.tokens_per_s * seconds))
     return {
+        **looks,
         "batch_tokens": _step_tokens(size, seconds),
-        "eval_every": every,
         "eval_tokens": min(tokens, 65536),
-        "sample_every": 3 * every,
+        "sample_every": 3 * looks["eval_every"],
+        "compile": seconds >= _WORTH_COMPILING,
+    }
+
+
+def _looks(steps: float, seconds: float) -> TrainValues:
+    """The pauses in which a training of so many steps, which takes so long, is measured and kept."""
+    return {
+        "eval_every": max(1, round(steps / _EVALUATIONS)),
+        "eval_tokens": 65536,
         "snapshot_every": max(10, round(steps * _SNAPSHOT_SECONDS / seconds)),
         "keep_snapshots": 1,
-        "compile": seconds >= _WORTH_COMPILING,
+        "compile": False,
     }

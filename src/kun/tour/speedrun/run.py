@@ -13,27 +13,32 @@ from typing import Unpack, cast
 from filelock import FileLock, Timeout
 
 from kun.atomic_files import new_file, writing_to
-from kun.errors import BadInput, Busy, NoSpace, NotWritable
+from kun.errors import BadInput, Busy, NoSpace, NotFound, NotWritable
 from kun.hub.layout import read_json, write_json
 from kun.settings import settings
 from kun.tour.speedrun.corpus import Files, write_corpus
 from kun.tour.speedrun.facts import RecipeValues, SizeFacts, SpeedrunFacts
 from kun.tour.speedrun.page import write_page
+from kun.tour.speedrun.preferences import clicked, write_preferences
 from kun.tour.speedrun.recipes import Recipes
 from kun.tour.speedrun.sizes import Budget, Size, choose_size, choose_threads
 from kun.training.progress import TrainingProgress
 from kun.training.recipe import parse_recipe, read_recipe
 from kun.training.report.reporting import ending
+from kun.training.run import read_lines
 
-STAGES = ("data", "tokenizer", "pretrain", "finetune", "evaluate")
-LEAST_MINUTES = 0.3
+STAGES = ("data", "tokenizer", "pretrain", "finetune", "preferences", "reward", "ppo", "evaluate")
+LEAST_MINUTES = 0.5
 
-_PRETRAINING = 0.6
-"""Of the time that both trainings have."""
-_EVALUATION = 0.06
-_LEAST_EVALUATION, _STARTING = 4.0, 3.0
-"""Seconds: of asking, and of a training that is not training itself (data made tokens, measuring, saving)."""
-_LEAST_TRAINING = 2.0
+_SHARES = {"pretrain": 0.46, "finetune": 0.24, "reward": 0.1, "ppo": 0.2}
+"""Of the time that all trainings have."""
+_EVALUATION = 0.08
+_LEAST_EVALUATION = 5.0
+"""Seconds of asking."""
+_STARTING = {"pretrain": 3.0, "finetune": 3.0, "reward": 3.0, "ppo": 6.0}
+"""Seconds of a training that are not training itself: data made tokens, measuring, saving, a rollout begun too late."""
+_LEAST_TRAINING = 1.5
+_LEAST_DEVIATION = 0.05
 _BETWEEN_WRITES = 2.0
 
 
@@ -96,17 +101,31 @@ class _State:
 
 
 def run_speedrun(
-    minutes: float, out: str | Path | None, seed: int, *, resume: bool, report: TrainingProgress | None
+    minutes: float,
+    out: str | Path | None,
+    seed: int,
+    *,
+    resume: bool,
+    report: TrainingProgress | None,
+    feedback: str | Path | None = None,
 ) -> Speedrun:
-    """Do what is not done of a speedrun. Raises what `kun.speedrun` raises."""
+    """Do what is not done of a speedrun. `feedback` is a file of what people preferred, which the reward model learns
+    from, too; one that is resumed keeps its own unless another is named. Raises what `kun.speedrun` raises.
+    """
     if minutes < LEAST_MINUTES:
         raise BadInput(
             f"A speedrun of {minutes} minutes is too short to learn anything: give {LEAST_MINUTES} or more."
+        )
+    if feedback is not None and not Path(feedback).expanduser().is_file():
+        raise NotFound(
+            f"There is no file {feedback}: name one that `kun feedback export` wrote, or leave it out."
         )
     path = _folder(out, resume)
     tell: TrainingProgress = report or (lambda stage, done, total, detail: None)
     with _held(path):
         state = _opened(path, minutes, seed, resume)
+        if feedback is not None:
+            state.values["feedback"] = str(Path(feedback).expanduser().absolute())
         try:
             for name in STAGES:
                 if name not in state.values["done"]:
@@ -119,7 +138,7 @@ def run_speedrun(
                 _end(state, cast("SpeedrunFacts", ending(error)))
             raise
         _end(state, {"state": "done"})
-    return Speedrun(path, path / "finetune" / "checkpoint", state.values)
+    return Speedrun(path, path / "ppo" / "checkpoint", state.values)
 
 
 def _folder(out: str | Path | None, resume: bool) -> Path:
@@ -154,6 +173,10 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
     file = path / "speedrun.json"
     if resume and file.is_file():
         state = _State(file, cast("SpeedrunFacts", read_json(file)))
+        if "data" in state.values["done"] and not Files(path / "data").prompts.is_file():
+            raise BadInput(
+                f"{path} was begun by an earlier version, whose stages were others: begin a new speedrun."
+            )
         state.write(state="training", why=None)
         return state
     state = _State.new(file, minutes, seed)
@@ -180,6 +203,16 @@ class _Work:
         """Seconds that are left to the trainings."""
         asking = max(_LEAST_EVALUATION, _EVALUATION * 60 * self.budget.minutes)
         return self.state.left - asking
+
+    def seconds(self, name: str) -> float:
+        """A training's share of what is left to it and those after it."""
+        after = list(_SHARES)[list(_SHARES).index(name) :]
+        left = self.training - sum(_STARTING[each] for each in after)
+        return max(_LEAST_TRAINING, left * _SHARES[name] / sum(_SHARES[each] for each in after))
+
+    def measure_threads(self) -> None:
+        """Choose the threads anew: whoever else uses this machine may have come or gone since."""
+        self.state.write(threads=choose_threads(self.recipes.pretraining(_LEAST_TRAINING)))
 
     @property
     def size(self) -> Size:
@@ -226,7 +259,7 @@ def _tokenizer(work: _Work, report: TrainingProgress) -> None:
 
 def _pretrain(work: _Work, report: TrainingProgress) -> None:
     def recipe() -> RecipeValues:
-        seconds = max(_LEAST_TRAINING, _PRETRAINING * work.training - _STARTING)
+        seconds = work.seconds("pretrain")
         values = work.recipes.pretraining(seconds)
         threads = choose_threads(values)
         with _threads(threads):
@@ -239,22 +272,66 @@ def _pretrain(work: _Work, report: TrainingProgress) -> None:
 
 def _finetune(work: _Work, report: TrainingProgress) -> None:
     def recipe() -> RecipeValues:
-        seconds = max(_LEAST_TRAINING, work.training - _STARTING)
-        # whoever else uses this machine may have come or gone since
-        work.state.write(threads=choose_threads(work.recipes.pretraining(seconds)))
-        return work.recipes.finetuning(work.size, seconds)
+        work.measure_threads()
+        return work.recipes.finetuning(work.size, work.seconds("finetune"))
 
     work.train("finetune", recipe, report)
+
+
+def _preferences(work: _Work, report: TrainingProgress) -> None:
+    report("comparing answers", 0, None, "")
+    told = work.state.values.get("feedback")
+    clicks = clicked(Path(told) if told else None)
+    made = write_preferences(work.files, clicks, work.state.values["seed"])
+    work.state.write(preferences=asdict(made))
+
+
+def _reward(work: _Work, report: TrainingProgress) -> None:
+    def recipe() -> RecipeValues:
+        work.measure_threads()
+        return work.recipes.reward(work.size, work.seconds("reward"))
+
+    work.train("reward", recipe, report)
+
+
+def _ppo(work: _Work, report: TrainingProgress) -> None:
+    def recipe() -> RecipeValues:
+        return work.recipes.ppo(work.size, work.seconds("ppo"), _deviation(work.path))
+
+    work.train("ppo", recipe, report)
+
+
+def _deviation(run: Path) -> float:
+    """The standard deviation of the reward model's scores of held-out answers."""
+    told = [
+        line["eval_score_std"]
+        for line in read_lines(run / "reward" / "metrics.jsonl")
+        if "eval_score_std" in line
+    ]
+    return max(_LEAST_DEVIATION, float(told[-1])) if told else 1.0
 
 
 def _evaluate(work: _Work, report: TrainingProgress) -> None:
     from kun.tour.speedrun.measures import measure
 
+    objective = read_recipe(work.path / "recipes" / "ppo.toml").objective.options
+    penalty = objective.get("cut_penalty")
     with _threads(1):  # steps this small wait longer for a second thread than it works
-        found, said = measure(work.path, work.files, lambda done, total: report("asking", done, total, ""))
-    with new_file(work.path / "answers.json") as fresh:
-        fresh.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    work.state.write(measures=found)
+        found = measure(
+            work.path,
+            work.files,
+            float(penalty) if isinstance(penalty, int | float) else 0.0,
+            work.state.values["seed"],
+            lambda done, total: report("asking", done, total, ""),
+        )
+    _write_json(work.path / "answers.json", found.answered)
+    _write_json(work.path / "stages.json", {"asked": found.told})
+    work.state.write(measures=found.measures)
+
+
+def _write_json(path: Path, value: object) -> None:
+    with new_file(path) as fresh:
+        fresh.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 _DO: dict[str, Callable[[_Work, TrainingProgress], None]] = {
@@ -262,5 +339,8 @@ _DO: dict[str, Callable[[_Work, TrainingProgress], None]] = {
     "tokenizer": _tokenizer,
     "pretrain": _pretrain,
     "finetune": _finetune,
+    "preferences": _preferences,
+    "reward": _reward,
+    "ppo": _ppo,
     "evaluate": _evaluate,
 }
