@@ -27,10 +27,11 @@ hypothesis_settings.load_profile("kun")
 
 
 QUICK = {
+    "alignment": ("feedback_ballot",),
     "adaptation": ("int4_tiles", "linear", "packing"),
     "blocks": ("attention", "cache", "dropout", "experts"),
     "cli": ("models", "output"),
-    "data": ("chat_rows", "formats", "packed_rows", "padded_rows"),
+    "data": ("chat_rows", "formats", "packed_rows", "padded_rows", "preference_shapes"),
     "evaluation": ("rouge", "tasks"),
     "families": ("decoder_sizes", "parity", "registry"),
     "generation": ("sampling", "streaming"),
@@ -44,7 +45,7 @@ QUICK = {
     "tour": ("drawings", "questions"),
     "training": ("cross_entropy", "recipe", "snapshot"),
     "wordvectors": ("analogies", "word_vectors"),
-    "": ("atomic_files", "develop", "handbook", "house", "public_face"),
+    "": ("atomic_files", "database", "develop", "handbook", "house", "public_face"),
 }
 """The files of every room's tests that `make check` runs, marked `quick`."""
 

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0)
     """Threads for tensor work; 0 leaves it to torch."""
 
+    database: str = ""
+    """The URL of a PostgreSQL for conversations and feedback; without one they are in `kun.db` under `home`."""
+
     reader_python: Path | None = None
     """A Python interpreter with the reference readers that `kun export --verify` asks, where this one lacks them."""
 
@@ -66,8 +69,9 @@ class Settings(BaseSettings):
         return self.home / "runs"
 
     @property
-    def database(self) -> Path:
-        return self.home / "kun.db"
+    def database_place(self) -> Path | str:
+        """The file, or the URL, of what people said."""
+        return self.database or self.home / "kun.db"
 
 
 @cache

@@ -15,6 +15,7 @@ from kun.cli import (
     doctor,
     evaluating,
     exporting,
+    feedback,
     filling,
     inspecting,
     knowledge,
@@ -82,6 +83,7 @@ app.add_typer(tools.app, name="tools")
 app.add_typer(vectors.app, name="vectors")
 app.command("train")(training.train)
 app.command("score")(scoring.score)
+app.add_typer(feedback.app, name="feedback")
 app.command("export")(exporting.export)
 app.command("speedrun")(speedrun.speedrun)
 app.command("serve")(serving.serve)

@@ -55,20 +55,20 @@ def turns_of(record: Record, names: Mapping[str, object]) -> tuple[ChatMessage, 
     return (*messages, *(turn_of(record, number, turn) for number, turn in enumerate(turns, 1)))
 
 
-def turn_of(record: Record, number: int, turn: object) -> ChatMessage:
-    """One of ShareGPT's turns. Raises `BadRow`."""
+def turn_of(record: Record, number: int, turn: object, empty: bool = False) -> ChatMessage:
+    """One of ShareGPT's turns, whose text may be `empty` where that is allowed. Raises `BadRow`."""
     speaker = turn.get("from") if isinstance(turn, dict) else None
     if not isinstance(turn, dict) or speaker not in _SPEAKERS:
         raise BadRow(
             f"{record.where}: turn {number} is from {speaker!r}, but turns are from human, gpt, system or"
             " observation: mend or skip the row."
         )
-    return {"role": _SPEAKERS[speaker], "content": string(record, "value", turn.get("value"))}
+    return {"role": _SPEAKERS[speaker], "content": string(record, "value", turn.get("value"), empty)}
 
 
-def messages_of(record: Record, found: Sequence[object]) -> tuple[ChatMessage, ...]:
-    """OpenAI's messages. Raises `BadRow`."""
-    return tuple(_message(record, number, message) for number, message in enumerate(found, 1))
+def messages_of(record: Record, found: Sequence[object], empty: bool = False) -> tuple[ChatMessage, ...]:
+    """OpenAI's messages, whose texts may be `empty` where that is allowed. Raises `BadRow`."""
+    return tuple(_message(record, number, message, empty) for number, message in enumerate(found, 1))
 
 
 def tools_of(record: Record, names: Mapping[str, object]) -> tuple[Mapping[str, object], ...] | None:
@@ -79,7 +79,7 @@ def tools_of(record: Record, names: Mapping[str, object]) -> tuple[Mapping[str, 
     return tuple(_as_json(tools)) if tools else None
 
 
-def _message(record: Record, number: int, message: object) -> dict[str, object]:
+def _message(record: Record, number: int, message: object, empty: bool) -> dict[str, object]:
     given: dict[str, object] = message if isinstance(message, dict) else {}
     role = given.get("role")
     if role not in _ROLES:
@@ -90,7 +90,7 @@ def _message(record: Record, number: int, message: object) -> dict[str, object]:
     calls, content = given.get("tool_calls"), given.get("content")
     if isinstance(content, list):  # OpenAI's parts, of which only text is read
         content = _parts(record, content)
-    text = string(record, "content", content, empty=bool(calls))
+    text = string(record, "content", content, empty=empty or bool(calls))
     # Parquet gives every message every field, with None where it has none
     others = {name: value for name, value in given.items() if value is not None and name != "content"}
     return {**_as_json(others), "role": role, "content": text}

@@ -79,7 +79,7 @@ def _as_prompt(record: Record, prompt: object) -> tuple[ChatMessage, ...]:
     if isinstance(prompt, list):
         return messages_of(record, prompt)
     text = string(record, "prompt", prompt)
-    return _transcript(text) or ({"role": "user", "content": text},)
+    return transcript(text) or ({"role": "user", "content": text},)
 
 
 def _pair(
@@ -96,7 +96,7 @@ def _pair(
 
 
 def _answer(record: Record, name: str, value: object) -> Answer:
-    """What one side says: a text, a message, a turn, or a list of messages or turns."""
+    """What one side says, which may be nothing: a text, a message, a turn, or a list of messages or turns."""
     if isinstance(value, str):
         return ({"role": "assistant", "content": string(record, name, value, empty=True)},)
     given = [value] if isinstance(value, dict) else value
@@ -105,18 +105,18 @@ def _answer(record: Record, name: str, value: object) -> Answer:
             f"{record.where}: {name!r} is neither a text nor a list of messages: mend or skip the row."
         )
     if all(isinstance(one, dict) and "from" in one for one in given):
-        return tuple(turn_of(record, number, one) for number, one in enumerate(given, 1))
-    return messages_of(record, given)
+        return tuple(turn_of(record, number, one, empty=True) for number, one in enumerate(given, 1))
+    return messages_of(record, given, empty=True)
 
 
 def _whole(record: Record, name: str, value: object) -> tuple[ChatMessage, ...] | str:
     """A conversation with its prompt; a text that is no transcript as it is."""
     if isinstance(value, str):
-        return _transcript(value) or string(record, name, value)
+        return transcript(value) or string(record, name, value)
     return _answer(record, name, value)
 
 
-def _transcript(text: str) -> tuple[ChatMessage, ...]:
+def transcript(text: str) -> tuple[ChatMessage, ...]:
     """The turns of a transcript in HH's form; () for any other text."""
     marks = list(_TURN.finditer(text))
     if not marks or text[: marks[0].start()].strip():

@@ -2,20 +2,16 @@
 
 import builtins
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 from uuid import uuid4
 
-from sqlalchemy import ForeignKey, Index, create_engine, delete, event, func, or_, select, update
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import ForeignKey, Index, delete, func, or_, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from kun.errors import BadInput, Busy, DamagedFile, NoSpace, NotFound
+from kun.database import Database, now
+from kun.errors import BadInput, NotFound
 
 Role = Literal["user", "assistant"]
 Status = Literal["running", "done", "stopped", "failed"]
@@ -24,7 +20,6 @@ MAX_TITLE = 120
 MAX_MESSAGE = 200_000
 _TITLE_FROM_MESSAGE = 48
 _MAX_LISTED = 500
-_BUSY_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -138,22 +133,17 @@ class _Message(_Base):
 
 
 class Conversations:
-    """All conversations of one database file. `owner` keeps those of different API keys apart; "" where there are none.
+    """All conversations of one database. `owner` keeps those of different API keys apart; "" where there are none.
 
-    Safe for several threads and processes. Raises `NotFound` for what is not there (or is another owner's),
-    `Busy` when another process holds the file for long, `NoSpace`, `DamagedFile`.
+    Safe for several threads and processes. Raises `NotFound` for what is not there (or is another owner's), and what a
+    `Database` raises.
     """
 
-    def __init__(self, database: Path) -> None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        self._database = database
-        self._engine = create_engine(f"sqlite:///{database}", connect_args={"timeout": _BUSY_MS / 1000})
-        event.listen(self._engine, "connect", _prepare)
-        with self._errors():
-            _Base.metadata.create_all(self._engine)
+    def __init__(self, database: Path | str) -> None:
+        self._database = Database(database, _Base.metadata, "conversations")
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     # Conversations
 
@@ -167,15 +157,15 @@ class Conversations:
             title=title_of(first_message),
             model=model,
             knowledge=knowledge,
-            updated_at=_now(),
+            updated_at=now(),
         )
-        with self._transaction() as session:
+        with self._database.writing() as session:
             session.add(row)
             session.flush()
             return row.public()
 
     def get(self, owner: str, id: str) -> Conversation:
-        with self._transaction() as session:
+        with self._database.reading() as session:
             return _owned(session, owner, id).public()
 
     def list(self, owner: str, query: str = "") -> list[Conversation]:
@@ -187,7 +177,7 @@ class Conversations:
             chosen = chosen.where(
                 or_(_Conversation.title.ilike(pattern, escape="\\"), _Conversation.id.in_(inside))
             )
-        with self._transaction() as session:
+        with self._database.reading() as session:
             rows = session.scalars(chosen.order_by(_Conversation.updated_at.desc()).limit(_MAX_LISTED))
             return [row.public() for row in rows]
 
@@ -201,7 +191,7 @@ class Conversations:
         knowledge: str | None = None,
     ) -> Conversation:
         """Rename it, or choose another model or knowledge base for it."""
-        with self._transaction() as session:
+        with self._database.writing() as session:
             row = _owned(session, owner, id)
             if title is not None:
                 row.title = _checked_title(title)
@@ -210,13 +200,13 @@ class Conversations:
             return row.public()
 
     def delete(self, owner: str, id: str) -> None:
-        with self._transaction() as session:
+        with self._database.writing() as session:
             session.delete(_owned(session, owner, id))
 
     # Messages
 
     def messages(self, owner: str, id: str) -> "builtins.list[StoredMessage]":
-        with self._transaction() as session:
+        with self._database.reading() as session:
             _owned(session, owner, id)
             rows = session.scalars(
                 select(_Message).where(_Message.conversation == id).order_by(_Message.place)
@@ -231,30 +221,30 @@ class Conversations:
             raise BadInput(
                 f"The message has {len(text):,} characters, more than {MAX_MESSAGE:,}: shorten it."
             )
-        with self._transaction() as session:
+        with self._database.writing() as session:
             row = _owned(session, owner, id)
             row.title = row.title or title_of(text)
-            row.updated_at = _now()
+            row.updated_at = now()
             asked = _append(session, id, "user", text, "done")
             answer = _append(session, id, "assistant", "", "running")
             return asked.public(), answer.public()
 
     def answer_again(self, owner: str, id: str, message: str) -> StoredMessage:
         """Take back an answer and all after it; return the running answer that takes its place."""
-        with self._transaction() as session:
-            _owned(session, owner, id).updated_at = _now()
+        with self._database.writing() as session:
+            _owned(session, owner, id).updated_at = now()
             self._truncate(session, id, message, "assistant")
             return _append(session, id, "assistant", "", "running").public()
 
     def take_back(self, owner: str, id: str, message: str) -> None:
         """Remove a user's message and all after it."""
-        with self._transaction() as session:
+        with self._database.writing() as session:
             _owned(session, owner, id)
             self._truncate(session, id, message, "user")
 
     def write(self, message: str, text: str, status: Status, details: AnswerDetails) -> None:
         """Store the state of an answer; one that was taken back meanwhile stays away."""
-        with self._transaction() as session:
+        with self._database.writing() as session:
             session.execute(
                 update(_Message)
                 .where(_Message.id == message)
@@ -263,7 +253,7 @@ class Conversations:
 
     def stop_running(self) -> int:
         """Mark what an earlier process left running as stopped; return how many there were."""
-        with self._transaction() as session:
+        with self._database.writing() as session:
             orphans = session.scalars(select(_Message).where(_Message.status == "running")).all()
             for orphan in orphans:
                 orphan.status = "stopped"
@@ -275,25 +265,6 @@ class Conversations:
         if row is None or row.conversation != id or row.role != role:
             raise NotFound("This message is no longer in the conversation: load the page again.")
         session.execute(delete(_Message).where(_Message.conversation == id, _Message.place >= row.place))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Session]:
-        with self._errors(), Session(self._engine, expire_on_commit=False) as session, session.begin():
-            yield session
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OperationalError as error:
-            reason = str(error.orig)
-            if "locked" in reason:
-                raise Busy(f"Another program holds {self._database}: try again in a moment.") from error
-            if "full" in reason:
-                raise NoSpace(f"The disk is full: make room to write {self._database}.") from error
-            raise DamagedFile(f"{self._database} cannot be used: {reason}.") from error
-        except DatabaseError as error:
-            raise DamagedFile(f"{self._database} is damaged ({error.orig}): move it away.") from error
 
 
 def title_of(text: str) -> str:
@@ -333,16 +304,3 @@ def _append(session: Session, id: str, role: Role, text: str, status: Status) ->
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _prepare(connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-    cursor.close()

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
+from kun.alignment.feedback.votes import Thumb
 from kun.errors import Busy, KunError, NotFound
 from kun.server.conversations import Conversation, StoredMessage
 from kun.server.web.frame import frame, icon_button, missing, off_loop, say_kindly
 from kun.server.web.message import Actions, AnswerView, show_question
 from kun.server.web.state import Visit
 from kun.server.web.toolbelt import Toolbelt
+from kun.server.web.turns import prompt_messages
 
 if TYPE_CHECKING:
     from kun.server.service import ModelInfo
@@ -63,7 +65,11 @@ class ChatPage:
         self.revision = 0
         self.running: AnswerView | None = None
         self.sending = False
-        self.actions = Actions(say_kindly(self.again), say_kindly(self.edit), say_kindly(self.elsewhere))
+        self.messages: list[StoredMessage] = []
+        self.thumbs: dict[str, int] = {}
+        self.actions = Actions(
+            say_kindly(self.again), say_kindly(self.edit), say_kindly(self.elsewhere), self.thumb, self.thumbs
+        )
 
     async def build(self) -> None:
         models, bases = await off_loop(self._choices)
@@ -157,6 +163,9 @@ class ChatPage:
         if conversation is not None:
             self.revision = self.turns.revision(conversation.id)
             messages = await off_loop(self.web.conversations.messages, self.visit.owner, conversation.id)
+            given = await off_loop(self.web.feedback.thumbs, self.visit.rater)
+            self.thumbs |= {thumb.message: thumb.value for thumb in given}
+        self.messages = messages
         self.running = None
         self.main.clear()
         with self.main:
@@ -236,6 +245,15 @@ class ChatPage:
         assert self.conversation is not None
         await off_loop(self.turns.ask_again, self.visit.owner, self.conversation, message, knowledge)
         await self.show()
+
+    async def thumb(self, message: StoredMessage, value: int) -> None:
+        """Keep a thumb (1, -1, 0: none) with what it is about as it is on this page: it may be deleted by now."""
+        answer = message.text
+        prompt = tuple(prompt_messages(self.messages, message.id))
+        model = message.details.get("model", "")
+        given = Thumb(message.id, self.visit.rater, value, prompt, answer, model)
+        await off_loop(self.web.feedback.thumb, given)
+        self.thumbs[message.id] = value
 
     async def edit(self, message: str, text: str) -> None:
         assert self.conversation is not None

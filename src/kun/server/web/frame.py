@@ -100,6 +100,7 @@ def _drawer(visit: Visit) -> None:
     with ui.element("nav").classes("places").props(f'aria-label="{words("menu")}"'):
         _place("/", "edit_square", words("new_chat")).props('id="new-chat" aria-keyshortcuts="Control+K"')
         _place("/knowledge", "menu_book", words("knowledge"))
+        _place("/feedback", "thumbs_up_down", words("feedback"))
         _place("/inside", "biotech", words("inside"))
         _place("/vectors", "scatter_plot", words("vectors"))
     _conversation_list(visit)

@@ -1,6 +1,6 @@
 """One message of a conversation on the page."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from nicegui import ui
 
 from kun.server.conversations import AnswerDetails, AnswerError, StoredMessage
 from kun.server.web.calls import CallList
-from kun.server.web.frame import icon_button, main_button
+from kun.server.web.frame import icon_button, main_button, say_kindly
 from kun.server.web.markdown import render
 from kun.server.web.passages import open_passage
 from kun.server.web.state import Visit
@@ -39,6 +39,9 @@ class Actions:
     again: Callable[[str], Awaitable[None]]
     edit: Callable[[str, str], Awaitable[None]]
     elsewhere: Callable[[str, str], Awaitable[None]]
+    thumb: Callable[[StoredMessage, int], Awaitable[None]]
+    thumbs: Mapping[str, int]
+    """Those of this person: 1 or -1 by the message."""
 
 
 def show_question(visit: Visit, message: StoredMessage, actions: Actions) -> None:
@@ -215,6 +218,8 @@ class AnswerView:
             icon_button("refresh", words("regenerate"), lambda: self.actions.again(self.message.id)).classes(
                 "again"
             )
+            if self.message.text:
+                Thumbs(words, self.message, self.actions)
             if details.get("prompt"):
                 icon_button("data_object", words("prompt"), self._prompt).classes("show-prompt")
             ui.space()
@@ -243,6 +248,33 @@ class AnswerView:
             ).classes("prompt-text")
         dialog.on("hide", dialog.delete)
         dialog.open()
+
+
+class Thumbs:
+    """Two buttons, of which one at most is pressed; pressing it again takes the thumb back."""
+
+    def __init__(self, words: Words, message: StoredMessage, actions: Actions) -> None:
+        self._message, self._actions = message, actions
+        self._value = actions.thumbs.get(message.id, 0)
+        press = say_kindly(self._press)
+        self._buttons = {
+            1: icon_button("thumb_up", words("thumb_up"), lambda: press(1)).classes("thumb-up"),
+            -1: icon_button("thumb_down", words("thumb_down"), lambda: press(-1)).classes("thumb-down"),
+        }
+        self._show()
+
+    async def _press(self, value: int) -> None:
+        wanted = 0 if value == self._value else value
+        await self._actions.thumb(self._message, wanted)  # what cannot be kept is not shown as kept
+        self._value = wanted
+        self._show()
+
+    def _show(self) -> None:
+        for value, button in self._buttons.items():
+            is_pressed = value == self._value
+            button.props["aria-pressed"] = "true" if is_pressed else "false"
+            button.classes(add="pressed" if is_pressed else "", remove="" if is_pressed else "pressed")
+            button.update()
 
 
 def _progress(words: Words, now: "Progress") -> str:

@@ -1,4 +1,4 @@
-"""The web app: Chat, Knowledge, Inside and Words, in English and Chinese, next to the API in one process."""
+"""The web app: Chat, Knowledge, Feedback, Inside and Words, in English and Chinese, next to the API in one process."""
 
 import warnings
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ def mount(
     from nicegui import app as pages
     from nicegui import core, ui
 
-    from kun.server.web import chat, inside, knowledge, vectors
+    from kun.server.web import chat, feedback, inside, knowledge, rating, vectors, writing
     from kun.server.web.frame import STATIC, register
     from kun.server.web.gate import Gate, Sessions, session_secret
     from kun.server.web.state import Web
 
     web = Web.open(service, toolboxes)
-    for module in (chat, knowledge, inside, vectors):
+    for module in (chat, knowledge, feedback, rating, writing, inside, vectors):
         register(module.PAGES)
     if not any(getattr(route, "path", "") == "/kun-static" for route in pages.routes):
         pages.add_static_files("/kun-static", STATIC)

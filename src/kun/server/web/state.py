@@ -5,9 +5,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from nicegui import ui
 
+from kun.alignment.feedback.store import FeedbackStore
 from kun.server.conversations import Conversations
 from kun.server.toolboxes import Toolboxes
 from kun.server.web.turns import Turns
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
     from kun.server.service import Service
 
 TOOLS_COOKIE = "kun_tools"
+RATER_COOKIE = "kun_rater"
 MOST_TOOLS = 12
 """Tools that a person may choose at a time: more are too many for a small model, and for a cookie."""
+
+LONGEST_RATER = 40
+"""Characters of the name of a person who rates."""
 
 _LONGEST_COOKIE = 3_500
 """Characters: browsers drop a cookie of more than 4,096 without a word."""
@@ -27,24 +33,27 @@ _LONGEST_COOKIE = 3_500
 
 @dataclass
 class Web:
-    """The service behind the pages, the conversations, the answers being written, and the tools that they may use."""
+    """The service behind the pages, the conversations, the answers being written, their tools, and the feedback."""
 
     service: "Service"
     conversations: Conversations
     turns: Turns
     toolboxes: Toolboxes
+    feedback: FeedbackStore
 
     @classmethod
     def open(cls, service: "Service", toolboxes: Toolboxes | None = None) -> "Web":
-        conversations = Conversations(settings().database)
+        conversations = Conversations(settings().database_place)
         conversations.stop_running()
         toolboxes = toolboxes or Toolboxes(service)
-        return cls(service, conversations, Turns(service, conversations, toolboxes), toolboxes)
+        turns = Turns(service, conversations, toolboxes)
+        return cls(service, conversations, turns, toolboxes, FeedbackStore.open())
 
     def close(self) -> None:
         self.turns.close()
         self.toolboxes.close()
         self.conversations.close()
+        self.feedback.close()
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class Visit:
     theme: str
     has_login: bool
     tools: tuple[str, ...] = ()
+    rater: str = "me"
+    """Who rates here: a name that the person chose, apart by key where there are keys."""
 
     @classmethod
     def current(cls) -> "Visit":
@@ -73,6 +84,7 @@ class Visit:
             theme if theme in ("light", "dark") else "auto",
             bool(scope["kun.owner"]),
             chosen_names(cookies.get(TOOLS_COOKIE)),
+            rater_of(cookies.get(RATER_COOKIE), scope["kun.owner"]),
         )
 
 
@@ -81,6 +93,18 @@ def tools_cookie(names: Sequence[str]) -> str:
     plain = json.dumps(list(names), ensure_ascii=False, separators=(",", ":"))
     value = base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
     return value if len(value) <= _LONGEST_COOKIE else tools_cookie(names[1:])
+
+
+def rater_cookie(name: str) -> str:
+    """A person's name as it is kept in the browser."""
+    return quote(" ".join(name.split())[:LONGEST_RATER], safe="")
+
+
+def rater_of(cookie: str | None, owner: str) -> str:
+    """Who rates: the name in a cookie, or "me"; with keys a mark of the key behind it, which keeps people apart."""
+    name = " ".join(unquote(cookie or "").split())[:LONGEST_RATER]
+    name = name if name and name.isprintable() else "me"
+    return f"{name} ({owner[:8]})" if owner else name
 
 
 def chosen_names(cookie: str | None) -> tuple[str, ...]:

@@ -41,7 +41,7 @@
     for (const link of document.querySelectorAll(".place, .chat-link")) {
       const path = decodeURI(location.pathname);
       const target = decodeURI(new URL(link.href).pathname);
-      const isHere = path === target || (target === "/knowledge" && path.startsWith("/knowledge/"));
+      const isHere = path === target || (["/knowledge", "/feedback"].includes(target) && path.startsWith(target + "/"));
       if (isHere !== link.hasAttribute("aria-current")) link.toggleAttribute("aria-current", isHere);
       if (isHere) link.setAttribute("aria-current", "page");
     }

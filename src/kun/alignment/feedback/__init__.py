@@ -1,0 +1,1 @@
+"""People's rankings, demonstrations and thumbs: kept, queued, counted, and turned into data to train on."""

@@ -1,0 +1,251 @@
+"""The page where people rank answers: by keys, by dragging or by buttons, the next ones at once."""
+
+import functools
+
+from nicegui import ui
+from nicegui.events import KeyEventArguments, ValueChangeEventArguments
+
+from kun.alignment.feedback.ballot import Action, Ballot
+from kun.alignment.feedback.votes import FLAGS, Flag
+from kun.errors import NotFound
+from kun.server.web.frame import main_button, off_loop, say_kindly
+from kun.server.web.raters import feedback_frame, show_markdown, show_prompt
+from kun.server.web.state import Visit
+
+_DRAG = "(e) => e.dataTransfer.setData('text/plain', e.currentTarget.dataset.position)"
+_OVER = "(e) => e.preventDefault()"
+_DROP = "(e) => { e.preventDefault(); emit(Number(e.dataTransfer.getData('text/plain'))) }"
+_SUBMIT = "(e) => { if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); emit(e.target.value) } }"
+_LEAVE_FIELDS = "document.activeElement?.blur()"
+
+
+async def rate() -> None:
+    await RatePage(Visit.current()).build()
+
+
+PAGES = [("/feedback/rate", rate)]
+
+
+class RatePage:
+    """The answers that one person has on the screen, and their ballot."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit, self.words = visit, visit.words
+        self.store = visit.web.feedback
+        self.ballot: Ballot | None = None
+        self.cards: list[Card] = []
+        self.is_busy = False
+
+    async def build(self) -> None:
+        feedback_frame(self.visit, "/rate")
+        self.main = ui.element("main").classes("page rate").props('id="rate"')
+        with ui.footer(elevated=False).classes("kun-footer"), ui.column().classes("rate-column"):
+            self.bar = ui.row().classes("rate-bar").props('role="toolbar"')
+            self.hint = ui.label().classes("hint")
+        ui.keyboard(on_key=self._key, repeating=False)
+        await say_kindly(self.show_next)()
+
+    async def show_next(self) -> None:
+        """The next answers, from this person's queue."""
+        item = await off_loop(self.store.next, self.visit.rater)
+        await self._show(None if item is None else Ballot(item, self.visit.rater))
+
+    async def _show(self, ballot: Ballot | None) -> None:
+        words = self.words
+        left = await off_loop(self.store.left, self.visit.rater)
+        self.ballot, self.cards = ballot, []
+        self.main.clear()
+        self.bar.clear()
+        with self.main:
+            if ballot is None:
+                ui.label(words("nothing_to_rate")).classes("intro")
+                ui.link(words("add_prompts"), "/feedback")
+            else:
+                ui.label(words("left_to_rate", n=left)).classes("note").props('role="status"')
+                show_prompt(self.visit, ballot.item.prompt)
+                self._answers(ballot)
+                self._own_words(ballot)
+        with self.bar:
+            self._buttons(ballot)
+        self.hint.text = "" if ballot is None else self._keys_told(ballot)
+        ui.run_javascript(f"{_LEAVE_FIELDS}; scrollTo({{top: 0}})")
+
+    def _answers(self, ballot: Ballot) -> None:
+        with ui.element("div").classes("rated-answers" if ballot.size > 2 else "rated-answers pair"):
+            self.cards = [Card(self, ballot, position) for position in range(ballot.size)]
+        if ballot.size > 2:
+            with ui.element("div").classes("drop-places").props(f'aria-label="{self.words("places")}"'):
+                for place in range(ballot.size):
+                    zone = ui.element("div").classes("drop-place")
+                    with zone:
+                        ui.label(self.words("place", n=place + 1))
+                    zone.on("dragover", js_handler=_OVER)
+                    drop = say_kindly(functools.partial(self._drop, place))
+                    zone.on("drop", js_handler=_DROP, handler=lambda e, drop=drop: drop(e.args))
+
+    async def _drop(self, place: int, position: int) -> None:
+        if self.ballot is not None and isinstance(position, int):
+            self.ballot.put(position, place)
+            self.refresh()
+
+    def _own_words(self, ballot: Ballot) -> None:
+        words = self.words
+        with ui.element("div").classes("own-words"):
+            self._field(words("better_answer"), ballot.correction, "correction")
+            self._field(words("rating_note"), ballot.note, "rating-note")
+
+    def _field(self, label: str, value: str, name: str) -> None:
+        def keep(event: ValueChangeEventArguments) -> None:
+            if self.ballot is not None:
+                attribute = "correction" if name == "correction" else "note"
+                setattr(self.ballot, attribute, event.value or "")
+
+        field = ui.textarea(label, value=value, on_change=keep).props(
+            f"outlined dense autogrow debounce=100 for={name} maxlength=200000"
+        )
+        field.on("keydown", js_handler=_SUBMIT, handler=lambda e: self._submit(name, e.args))
+        field.classes("own-field")
+
+    async def _submit(self, name: str, text: str) -> None:
+        """Save from within a field, with what stands in it now."""
+        if self.ballot is not None:
+            setattr(self.ballot, "correction" if name == "correction" else "note", text)
+            await self.act("save")
+
+    def _buttons(self, ballot: Ballot | None) -> None:
+        words = self.words
+        if ballot is not None:
+            if ballot.size == 2:
+                for position, text in enumerate((words("first_better"), words("second_better"))):
+                    main_button(text, lambda p=position: self._choose(p)).classes("choose")
+            else:
+                main_button(words("save_ranking"), lambda: self.act("save"), "check").classes("save-ranking")
+            self._plain_button(words("tie"), "tie", "drag_handle")
+            self._plain_button(words("all_bad"), "bad", "block")
+            self._plain_button(words("skip"), "skip", "skip_next")
+        self._plain_button(words("undo"), "undo", "undo")
+
+    def _plain_button(self, text: str, action: Action, icon: str) -> None:
+        button = ui.button(text, icon=icon, on_click=lambda: self.act(action)).props("flat no-caps dense")
+        button.classes(f"act-{action}")
+
+    def _keys_told(self, ballot: Ballot) -> str:
+        words = self.words
+        return words("rate_keys_two") if ballot.size == 2 else words("rate_keys_more", n=ballot.size)
+
+    # What people do
+
+    async def _key(self, event: KeyEventArguments) -> None:
+        held = event.modifiers
+        if not event.action.keydown or held.ctrl or held.alt or held.meta or self.is_busy:
+            return
+        if self.ballot is None:
+            if event.key.name.lower() == "u":
+                await self.act("undo")
+            return
+        action = self.ballot.key(event.key.name)
+        if action is not None:
+            await self.act(action)
+
+    async def _choose(self, position: int) -> None:
+        if self.ballot is not None and not self.is_busy:
+            await self.act(self.ballot.choose(position))
+
+    async def act(self, action: Action) -> None:
+        """Do what a key or a button asked for; while one vote is being saved nothing else is."""
+        if self.is_busy:
+            return
+        self.is_busy = True
+        try:
+            with self.main:
+                await say_kindly(self._act)(action)
+        finally:
+            self.is_busy = False
+
+    async def _act(self, action: Action) -> None:
+        if action == "undo":
+            await self._undo()
+        elif action in ("note", "correct"):
+            field = "correction" if action == "correct" else "rating-note"
+            ui.run_javascript(f"setTimeout(() => document.getElementById('{field}')?.focus())")
+        elif action == "changed":
+            self.refresh()
+        elif self.ballot is not None:
+            self.refresh()
+            try:
+                await off_loop(self.store.save, self.ballot.vote(action))
+            except NotFound as error:
+                ui.notify(str(error), type="warning")
+            await self.show_next()
+
+    async def _undo(self) -> None:
+        vote = await off_loop(self.store.undo, self.visit.rater)
+        if vote is None:
+            ui.notify(self.words("nothing_to_undo"))
+            return
+        item = await off_loop(self.store.item, vote.item, self.visit.rater)
+        await self._show(Ballot.again(item, vote))
+
+    async def flag(self, position: int, flag: Flag) -> None:
+        if self.ballot is not None:
+            self.ballot.current = position
+            self.ballot.flag(position, flag)
+            self.refresh()
+
+    def refresh(self) -> None:
+        for card in self.cards:
+            card.refresh()
+        ui.run_javascript(_LEAVE_FIELDS)  # keys that a focused button would take are for the page
+
+
+class Card:
+    """One answer: its number, its place so far, its text and its flags. Who wrote it is not shown."""
+
+    def __init__(self, page: RatePage, ballot: Ballot, position: int) -> None:
+        self.page, self.ballot, self.position = page, ballot, position
+        words = page.words
+        card = ui.element("article").classes("rated-answer")
+        card.props(
+            f'draggable=true data-position={position} aria-label="{words("answer_n", n=position + 1)}"'
+        )
+        card.on("dragstart", js_handler=_DRAG)
+        self.card = card
+        with card:
+            with ui.row(wrap=False).classes("rated-head"):
+                choose = ui.button(self._name, on_click=lambda: page._choose(position), color=None)
+                choose.props("unelevated dense no-caps").classes("rated-number")
+                choose.props["title"] = words("choose_answer")
+                self.place = ui.label().classes("rated-place").props('role="status"')
+            with ui.element("div").classes("rated-text"):
+                show_markdown(page.visit, ballot.item.text(ballot.item.shown[position]))
+            texts = dict(zip(FLAGS, (words("harmful"), words("untrue"), words("off_topic")), strict=True))
+            with ui.row().classes("rated-flags"):
+                self.flags = {flag: self._flag(flag, text) for flag, text in texts.items()}
+        self.refresh()
+
+    @property
+    def _name(self) -> str:
+        return "AB"[self.position] if self.ballot.size == 2 else str(self.position + 1)
+
+    def _flag(self, flag: Flag, text: str) -> ui.button:
+        button = ui.button(text, on_click=lambda: self.page.flag(self.position, flag), color=None)
+        return button.props("flat dense no-caps").classes("rated-flag")
+
+    def refresh(self) -> None:
+        """Show the ballot as it is now."""
+        ballot, words = self.ballot, self.page.words
+        rank = ballot.rank(self.position)
+        self.place.text = "" if rank is None else words("place", n=rank + 1)
+        _mark(self.card, "current", ballot.current == self.position)
+        for flag, button in self.flags.items():
+            is_set = flag in ballot.flags.get(self.position, ())
+            button.props["aria-pressed"] = "true" if is_set else "false"
+            _mark(button, "pressed", is_set)
+            button.update()
+
+
+def _mark(element: ui.element, name: str, wanted: bool) -> None:
+    if wanted:
+        element.classes(add=name)
+    else:
+        element.classes(remove=name)
