@@ -26,6 +26,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("kun"))
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    endpoint_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    """Keys for endpoints that are asked: HOST=KEY goes to that host, a KEY alone to every one."""
     offline: bool = False
     native: bool = True
     """Build and use the compiled kernels where there is a C compiler."""
@@ -44,7 +46,7 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=16, ge=1)
     max_kv_cache_bytes: int = 2 * 2**30
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "endpoint_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
         return (

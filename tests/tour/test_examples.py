@@ -90,6 +90,7 @@ QUICK = (
     "diffusion, ink in water and back",
     "the families of the list are here",
     "instructions and conversations, the loss on answers",
+    "made-up tasks are sorted out",
     "lowering from its pieces",
     "king − man + woman, 国王 − 男人 + 女人",
     "I love AI: 1, 2, 3",

@@ -18,9 +18,11 @@ from kun.cli import (
     feedback,
     filling,
     inspecting,
+    judging,
     knowledge,
     models,
     scoring,
+    self_instruct,
     serving,
     speedrun,
     talking,
@@ -84,6 +86,8 @@ app.add_typer(vectors.app, name="vectors")
 app.command("train")(training.train)
 app.command("score")(scoring.score)
 app.add_typer(feedback.app, name="feedback")
+app.command("judge")(judging.judge)
+app.command("self-instruct")(self_instruct.self_instruct)
 app.command("export")(exporting.export)
 app.command("speedrun")(speedrun.speedrun)
 app.command("serve")(serving.serve)

@@ -5,7 +5,7 @@
 | text | text (or content), or the text itself |
 | alpaca | instruction, input (optional), output; system and history (optional) |
 | sharegpt | conversations: a list of {from: system, human, gpt, …, value} |
-| messages | messages: a list of {role: system, user, assistant or tool, content}; tools (optional) |
+| messages | messages: a list of {role: system, user, assistant or tool, content}; tools (optional); `kun.data.exports`
 | pairs | source and target, or two languages, or the like; of a table without names its first two columns |
 | labelled | one text or two, and label; of a table without names the label is a number in front, or stands last |
 | preference | chosen and rejected, or a ranking, in one of the shapes of `kun.data.preferences` |
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Literal, TypeVar, get_args
 
 from kun.data.choices import ANSWERS, to_choice
+from kun.data.exports import exported, is_export
 from kun.data.messages import asked, messages_of, tools_of, turns_of
 from kun.data.preferences import is_preference, to_ranking
 from kun.data.record_fields import columns, fields_of, first, listing, lowered, missing, string
@@ -72,7 +73,7 @@ def detect(record: Record) -> DataFormat:
     names = lowered(value)
     if is_preference(names):
         return "preference"
-    if isinstance(names.get("messages"), list):
+    if isinstance(names.get("messages"), list) or is_export(names):
         return "messages"
     turns = names.get("conversations")
     if isinstance(turns, list):
@@ -153,6 +154,8 @@ def _to_sharegpt(record: Record) -> Row:
 
 def _to_messages(record: Record) -> Row:
     names = fields_of(record, "messages")
+    if is_export(names):
+        return _checked(Conversation(exported(record, names), record.where))
     found = names.get("messages", names.get("conversations"))
     if not isinstance(found, list):
         raise missing(record, "messages", "a list 'messages'")

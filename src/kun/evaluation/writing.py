@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from kun.evaluation.progress import Tell
 from kun.evaluation.prompts import Examples, Template, text_of
 from kun.evaluation.result import Measure, Sample, mean
-from kun.evaluation.rouge import rouge
 from kun.evaluation.rows import TaskRow
 from kun.evaluation.task import Summary, Translation, Written
+from kun.text.rouge import rouge
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric

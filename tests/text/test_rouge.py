@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from kun.evaluation.rouge import cut, rouge
+from kun.text.rouge import cut, rouge
 
 WORDS = st.lists(st.sampled_from("the a kun fish bird, sea. The SEA north-west 3".split()), max_size=12).map(
     " ".join
