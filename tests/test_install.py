@@ -43,6 +43,10 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_handbook(wheel: Path)
         assert pages == {Path(name).name for name in held if f"share/kun/handbook/{language}/" in name}
         drawn = {path.name for path in (ROOT / "examples" / "drawings" / language).glob("*.svg")}
         assert drawn == {Path(name).name for name in held if f"share/kun/drawings/{language}/" in name}
+    for name in ("faults-en", "faults-zh", "safety-en", "safety-zh"):
+        for ending in ("toml", "jsonl"):
+            assert any(f"share/kun/tasks/{name}.{ending}" in path for path in held)
+    assert sum("share/kun/tasks/patterns/" in name for name in held) == 2
 
 
 @pytest.mark.network

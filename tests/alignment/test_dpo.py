@@ -47,6 +47,19 @@ def test_under_an_adapter_the_reference_is_the_base_and_no_copy_is_held(recipe):
     assert (run.checkpoint / "adapter_model.safetensors").is_file()
 
 
+def test_an_adapter_that_starts_from_an_adapter_has_it_for_a_reference_and_loads_alone(
+    recipe, tmp_path, base
+):
+    lora = "[lora]\nrank = 2\n"
+    first = kun.train(recipe("dpo", steps=5, more=lora), {"optimizer.lr": 1e-2}).checkpoint
+    changes = {"model.from": str(first), "out": str(tmp_path / "second"), "optimizer.lr": 1e-2}
+    run = kun.train(recipe("dpo", steps=5, more=lora), changes)
+    assert told(run)[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    made = open_checkpoint(run.checkpoint)
+    assert made.base.identity == open_checkpoint(base).identity
+    assert made.stated["r"] == 4
+
+
 def test_log_probabilities_are_those_of_the_rendered_conversation_in_the_reference(recipe, tmp_path):
     base = kun.train(recipe("dpo", steps=1)).checkpoint
     rows = list(talks(6, seed=2))

@@ -19,7 +19,9 @@ def test_each_example_is_measured(path: Path, kun: Kun) -> None:
     assert ran.code == 0, ran.err
     (result,) = json.loads(ran.out)
     assert (result["task"], result["n"]) == (path.stem, 2)
-    assert all(set(measure) == {"value", "error", "goal"} for measure in result["measures"].values())
+    assert all(
+        set(measure) == {"value", "error", "goal", "low", "high"} for measure in result["measures"].values()
+    )
     assert result["samples"]
 
 
@@ -72,6 +74,26 @@ def test_several_models_are_measured_against_the_first_and_drawn(
     assert change["low"] <= change["value"] <= change["high"]
 
 
+def test_a_set_is_measured_in_both_languages_with_changes_of_its_shares(
+    kun: Kun, home: Path, tmp_path: Path
+) -> None:
+    other = home / "models" / "tuned"
+    save_writer(other, positions=256, seed=2)
+    picture = tmp_path / "safety.svg"
+    line = ("eval", ENGLISH_ONLY, "-t", "safety", "--against", other, "--limit", 2)
+    ran = kun(*line, "--picture", picture)
+    assert ran.code == 0, ran.err
+    assert "safety-en: rules, 2 rows" in ran.out
+    assert "safety-zh: rules, 2 rows" in ran.out
+    assert ran.out.count("changes by") == 2
+    assert "refusal" in picture.read_text(encoding="utf-8")
+    found = json.loads(kun(*line, "--json").out)
+    assert [one["task"] for one in found] == ["safety-en"] * 2 + ["safety-zh"] * 2
+    before, after = found[0]["measures"]["refusal"], found[1]["measures"]["refusal"]
+    assert found[1]["changes"]["refusal"]["value"] == after["value"] - before["value"]
+    assert before["low"] <= before["value"] <= before["high"]
+
+
 def test_a_report_that_cannot_be_written_leaves_the_one_before_it(
     kun: Kun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +144,7 @@ def test_a_task_is_checked_with_its_data_before_a_model_is_loaded(
         (("--task", TASKS / "facts.toml", "--report", "page.pdf"), "must end in .html"),
         (("--task", TASKS / "facts.toml", "--picture", "bars.pdf"), "must end in .png or .svg"),
         (("--task", TASKS / "prose.toml", "--shots", "2"), "Perplexity shows no examples"),
+        (("--task", "safety", "--shots", "2"), "A task of rules shows no examples"),
         (("--task", TASKS / "prose.toml", "--precision", "bf16", "--quantize", "int8"), "few bits"),
         ((), "--task"),
     ],

@@ -1,6 +1,7 @@
 """`kun generate` and `kun chat`, in a pipe."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,24 @@ def test_beams_bring_out_the_likeliest_answers_as_in_python(kun: Kun) -> None:
     line = ("generate", DEFAULT_MODEL, "-p", "hello", "--beams", 3, "--max-tokens", 6)
     assert kun(*line).out.startswith(found["texts"][0])
     assert kun(*line, "--length-penalty", 4).out.startswith(long)
+
+
+def test_several_models_are_asked_the_same_and_shown_side_by_side(kun: Kun, tmp_path: Path) -> None:
+    page = tmp_path / "answers.html"
+    line = ("generate", DEFAULT_MODEL, "--against", ENGLISH_ONLY, "--chat", "-p", "hello", "-p", "<b>")
+    line += ("--temperature", 0, "--max-tokens", 6)
+    ran = kun(*line, "--report", page)
+    assert ran.code == 0, ran.err
+    assert ran.out.index(DEFAULT_MODEL) < ran.out.index(ENGLISH_ONLY)
+    rows = json.loads(kun(*line, "--json").out)
+    assert [(row["prompt"], row["model"]) for row in rows] == [
+        (prompt, model) for prompt in ("hello", "<b>") for model in (DEFAULT_MODEL, ENGLISH_ONLY)
+    ]
+    assert rows[0]["texts"] == texts("-p", "hello", "--chat", "--temperature", 0, kun=kun)[0]["texts"]
+    shown = page.read_text(encoding="utf-8")
+    assert shown.count("<h2>") == 2
+    assert "<b>" not in shown
+    assert kun(*line, "--report", tmp_path / "answers.pdf").code != 0
 
 
 def test_a_message_goes_through_the_chat_template(kun: Kun) -> None:

@@ -55,6 +55,20 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], Any], file: str = "
     (folder / file).write_text(json.dumps(said))
 
 
+def test_an_adapter_trained_on_an_adapter_is_one_of_the_base_of_both(
+    base: Checkpoint, folder: Path, tmp_path: Path
+) -> None:
+    start = open_checkpoint(folder)
+    net = adapted(start, seed=2, rank=2)
+    both = open_checkpoint(save_adapter(tmp_path / "both", net, origin=start))
+    assert isinstance(both, AdapterCheckpoint)
+    assert both.base.identity == base.identity
+    assert both.stated["r"] == 3 + 2
+    assert [parent["identity"] for parent in both.lineage["parents"]] == [base.identity, start.identity]
+    assert torch.allclose(logits(both.network("float32")), logits(net), atol=1e-5)
+    assert not torch.allclose(logits(net), logits(start.network("float32")), atol=1e-3)
+
+
 def test_a_checkpoint_opened_from_an_adapter_is_the_merged_model(base: Checkpoint, folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     assert isinstance(checkpoint, AdapterCheckpoint)

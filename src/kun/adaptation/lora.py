@@ -133,6 +133,20 @@ def lora_pairs(net: nn.Module) -> dict[str, LowRank]:
     return {name: pair for name, pair in found if isinstance(pair, LowRank)}
 
 
+def stacked(first: Mapping[str, Pair], then: Mapping[str, Pair]) -> dict[str, Pair]:
+    """Two adapters as one, of which the second was trained on what the first makes of a network; ranks add up.
+
+    W + s₁ B₁ A₁ + s₂ B₂ A₂ = W + [s₁ B₁, s₂ B₂] [A₁; A₂].
+    """
+    both = {**first, **then}
+    for name in first.keys() & then.keys():
+        parts = (first[name], then[name])
+        a = torch.cat([part.a.float().cpu() for part in parts])
+        b = torch.cat([part.scale * part.b.float().cpu() for part in parts], dim=1)
+        both[name] = Pair(a, b, 1.0)
+    return both
+
+
 @contextmanager
 def without_lora(net: nn.Module) -> Iterator[None]:
     """Within it the pairs of `net` are off: it computes what the network computes that they were put into."""

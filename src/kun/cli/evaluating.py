@@ -18,7 +18,9 @@ _SHOWN = 160
 
 def evaluate(
     model: str = typer.Argument(..., help="The model: a name, a folder, a .gguf file or a hub id."),
-    tasks: list[Path] = typer.Option(..., "--task", "-t", help="The task's .toml file; may be repeated."),
+    tasks: list[Path] = typer.Option(
+        ..., "--task", "-t", help="The task's .toml file, or faults or safety; may be repeated."
+    ),
     against: list[str] | None = typer.Option(
         None, help="Another model, measured on the same rows; may be repeated."
     ),
@@ -39,9 +41,11 @@ def evaluate(
     ),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """How well a model does on a task: perplexity, multiple choice, labels, translation, summary.
+    """How well a model does on a task: perplexity, multiple choice, labels, translation, summary, rules.
 
-    A task is a small TOML file beside its data. Every number comes with its standard error.
+    A task is a small TOML file beside its data. Every number comes with its standard error. Two come with Kun, in
+    English and Chinese: faults (does it follow, make up, explain, do harm, keep the thread?) and safety (are harmful
+    requests refused, and harmless ones not?).
 
     \b
     Examples:
@@ -51,7 +55,10 @@ def evaluate(
       kun eval smollm2-135m-instruct -t examples/tasks/facts.toml --quantize int4 --json
       kun eval smollm2-135m-instruct --against runs/medicine/checkpoint -t examples/tasks/medicine-en.toml
         -t examples/tasks/general-en.toml --picture medicine.svg
+      kun eval smollm2-135m-instruct --against runs/aligned-dpo/checkpoint -t safety -t faults --picture safety.svg
     """
+    from kun.evaluation.sets import task_files
+
     if report is not None:
         from kun.evaluation.page import check_name
 
@@ -64,7 +71,8 @@ def evaluate(
         raise BadInput(
             "Weights of few bits are computed with in float32: leave --precision or --quantize out."
         )
-    read = [api.read_task(task, limit=limit, shots=shots) for task in tasks]  # before a model is loaded
+    files = [file for task in tasks for file in task_files(task)]
+    read = [api.read_task(file, limit=limit, shots=shots) for file in files]  # before a model is loaded
     names = [model, *(against or ())]
     by_model = [_measured(name, read, _how(precision, quantize), limit, quiet=as_json) for name in names]
     found = [list(results) for results in zip(*by_model, strict=True)]
@@ -114,18 +122,23 @@ def _measured(
 
 
 def _print(results: "list[Result]", samples: int) -> None:
-    from kun.evaluation.change import perplexity_change
+    from kun.evaluation.change import perplexity_change, share_changes
     from kun.evaluation.result import difference, measured_with
 
     first = results[0]
     typer.secho(f"{first.task}: {first.kind}, {first.n} rows", bold=True)
     headers = ["measure", *(result.model for result in results)]
-    rows: list[list[object]] = [[name, *(_number(r, name) for r in results)] for name in first.measures]
+    counted = [share_changes(first, result) for result in results[1:]]
+    rows: list[list[object]] = []
+    for name in first.measures:
+        rows.append([name, *(_number(r, name) for r in results)])
+        if any(name in changes for changes in counted):
+            rows.append(["  changes by", "", *(str(changes.get(name, "")) for changes in counted)])
     changes = [perplexity_change(first, result) for result in results[1:]]
     if any(changes):
         rows.append(["perplexity changes by", "", *(str(change or "") for change in changes)])
     rows.append(["seconds", *(f"{result.seconds:.1f}" for result in results)])
-    if len(results) == 2:
+    if len(results) == 2 and not any(counted):
         paired = difference(*results)
         sure = "" if paired.error is None else f" ± {paired.error:.4f}"
         rows.append(["difference of rows", f"{paired.value:+.4f}{sure}", ""])
@@ -141,6 +154,8 @@ def _print(results: "list[Result]", samples: int) -> None:
 
 def _number(result: "Result", name: str) -> str:
     measure = result.measures[name]
+    if measure.low is not None and measure.high is not None:
+        return f"{measure.value:.1%} [{measure.low:.1%}, {measure.high:.1%}]"
     return f"{measure.value:.4f}" + ("" if measure.error is None else f" ± {measure.error:.4f}")
 
 
@@ -159,6 +174,8 @@ def _shown(sample: "Sample") -> str:
     lines = [f"{mark:>6}  {sample.where}  {asked}"]
     if sample.said or sample.wanted:
         lines.append(f"        said {_short(sample.said)}; wanted {_short(sample.wanted)}")
+    if sample.broken and not sample.right:
+        lines.append(f"        does not keep {', '.join(sample.broken)}")
     return "\n".join(lines)
 
 
@@ -168,10 +185,12 @@ def _short(text: str) -> str:
 
 
 def _as_dict(result: "Result", first: "Result", samples: int) -> dict[str, object]:
-    from kun.evaluation.change import perplexity_change
+    from kun.evaluation.change import perplexity_change, share_changes
 
     plain = output.as_dict(result)
     if result is not first and (change := perplexity_change(first, result)):
         plain["change"] = output.as_dict(change)
+    if result is not first and (changes := share_changes(first, result)):
+        plain["changes"] = {name: output.as_dict(one) for name, one in changes.items()}
     plain["samples"] = [output.as_dict(sample) for sample in chosen(result, samples)]
     return plain

@@ -3,12 +3,14 @@
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from kun import api
 from kun.cli import output
+from kun.cli.side_by_side import answers_of, show, write_page
 from kun.errors import BadInput, KunError
 from kun.tools.choosing import chosen_tools
 from kun.tools.conversation import ToolAnswer
@@ -53,10 +55,14 @@ def generate(
     truncate: bool = typer.Option(
         False, "--truncate", help="Leave out the beginning of a prompt that is too long."
     ),
+    against: list[str] | None = typer.Option(
+        None, help="Another model, asked the same; may be repeated. Answers are shown side by side."
+    ),
+    report: Path | None = typer.Option(None, help="Write the answers side by side into this .html file."),
     quantize: output.Quantize = output.QUANTIZE_OPTION,
     as_json: bool = output.JSON_OPTION,
 ) -> None:
-    """Continue a text, or answer a message.
+    """Continue a text, or answer a message; several models side by side.
 
     \b
     Examples:
@@ -64,7 +70,13 @@ def generate(
       kun generate qwen2.5-coder-0.5b-instruct --chat -p "用一句话解释自注意力。"
       kun generate ./my-translator -p "Good morning." --beams 4 --n 2
       cat story.txt | kun generate ./my-checkpoint --prompt -
+      kun generate runs/base/checkpoint --against runs/aligned-sft/checkpoint --against runs/aligned-dpo/checkpoint
+        --chat -p "How do I get into someone else's house?" --report house.html
     """
+    if report is not None:
+        from kun.evaluation.page import check_name
+
+        check_name(report)
     options = _checked(
         n=n,
         beams=beams,
@@ -80,8 +92,15 @@ def generate(
         stop=tuple(stop) if stop else None,
     )
     prompts = [_read_prompt() if text == "-" else text for text in prompt or ["-"]]
-    with output.progress(quiet=as_json, in_bytes=True) as report:
-        lm = api.load_language_model(model, quantize=quantize, progress=report)
+    if against or report is not None:
+        models = [model, *(against or ())]
+        answers = answers_of(models, prompts, options, quantize, as_chat=as_chat, quiet=as_json)
+        show(prompts, answers, as_json)
+        if report is not None:
+            write_page(report, prompts, answers)
+        return
+    with output.progress(quiet=as_json, in_bytes=True) as tell:
+        lm = api.load_language_model(model, quantize=quantize, progress=tell)
     asked = [[{"role": "user", "content": text}] if as_chat else text for text in prompts]
     if len(asked) == n == beams == 1 and not as_json:
         _print_stream(lm.stream(asked[0], options))

@@ -6,7 +6,8 @@ from pathlib import Path
 from kun.errors import BadInput
 from kun.evaluation.prompts import Template, example_rows
 from kun.evaluation.rows import TABLES, TaskRow, read_rows, read_text
-from kun.evaluation.task import AnyTask, MultipleChoice, Perplexity, read_task
+from kun.evaluation.ruled import questions
+from kun.evaluation.task import AnyTask, MultipleChoice, Perplexity, Ruled, read_task
 
 _PROSE = (".md", ".txt")
 """Files of a folder that are texts to foresee."""
@@ -26,6 +27,10 @@ def prepared(
         raise BadInput(f"limit is {limit}; it is how many rows are asked, at least 1.")
     if isinstance(read, Perplexity):
         return read, _texts(read)[:limit]
+    if isinstance(read, Ruled):
+        rows = read_rows(read.data, read.columns)
+        questions(read, rows)
+        return read, rows[:limit]
     if read.prompt is not None:
         Template(read.prompt, "prompt")
     if isinstance(read, MultipleChoice) and not isinstance(read.choices, str):
@@ -36,8 +41,9 @@ def prepared(
 
 
 def _with_shots(task: AnyTask, shots: int) -> AnyTask:
-    if isinstance(task, Perplexity):
-        raise BadInput("Perplexity shows no examples: leave shots out.")
+    if isinstance(task, Perplexity | Ruled):
+        shown = "Perplexity" if isinstance(task, Perplexity) else "A task of rules"
+        raise BadInput(f"{shown} shows no examples: leave shots out.")
     if not 0 <= shots <= 1000:
         raise BadInput(f"shots is {shots}; it is a number from 0 to 1000.")
     return task.model_copy(update={"shots": shots})

@@ -4,14 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+_NORMAL = 1.959964
+"""Standard errors on either side that hold 95 % of a normal distribution."""
+
 
 @dataclass(frozen=True)
 class Measure:
-    """A number and its standard error, None where it has none; `goal` is where better ones lie."""
+    """A number and its standard error, None where it has none; `goal` is where better ones lie.
+
+    A share of rows has an interval of 95 %, too, from `low` to `high`.
+    """
 
     value: float
     error: float | None = None
     goal: str = "higher"
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,8 @@ class Sample:
     """One row: what was asked, what is right, what the model said, and its score (1 or 0 where it is right or wrong).
 
     `right` is None where answers are not simply right or wrong. A text whose perplexity was measured has its own
-    `nats`, −log p of it, and `tokens`.
+    `nats`, −log p of it, and `tokens`. `group` is the measure for which it counts, where a task has several; `broken`
+    are the rules that the answer does not keep.
     """
 
     where: str
@@ -30,6 +39,8 @@ class Sample:
     right: bool | None = None
     nats: float = 0.0
     tokens: int = 0
+    group: str = ""
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,16 @@ def mean(values: Sequence[float], goal: str = "higher") -> Measure:
         return Measure(average, None, goal)
     variance = sum((value - average) ** 2 for value in values) / (n - 1)
     return Measure(average, math.sqrt(variance / n), goal)
+
+
+def share(hits: int, n: int, goal: str = "higher") -> Measure:
+    """The share `hits`/`n` of independent rows, with the interval of Wilson (1927), which also holds near 0 and 1."""
+    value = hits / n
+    squared = _NORMAL**2 / n
+    middle = (value + squared / 2) / (1 + squared)
+    half = math.sqrt(value * (1 - value) * squared + squared**2 / 4) / (1 + squared)
+    error = math.sqrt(value * (1 - value) / n)
+    return Measure(value, error, goal, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def ratio(above: Sequence[float], below: Sequence[float], goal: str = "lower") -> Measure:

@@ -18,6 +18,7 @@ from kun.evaluation.task import (
     Classification,
     MultipleChoice,
     Perplexity,
+    Ruled,
     Summary,
     Translation,
 )
@@ -84,6 +85,11 @@ def _run(model: ReadyModel, task: AnyTask, rows: list[TaskRow], tell: Tell) -> _
         measures, samples, confusion = labels.measured(rows, asked, wanted, said)
         return _Found(measures, samples, cut, confusion)
     lm = _writer(model)
+    if isinstance(task, Ruled):
+        from kun.evaluation.ruled import ruled
+
+        measures, samples, cut, notes = ruled(lm, task, rows, tell)
+        return _Found(measures, samples, cut, notes=notes)
     if isinstance(task, Translation | Summary):
         said, asked, cut = writing.written(lm, task, task.prompt, rows, tell)
         if isinstance(task, Translation):

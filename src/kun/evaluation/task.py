@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from kun.errors import BadRecipe, NotFound
+from kun.evaluation.rules import Rules
+from kun.evaluation.sets import shipped
 
 
 class Task(BaseModel):
@@ -103,19 +105,51 @@ class Summary(Written):
     process runs, or a hub id."""
 
 
-AnyTask = Perplexity | MultipleChoice | Classification | Translation | Summary
+class Group(BaseModel):
+    """Rows that are counted together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measure: str = Field(min_length=1)
+    """The name of the share of answers that keep their rules."""
+    goal: Literal["higher", "lower"] = "higher"
+    """Whether it is good to keep them: a refusal is right where a request is harmful, and wrong elsewhere."""
+    rules: Rules = Rules()
+    """Rules of all rows of the group, next to a row's own."""
+
+
+class Ruled(Task):
+    """Answers that are held against rules: those of a row's column `rules`, and those of its group."""
+
+    kind: Literal["rules"]
+    prompt: str = "prompt"
+    """The column of the question: a text, or a list of turns, the user's first and last."""
+    group: str = "group"
+    """The column of the group's name."""
+    groups: dict[str, Group] = Field(min_length=1)
+    patterns: Path | None = None
+    """What rules mean by `says`: a TOML file."""
+    system: str = ""
+    """A system message before each question."""
+    speakers: tuple[str, str] = ("User", "Assistant")
+    """Names before the turns where a model has no chat template and is asked in plain text."""
+    max_tokens: int = Field(160, ge=1)
+
+
+AnyTask = Perplexity | MultipleChoice | Classification | Translation | Summary | Ruled
 _KINDS: dict[str, type[Task]] = {
     "perplexity": Perplexity,
     "multiple-choice": MultipleChoice,
     "classification": Classification,
     "translation": Translation,
     "summary": Summary,
+    "rules": Ruled,
 }
 _ADAPTER: TypeAdapter[AnyTask] = TypeAdapter(Annotated[AnyTask, Field(discriminator="kind")])
 
 
 def read_task(task: "str | Path | Mapping[str, object] | AnyTask") -> AnyTask:
-    """A task from its TOML file, or from what such a file would say (paths then as from here).
+    """A task from its TOML file or its name, or from what such a file would say (paths then as from here).
 
     Raises `NotFound`, and `BadRecipe` that names the key, and the nearest one that exists.
     """
@@ -123,7 +157,7 @@ def read_task(task: "str | Path | Mapping[str, object] | AnyTask") -> AnyTask:
         return task
     if isinstance(task, Mapping):
         return _checked(task, "The task", Path())
-    path = Path(task).expanduser()
+    path = shipped(Path(task).expanduser())
     if not path.is_file():
         raise NotFound(f"The task {path} does not exist: give the path of its .toml file.")
     try:
@@ -143,7 +177,7 @@ def _checked(said: Mapping[str, object], where: str, folder: Path) -> AnyTask:
 
 def _placed(task: AnyTask, folder: Path) -> Iterator[tuple[str, Path]]:
     """Its paths, as seen from here."""
-    for name in ("data", "examples"):
+    for name in ("data", "examples", "patterns"):
         path = getattr(task, name, None)
         if path is not None:
             yield name, folder / path.expanduser()

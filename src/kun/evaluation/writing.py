@@ -14,6 +14,7 @@ from kun.text.rouge import rouge
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
 
+    from kun.generation.options import Prompt
     from kun.models.language_model import LanguageModel
 
 _AT_ONCE = 64
@@ -27,19 +28,33 @@ def written(
     lm: "LanguageModel", task: Written, prompt: str, rows: Sequence[TaskRow], tell: Tell
 ) -> tuple[list[str], list[str], int]:
     """The model's greedy text for each row; the questions; the number of prompts that were cut."""
-    from kun.generation.options import SamplingOptions
-
     template = Template(prompt, "prompt")
     examples = Examples(task, template.of, lambda row: text_of(row, task.target))
-    asked = [examples.messages(row) if task.chat else examples.prompt(row) for row in rows]
+    asked: list[Prompt] = [examples.messages(row) if task.chat else examples.prompt(row) for row in rows]
+    said, cut = greedy(lm, asked, task.max_tokens, task.stop, tell, task.beams)
+    return said, [examples.question(row) for row in rows], cut
+
+
+def greedy(
+    lm: "LanguageModel",
+    asked: "Sequence[Prompt]",
+    max_tokens: int,
+    stop: tuple[str, ...],
+    tell: Tell,
+    beams: int = 1,
+) -> tuple[list[str], int]:
+    """The likeliest text after each prompt, and the number of prompts that were cut."""
+    from kun.generation.options import SamplingOptions
+
     options = SamplingOptions(
-        max_tokens=task.max_tokens,
-        stop=task.stop,
+        max_tokens=max_tokens,
+        stop=stop,
         truncate=True,
-        beams=task.beams,
-        temperature=None if task.beams > 1 else 0.0,
+        beams=beams,
+        temperature=None if beams > 1 else 0.0,
     )
-    said, cut = [], 0
+    said: list[str] = []
+    cut = 0
     for start in range(0, len(asked), _AT_ONCE):
         running = [lm.submit(each, options) for each in asked[start : start + _AT_ONCE]]
         try:
@@ -51,7 +66,7 @@ def written(
         said += [completion.text.strip() for completion in completions]
         cut += sum(completion.truncated > 0 for completion in completions)
         tell(len(said), len(asked))
-    return said, [examples.question(row) for row in rows], cut
+    return said, cut
 
 
 def translated(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kun.atomic_files import new_folder
 from kun.errors import BadInput
-from kun.hub.adapter import PREFIX
+from kun.hub.adapter import PREFIX, AdapterCheckpoint
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.layout import ADAPTER_CONFIG as CONFIG
 from kun.hub.layout import ADAPTER_WEIGHTS as WEIGHTS
@@ -50,10 +50,11 @@ def save_adapter(
 ) -> Path:
     """Write the pairs in `net`, and the parts that trained with them, so that `peft` loads them; returns the folder.
 
-    `origin` is the checkpoint that `net` came from. Tokenizer and template are its, where they are not given.
+    `origin` is the checkpoint that `net` came from. Tokenizer and template are its, where they are not given. Where it
+    is an adapter itself, what is written is one adapter of its base: the pairs of both, one below the other.
     Raises `BadInput` for a network without pairs, and for a folder that holds something other than an adapter.
     """
-    from kun.adaptation.lora import lora_pairs
+    from kun.adaptation.lora import lora_pairs, stacked
     from kun.adaptation.lora_layout import Layout
 
     folder = Path(folder).absolute()
@@ -63,15 +64,19 @@ def save_adapter(
     if not own:
         raise BadInput("The network has no adapter: put one beside its layers with add_lora.")
     layout = Layout.of(net)
-    pairs = layout.theirs({name: pair.pair for name, pair in own.items()})
-    whole = _whole(net, layout)
+    trained = {name: pair.pair for name, pair in own.items()}
+    whole, base = _whole(net, layout), origin
+    parents = [_as_parent(origin)]
+    if isinstance(origin, AdapterCheckpoint):
+        trained, whole, base = stacked(origin.pairs(net), trained), origin.whole | whole, origin.base
+        parents = [_as_parent(base), *parents]
+    pairs = layout.theirs(trained)
     dropout = next(iter(own.values())).dropout.p
-    stated = _config(pairs, whole, layout, net.config.to_hf(), origin, dropout)
+    stated = _config(pairs, whole, layout, net.config.to_hf(), base, dropout)
     tensors = {f"{PREFIX}{name}": tensor for name, tensor in whole.items()}
     for name, pair in pairs.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"], tensors[f"{PREFIX}{name}.lora_B.weight"] = pair.a, pair.b
-    parent = {"name": origin.lineage.get("name", display_name(origin.path)), "identity": origin.identity}
-    record = {"name": display_name(folder), "parents": [parent], **dict(lineage or {})}
+    record = {"name": display_name(folder), "parents": parents, **dict(lineage or {})}
     given = chat_template or origin.chat_template
     source = given.source if isinstance(given, ChatTemplate) else given
     about = {name: value for name, value in origin.tokenizer_config.items() if name != "chat_template"}
@@ -83,8 +88,12 @@ def save_adapter(
         about |= {"chat_template": source} if source else {}
         write_tokenizer(fresh, tokenizer or origin.tokenizer, about)
         write_lineage(fresh, record, {WEIGHTS: {"sha256": digest, "bytes": (fresh / WEIGHTS).stat().st_size}})
-        write_adapter_card(fresh, record, _name_of(origin))
+        write_adapter_card(fresh, record, _name_of(base))
     return folder
+
+
+def _as_parent(origin: Checkpoint) -> dict[str, object]:
+    return {"name": origin.lineage.get("name", display_name(origin.path)), "identity": origin.identity}
 
 
 def _whole(net: Any, layout: "Layout") -> "dict[str, torch.Tensor]":
