@@ -1,15 +1,17 @@
 """Questions made of documentation, and what of it is kept from learning."""
 
 import json
+from contextlib import closing
 
 import pytest
 
+from kun.alignment.feedback.store import FeedbackStore
 from kun.data.documented import Documented
-from kun.data.rows import Ranking
+from kun.data.rows import ChatMessage, Ranking
 from kun.data.sources import Rows
 from kun.tour.speedrun import corpus
 from kun.tour.speedrun.corpus import Files, write_corpus
-from kun.tour.speedrun.preferences import write_preferences
+from kun.tour.speedrun.preferences import clicked, write_preferences
 from kun.tour.speedrun.questions import arguments_of, questions, share_of, summary_of
 
 
@@ -124,6 +126,15 @@ def test_what_is_held_out_is_learned_from_nowhere(tmp_path, monkeypatch):
     for row in _lines(files.unseen_choices):
         assert row["answer"] in row["choices"]
         assert len(set(row["choices"])) == len(row["choices"])
+
+
+def test_without_a_file_the_rankings_are_those_that_people_gave_on_this_machine(bare_home):
+    prompt: list[ChatMessage] = [{"role": "user", "content": "Which is better?"}]
+    groups = [[[{"role": "assistant", "content": text}]] for text in ("this", "that")]
+    with closing(FeedbackStore.open()) as store:
+        store.add_ranked(prompt, groups, rater="ann")
+    (found,) = clicked(None)
+    assert [answer[0]["content"] for answer in found.answers] == ["this", "that"]
 
 
 def test_the_right_answer_is_above_others_that_are_neither_always_longer_nor_shorter(tmp_path, monkeypatch):

@@ -247,8 +247,8 @@ def _print(found: "Judged", folder: Path, as_json: bool) -> None:
     output.print_table(headers, rows)
     if not shown:
         _print_categories(found, is_compared)
-    if told := trust(found):
-        typer.echo(told)
+    if sentence := trust(found):
+        typer.echo(sentence)
     if warning := found.consistency.warning:
         typer.secho(warning, fg=typer.colors.RED)
     if found.unscored:

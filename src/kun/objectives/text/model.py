@@ -234,7 +234,7 @@ def _with_padding(
     """The template with the name of padding, which is saved with it, where a head must tell padding from the rest."""
     if template is None or not needs.talks or needs.head is None:
         return template
-    named = {**template.special_tokens, "pad_token": tokenizer.id_to_token(pad)}
+    named = {**template.special_tokens, "pad_token": tokenizer.id_to_token(pad) or ""}
     return ChatTemplate(template.source, named)
 
 

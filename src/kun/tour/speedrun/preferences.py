@@ -6,12 +6,15 @@ longer nor the shorter of two answers is always the better one.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from kun.alignment.feedback.exchange import rankings
+from kun.alignment.feedback.store import FeedbackStore
 from kun.data.rows import Ranking
 from kun.data.sources import Rows
 from kun.tour.speedrun.corpus import Files, write_rows
@@ -40,21 +43,27 @@ class _Asked:
 
 
 def write_preferences(files: Files, clicks: Sequence[Ranking], seed: int) -> Preferred:
-    """Write the rankings to learn from and those that are held out. Of people's, all are learned from."""
+    """Write the rankings to learn from and those that are held out.
+
+    Of people's all are learned from, but no more than are made of the documentation, on which the model is asked.
+    """
     learned, held_out = (_asked(path) for path in (files.prompts, files.held_out_chats))
     made = list(_ranked(learned, seed))
+    clicks = clicks[: len(made)]
     write_rows(files.preferences, [*made, *map(_as_row, clicks)])
     write_rows(files.held_out_preferences, islice(_ranked(held_out, seed), _MOST_HELD_OUT))
     return Preferred(len(made), len(clicks))
 
 
 def clicked(source: Path | None) -> list[Ranking]:
-    """The rankings of a file of people's feedback, in any shape that `kun train` reads; none without a file.
+    """The rankings of a file of people's feedback, in any shape that `kun train` reads, or without one of this machine.
 
-    Rows that cannot be used are left out. Raises `NotFound`, `UnsupportedFormat`, and `BadInput` for an empty file.
+    Rows that cannot be used are left out. Raises `NotFound`, `UnsupportedFormat`, `BadInput` for an empty file, and
+    what the store raises.
     """
     if source is None:
-        return []
+        with closing(FeedbackStore.open()) as store:
+            return list(rankings(store))
     return [row for row in Rows(source, "preference", skip_bad=True) if isinstance(row, Ranking)]
 
 
