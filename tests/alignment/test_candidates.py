@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import write
+from small_talk import write
 
 import kun
 from kun.alignment import candidates

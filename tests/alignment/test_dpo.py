@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import transformers
-from conftest import talks, write
+from small_talk import talks, write
 
 import kun
 from kun.alignment.preference_data import Preferences, RankingTokenizer

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write
 from hypothesis import given
 from hypothesis import strategies as st
+from small_talk import write
 
 import kun
 from kun.alignment.advantages import generalized_advantages, group_advantages, token_rewards

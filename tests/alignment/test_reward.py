@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import talks, write
+from small_talk import talks, write
 from torch import nn
 
 import kun

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write
+from small_talk import write
 
 import kun
 from kun.data.rows import Conversation, Pair, Ranking
