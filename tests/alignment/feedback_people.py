@@ -29,8 +29,8 @@ def fill(store, count, answers=3, wanted=1, models=()):
         ]
 
 
-def saved_until_killed(database: Path, ids, rater, seconds):
-    """The items of votes that a process reported as saved before it was killed -9."""
+def saved_until_killed(database: Path, ids, rater, seconds, least=0):
+    """The items of votes that a process reported as saved until it was killed -9, some time after the first `least`."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -45,10 +45,11 @@ def saved_until_killed(database: Path, ids, rater, seconds):
     os.close(writing)
     with os.fdopen(reading, "rb") as told:
         assert told.readline() == b"ready\n"
+        first = [told.readline() for _ in range(least)]
         select.select([], [], [], seconds)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return told.read().decode().split()
+        return b"".join([*first, told.read()]).decode().split()
 
 
 def timed_saves(store, ids, rater):

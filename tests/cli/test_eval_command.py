@@ -11,9 +11,14 @@ from command_line import ENGLISH_ONLY, Kun
 from tiny_models import save_writer
 
 TASKS = Path(__file__).parents[2] / "examples" / "tasks"
+MEASURED = [
+    path
+    for path in sorted(TASKS.glob("*.toml"))
+    if "\nreward =" not in path.read_text("utf-8")  # a model that a recipe trains: see tests/alignment
+]
 
 
-@pytest.mark.parametrize("path", sorted(TASKS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.stem)
 def test_each_example_is_measured(path: Path, kun: Kun) -> None:
     ran = kun("eval", ENGLISH_ONLY, "--task", path, "--limit", "2", "--json")
     assert ran.code == 0, ran.err
