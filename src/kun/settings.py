@@ -1,6 +1,7 @@
 """The only reader of the environment. Every setting is `KUN_` and its name: `KUN_HOME`, `KUN_API_KEYS`, …"""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -102,3 +103,38 @@ def launch() -> Launch | None:
     if not all(name in os.environ for name in (*names, "MASTER_ADDR")):
         return None
     return Launch(*(int(os.environ[name]) for name in names))
+
+
+def memory() -> tuple[int | None, int | None]:
+    """Bytes of memory, and of those that can be had now, as far as the system tells; a container's bounds count.
+
+    What files in the page cache take can be had.
+    """
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None, None
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free: int | None = None
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        available = (line for line in lines if line.startswith("MemAvailable"))
+        free = next((int(line.split()[1]) * 1024 for line in available), None)  # old kernels have none
+    for bound, used, cached in _CGROUPS:
+        with suppress(OSError, ValueError):  # "max" is no number
+            most = int(Path(bound).read_text("ascii"))
+            total = min(total, most)
+            lines = Path(used).with_name("memory.stat").read_text("ascii").splitlines()
+            taken = int(Path(used).read_text("ascii"))
+            taken -= sum(int(line.split()[1]) for line in lines if line.split()[0] == cached)
+            free = max(0, min(most - taken, most if free is None else free))
+    return total, free
+
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
+"""Of a container: its bound, what it uses, and the name of what can be had back of that."""

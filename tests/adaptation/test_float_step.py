@@ -6,8 +6,11 @@ import pytest
 import torch
 from nets import float_net
 
+from kun.adaptation import float_step
 from kun.adaptation.float_step import MOST_TOKENS, FloatStep
 from kun.adaptation.fuse import fuse
+from kun.adaptation.trace import LINEAR, Op, Trace, TracedContext, Untraceable, grouped
+from kun.blocks.rotary import rotate
 from kun.families import family_of
 from kun.networks.decoding import DecodingState, RowState
 from kun.networks.network import LanguageNetwork
@@ -111,8 +114,9 @@ def test_a_row_gets_the_same_bits_in_any_step_of_a_few_tokens(name: str) -> None
 
 
 @pytest.mark.usefixtures("compiled")
-def test_weights_that_are_put_in_the_place_of_others_count_from_the_next_step_on() -> None:
-    net, other = network("llama"), network("llama")
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_weights_that_are_put_in_the_place_of_others_count_from_the_next_step_on(name: str) -> None:
+    net, other = network(name), network(name)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(0.5)
@@ -143,3 +147,95 @@ def test_what_compiled_code_has_no_word_for_is_run_by_the_network() -> None:
     got, wanted = Rows(narrow, fused, PROMPTS[:2]).begin(), Rows(narrow, narrow, PROMPTS[:2]).begin()
     assert torch.equal(got, wanted)
     assert not fused.compiled
+
+
+@pytest.mark.usefixtures("compiled")
+def test_numbers_that_change_in_their_own_place_count_from_the_next_step_on_also_those_of_biases() -> None:
+    net = network("t5")
+    fused = fuse(net)
+    Rows(net, fused, PROMPTS[:2]).begin()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(0.5)
+    got, wanted = Rows(net, fused, PROMPTS[:2]).begin(), Rows(net, net, PROMPTS[:2]).begin()
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_large_weights_move_into_large_pages_once_and_say_the_same_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(float_step, "_LARGE_PAGE", 2**12)
+    net, other = network("llama"), network("llama")
+    fused = fuse(net)
+    assert isinstance(fused, FloatStep)
+    assert fused.in_large_pages
+    places = [parameter.data_ptr() for parameter in net.parameters()]
+    assert places != [parameter.data_ptr() for parameter in other.parameters()]
+    got, wanted = Rows(net, fused, PROMPTS[:2]).begin(), Rows(other, other, PROMPTS[:2]).begin()
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    again = fuse(net)
+    assert isinstance(again, FloatStep)
+    assert again.in_large_pages
+    assert places == [parameter.data_ptr() for parameter in net.parameters()]
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("free", [None, 2**10])
+def test_weights_stay_where_they_are_on_a_machine_without_memory_to_spare(
+    monkeypatch: pytest.MonkeyPatch, free: int | None
+) -> None:
+    monkeypatch.setattr(float_step, "_LARGE_PAGE", 2**12)
+    monkeypatch.setattr(float_step, "machine_memory", lambda: (2**40, free))
+    net = network("llama")
+    places = [parameter.data_ptr() for parameter in net.parameters()]
+    fused = fuse(net)
+    assert isinstance(fused, FloatStep)
+    assert not fused.in_large_pages
+    assert places == [parameter.data_ptr() for parameter in net.parameters()]
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_weight_that_is_made_on_the_way_leaves_its_network_to_torch() -> None:
+    net = network("llama")
+    head: Any = net.lm_head
+    head.forward = lambda x: torch.nn.functional.linear(x, head.weight * 2)
+    fused = fuse(net)
+    assert isinstance(fused, FloatStep)
+    got, wanted = Rows(net, fused, PROMPTS[:2]).begin(), Rows(net, net, PROMPTS[:2]).begin()
+    assert torch.equal(got, wanted)
+    assert not fused.compiled
+
+
+def test_what_would_read_other_numbers_than_the_layers_do_is_not_traced() -> None:
+    trace = Trace()
+    cos, sin = trace.value(32), trace.value(32)
+    x: Any = trace.value(64)
+    heads = x.unflatten(-1, (-1, 32))
+    turned: Any = rotate(heads, cos, sin)  # type: ignore[arg-type]
+    assert turned.flatten(-2).width == 64
+    for early in (lambda: heads.flatten(-2), lambda: x + x, lambda: heads.chunk(2)):
+        with pytest.raises(Untraceable):
+            early()
+    context = TracedContext(trace)
+    wide: Any = trace.value(64)
+    narrow: Any = trace.value(32)
+    keys, values = wide.unflatten(-1, (-1, 32)), narrow.unflatten(-1, (-1, 32))
+    three: Any = trace.value(96)
+    for q, k, v in (
+        (turned, keys, values),  # a head of values less: it would be read beyond its end
+        (turned, wide.unflatten(-1, (-1, 16)), wide.unflatten(-1, (-1, 16))),
+        (turned.chunk(2)[0], keys, keys),
+        (three.unflatten(-1, (-1, 32)), keys, keys),  # three heads on two
+        (wide, wide, wide),
+    ):
+        with pytest.raises(Untraceable):
+            context.attend(0, q, k, v)
+    context.attend(0, turned, keys, keys)
+
+
+def test_a_layer_that_adds_what_another_makes_waits_for_it() -> None:
+    first = Op(LINEAR, 0, 1)
+    assert grouped([first, Op(LINEAR, 0, 2)]) == [2, 1]
+    assert grouped([first, Op(LINEAR, 0, 2, other=1)]) == [1, 1]
+    assert grouped([first, Op(LINEAR, 0, 2), Op(LINEAR, 0, 3, other=1)]) == [1, 2, 1]

@@ -17,7 +17,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Each measurement is noted; a fast machine with much memory."""
     taken: list[float] = []
     monkeypatch.setattr(module, "answer_seconds", lambda: taken.append(4.0) or 4.0)
-    monkeypatch.setattr(module, "_memory", lambda: (16 * 2**30, 12 * 2**30))
+    monkeypatch.setattr(module, "machine_memory", lambda: (16 * 2**30, 12 * 2**30))
     return taken
 
 
@@ -53,14 +53,14 @@ def test_a_choice_of_the_machine_that_is_not_here_gives_way_to_the_one_that_is(
 
 
 def test_slow_machines_and_small_ones_take_the_smaller_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_memory", lambda: (16 * 2**30, 12 * 2**30))
+    monkeypatch.setattr(module, "machine_memory", lambda: (16 * 2**30, 12 * 2**30))
     assert by_machine(lambda: 30.0).name == DEFAULT_MODEL
     assert by_machine(lambda: 3.0).name == LARGER_MODEL
-    monkeypatch.setattr(module, "_memory", lambda: (4 * 2**30, 3 * 2**30))
+    monkeypatch.setattr(module, "machine_memory", lambda: (4 * 2**30, 3 * 2**30))
     assert by_machine(lambda: 3.0).name == DEFAULT_MODEL
-    monkeypatch.setattr(module, "_memory", lambda: (16 * 2**30, 2**30))
+    monkeypatch.setattr(module, "machine_memory", lambda: (16 * 2**30, 2**30))
     assert "free memory" in by_machine(lambda: 3.0).reason
-    monkeypatch.setattr(module, "_memory", lambda: (None, None))
+    monkeypatch.setattr(module, "machine_memory", lambda: (None, None))
     assert by_machine(lambda: 3.0).name == LARGER_MODEL
 
 

@@ -1,4 +1,4 @@
-"""Steps of a few tokens in float32, of all families, in compiled code: what the layers do is noted once.
+"""Steps of a few tokens in float32, of all families, in compiled code: what the layers do is traced once.
 
 At a few tokens a step the weights are read once and little is computed, so that memory sets the pace, next to what
 Python and torch take for each of hundreds of small operations. Both are less here: one call runs all layers, and the
@@ -6,8 +6,9 @@ weights lie in large pages of the system, without which half of the time goes to
 """
 
 import ctypes
+import logging
 import mmap
-import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -17,17 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from kun.adaptation import native
-from kun.adaptation.noted import (
+from kun.adaptation.trace import (
     CALL,
-    NotedContext,
-    NotedSource,
-    Notes,
-    NotNoted,
+    EVERYTHING,
     Op,
+    Trace,
+    TracedContext,
+    TracedSource,
+    Untraceable,
     Value,
-    alike,
+    allocated,
     fused,
-    packed,
+    grouped,
 )
 from kun.blocks.attention import Bias
 from kun.blocks.cache import CacheStep
@@ -36,12 +38,15 @@ from kun.networks.decoder import Context, Decoder, embed
 from kun.networks.encoder_decoder import EncoderDecoder, Seq2SeqOutput
 from kun.networks.network import DecoderOutput
 from kun.networks.source import Source, SourceStep, StackedSources
+from kun.settings import memory as machine_memory
+
+log = logging.getLogger(__name__)
 
 MOST_TOKENS = 16
 """Tokens of a step up to which it runs in compiled code; of more torch's matrix products make more."""
 _LARGE_PAGE = 2**21
-_NOT_NOTED = (
-    NotNoted,
+_UNTRACEABLE = (
+    Untraceable,
     TypeError,
     AttributeError,
     ValueError,
@@ -51,8 +56,7 @@ _NOT_NOTED = (
     RuntimeError,
 )
 """What a network may raise that does with values of a step what only tensors can do: torch runs it, then."""
-_PAST = 32
-"""Numbers of a bias beyond its length, so that blocks of keys may be read whole."""
+_moving = threading.Lock()
 
 _INTS = (
     "activation", "source", "other", "third", "to", "width", "outputs", "heads", "kv_heads", "d", "first",
@@ -85,16 +89,18 @@ class _Program(ctypes.Structure):
 class _List:
     """Operations as compiled code reads them, in stretches between those that torch runs."""
 
-    def __init__(self, notes: Notes, given: int, result: Value) -> None:
-        ops, self.widths = packed(
-            fused(notes.ops, {*range(given), result.buffer}), notes.widths, set(range(given))
+    def __init__(self, trace: Trace, given: int, result: Value) -> None:
+        ops, self.widths = allocated(
+            fused(trace.ops, {*range(given), result.buffer}), trace.widths, set(range(given))
         )
         if not ops or result.part:
-            raise NotNoted("nothing")
+            raise Untraceable("nothing")
+        self.by_place = any(op.bias >= 0 or op.window != EVERYTHING for op in ops)
+        """Whether attention counts from the own place back, so that a prefix, which sees ahead, has no place in it."""
         self.given, self.result = given, ops[-1].to
         self.weights = [tensor for op in ops for tensor in (op.weight, op.shift) if tensor is not None]
         if any(not tensor.is_contiguous() or tensor.dtype != torch.float32 for tensor in self.weights):
-            raise NotNoted("weights")
+            raise Untraceable("weights")
         self.by_torch = [tensor for op in ops if op.module is not None for tensor in op.module.parameters()]
         self.parts: list[ctypes.Array[_Op] | Op] = []
         """Operations for compiled code, or one for torch."""
@@ -104,7 +110,7 @@ class _List:
                 stretch.append(op)
                 continue
             if stretch:
-                counts = alike(stretch)
+                counts = grouped(stretch)
                 made = [_compiled(each, count) for each, count in zip(stretch, counts, strict=True)]
                 self.parts.append((_Op * len(made))(*made))
             if op is not None:
@@ -127,6 +133,8 @@ class FloatStep(nn.Module):
 
     It shares its weights with `net`, which runs every other call. Its steps agree with those of `net` up to rounding,
     and a row's logits are the same bits whatever other rows are in the step, as long as it is one of a few tokens.
+    Large weights of `net` move into large pages when this is made, the first time, and never later: make it before
+    other threads compute with `net`.
     """
 
     def __init__(self, net: Decoder | EncoderDecoder) -> None:
@@ -136,8 +144,10 @@ class FloatStep(nn.Module):
         self._biases: list[Bias] = []
         self._tables: tuple[int, list[Tensor]] = (0, [])
         self._sources: _Sources | None = None
-        self._noted = False
+        self._traced = False
         self._kept: list[tuple[Tensor, int]] = []
+        self._bias_kept: list[tuple[int, int]] = []
+        self.in_large_pages = _in_large_pages([*net.parameters()])
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         try:
@@ -175,11 +185,14 @@ class FloatStep(nn.Module):
         few = cache.total <= MOST_TOKENS and ids is not None and ids.shape == (1, cache.total)
         plain = not any(each is not None for each in given) and not named.keys() - {"logits_at"}
         exact = cache.cache.keys.dtype == torch.float32 and not torch.is_grad_enabled()
-        return few and plain and exact and not any(cache.adapters or ()) and not self.net.training
+        whole = isinstance(self.net, Decoder) or isinstance(cache, SourceStep)
+        return few and plain and exact and whole and not any(cache.adapters or ()) and not self.net.training
 
     def _step(self, ids: Tensor | None, cache: CacheStep, logits_at: Tensor | None) -> Tensor | None:
         """Logits [1, m, vocabulary]; None where the network does what compiled code has no word for."""
         net = self.net
+        if self._traced and (self._lists is None or (self._lists[0].by_place and any(cache.prefixes))):
+            return None
         if isinstance(net, Decoder):
             x = embed(net.embed, self.config.vocab_size, ids, None)
             x, shared = net.begin(x, net.context(x, ids, None, None, cache))
@@ -187,11 +200,11 @@ class FloatStep(nn.Module):
             x, shared = net.embedded(ids, None), ()
             x = net.begin(x, Context.of(x, None, None, cache, longest=net.longest))
         tensors = _tensors(shared)
-        if self._noted and any(tensor.data_ptr() != place for tensor, place in self._kept):
-            self._noted = False  # weights were put in the place of others
-        if not self._noted:
-            self._note(shared, tensors)
-        if self._lists is None:
+        if self._traced and any(tensor.data_ptr() != place for tensor, place in self._kept):
+            self._traced = False  # weights were put in the place of others
+        if not self._traced:
+            self._trace(shared, tensors)
+        if self._lists is None or (self._lists[0].by_place and any(cache.prefixes)):
             return None
         body, head = self._lists
         states = self._run(body, [x, *tensors], cache)
@@ -199,33 +212,35 @@ class FloatStep(nn.Module):
             states = states[logits_at]
         return self._run(head, [states], cache)[None]
 
-    def _note(self, shared: object, tensors: list[Tensor], *, moves: bool = True) -> None:
-        self._noted, self._lists = True, None
+    def _trace(self, shared: object, tensors: list[Tensor]) -> None:
+        self._traced, self._lists = True, None
         try:
-            notes = Notes()
-            x = notes.value(self.config.d_model)
-            values = iter([notes.value(tensor.shape[-1]) for tensor in tensors])
-            result = self._through(x, _values(shared, values), notes)
-            body = _List(notes, 1 + len(tensors), result)
-            self._biases, notes = notes.biases, Notes()
-            logits: object = self.net.head(cast(Tensor, notes.value(result.width)))
-            head = _List(notes, 1, cast(Value, logits))
-        except _NOT_NOTED:
+            trace = Trace()
+            x = trace.value(self.config.d_model)
+            values = iter([trace.value(tensor.shape[-1]) for tensor in tensors])
+            result = self._through(x, _values(shared, values), trace)
+            body = _List(trace, 1 + len(tensors), result)
+            self._biases, trace = trace.biases, Trace()
+            logits: object = self.net.head(cast(Tensor, trace.value(result.width)))
+            head = _List(trace, 1, cast(Value, logits))
+        except _UNTRACEABLE:
             return
         weights = list({id(w): w for each in (body, head) for w in (*each.weights, *each.by_torch)}.values())
-        if moves and _in_large_pages(weights):
-            self._note(shared, tensors, moves=False)
+        own = {id(tensor) for tensor in (*self.net.parameters(), *self.net.buffers())}
+        if any(
+            id(weight) not in own for weight in weights
+        ):  # made on the way: it would be read for ever as it is
             return
         self._kept = [(weight, weight.data_ptr()) for weight in weights]
         self._lists, self._tables, self._sources = (body, head), (0, []), None
 
-    def _through(self, x: Value, shared: object, notes: Notes) -> Value:
+    def _through(self, x: Value, shared: object, trace: Trace) -> Value:
         """What the layers make of x; to them values are tensors."""
-        net, context = self.net, cast(Context, NotedContext(notes))
+        net, context = self.net, cast(Context, TracedContext(trace))
         if isinstance(net, Decoder):
             made: object = net.through(cast(Tensor, x), cast(tuple[object, ...], shared), context)
         else:
-            made = net.decoded(cast(Tensor, x), context, cast(Source, NotedSource(notes)))
+            made = net.decoded(cast(Tensor, x), context, cast(Source, TracedSource(trace)))
         return cast(Value, made)
 
     def _run(self, ops: _List, given: list[Tensor], cache: CacheStep) -> Tensor:
@@ -273,15 +288,15 @@ class FloatStep(nn.Module):
         return _view(memory, ops, total, ops.result)
 
     def _bias_tables(self, length: int) -> list[Tensor]:
-        """For each bias what it adds by distance, float32 [heads, length + 32], the own place at the last length."""
-        if self._biases and length > self._tables[0]:
+        """For each bias what it adds by distance, float32 [heads, length], the own place last."""
+        kept = [_version(each) for bias in self._biases for each in _parameters(bias)]
+        if self._biases and (length > self._tables[0] or kept != self._bias_kept):
+            self._bias_kept = kept
             longer = max(128, 1 << (length - 1).bit_length())
             keys = torch.arange(longer)[None]
             made = []
             for bias in self._biases:
-                table = bias(keys[:, -1:], keys)[0, :, 0].float()
-                # of `longer` numbers a row, and as many beyond the last row as a block may reach
-                made.append(nn.functional.pad(table.flatten(), (0, _PAST)).contiguous())
+                made.append(bias(keys[:, -1:], keys)[0, :, 0].float().contiguous())
             self._tables = (longer, made)
         return self._tables[1]
 
@@ -344,13 +359,28 @@ def _values(shared: object, values: Iterator[Value]) -> object:
     return tuple(_values(each, values) for each in shared) if isinstance(shared, tuple) else shared
 
 
+def _parameters(bias: Bias) -> list[nn.Parameter]:
+    return list(bias.parameters()) if isinstance(bias, nn.Module) else []
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    """What changes when a tensor gets other numbers, in its own place or in that of others."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
 def _in_large_pages(weights: Sequence[Tensor]) -> bool:
-    """Put large weights where the system has large pages for them; whether any were moved."""
-    large = [w for w in weights if w.numel() * 4 >= _LARGE_PAGE // 8 and not hasattr(w, "in_large_pages")]
-    if not large or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return False
-    sizes = [-(-w.numel() * 4 // 64) * 64 for w in large]
-    if sum(sizes) > os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE // 2:
+    """Put large weights where the system has large pages for them; whether they lie there."""
+    with _moving:
+        large = [w for w in weights if w.numel() * 4 >= _LARGE_PAGE // 8]
+        fresh = [w for w in large if not hasattr(w, "in_large_pages")]
+        return bool(large) and (not fresh or _moved(fresh))
+
+
+def _moved(weights: Sequence[Tensor]) -> bool:
+    sizes = [-(-w.numel() * 4 // 64) * 64 for w in weights]
+    _, free = machine_memory()
+    if not hasattr(mmap, "MADV_HUGEPAGE") or free is None or sum(sizes) > free // 2:
+        log.info("weights of %d MB stay where they are: no room in large pages", sum(sizes) >> 20)
         return False
     try:
         memory = mmap.mmap(-1, sum(sizes) + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -358,7 +388,7 @@ def _in_large_pages(weights: Sequence[Tensor]) -> bool:
     except OSError:
         return False
     start = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % _LARGE_PAGE
-    for weight, size in zip(large, sizes, strict=True):
+    for weight, size in zip(weights, sizes, strict=True):
         moved = torch.frombuffer(memory, dtype=torch.float32, count=weight.numel(), offset=start).view(
             weight.shape
         )

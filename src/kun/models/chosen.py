@@ -6,13 +6,11 @@ no model: it multiplies random matrices of the larger model's shape with the ker
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
@@ -22,6 +20,7 @@ from kun.errors import BadInput
 from kun.hub.catalog import catalog
 from kun.hub.store import installed, not_found, resolve
 from kun.settings import DEFAULT_MODEL, LARGER_MODEL, settings
+from kun.settings import memory as machine_memory
 
 MEMORY = 6 * 2**30
 """Bytes of memory that a machine must have for the larger model: its weights, its cache, and the rest of the day."""
@@ -104,7 +103,7 @@ def choose(name: str) -> Choice:
 
 def by_machine(seconds: Callable[[], float] | None = None) -> Choice:
     """The model that memory and speed allow; `seconds` measures an answer's time with the larger one."""
-    memory, free = _memory()
+    memory, free = machine_memory()
     if memory is not None and memory < MEMORY:
         return _machine(
             DEFAULT_MODEL, f"the larger one wants {_gb(MEMORY)} of memory, and there are {_gb(memory)}"
@@ -163,22 +162,6 @@ def _least(work: Sequence[Callable[[], object]], rounds: int) -> list[float]:
             piece()
             took[place] = min(took[place], time.thread_time() - started)
     return took
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Bytes of memory, and of those that are free, as far as the system tells; a container's bounds count."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None, None
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free: int | None = None
-    with suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        available = (line for line in lines if line.startswith("MemAvailable"))
-        free = next((int(line.split()[1]) * 1024 for line in available), None)  # old kernels have none
-    for bound in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # "max" is no number
-            total = min(total, int(Path(bound).read_text("ascii")))
-    return total, free
 
 
 def _machine(name: str, reason: str) -> Choice:

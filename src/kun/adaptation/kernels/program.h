@@ -31,7 +31,7 @@ typedef struct {
     const int64_t *slots;         // [total]: page · page_size + offset
     float *keys, *values;         // [n_layers, pages, kv_heads, page_size, d]
     uint64_t layer_floats;
-    const float *const *biases;   // [heads, bias_length + 32]: by distance, the own place last
+    const float *const *biases;   // [heads, bias_length]: by distance, the own place last
     const SourceLayer *sources;         // by layer
     const int32_t *source_of, *source_seen;  // [total]
     int32_t count, total, max_pages, page_size, bias_length, longest_source;

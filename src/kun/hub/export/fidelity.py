@@ -37,6 +37,7 @@ from kun.hub.export.exporting import Export, Exported
 from kun.hub.export.gguf import planned
 from kun.hub.export.reading import Answer, CannotRead, Job, read
 from kun.hub.export.verdict import UNMERGED, ExportDiffers, Fidelity, Reading
+from kun.settings import memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -120,12 +121,8 @@ def prove(
 def _memory(net: "nn.Module") -> tuple[int, int]:
     """Bytes that comparing logits takes (the network in float32, here and then in the reader), and that are free."""
     needed = sum(weight.numel() for weight in net.parameters()) * 4 * 5 // 4
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # another system: the reader says if it was too much
-        free = needed
-    return needed, free
+    _, free = memory()
+    return needed, needed if free is None else free  # another system: the reader says if it was too much
 
 
 def _readers(export: Export) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a network does with the tokens of a step, noted as a list of operations that compiled code can run.
+"""What a network does with the tokens of a step, traced as a list of operations that compiled code can run.
 
 The layers run once, as they are written, over values that keep a note of what is done with them (torch's own
 protocol for that, `__torch_function__`). So a family has one description of itself, and one that does something the
@@ -27,7 +27,7 @@ NORM, RMS_NORM, LINEAR, ROTATE, ATTEND, CROSS, SUM, PRODUCT, SCALE, ACTIVATE, CA
 RELU, GELU, GELU_TANH, SILU = range(1, 5)
 
 
-class NotNoted(Exception):
+class Untraceable(Exception):
     """The network does something that the list of operations has no word for."""
 
 
@@ -62,12 +62,14 @@ class Op:
 
 
 @dataclass
-class Notes:
+class Trace:
     """The operations so far, the widths of the buffers, and the biases of attention that they ask for."""
 
     ops: list[Op] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
     biases: list[Bias] = field(default_factory=list)
+    rotated: list[tuple[int, int, int]] = field(default_factory=list)
+    """What was rotated in place, in order: a buffer, and the first and last number of each head."""
 
     def buffer(self, width: int) -> int:
         self.widths.append(width)
@@ -77,7 +79,7 @@ class Notes:
         return Value(self, self.buffer(width), width)
 
     def add(self, op: Op) -> "Value":
-        """Note an operation whose result has the width of its buffer."""
+        """Add an operation whose result has the width of its buffer."""
         self.ops.append(op)
         return Value(self, op.to, self.widths[op.to])
 
@@ -89,9 +91,10 @@ class Value:
     dtype = torch.float32
 
     def __init__(
-        self, notes: Notes, buffer: int, width: int, d: int = 0, part: tuple[int, int] | None = None
+        self, trace: Trace, buffer: int, width: int, d: int = 0, part: tuple[int, int] | None = None
     ) -> None:
-        self.notes, self.buffer, self.width, self.d, self.part = notes, buffer, width, d, part
+        self.trace, self.buffer, self.width, self.d, self.part = trace, buffer, width, d, part
+        self.since = len(trace.rotated)
 
     @classmethod
     def __torch_function__(
@@ -101,74 +104,88 @@ class Value:
         args: tuple[object, ...] = (),
         named: Mapping[str, object] | None = None,
     ) -> object:
-        note = _NOTED.get(function)
-        if note is None:
-            raise NotNoted(getattr(function, "__name__", str(function)))
-        return note(*args, **(named or {}))
+        record = _TRACED.get(function)
+        if record is None:
+            raise Untraceable(getattr(function, "__name__", str(function)))
+        return record(*args, **(named or {}))
 
     def __add__(self, other: object) -> "Value":
         if isinstance(other, Value):
             return self._with(SUM, other)
-        if isinstance(other, Tensor) and self.notes.ops and other.shape == (self.width,):
-            last = self.notes.ops[-1]
+        if isinstance(other, Tensor) and self.trace.ops and other.shape == (self.width,):
+            last = self.trace.ops[-1]
             if last.to == self.buffer and last.kind == LINEAR and last.shift is None:
-                self.notes.ops[-1] = replace(last, shift=other)
+                self.trace.ops[-1] = replace(last, shift=other)
                 return self
-        raise NotNoted("a sum")
+        raise Untraceable("a sum")
 
     def __mul__(self, other: object) -> "Value":
         if isinstance(other, Value):
             return self._with(PRODUCT, other)
         if not isinstance(other, int | float):
-            raise NotNoted("a product")
+            raise Untraceable("a product")
         return self._each(SCALE, number=float(other))
 
     __rmul__ = __mul__
 
     def _with(self, kind: int, other: "Value") -> "Value":
+        _current(other)
         if self.part or other.part or self.width != other.width:
-            raise NotNoted("two shapes")
+            raise Untraceable("two shapes")
         return self._each(kind, other=other.buffer)
 
     def _each(self, kind: int, *, other: int = -1, activation: int = 0, number: float = 0.0) -> "Value":
         _whole(self)
-        op = Op(kind, self.buffer, self.notes.buffer(self.width), other, width=self.width)
-        made = self.notes.add(replace(op, activation=activation, number=number))
+        op = Op(kind, self.buffer, self.trace.buffer(self.width), other, width=self.width)
+        made = self.trace.add(replace(op, activation=activation, number=number))
         made.d = self.d
         return made
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> "Value":
         """Its heads: the last dimension in parts of `sizes[1]`."""
+        _current(self)
         if dim != -1 or len(sizes) != 2 or sizes[0] != -1 or self.d:
-            raise NotNoted("unflatten")
-        return Value(self.notes, self.buffer, self.width, sizes[1])
+            raise Untraceable("unflatten")
+        return Value(self.trace, self.buffer, self.width, sizes[1])
 
     def flatten(self, dim: int) -> "Value":
+        _current(self)
         if dim != -2 or not self.d or self.part:
-            raise NotNoted("flatten")
-        return Value(self.notes, self.buffer, self.width)
+            raise Untraceable("flatten")
+        return Value(self.trace, self.buffer, self.width)
 
     def chunk(self, count: int, dim: int = -1) -> "list[Value]":
         """Equal parts of each head."""
+        _current(self)
         if dim != -1 or not self.d or self.part or self.d % count:
-            raise NotNoted("chunk")
+            raise Untraceable("chunk")
         size = self.d // count
         parts = [(i * size, size) for i in range(count)]
-        return [Value(self.notes, self.buffer, self.width, self.d, part) for part in parts]
+        return [Value(self.trace, self.buffer, self.width, self.d, part) for part in parts]
+
+
+def _current(*values: Value) -> None:
+    """Raises `Untraceable` for a value that was rotated in its place after it was made."""
+    for value in values:
+        first, width = value.part or (0, value.width)
+        later = value.trace.rotated[value.since :]
+        if any(place == value.buffer and first < end and at < first + width for place, at, end in later):
+            raise Untraceable("a value before its rotation")
 
 
 def _whole(*values: Value) -> None:
+    _current(*values)
     if any(value.part or value.width % LANES for value in values):
-        raise NotNoted("a width")
+        raise Untraceable("a width")
 
 
 def _linear(x: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
     outputs, inputs = weight.shape
     _whole(x)
     if inputs != x.width or x.d or weight.dtype != torch.float32 or weight.device.type != "cpu":
-        raise NotNoted("linear")
-    op = Op(LINEAR, x.buffer, x.notes.buffer(outputs), width=inputs, outputs=outputs)
-    return x.notes.add(replace(op, weight=weight, shift=bias))
+        raise Untraceable("linear")
+    op = Op(LINEAR, x.buffer, x.trace.buffer(outputs), width=inputs, outputs=outputs)
+    return x.trace.add(replace(op, weight=weight, shift=bias))
 
 
 def _layer_norm(
@@ -188,34 +205,37 @@ def _rms_norm(module: RMSNorm, x: Value) -> Value:
 def _normed(x: Value, kind: int, d: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Value:
     _whole(x)
     if d != (x.d or x.width) or d % LANES:
-        raise NotNoted("a norm")
-    op = Op(kind, x.buffer, x.notes.buffer(x.width), width=x.width, d=d, number=eps)
-    made = x.notes.add(replace(op, weight=weight, shift=bias))
+        raise Untraceable("a norm")
+    op = Op(kind, x.buffer, x.trace.buffer(x.width), width=x.width, d=d, number=eps)
+    made = x.trace.add(replace(op, weight=weight, shift=bias))
     made.d = x.d
     return made
 
 
 def _rotate(x: Value, cos: Value, sin: Value) -> Value:
-    """Turned where it stands: nothing else reads queries and keys before."""
+    """Turned where it stands: nothing else reads queries and keys before, and `_current` sees to it after."""
+    _current(x)
     first, width = x.part or (0, x.d)
-    if not x.d or cos.width > width or any(x.buffer in op.reads for op in x.notes.ops if op.kind != ROTATE):
-        raise NotNoted("rotate")
+    if not x.d or cos.width > width or any(x.buffer in op.reads for op in x.trace.ops if op.kind != ROTATE):
+        raise Untraceable("rotate")
     op = Op(ROTATE, x.buffer, x.buffer, cos.buffer, sin.buffer, width=x.width, heads=x.width // x.d, d=x.d)
-    x.notes.ops.append(replace(op, first=first, turned=cos.width))
-    return x
+    x.trace.ops.append(replace(op, first=first, turned=cos.width))
+    x.trace.rotated.append((x.buffer, first, first + cos.width))
+    return Value(x.trace, x.buffer, x.width, x.d, x.part)
 
 
 def _cat(values: Sequence[Value], dim: int = 0) -> Value:
     """The parts of heads put together again."""
     first = values[0]
+    _current(*values)
     ends = [0]
     for value in values:
         if value.part is None or value.buffer != first.buffer or value.part[0] != ends[-1]:
-            raise NotNoted("cat")
+            raise Untraceable("cat")
         ends.append(sum(value.part))
     if dim != -1 or ends[-1] != first.d:
-        raise NotNoted("cat")
-    return Value(first.notes, first.buffer, first.width, first.d)
+        raise Untraceable("cat")
+    return Value(first.trace, first.buffer, first.width, first.d)
 
 
 def _gelu(x: Value, approximate: str = "none") -> Value:
@@ -232,10 +252,10 @@ def _silu(x: Value, inplace: bool = False) -> Value:
 
 def _experts(module: nn.Module, x: Value, routing: Routing) -> Value:
     _whole(x)
-    return x.notes.add(Op(CALL, x.buffer, x.notes.buffer(x.width), width=x.width, module=module))
+    return x.trace.add(Op(CALL, x.buffer, x.trace.buffer(x.width), width=x.width, module=module))
 
 
-_NOTED: dict[object, Callable[..., object]] = {
+_TRACED: dict[object, Callable[..., object]] = {
     F.linear: _linear,
     F.layer_norm: _layer_norm,
     F.gelu: _gelu,
@@ -248,11 +268,11 @@ _NOTED: dict[object, Callable[..., object]] = {
 }
 
 
-class NotedContext:
-    """A context, and the source of an encoder-decoder, for layers whose steps are noted."""
+class TracedContext:
+    """A context, and the source of an encoder-decoder, for layers whose steps are traced."""
 
-    def __init__(self, notes: Notes) -> None:
-        self.notes, self.routing = notes, Routing()
+    def __init__(self, trace: Trace) -> None:
+        self.trace, self.routing = trace, Routing()
 
     def attend(
         self,
@@ -266,46 +286,47 @@ class NotedContext:
         scale: float | None = None,
         dropout: float = 0.0,
     ) -> Value:
-        op = self._attention(ATTEND, layer, q, k.width // k.d, scale)
-        if bias is not None and bias not in self.notes.biases:
-            self.notes.biases.append(bias)
-        place = -1 if bias is None else self.notes.biases.index(bias)
+        if not k.d == v.d == q.d or k.width != v.width:
+            raise Untraceable("keys and values of two shapes")
+        _whole(k, v)
+        op = self._attention(ATTEND, layer, q, k.width // max(k.d, 1), scale)
+        if bias is not None and bias not in self.trace.biases:
+            self.trace.biases.append(bias)
+        place = -1 if bias is None else self.trace.biases.index(bias)
         return self._made(
             replace(op, other=k.buffer, third=v.buffer, window=window or EVERYTHING, bias=place), q
         )
 
     def _attention(self, kind: int, layer: int, q: Value, kv_heads: int, scale: float | None) -> Op:
-        heads = q.width // q.d
-        group = heads // kv_heads
-        if q.d % LANES or group > MOST_GROUP or group * q.d > MOST_MIXED:
-            raise NotNoted("attention")
+        _whole(q)
+        heads = q.width // max(q.d, 1)
+        group = heads // max(kv_heads, 1)
+        if (
+            not q.d
+            or q.d % LANES
+            or heads != group * kv_heads
+            or group > MOST_GROUP
+            or group * q.d > MOST_MIXED
+        ):
+            raise Untraceable("attention")
         number = q.d**-0.5 if scale is None else scale
-        to = self.notes.buffer(q.width)
-        return Op(
-            kind,
-            q.buffer,
-            to,
-            width=q.width,
-            heads=heads,
-            kv_heads=kv_heads,
-            d=q.d,
-            layer=layer,
-            number=number,
-        )
+        to = self.trace.buffer(q.width)
+        op = Op(kind, q.buffer, to, width=q.width, heads=heads, kv_heads=kv_heads, d=q.d)
+        return replace(op, layer=layer, number=number)
 
     def _made(self, op: Op, q: Value) -> Value:
-        made = self.notes.add(op)
+        made = self.trace.add(op)
         made.d = q.d
         return made
 
 
-class NotedSource(NotedContext):
+class TracedSource(TracedContext):
     """What the decoder's cross-attention looks at: keys and values that were kept of it."""
 
     def attend(  # type: ignore[override]
         self, layer: int, q: Value, project: object, scale: float | None, dropout: float
     ) -> Value:
-        return self._made(self._attention(CROSS, layer, q, q.width // q.d, scale), q)
+        return self._made(self._attention(CROSS, layer, q, q.width // max(q.d, 1), scale), q)
 
 
 def fused(ops: Sequence[Op], kept: set[int]) -> list[Op]:
@@ -334,7 +355,7 @@ def _written_before(ops: Sequence[Op], buffer: int, place: int) -> bool:
     return not any(op.to == buffer for op in ops[place:])
 
 
-def packed(ops: Sequence[Op], widths: Sequence[int], kept: set[int]) -> tuple[list[Op], list[int]]:
+def allocated(ops: Sequence[Op], widths: Sequence[int], kept: set[int]) -> tuple[list[Op], list[int]]:
     """The operations on as few buffers as there can be, and their widths; the `kept` ones come first, as they are."""
     last = {buffer: place for place, op in enumerate(ops) for buffer in (*op.reads, op.to)}
     names, sizes = {buffer: buffer for buffer in kept}, [widths[buffer] for buffer in sorted(kept)]
@@ -358,13 +379,20 @@ def packed(ops: Sequence[Op], widths: Sequence[int], kept: set[int]) -> tuple[li
     return done, sizes
 
 
-def alike(ops: Sequence[Op]) -> list[int]:
-    """How many operations from each one on run together: linear layers that read the same, rotations in a row."""
+def grouped(ops: Sequence[Op]) -> list[int]:
+    """How many operations from each one on run together: linear layers that read the same, rotations in a row.
+
+    None of them adds what another of them makes.
+    """
     counts = [1] * len(ops)
     for place in range(len(ops) - 2, -1, -1):
         op, after = ops[place], ops[place + 1]
         together = op.kind == after.kind and (
-            (op.kind == LINEAR and op.source == after.source)
+            (
+                op.kind == LINEAR
+                and op.source == after.source
+                and all(each.other != op.to for each in ops[place + 1 : place + 1 + counts[place + 1]])
+            )
             or (op.kind == ROTATE and (op.other, op.third) == (after.other, after.third))
         )
         if together:
