@@ -15,11 +15,12 @@ from kun.data.choices import to_choice
 from kun.data.formats import detect
 from kun.data.records import Record
 from kun.data.rows import Choice, fields, from_fields
-from kun.data.tokenized import RowTokenizer
-from kun.errors import BadInput, BadRow
+from kun.data.tokenized import RowTokenizer, Tokenized
+from kun.errors import BadInput, BadRow, ContextOverflow
 from kun.objectives.choose import answers_apart
 from kun.objectives.text.vocabulary import judging_tokenizer
-from kun.text.learn import byte_tokenizer
+from kun.text.learn import byte_tokenizer, learn_tokenizer
+from kun.text.windows import with_answers
 from kun.training.recipe import parse_recipe
 from kun.training.train import train
 
@@ -83,6 +84,27 @@ def test_each_answer_stands_behind_the_question_and_a_long_document_loses_its_en
     ) == [None]
 
 
+def test_a_tokenizer_that_joins_the_document_to_the_question_reads_the_same_in_training_and_in_serving() -> (
+    None
+):
+    texts = ["A fish swims.\nWho swims?", "Stones lie.\nWho lies?"] * 20
+    learned = learn_tokenizer(texts, "bpe", 320, chat_template=None).tokenizer
+    assert ".\n" in [learned.decode([id]) for id in learned.encode(texts[0]).ids]
+    tokenizer, _ = judging_tokenizer(learned)
+    for document in ("A fish swims.", "A fish swims. " * 9 + "Stones lie.", ""):
+        row = Choice(document, "Who swims?", ("a fish", "a stone"), 1, "here")
+        (read,) = RowTokenizer(tokenizer, longest=32)([row])
+        assert isinstance(read, Tokenized)
+        served, was_cut = with_answers(tokenizer, document, row.question, row.answers, 32)
+        assert [id for one in served for id in one.ids] == read.ids.tolist()
+        assert was_cut == read.was_cut == (len(document) > 40)
+        assert max(map(len, served)) <= 32
+        if not was_cut:
+            text = f"{document}\n{row.question}" if document else row.question
+            pair = tokenizer.encode(text, "a fish")  # as `classify` reads a pair
+            assert pair.ids == served[0].ids
+
+
 def test_a_small_decoder_learns_which_answer_its_document_holds(tmp_path: Path) -> None:
     draw, letters = random.Random(0), "abcdefghij"
     rows = []
@@ -120,13 +142,22 @@ def test_a_small_decoder_learns_which_answer_its_document_holds(tmp_path: Path) 
     assert sum(shares.values()) == pytest.approx(1)
     with pytest.raises(BadInput, match="at least two answers"):
         model.choose("ab", "?", ["a"])
+    with pytest.raises(BadInput, match="'a' stands there twice"):
+        model.choose("ab", "?", ["a", "c", "a"])
+    assert model.choose("ab" * 40, "?", ["a", "c"]).label in (
+        "a",
+        "c",
+    )  # the document loses its end, as in training
+    with pytest.raises(ContextOverflow, match="more than the 32 of the context"):
+        model.choose("ab", "?" * 40, ["a", "c"])
 
 
-def test_a_classifier_of_labels_scores_no_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", [1, 3])
+def test_a_classifier_of_labels_or_of_a_number_scores_no_answers(tmp_path: Path, labels: int) -> None:
     sys.path.insert(0, str(ROOT / "tests" / "models"))
     from tiny_masked import write
 
-    model: Any = kun.load(write(tmp_path, "BertForSequenceClassification", num_labels=3))
+    model: Any = kun.load(write(tmp_path, "BertForSequenceClassification", num_labels=labels))
     with pytest.raises(BadInput, match="scores no answers"):
         model.choose("A fish swims.", "Who?", ["a fish", "a stone"])
 

@@ -15,7 +15,7 @@ from kun.data.rows import ChatMessage, Choice, Conversation, Labelled, Pair, Que
 from kun.errors import BadInput, BadRow
 from kun.text.chat import ChatTemplate
 from kun.text.control import ControlTokens
-from kun.text.windows import windows
+from kun.text.windows import windows, with_answers
 
 #: what becomes of a conversation, a pair or a labelled text that is longer than `longest`
 Long = Literal["cut", "drop"]
@@ -249,28 +249,16 @@ class RowTokenizer:
 
         Each has what the tokenizer puts around a pair. A document that is too long loses its end.
         """
-        question = f"\n{row.question}" if row.document else row.question
-        document, asked, *answers = self._plain.encode_batch(
-            [row.document, question, *row.answers], add_special_tokens=False
-        )
-        over, limit = 0, self.longest
-        if limit is not None:
-            around = self._plain.num_special_tokens_to_add(True)
-            over = len(document) + len(asked) + max(map(len, answers)) + around - limit
-        if over > 0 and self.long == "drop":
+        try:
+            made, was_cut = with_answers(self._plain, row.document, row.question, row.answers, self.longest)
+        except BadInput as error:
+            return None if self.long == "drop" else BadRow(f"{row.where}: {error} Or skip the row.")
+        if was_cut and self.long == "drop":
             return None
-        if limit is not None and over > 0 and over >= len(document):
-            return BadRow(
-                f"{row.where}: the question and an answer have {over + limit - len(document)} tokens, more than "
-                f"the {limit} of the context: shorten them, or skip the row."
-            )
-        if over > 0:
-            document.truncate(len(document) - over)
-        first = Encoding.merge([document, asked], growing_offsets=False)
-        read = [self._plain.post_process(first, answer).ids for answer in answers]
+        read = [encoding.ids for encoding in made]
         types = np.repeat(np.arange(len(read), dtype=np.uint8), [len(ids) for ids in read])
         ids = np.concatenate([np.array(ids, np.int32) for ids in read])
-        return Tokenized(ids, types=types, label=float(row.right), was_cut=over > 0)
+        return Tokenized(ids, types=types, label=float(row.right), was_cut=was_cut)
 
     def _label(self, row: Labelled) -> float:
         if self.classes is not None:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from math import exp
 from typing import TYPE_CHECKING, overload
 
-from kun.errors import BadInput
+from kun.errors import BadInput, ContextOverflow
 from kun.models.batching import batches
 from kun.models.task_model import Judgement, TaskModel, Text
+from kun.text.tokenizer import sound
+from kun.text.windows import ANSWER, with_answers
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -25,30 +27,45 @@ class Classifier(TaskModel):
         Raises `BadInput` for what is no text, `ContextOverflow` for a text that is too long.
         """
         several = texts if isinstance(texts, list) else [texts]
-        encodings = [self._encode(one) for one in several]
-        classes: dict[int, Judgement] = {}
-        for batch in batches([len(encoding) for encoding in encodings]):
-            classes.update(zip(batch, self._run([encodings[place] for place in batch]), strict=True))
-        return [classes[place] for place in range(len(several))] if isinstance(texts, list) else classes[0]
+        classes = self._each([self._encode(one) for one in several])
+        return classes if isinstance(texts, list) else classes[0]
 
     def choose(self, document: str, question: str, answers: Sequence[str]) -> Judgement:
         """The likeliest of some answers to a question on a document ("" for none), as GPT-1 chose (objective `choose`).
 
-        Raises `BadInput` for a model that was not trained for it, fewer than two answers or an empty one,
-        `ContextOverflow`.
+        A document that is too long loses its end, as in training. Raises `BadInput` for a model that was not trained
+        for it, fewer than two answers, an empty one or one twice, `ContextOverflow` for a question too long.
         """
-        if self.config.problem != "regression" or len(self.config.labels) != 1:
+        if self.config.labels != (ANSWER,):
             raise self._lacks("scores no answers", 'fine-tune it with objective.name = "choose" first.')
         if len(answers) < 2 or not all(isinstance(one, str) and one.strip() for one in [question, *answers]):
             raise BadInput(
                 "choose takes a document, a question and at least two answers, none of them empty."
             )
-        asked = f"{document}\n{question}" if document else question
-        judged = self.classify([(asked, answer) for answer in answers])
+        if len(set(answers)) < len(answers):
+            twice = next(answer for answer in answers if list(answers).count(answer) > 1)
+            raise BadInput(f"The answer {twice!r} stands there twice: leave one of them out.")
+        try:
+            encodings, _ = with_answers(
+                self.tokenizer,
+                sound(document),
+                sound(question),
+                [*map(sound, answers)],
+                self.config.context_length,
+            )
+        except BadInput as error:
+            raise ContextOverflow(f"{self.name}: {error}") from error
+        judged = self._each(encodings)
         shares = [exp(one.score - max(each.score for each in judged)) for one in judged]
         probabilities = {answer: share / sum(shares) for answer, share in zip(answers, shares, strict=True)}
         best = max(answers, key=probabilities.__getitem__)
         return Judgement(best, probabilities[best], probabilities)
+
+    def _each(self, encodings: "Sequence[Encoding]") -> list[Judgement]:
+        classes: dict[int, Judgement] = {}
+        for batch in batches([len(encoding) for encoding in encodings]):
+            classes.update(zip(batch, self._run([encodings[place] for place in batch]), strict=True))
+        return [classes[place] for place in range(len(encodings))]
 
     def _encode(self, text: Text) -> "Encoding":
         pair = text if isinstance(text, tuple) else (text,)

@@ -18,6 +18,7 @@ from kun.networks.family import Family
 from kun.objectives.classify import Judging, scored, with_labels
 from kun.objectives.text.fitted import Head
 from kun.objectives.text.model import HeadRequirements
+from kun.text.windows import ANSWER
 from kun.training.feed import Batch
 from kun.training.networks import Networks
 from kun.training.opening import Opener
@@ -40,7 +41,7 @@ class Choose(Judging):
         return family.kind == "decoder" and "classify" in family.objectives
 
     def needs(self, open: Opener) -> HeadRequirements:
-        return HeadRequirements(head=Head("SequenceClassification", ("LABEL_0",), "regression"))
+        return HeadRequirements(head=Head("SequenceClassification", (ANSWER,), "regression"))
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return with_labels(answers_apart(batch), batch["classes"].long(), self.auxiliary)
