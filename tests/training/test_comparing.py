@@ -134,6 +134,38 @@ def test_what_no_run_recorded_is_not_drawn_and_the_runs_are_kept_for_a_better_na
     assert kun.train(recipe, resume=True).tried == made.tried
 
 
+@pytest.mark.parametrize("changes", [{"seed": 5}, {"optimizer.lr": 0.5}])
+def test_finished_runs_of_another_recipe_are_not_mixed_with_new_ones(made, changes):
+    with pytest.raises(BadRecipe, match="was begun with"):
+        kun.train(made.path.parent / "recipe.toml", changes, resume=True)
+
+
+def test_what_only_some_runs_recorded_is_left_out_of_the_picture_and_named(made):
+    told = []
+    again = kun.train(
+        made.path.parent / "recipe.toml",
+        {"compare.draw": ["eval_loss", "grad_nrom"]},
+        resume=True,
+        progress=lambda stage, done, total, detail: told.append((stage, detail)),
+    )
+    assert ("left out of the picture", True) in [(stage, "grad_nrom" in detail) for stage, detail in told]
+    assert len(json.loads((again.path / "comparison.json").read_text(encoding="utf-8"))["panels"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"data.eval": None, "train.eval_every": None}, "eval_every"),
+        ({"stage": "tokenizer", "tokenizer.kind": "bpe"}, "no steps to compare"),
+        ({"compare.runs": {"..": {}}}, "a letter or a digit"),
+    ],
+)
+def test_what_can_be_known_before_is_said_before_the_first_step(comparing, tmp_path, changes, fault):
+    with pytest.raises(BadRecipe, match=fault):
+        kun.train(comparing, {**QUICK, **changes})
+    assert not list((tmp_path / "run").glob("*/metrics.jsonl"))
+
+
 def test_mistakes_in_any_run_are_found_before_the_first_step(comparing, tmp_path):
     with pytest.raises(BadRecipe):
         kun.train(_rewritten(comparing, 'name = "sgd"', 'name = "sdg"'), QUICK)

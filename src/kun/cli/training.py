@@ -88,7 +88,11 @@ def _show_comparison(made: "Comparison", as_json: bool) -> None:
         return
     keys = list(dict.fromkeys(key for last in ends.values() for key in last if key.startswith("eval_")))
     rows = [
-        [name, f"{sizes[name]:,}", *(f"{last[key]:.3f}" if key in last else "" for key in keys)]
+        [
+            name,
+            "" if sizes[name] is None else f"{sizes[name]:,}",
+            *(f"{last[key]:.3f}" if key in last else "" for key in keys),
+        ]
         for name, last in ends.items()
     ]
     print_table(["run", "parameters", *(key.removeprefix("eval_") for key in keys)], rows)

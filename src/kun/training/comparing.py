@@ -6,7 +6,7 @@ is trained and the best is shown, so that rules of update, say, are compared at 
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,9 +14,13 @@ from pathlib import Path
 from kun.atomic_files import new_file
 from kun.errors import BadRecipe, Diverged
 from kun.settings import launch
+from kun.training import registry
 from kun.training.progress import TrainingProgress, silent
 from kun.training.recipe import Recipe, Values, parse_recipe, read_override, read_recipe
+from kun.training.resolving import check_same, resolve
 from kun.training.run import Run, RunFolder, read_lines
+from kun.training.tables import Compare
+from kun.training.task import Procedure
 from kun.training.train import train
 
 PICTURE, NUMBERS = "comparison.svg", "comparison.json"
@@ -77,6 +81,7 @@ def train_recipe(
         raise BadRecipe("A recipe that compares trains on one process: run it without torchrun.")
     folder = RunFolder.choose(recipe.out, name, resume=resume, check=lambda begun: None)
     planned = list(_planned(recipe, folder.path))
+    _check(recipe.compare, [one.recipe for one in planned])
     with folder.held(recipe.to_toml()):
         return _compared(recipe, folder, planned, draw, resume=resume, progress=progress or silent)
 
@@ -98,16 +103,42 @@ def _compared(
         held = best.get(one.run)
         if held is None or tried[one.name] < tried[held[0]]:
             best[one.run] = one.name, run
+        known = _recorded([run]) if len(tried) == 1 and run.checkpoint.is_dir() else recipe.compare.draw
+        if not set(known) & set(recipe.compare.draw):  # said before the others are trained for nothing
+            break
     runs = dict(best.values())
     if not any(run.checkpoint.is_dir() for run in runs.values()):
         raise Diverged(f"Every run of {folder.path} diverged: lower optimizer.lr.")
-    panels = [_panel(title, runs, recipe.compare.log) for title in recipe.compare.draw]
+    panels = [
+        panel for title in recipe.compare.draw if (panel := _panel(title, runs, recipe.compare.log)).lines
+    ]
+    if len(panels) < len(recipe.compare.draw):
+        missing = [title for title in recipe.compare.draw if title not in [panel.title for panel in panels]]
+        told = f"compare.draw names {', '.join(map(repr, missing))}, which no run recorded; they have "
+        told += f"{', '.join(_recorded(runs.values()))}."
+        if not panels:
+            raise BadRecipe(told)
+        progress("left out of the picture", 0, None, told)
     with new_file(folder.path / NUMBERS) as fresh:
         written = {"by": by, "tried": tried, "panels": [panel.__dict__ for panel in panels]}
         fresh.write_text(json.dumps(finite(written), ensure_ascii=False), encoding="utf-8")
     with new_file(folder.path / PICTURE) as fresh:
         fresh.write_bytes(draw(panels))
     return Comparison(folder.path, runs[min(runs, key=tried.__getitem__)].checkpoint, runs, tried)
+
+
+def _check(compare: Compare, recipes: Sequence[Recipe]) -> None:
+    """Raise `BadRecipe` before the first step for what would be found out after the last."""
+    for recipe in recipes:
+        if all(issubclass(task, Procedure) for task in registry.of_stage(recipe.stage).values()):
+            raise BadRecipe(f'stage = "{recipe.stage}" has no steps to compare: leave [compare] out.')
+        held_out = recipe.data.eval is not None or not registry.wants_data(recipe.objective.name)
+        if not compare.by.startswith("eval_") or (held_out and recipe.train.eval_every):
+            continue
+        raise BadRecipe(
+            f"compare.by = {compare.by!r} needs evaluations: set data.eval and train.eval_every, or compare.by to "
+            f'another metric, such as "loss".'
+        )
 
 
 def finite(value: object) -> object:
@@ -127,7 +158,10 @@ def _trained(one: _Training, folder: Path, resume: bool, progress: TrainingProgr
     path = folder / _slug(one.name)
     run = Run(path, path / "checkpoint")
     if resume and run.checkpoint.is_dir():
-        return run
+        job, task = resolve(one.recipe)
+        check_same(job, task, path / "recipe.toml")
+        if job.toml == (path / "recipe.toml").read_text(encoding="utf-8"):
+            return run
     try:
         return train(
             one.recipe,
@@ -154,12 +188,11 @@ def _last(run: Run, by: str) -> float:
 
 
 def _panel(title: str, runs: Mapping[str, Run], logarithmic: Sequence[str]) -> Panel:
-    """What all runs recorded by this name: a plot of their task's, or a metric by step."""
+    """What all runs recorded by this name: a plot of their task's, or a metric by step; no lines where none did."""
     lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    across, log, known = "step", "y" if title in logarithmic else "", dict[str, None]()
+    across, log = "step", "y" if title in logarithmic else ""
     for name, run in runs.items():
         plots = {line["title"]: line for line in read_lines(run.path / "plots.jsonl")}
-        known |= dict.fromkeys([*plots, *(key for line in run.metrics for key in line)])
         if title in plots:
             drawn = plots[title]
             across, log = drawn.get("across", ""), drawn.get("log", "")
@@ -169,9 +202,16 @@ def _panel(title: str, runs: Mapping[str, Run], logarithmic: Sequence[str]) -> P
             }
         elif found := [(line["step"], line[title]) for line in run.metrics if title in line]:
             lines[name] = [step for step, _ in found], [value for _, value in found]
-    if not lines:
-        raise BadRecipe(f"compare.draw names {title!r}, which no run recorded; they have {', '.join(known)}.")
     return Panel(title, across, log, lines)
+
+
+def _recorded(runs: Iterable[Run]) -> list[str]:
+    """The names of all that some runs recorded."""
+    known = dict[str, None]()
+    for run in runs:
+        known |= dict.fromkeys(str(line["title"]) for line in read_lines(run.path / "plots.jsonl"))
+        known |= dict.fromkeys(name for line in run.metrics for name in line)
+    return list(known)
 
 
 def _planned(recipe: Recipe, folder: Path) -> Iterator[_Training]:
@@ -189,6 +229,10 @@ def _planned(recipe: Recipe, folder: Path) -> Iterator[_Training]:
             shown = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(keys, point, strict=True)]
             name = ", ".join([run, *shown])
             slug = _slug(name)
+            if not any(letter.isalnum() for letter in slug):
+                raise BadRecipe(
+                    f"compare.runs: {name!r} makes no name of a folder: give it a letter or a digit."
+                )
             if slugs.setdefault(slug.lower(), name) != name:
                 raise BadRecipe(
                     f"compare.runs: {name} and {slugs[slug.lower()]} would share a folder: rename one."
