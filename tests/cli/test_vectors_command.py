@@ -74,8 +74,9 @@ def test_another_number_of_words_is_no_analogy(kun: Kun, vectors: str, words: tu
 def test_a_sum_says_whose_idea_it_is(kun: Kun, vectors: str) -> None:
     one = seen("sum", "king", "man", "-m", vectors, kun=kun)
     np.testing.assert_allclose(one["sum"], [2, 0.6, 1], rtol=1e-6)
-    assert "fastText" in one["label"]
-    assert "fastText" in kun("vectors", "sum", "king", "man", "-m", vectors).out
+    assert "label" not in one  # a sum of words is no word from its pieces
+    assert "fastText" not in kun("vectors", "sum", "king", "man", "-m", vectors).out
+    assert "fastText" in seen("sum", "h", "t", "-m", DEFAULT_MODEL, kun=kun)["label"]
 
 
 def test_a_picture_is_drawn(kun: Kun, vectors: str, tmp_path: Path) -> None:
@@ -101,6 +102,16 @@ def test_vectors_are_trained_and_written_for_others(kun: Kun, tmp_path: Path, me
     assert kun("vectors", "near", "fish", "-m", one["vectors"]).code == 0
     again = kun("vectors", "train", text, *options)
     assert (again.code, "--resume" in again.err) == (2, True)
+    assert "out=" not in again.err  # here -o is the folder itself
+    assert "name its folder with -o FOLDER" in kun("vectors", "train", text, "--resume").err
+
+
+@pytest.mark.parametrize("option", ["--window", "--epochs"])
+def test_a_number_that_is_none_is_an_error_and_no_default(kun: Kun, tmp_path: Path, option: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the fish became a bird\n\n" * 50, encoding="utf-8")
+    ran = kun("vectors", "train", text, "-o", tmp_path / "run", option, 0)
+    assert (ran.code, option.strip("-") in ran.err) == (2, True)
 
 
 def test_an_unknown_method_and_a_missing_text_are_told_of(kun: Kun, tmp_path: Path) -> None:

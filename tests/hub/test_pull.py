@@ -110,6 +110,7 @@ def test_vectors_come_from_a_table_and_its_words_without_pickle(
     entry = Entry(
         name="tiny",
         kind="vectors",
+        method="by hand",
         licence="PDDL-1.0",
         description="Tiny",
         source="a test",
@@ -119,6 +120,7 @@ def test_vectors_come_from_a_table_and_its_words_without_pickle(
     use(monkeypatch, entry)
     held = read_word_vectors(pull("tiny"))
     assert held.words == ("the", ".", "king")
+    assert held.config["method"] == "by hand"
     assert held.vectors.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert [(model.name, model.kind, model.whole) for model in installed()] == [("tiny", "vectors", True)]
     remove("tiny")
@@ -133,6 +135,13 @@ def test_a_table_that_holds_objects_is_not_unpickled(tmp_path: Path) -> None:
     pq.write_table(pa.table({"index": ["a"]}), tmp_path / "index.parquet")
     (tmp_path / "made").mkdir()
     with pytest.raises(DamagedFile, match=r"emb\.npy"):
+        from_array(tmp_path, tmp_path / "made", {}, "glove")
+
+
+def test_a_folder_with_two_tables_is_no_word_vectors(tmp_path: Path) -> None:
+    for name in ("one.npy", "two.npy"):
+        np.save(tmp_path / name, np.ones((1, 2), np.float32))
+    with pytest.raises(DamagedFile, match="2 tables"):
         from_array(tmp_path, tmp_path / "made", {}, "glove")
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damages import damaged
 
 import kun
-from kun.errors import BadInput, BadRecipe
+from kun.errors import BadInput, BadRecipe, DamagedFile, NoMemory
 from kun.training.loop import Loop
 from kun.training.recipe import parse_recipe
 from kun.training.run import Run
 from kun.training.train import train
+from kun.wordvectors.corpus import open_corpus
 from kun.wordvectors.recipes import METHODS, Method, Wanted
 from kun.wordvectors.vectors import WordVectors
 
@@ -132,3 +134,78 @@ def test_the_commands_recipe_is_one(method: Method) -> None:
     made = parse_recipe(Wanted(["text.txt"], method=method, eval=0.02).recipe())
     assert made.stage == "vectors"
     assert made.objective.options["dimensions"] == 100
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("data", "share", 0.5),
+        ("optimizer", "name", "muon"),
+        ("optimizer", "weight_decay", 0.01),
+        ("optimizer", "clip", 0.5),
+        ("train", "batch_tokens", 4096),
+    ],
+)
+def test_a_key_that_only_other_tasks_read_is_refused(
+    text: Path, tmp_path: Path, table: str, key: str, value: object
+) -> None:
+    with pytest.raises(BadRecipe, match=f"{table}.{key}"):
+        run(text, tmp_path / "run", "word2vec", **{table: {key: value}})
+
+
+def test_a_recipe_without_an_objective_learns_what_the_command_does(text: Path, tmp_path: Path) -> None:
+    values = recipe(text, tmp_path / "run", "word2vec")
+    objective = values["objective"]
+    assert isinstance(objective, dict)
+    del objective["name"]
+    done = kun.load(train(parse_recipe(values), "vectors").checkpoint)
+    assert isinstance(done, WordVectors)
+    assert done.config["method"] == "word2vec"
+
+
+def test_tables_that_no_memory_has_room_for_are_refused_before_they_are_made(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kun.wordvectors.training.memory", lambda: (2**30, 2**10))
+    with pytest.raises(NoMemory, match=r"objective\.max_words"):
+        run(text, tmp_path / "run", "word2vec")
+
+
+def test_a_text_to_measure_on_of_which_nothing_is_left_is_told_of(text: Path, tmp_path: Path) -> None:
+    apart = tmp_path / "apart.txt"
+    apart.write_text("words that nobody knows", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"data\.eval"):
+        run(text, tmp_path / "run", "word2vec", data={"eval": str(apart)})
+
+
+@pytest.mark.parametrize("name", ["learned.pairs", "learned.done"])
+def test_counts_that_were_damaged_are_counted_anew(
+    text: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(text, tmp_path / "whole", "glove")
+    step, taken = Loop._step, 0
+
+    def interrupted(loop: Loop) -> None:  # type: ignore[type-arg]
+        nonlocal taken
+        taken += 1
+        if taken == 8:
+            raise RuntimeError("the machine went down")
+        step(loop)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(RuntimeError, match="went down"):
+        run(text, tmp_path / "run", "glove")
+    monkeypatch.undo()
+    damaged(tmp_path / "run" / "data" / "pairs" / name, 0)
+    again = run(text, tmp_path / "run", "glove", resume=True)
+    assert told(again) == told(whole)
+
+
+def test_a_vocabulary_that_was_damaged_is_named(text: Path, tmp_path: Path) -> None:
+    run(text, tmp_path / "run", "word2vec")
+    folder = tmp_path / "run" / "data" / "words"
+    held = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+    held["counts"][0] += 1
+    (folder / "vocabulary.json").write_text(json.dumps(held), encoding="utf-8")
+    with pytest.raises(DamagedFile, match="digest"):
+        open_corpus(folder)

@@ -1,5 +1,7 @@
 """word2vec: a step is the gradient of the paper, compiled or not; one seed gives the same bits; words get a meaning."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +157,16 @@ def test_words_that_are_used_alike_come_to_lie_together(
 def test_vectors_of_a_small_text_are_the_same_each_time() -> None:
     one, other = (train_vectors(written(sentences=200), dimensions=8, seed=3) for _ in range(2))
     np.testing.assert_array_equal(one.vectors, other.vectors)
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list threads")
+def test_more_threads_may_be_asked_for_than_at_first() -> None:
+    made = net(words=4)
+    made.learn(TEXT, 0.1, seed=0, threads=1)
+    before = len(list(Path("/proc/self/task").iterdir()))
+    made.learn(TEXT, 0.1, seed=0, threads=9)
+    after = len(list(Path("/proc/self/task").iterdir()))
+    assert after > before
+    made.learn(TEXT, 0.1, seed=0, threads=9)
+    assert len(list(Path("/proc/self/task").iterdir())) == after

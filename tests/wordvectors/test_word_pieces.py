@@ -7,9 +7,11 @@ import pytest
 from tiny_models import byte_level_tokenizer, save_writer
 
 from kun.errors import BadInput
+from kun.hub import loading
 from kun.hub.opening import open_checkpoint
 from kun.wordvectors.analogies import Analogy, measure
 from kun.wordvectors.opening import composed, open_vectors
+from kun.wordvectors.pieces import _pieces as compose_pieces
 from kun.wordvectors.pieces import compose, runs
 from kun.wordvectors.spelling import nearest_spelled
 from kun.wordvectors.tokens import TokenVectors
@@ -36,6 +38,12 @@ def test_a_misspelt_word_lies_near_the_one_that_was_meant(vectors: WordVectors, 
     made = compose(vectors, word)
     assert made.pieces
     assert near in [found for found, _ in vectors.near(made.vector, 2)]
+
+
+def test_characters_are_pieces_of_chinese_alone(vectors: WordVectors) -> None:
+    for word in ("café", "наивный", "king"):
+        assert not [piece for piece in compose_pieces(word) if len(piece) == 1]
+    assert [piece for piece in compose_pieces("国王T") if len(piece) == 1] == ["国", "王"]
 
 
 def test_a_words_own_vector_is_not_used(vectors: WordVectors) -> None:
@@ -106,3 +114,24 @@ def test_the_pieces_of_a_word_are_not_among_its_neighbours(tmp_path: Path, tiny_
     made = composed(table, "foxdog")
     near = {word for word, _ in table.near(made.vector, 20, without=made.rows)}
     assert not near & set(made.pieces)
+
+
+def test_only_the_table_is_read_of_a_model(
+    tmp_path: Path, tiny_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_writer(tmp_path / "writer")
+
+    def refuse(*given: object) -> None:
+        raise AssertionError("the whole network was built")
+
+    monkeypatch.setattr(loading, "build", refuse)
+    table = open_vectors(tmp_path / "writer")
+    assert len(table.vectors) == len(table.words)
+
+
+def test_pieces_without_a_row_are_named(tmp_path: Path, tiny_home: Path) -> None:
+    save_writer(tmp_path / "writer")
+    table = open_vectors(tmp_path / "writer")
+    made = composed(table, "a国")
+    assert made.pieces
+    assert len(made.left_out) == 3  # the bytes of a character, of which none can be read alone

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from damages import damaged
 
 import kun
@@ -105,7 +106,8 @@ def test_gensim_reads_what_is_written_and_what_it_writes_is_read(
     by_hand: WordVectors, tmp_path: Path
 ) -> None:
     gensim = pytest.importorskip("gensim.models")
-    path = write_text(tmp_path / "words.vec", by_hand.words, by_hand.vectors)
+    path = tmp_path / "words.vec"
+    assert write_text(path, by_hand.words, by_hand.vectors) == 0
     theirs = gensim.KeyedVectors.load_word2vec_format(str(path))
     assert tuple(theirs.index_to_key) == by_hand.words
     np.testing.assert_array_equal(theirs.vectors, by_hand.vectors)
@@ -133,10 +135,28 @@ def test_a_file_that_is_cut_short_is_named_with_its_line(tmp_path: Path, content
         kun.load(path)
 
 
-def test_a_word_that_the_text_format_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_words_that_the_text_format_cannot_hold_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(BadInput, match="new york"):
         write_text(tmp_path / "words.vec", ["new york"], np.ones((1, 2), np.float32))
     assert not (tmp_path / "words.vec").exists()
+    vectors = WordVectors(["the", ". . .", "king"], np.arange(6, dtype=np.float32).reshape(3, 2))
+    again = kun.load(vectors.save(tmp_path / "words.vec"))
+    assert isinstance(again, WordVectors)
+    assert again.words == ("the", "king")
+    assert again.vectors.tolist() == [[0, 1], [4, 5]]
+    assert "1 words" in caplog.text
+
+
+@pytest.mark.parametrize("head", ["3 2\n", ""])
+def test_a_mark_of_the_byte_order_is_no_part_of_the_first_word(tmp_path: Path, head: str) -> None:
+    path = tmp_path / "words.vec"
+    path.write_text(f"\ufeff{head}a 1 2\nb 3 4\nc 5 6", encoding="utf-8")
+    vectors = kun.load(path)
+    assert isinstance(vectors, WordVectors)
+    assert vectors.words == ("a", "b", "c")
+    assert vectors["c"].tolist() == [5, 6]
 
 
 def test_a_text_that_holds_no_vectors_is_no_model(tmp_path: Path) -> None:
@@ -155,14 +175,38 @@ def test_a_damaged_folder_is_named(by_hand: WordVectors, tmp_path: Path, name: s
         kun.load(folder)
 
 
-def test_of_damages_to_the_words_none_gives_other_words(by_hand: WordVectors, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["words.txt", "model.safetensors"])
+def test_of_damages_to_words_and_numbers_none_gives_other_neighbours(
+    by_hand: WordVectors, tmp_path: Path, name: str
+) -> None:
     folder = by_hand.save(tmp_path / "words")
-    whole = (folder / "words.txt").read_bytes()
+    whole = (folder / name).read_bytes()
     for seed in range(8):
-        damaged(folder / "words.txt", seed)
+        damaged(folder / name, seed)
         with pytest.raises(KunError):
             kun.load(folder)
-        (folder / "words.txt").write_bytes(whole)
+        (folder / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("vectors", torch.ones(3, 2, dtype=torch.bfloat16)),
+        ("vectors", torch.full((3, 2), torch.nan)),
+        ("outputs", torch.ones(2, 2)),
+        ("counts", torch.ones(3)),
+    ],
+)
+def test_tables_of_another_type_or_size_or_of_no_numbers_are_named(
+    tmp_path: Path, name: str, tensor: torch.Tensor
+) -> None:
+    from safetensors.torch import save_file
+
+    folder = WordVectors(["a", "b", "c"], np.ones((3, 2), np.float32)).save(tmp_path / "words")
+    (folder / "kun.json").unlink()  # another program's folder
+    save_file({"vectors": torch.ones(3, 2), name: tensor}, folder / "model.safetensors")
+    with pytest.raises(DamagedFile, match=name):
+        kun.load(folder)
 
 
 def test_a_folder_with_other_things_is_not_written_over(by_hand: WordVectors, tmp_path: Path) -> None:

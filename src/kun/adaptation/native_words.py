@@ -102,6 +102,7 @@ def word2vec(
         0.0,
         0,
     )
+    _library().kun_threads(threads)
     if _library().kun_word2vec(ctypes.byref(asked)):
         raise ValueError(f"Rows of {input.shape[1]} numbers or {negatives} negatives do not fit the kernel.")
     return asked.loss, asked.predictions
@@ -136,6 +137,7 @@ def glove(
         power,
         0.0,
     )
+    _library().kun_threads(threads)
     if _library().kun_glove(ctypes.byref(asked)):
         raise ValueError(
             f"Rows of {tables[0].shape[1]} numbers have no room for {dimensions} and two biases."
@@ -168,5 +170,4 @@ def _loaded(wanted: bool, home: Path) -> ctypes.CDLL | None:
     opened.kun_alias.argtypes = [pointer, ctypes.c_int32, pointer, pointer]
     opened.kun_alias.restype = None
     opened.kun_threads.argtypes = [ctypes.c_int]
-    opened.kun_threads(settings().threads or torch.get_num_threads())
     return opened

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import typer
 
-from kun.atomic_files import DetailedProgress, writing_to
+from kun.atomic_files import DetailedProgress, new_file, writing_to
 from kun.errors import KunError, NotFound
 
 if TYPE_CHECKING:
@@ -49,13 +49,20 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     console.print(table)
 
 
-def draw(path: Path, make: "Callable[[PictureFormat], bytes]") -> None:
-    """Write a picture into a file, in the format of its name. Raises `BadInput` for a name of another one."""
+def draw(path: Path, make: "Callable[[PictureFormat], bytes]", *, quiet: bool = False) -> None:
+    """Write a picture into a file, in the format of its name, and tell unless `quiet`.
+
+    Raises `BadInput` for a name of another format.
+    """
     from kun.inspection.picture import format_of
 
     format = format_of(path)
     with warnings.catch_warnings(record=True) as said, writing_to(path):
-        path.write_bytes(make(format))
+        content = make(format)
+        with new_file(path.absolute()) as fresh:
+            fresh.write_bytes(content)
+    if quiet:
+        return
     typer.echo(f"Drew {path}.", err=True)
     if format == "png" and any("missing from font" in str(one.message) for one in said):
         typer.echo(

@@ -1,6 +1,5 @@
 """`kun vectors`: words as vectors, trained, asked and drawn."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,13 +88,17 @@ def train(
         analogies=str(analogies) if analogies else None,
     )
     recipe = parse_recipe(wanted.recipe())
-    with output.progress(quiet=as_json) as report:
-        run = run_training(recipe, "vectors", resume=resume, progress=report)
+    try:
+        with output.progress(quiet=as_json) as report:
+            run = run_training(recipe, "vectors", resume=resume, progress=report)
+    except BadInput as error:  # a recipe's key is set otherwise here
+        raise type(error)(str(error).replace("-o out=", "-o ")) from error
     made = _opened(str(run.checkpoint))
     if text_format is not None:
         from kun.wordvectors.text_format import write_text
 
-        write_text(text_format, made.words, made.vectors)
+        if left_out := write_text(text_format, made.words, made.vectors):
+            typer.echo(f"Left out of {text_format}: {left_out:,} words with spaces.", err=True)
     last = run.metrics[-1]
     if as_json:
         output.print_json(
@@ -151,6 +154,8 @@ def near(
         head = f"{vectors.name}: {word}"
         if composition is not None:
             head += f" as {_SUMMED} ({' '.join(composition.pieces[:8])})"
+            if composition.left_out:
+                head += f", without {' '.join(composition.left_out[:8])}: parts of a character"
         typer.secho(head, bold=True)
         output.print_table(("word", "cosine"), [(each, f"{cosine:.3f}") for each, cosine in words])
 
@@ -161,6 +166,7 @@ def _near_as_dict(
     plain: dict[str, object] = {"vectors": vectors.name, "word": word, "near": _as_dicts(words)}
     if composition is not None:
         plain |= {"pieces": list(composition.pieces), "label": _SUMMED}
+        plain |= {"left_out": list(composition.left_out)} if composition.left_out else {}
     return plain
 
 
@@ -278,8 +284,12 @@ def sum_words(
       kun vectors sum paris - france + japan
       kun vectors sum low er ing -m qwen2.5-coder-0.5b-instruct
     """
+    from kun.wordvectors.analogies import signed
+    from kun.wordvectors.tokens import TokenVectors
+
+    plus, minus = signed(words)
     vectors = _opened(model)
-    plus, minus = _signed(words)
+    label = _LABEL if isinstance(vectors, TokenVectors) and not minus else None
     total, found = vectors.sum(plus, k, minus=minus)
     if as_json:
         output.print_json(
@@ -289,32 +299,16 @@ def sum_words(
                 "minus": minus,
                 "sum": total.tolist(),
                 "near": _as_dicts(found),
-                "label": _LABEL,
+                **({"label": label} if label else {}),
             }
         )
         return
     typer.secho(f"{vectors.name}: {' − '.join([' + '.join(plus), *minus])}", bold=True)
     output.print_table(("word", "cosine"), [_cell(one) for one in found])
-    typer.echo(_LABEL)
+    if label:
+        typer.echo(label)
 
 
-def _signed(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words that are added and those that are taken away, by the sign before each, which may be left out for a +."""
-    plus: list[str] = []
-    minus: list[str] = []
-    sign = "+"
-    for word in words:
-        if word not in _SIGNS:
-            (plus if sign in ("", "+") else minus).append(word)
-        elif sign:
-            break
-        sign = word if word in _SIGNS else ""
-    if sign:
-        raise BadInput("A sum is words with + or - between: kun vectors sum paris - france + japan.")
-    return plus, minus
-
-
-_SIGNS = ("+", "-", "−")
 _LABEL = "A word as the sum of its pieces is fastText's idea (arXiv:1607.04606); GPT keeps each piece's vector apart."
 
 
@@ -339,23 +333,17 @@ def plot(
     from kun.inspection.picture import format_of
     from kun.wordvectors.picture import draw, panel, usual_panels
 
-    format, vectors = format_of(picture), _opened(model)
+    format_of(picture)  # a name of no format is refused before anything is fetched
+    vectors = _opened(model)
     groups = [tuple(part for part in word.split(":") if part) for word in words or ()]
     panels = [panel(vectors, groups)] if groups else usual_panels(vectors)
-    with warnings.catch_warnings(record=True) as warned:
-        content = draw(panels, format)
-    picture.write_bytes(content)
+    output.draw(picture, lambda format: draw(panels, format), quiet=as_json)
     if as_json:
         output.print_json({"picture": str(picture), "panels": [_panel_as_dict(one) for one in panels]})
         return
     for one in panels:
         if one.missing:
             typer.echo(f"Without a vector: {', '.join(one.missing)}.", err=True)
-    typer.echo(f"Drew {picture}.")
-    if format == "png" and any("missing from font" in str(one.message) for one in warned):
-        typer.echo(
-            "Characters that no font here has are drawn as boxes: in an .svg they stay text.", err=True
-        )
 
 
 def _panel_as_dict(panel: "Panel") -> dict[str, object]:

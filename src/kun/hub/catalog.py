@@ -62,6 +62,8 @@ class Entry(_Part):
     wheel: WheelSource | None = None
     generation: dict[str, Any] = Field(default_factory=dict)
     prompts: dict[str, str] = Field(default_factory=dict)
+    method: str = ""
+    """What made word vectors."""
     languages: tuple[str, ...] = ()
     """The languages that it writes, as ISO 639-1 codes; empty where it isn't bound to some."""
 

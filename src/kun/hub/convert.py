@@ -38,15 +38,16 @@ def convert(
     *,
     generation: dict[str, object] | None = None,
     prompts: dict[str, str] | None = None,
+    vectors: str | None = None,
     progress: Progress = silent,
 ) -> None:
     """Fill the empty `folder` from `source`. Raises `DamagedFile`, `UnsupportedFormat`.
 
-    `generation` adds to generation_config.json; `prompts` are what an encoder puts before a query or passage. A folder
-    with a table of word vectors (.npy) and their words (.parquet) becomes one of word vectors.
+    `generation` adds to generation_config.json; `prompts` are what an encoder puts before a query or passage. `vectors`
+    is the method that made a table of word vectors (.npy) and their words (.parquet), which then become a folder.
     """
-    if source.is_dir() and any(source.glob("*.npy")):
-        from_array(source, folder, lineage, "glove")
+    if vectors is not None:
+        from_array(source, folder, lineage, vectors)
     elif source.is_dir():
         _from_folder(source, folder, lineage, prompts, progress)
     elif source.suffix == ".gguf":

@@ -78,6 +78,38 @@ def build(
     return net.to(device=place, dtype=wanted).eval()
 
 
+def build_part(checkpoint: Quantizable, use: "Callable[[nn.Module], object]") -> "nn.Module":
+    """The network in float32 on the CPU with the weights of those modules alone that `use` calls.
+
+    `use` is given the network without memory for its weights, which the others stay. Raises `DamagedFile`.
+    """
+    import torch
+
+    net, used = _empty(checkpoint), list["nn.Module"]()
+    hooks = [
+        module.register_forward_pre_hook(lambda each, given: used.append(each)) for module in net.modules()
+    ]
+    use(net)
+    for hook in hooks:
+        hook.remove()
+    weights = {id(weight) for module in used for weight in module.parameters(recurse=False)}
+    wanted = {name for name, weight in net.named_parameters() if id(weight) in weights}
+    with checking(checkpoint.digests()):
+        packed = checkpoint.packed_tensors()
+        state = checkpoint.state() if packed is None else {}
+        made: dict[str, torch.Tensor] = {}
+        for full in state if packed is None else packed:
+            shape = state[full].shape if packed is None else packed[full].shape
+            if wanted & net.names.ours({full: torch.empty(shape, device="meta")}).keys():
+                tensor = state[full] if packed is None else torch.from_numpy(packed[full].read())
+                made |= net.names.ours({full: tensor})
+    kept = {name: tensor.float() for name, tensor in made.items() if name in wanted}
+    if not wanted or kept.keys() != wanted:  # a network that looks up in its own way
+        return build(checkpoint, "float32", "cpu")
+    net.load_state_dict(kept, strict=False, assign=True)
+    return net.eval()
+
+
 def _empty(checkpoint: Source) -> "Network":
     """The network without memory for its weights, and without the values that they would start with.
 

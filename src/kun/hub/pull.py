@@ -110,6 +110,7 @@ def _fetch(name: str, target: Path, work: Path, progress: Progress) -> None:
                 described,
                 generation=entry.generation if entry else None,
                 prompts=entry.prompts if entry else None,
+                vectors=entry.method if entry and entry.kind == "vectors" else None,
                 progress=progress,
             )
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kun.atomic_files import Progress, check_once, silent
+from kun.atomic_files import Progress, check_once, inside, silent
 from kun.errors import BadInput, DamagedFile
 from kun.hub.layout import (
     LINEAGE,
@@ -28,6 +28,8 @@ MODEL_TYPE = "word-vectors"
 WORDS = "words.txt"
 VECTORS, OUTPUTS, COUNTS = "vectors", "outputs", "counts"
 """The tensors: float32 [words, d]; word2vec's output rows, float32 [words, d]; how often each word came, int64."""
+
+_BLOCK = 1 << 16
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -88,12 +90,24 @@ def read_word_vectors(folder: Path) -> StoredVectors:
     config = read_json(folder / "config.json")
     lineage = read_json(folder / LINEAGE) if (folder / LINEAGE).is_file() else {}
     _check(folder, lineage)
-    tensors = Weights.open(folder).load()
-    if VECTORS not in tensors or tensors[VECTORS].dim() != 2:
+    held, wanted = Weights.open(folder), {VECTORS: ("F32", 2), OUTPUTS: ("F32", 2), COUNTS: ("I64", 1)}
+    known = {name: entry for name, entry in held.entries.items() if name in wanted}
+    shape = known[VECTORS].shape if VECTORS in known else ()
+    if len(shape) != 2 or any(
+        (entry.dtype, len(entry.shape)) != wanted[name] or entry.shape != shape[: len(entry.shape)]
+        for name, entry in known.items()
+    ):
+        told = {name: f"{entry.dtype} {entry.shape}" for name, entry in known.items()}
         raise DamagedFile(
-            f"{folder} holds no table {VECTORS!r}: it is damaged; pull, copy or train it again."
+            f"{folder} holds no table {VECTORS!r} of float32 with all that belongs to it ({told}): it is damaged; "
+            f"pull, copy or train it again."
         )
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    arrays = {name: tensor.numpy() for name, tensor in held.load().items() if name in known}
+    for name in known.keys() & {VECTORS, OUTPUTS}:
+        if not _is_finite(arrays[name]):
+            raise DamagedFile(
+                f"{folder} has numbers in {name!r} that are none: pull, copy or train it again."
+            )
     words = tuple((folder / WORDS).read_text(encoding="utf-8").split("\n")[:-1])
     if len(words) != len(arrays[VECTORS]):
         raise DamagedFile(
@@ -104,11 +118,17 @@ def read_word_vectors(folder: Path) -> StoredVectors:
 
 
 def _check(folder: Path, lineage: Mapping[str, object]) -> None:
-    """Compare sizes of weights, and the words, with what kun.json recorded."""
-    check_sizes(folder, weight_records(lineage))
-    recorded = file_records(lineage).get(WORDS)
-    if recorded is not None:
-        check_once(folder / WORDS, recorded["sha256"])
+    """Compare weights and words with what kun.json recorded."""
+    weights = weight_records(lineage)
+    check_sizes(folder, weights)
+    words = {name: record for name, record in file_records(lineage).items() if name == WORDS}
+    for name, record in (weights | words).items():
+        check_once(inside(folder, name), record["sha256"])
+
+
+def _is_finite(table: Floats) -> bool:
+    """Whether all numbers are some, looked at in blocks: the table may be mapped and large."""
+    return all(np.isfinite(table[start : start + _BLOCK]).all() for start in range(0, len(table), _BLOCK))
 
 
 def from_array(source: Path, folder: Path, lineage: Mapping[str, object], method: str) -> None:
@@ -118,7 +138,13 @@ def from_array(source: Path, folder: Path, lineage: Mapping[str, object], method
     """
     import pyarrow.parquet as pq
 
-    (table,), (index,) = sorted(source.glob("*.npy")), sorted(source.glob("*.parquet"))
+    tables, indices = sorted(source.glob("*.npy")), sorted(source.glob("*.parquet"))
+    if len(tables) != 1 or len(indices) != 1:
+        raise DamagedFile(
+            f"{source} has {len(tables)} tables (.npy) and {len(indices)} lists of words (.parquet) where word vectors "
+            f"have one of each: pull again."
+        )
+    (table,), (index,) = tables, indices
     try:
         vectors = np.load(table, mmap_mode="r", allow_pickle=False)
         words = tuple(map(str, pq.read_table(index, columns=["index"]).column("index").to_pylist()))

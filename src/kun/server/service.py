@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("kun.server")
 Thing = TypeVar("Thing")
 
+_MOST_VECTORS = 4
+"""Word vectors, and tables of models, that stay open."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -59,7 +62,7 @@ class Service:
         self._adapters = dict(adapters or {})
         self._models: _Loaded[LanguageModel] = _Loaded(lambda model: model.close())
         self._encoders: _Loaded[Encoder] = _Loaded(lambda encoder: None)
-        self._vectors: _Loaded[WordVectors] = _Loaded(lambda vectors: None)
+        self._vectors: _Loaded[WordVectors] = _Loaded(lambda vectors: None, most=_MOST_VECTORS)
         self._bases: _Loaded[KnowledgeBase] = _Loaded(lambda base: base.close())
 
     def check(self) -> None:
@@ -134,8 +137,9 @@ class Service:
         """Word vectors, or the table of a model. Raises `ModelNotFound` for what is not here."""
         from kun.wordvectors.opening import open_vectors
 
-        place = self._vector_places().get(name)
-        return self._vectors.get(name, lambda: open_vectors(place or self._place(name)))
+        place = self._vector_places().get(name) or api.locate(self._place(name))
+        # a run that is trained anew is another folder of the same name
+        return self._vectors.get(f"{name}\0{place.stat().st_mtime_ns}", lambda: open_vectors(place))
 
     def _place(self, name: str) -> str:
         """The name or path to open for a model that is here."""
@@ -260,10 +264,10 @@ class _LaterEncoder:
 
 
 class _Loaded(Generic[Thing]):
-    """Things by name, each made once; making one holds up only those who want the same."""
+    """Things by name, each made once, the `most` newest kept; making one holds up only those who want the same."""
 
-    def __init__(self, end: Callable[[Thing], None]) -> None:
-        self._end = end
+    def __init__(self, end: Callable[[Thing], None], *, most: int | None = None) -> None:
+        self._end, self._most = end, most
         self._things: dict[str, Thing] = {}
         self._making: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -286,6 +290,10 @@ class _Loaded(Generic[Thing]):
     def _keep(self, name: str, thing: Thing) -> Thing:
         with self._lock:
             kept = None if self._closed else self._things.setdefault(name, thing)
+            over = len(self._things) - (self._most or len(self._things))
+            gone = [self._things.pop(old) for old in list(self._things)[: max(0, over)]]
+        for old_thing in gone:
+            self._end(old_thing)
         if kept is not thing:
             self._end(thing)
         if kept is not None:

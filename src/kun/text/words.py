@@ -18,6 +18,7 @@ _UNPARTED = re.compile(
 )
 """Han, kana and hangul; Thai, Lao, Tibetan, Burmese, Khmer, Tai and Javanese."""
 _RUNS = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<word>[^\W_{_HAN}]+)")
+_IS_HAN = re.compile(f"[{_HAN}]")
 _ENGLISH = re.compile(r"[a-z]+")
 _BROKEN_LINE = re.compile(rf"(?<=[{_HAN}])\s+(?=[{_HAN}])")
 _BROKEN_WORD = re.compile(r"([^\W\d_]{2,})-\n[ \t]*([^\W\d_]{2,})")
@@ -32,6 +33,11 @@ STOP_WORDS = frozenset(
     的 了 是 在 和 与 及 或 等 也 都 就 而 之 其 有 吗 呢 吧 么 什么 谁 哪 哪个 哪里 哪些 怎么 怎样 如何 为什么
     多少 几 这 那 这个 那个 一个 被 把 从 对 为 以 于 上 中 下 个""".split()
 )
+
+
+def is_han(letter: str) -> bool:
+    """Whether a character is a Chinese one."""
+    return _IS_HAN.fullmatch(letter) is not None
 
 
 def words(text: str) -> list[str]:

@@ -103,6 +103,8 @@ def _task(recipe: Recipe, family: Family | None) -> type[AnyTask]:
     if family is not None:  # the usual one of a family first
         usual = family.objectives
         fitting.sort(key=lambda name: usual.index(name) if name in usual else len(usual))
+    else:
+        fitting.sort(key=lambda name: not of_stage[name].is_usual)
     if asked is None and not fitting:
         learner = "which no network learns" if family is None else f"which {family.name} does not learn"
         raise BadRecipe(

@@ -60,6 +60,8 @@ class AnyTask:
     name: ClassVar[str] = ""
     stages: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type[Table]] = Table
+    is_usual: ClassVar[bool] = False
+    """Whether a recipe of its stage means it that names neither objective nor model."""
     has_model: ClassVar[bool] = True
     """Whether [model] names what is trained."""
     has_data: ClassVar[bool] = True

@@ -19,6 +19,28 @@ _CELLS = 1 << 24
 _LONGEST_FILE = 64 * 2**20
 
 
+def signed(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words that are added and those that are taken away, by the sign before each; the first may have none.
+
+    Raises `BadInput` where a sign or a word is missing.
+    """
+    plus: list[str] = []
+    minus: list[str] = []
+    sign = "+"
+    for word in words:
+        if word not in _SIGNS:
+            (plus if sign in ("", "+") else minus).append(word)
+        elif sign:
+            break
+        sign = word if word in _SIGNS else ""
+    if sign:
+        raise BadInput("A sum is words with + or - between: kun vectors sum paris - france + japan.")
+    return plus, minus
+
+
+_SIGNS = ("+", "-", "−")
+
+
 @dataclass(frozen=True)
 class Analogy:
     """`answer` is to `c` as `b` is to `a`; `group` is what kind of relation it is."""

@@ -22,7 +22,7 @@ Keys = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
 _BLOCK = 1 << 19
-"""Words whose pairs are counted at once: some hundred megabytes with a window of ten."""
+"""Words whose pairs are counted at once with a window of ten, some hundred megabytes; of a wider one fewer."""
 _MERGED = 1 << 22
 """Pairs that are merged, or shuffled, at once."""
 ENTRY = np.dtype([("row", "<i4"), ("column", "<i4"), ("count", "<f4")])
@@ -61,13 +61,14 @@ def count(
     seed: int = 0,
     tell: Callable[[int, int], None] = lambda done, total: None,
     *,
-    block: int = _BLOCK,
+    block: int | None = None,
     merged: int = _MERGED,
 ) -> Cooccurrences:
     """Count the pairs of a text (-1 between paragraphs) of a vocabulary of `words`, into the file `path`.
 
     `block` words are counted, and `merged` pairs merged or shuffled at once. The same text and seed give the same file.
     """
+    block = block or max(1, _BLOCK * 10 // max(10, window))
     for left in path.parent.glob(f".{path.name}.*.counting"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".counting", dir=path.parent) as folder:

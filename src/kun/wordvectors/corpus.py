@@ -103,7 +103,12 @@ def build(
                 f"The text has {counts.total:,} words, of which not two come {limits.least} times: name more "
                 f"text, or set objective.min_count lower."
             )
-        _write(fresh, known, met, tell)
+        facts = _write(fresh, known, met, tell)
+        if (share or held_out) and not facts["held_out"]:
+            raise BadInput(
+                f"Of the text to measure on (data.eval) no paragraph has two words that come {limits.least} times in "
+                f"the text to learn from: name more of it, or set objective.min_count lower."
+            )
         for path in fresh.glob("*.txt"):
             path.unlink()
     return open_corpus(folder)
@@ -133,18 +138,23 @@ def _is_held_out(line: str, share: float) -> bool:
     return int.from_bytes(digest, "little") < share * 2**32
 
 
-def _write(folder: Path, known: list[tuple[str, int]], met: Counts, tell: Tell) -> None:
+def _write(folder: Path, known: list[tuple[str, int]], met: Counts, tell: Tell) -> dict[str, int]:
+    """Write vocabulary and ids; how many words each part has."""
     index = {word: row for row, (word, _) in enumerate(known)}
     facts: dict[str, object] = {"counts": asdict(met)}
+    sizes = dict[str, int]()
     for name in PARTS:
-        facts[name] = _encode(folder / f"{name}.txt", folder / f"{name}.ids", index, tell)
+        facts[name], sizes[name] = _encode(folder / f"{name}.txt", folder / f"{name}.ids", index, tell)
     vocabulary = {"words": [word for word, _ in known], "counts": [count for _, count in known]}
-    (folder / "vocabulary.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    written = json.dumps(vocabulary, ensure_ascii=False).encode()
+    (folder / "vocabulary.json").write_bytes(written)
+    facts["vocabulary"] = sha256(written).hexdigest()
     (folder / "corpus.json").write_text(json.dumps(facts), encoding="utf-8")
+    return sizes
 
 
-def _encode(text: Path, path: Path, index: dict[str, int], tell: Tell) -> dict[str, object]:
-    """Write the ids of a text; its words, bytes and digest."""
+def _encode(text: Path, path: Path, index: dict[str, int], tell: Tell) -> tuple[dict[str, object], int]:
+    """Write the ids of a text; its words, bytes and digest, and the words once more."""
     digest, count = sha256(), 0
     with text.open(encoding="utf-8", newline="\n") as lines, path.open("wb") as file:
         for number, line in enumerate(lines, 1):
@@ -157,14 +167,19 @@ def _encode(text: Path, path: Path, index: dict[str, int], tell: Tell) -> dict[s
             count += len(ids)
             if number % 100_000 == 0:
                 tell("numbering words", number)
-    return {"words": count, "bytes": path.stat().st_size, "digest": digest.hexdigest()}
+    return {"words": count, "bytes": path.stat().st_size, "digest": digest.hexdigest()}, count
 
 
 def open_corpus(folder: Path) -> Corpus:
     """The corpus that was written into `folder`. Raises `DamagedFile`, which names the file."""
     try:
         facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        known = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        read = (folder / "vocabulary.json").read_bytes()
+        if facts.get("vocabulary", digest := sha256(read).hexdigest()) != digest:
+            raise ValueError("vocabulary.json does not match its digest")
+        known = json.loads(read)
+        if len(known["words"]) != len(known["counts"]):
+            raise ValueError(f"{len(known['words'])} words have {len(known['counts'])} counts")
         vocabulary = Vocabulary(tuple(known["words"]), np.array(known["counts"], np.int64))
         counts = Counts(**facts["counts"])
         learned, held_out = (_opened(folder / f"{name}.ids", facts[name], counts) for name in PARTS)

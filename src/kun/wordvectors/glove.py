@@ -100,7 +100,9 @@ class Glove(nn.Module):
     def _check(self, entries: Entries) -> None:
         rows, columns, counts = entries
         ids = torch.cat([rows, columns])
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= len(self.words) or float(counts.min()) <= 0):
+        if len(ids) and (
+            int(ids.min()) < 0 or int(ids.max()) >= len(self.words) or not float(counts.min()) > 0
+        ):
             raise DamagedFile("The counts of pairs are damaged: start another run, which counts them anew.")
 
     def _learn_uncompiled(self, entries: Entries, rate: float) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kun.errors import BadInput
+from kun.text.words import is_han
 from kun.wordvectors.vectors import Floats, WordVectors
 
 SHORTEST, LONGEST = 3, 5
@@ -30,6 +31,8 @@ class Composition:
     pieces: tuple[str, ...]
     vector: Floats
     rows: frozenset[int] = frozenset()
+    left_out: tuple[str, ...] = ()
+    """Pieces of the word without a vector that can be named: parts of a character."""
 
 
 def runs(word: str) -> Iterator[str]:
@@ -71,9 +74,6 @@ def compose(vectors: WordVectors, word: str) -> Composition:
 
 
 def _pieces(word: str) -> Iterator[str]:
-    """Runs of letters, and of a word in Chinese its characters, which carry the meaning."""
-    if word.isascii():
-        yield from runs(word)
-    else:
-        yield from word
-        yield from runs(word)
+    """Runs of letters, and the Chinese characters of a word, which carry the meaning."""
+    yield from (letter for letter in word if is_han(letter))
+    yield from runs(word)

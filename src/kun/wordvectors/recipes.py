@@ -36,14 +36,16 @@ class Wanted:
         objective: dict[str, object] = {
             "name": "glove" if glove else "word2vec",
             "dimensions": self.dimensions,
-            "window": self.window or WINDOWS[self.method],
+            "window": WINDOWS[self.method] if self.window is None else self.window,
             "min_count": self.min_count,
         }
         objective |= {} if glove else {"architecture": self.method}
         objective |= {"analogies": self.analogies} if self.analogies else {}
         data: dict[str, object] = {"train": [*self.source] if len(self.source) > 1 else self.source[0]}
         data |= {} if self.eval is None else {"eval": self.eval}
-        train: dict[str, object] = {"epochs": float(self.epochs or EPOCHS[self.method])}
+        train: dict[str, object] = {
+            "epochs": float(EPOCHS[self.method] if self.epochs is None else self.epochs)
+        }
         train |= {"eval_every": 50} if self.eval is not None or self.analogies else {}
         recipe: dict[str, object] = {
             "stage": "vectors",

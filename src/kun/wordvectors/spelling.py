@@ -31,7 +31,9 @@ def nearest_spelled(word: str, words: Sequence[str], n: int = 3) -> list[str]:
     off_by_one = [found for found in words if found in wanted and found != word][:n]
     if len(off_by_one) == n:
         return off_by_one
-    rated = ((_likeness(word, other), -row, other) for row, other in enumerate(words[:_LOOKED_AT]))
+    # what it is asked of again and again is the second, which the matcher knows its letters of
+    matcher = SequenceMatcher(None, "", word, autojunk=False)
+    rated = ((_likeness(matcher, other), -row, other) for row, other in enumerate(words[:_LOOKED_AT]))
     best = nlargest(2 * n, (rating for rating in rated if rating[0] >= _ALIKE))
     return list(dict.fromkeys([*off_by_one, *(other for _, _, other in best if other != word)]))[:n]
 
@@ -51,11 +53,12 @@ def _one_letter_off(word: str) -> Iterator[str]:
                 yield head + letter + tail[1:]
 
 
-def _likeness(word: str, other: str) -> float:
-    """Twice the share of common letters, from 0 to 1; 0 for words that differ much in length."""
+def _likeness(matcher: SequenceMatcher[str], other: str) -> float:
+    """Twice the share of common letters, from 0 to 1; 0 for words that differ much in length from that of `matcher`."""
+    word = matcher.b
     if abs(len(word) - len(other)) > 2 or not set(word) & set(other):
         return 0.0
-    matcher = SequenceMatcher(None, other, word, autojunk=False)
+    matcher.set_seq1(other)
     if matcher.real_quick_ratio() < _ALIKE or matcher.quick_ratio() < _ALIKE:
         return 0.0
     return matcher.ratio()

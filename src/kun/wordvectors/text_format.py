@@ -23,7 +23,7 @@ def looks_like_text_format(path: Path) -> bool:
     """Whether a file begins as one in this format does."""
     try:
         with path.open("rb") as file:
-            first, second = (file.readline(_LONGEST_LINE).decode("utf-8").rstrip() for _ in range(2))
+            first, second = (file.readline(_LONGEST_LINE).decode("utf-8-sig").rstrip() for _ in range(2))
     except (OSError, UnicodeDecodeError):
         return False
     if (counts := _counts(first)) is not None:
@@ -52,7 +52,6 @@ def read_text(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     Raises `DamagedFile`, which names the line, for one that is cut short or holds no numbers.
     """
     words: list[str] = []
-    blocks: list[NDArray[np.float32]] = []
     seen: set[str] = set()
     lines = _numbered(path)
     counts = None
@@ -64,6 +63,8 @@ def read_text(path: Path) -> tuple[list[str], NDArray[np.float32]]:
             raise DamagedFile(
                 f"{path} begins with no words and numbers: it is not in word2vec's text format."
             )
+        # as many rows as lines, of which the system gives memory to those that are written
+        vectors = np.empty((_lines(path), dimensions), np.float32)
         rows = [] if counts else [first]
         for number, line in _chained(rows, lines):
             word, vector = _row(path, number, line, dimensions)
@@ -71,16 +72,20 @@ def read_text(path: Path) -> tuple[list[str], NDArray[np.float32]]:
                 continue
             seen.add(word)
             words.append(word)
-            if len(blocks) * 4096 < len(words):
-                blocks.append(np.empty((4096, dimensions), np.float32))
-            blocks[-1][(len(words) - 1) % 4096] = vector
+            vectors[len(words) - 1] = vector
     except UnicodeDecodeError as error:
         raise DamagedFile(f"{path} is not UTF-8 text: convert it, or save it again.") from error
     if not words:
         raise DamagedFile(f"{path} holds no vectors: it is empty or cut short.")
     if counts and len(words) < counts[0] and number - 1 < counts[0]:
         raise DamagedFile(f"{path} ends after {number - 1:,} of its {counts[0]:,} words: copy it again.")
-    return words, np.concatenate(blocks)[: len(words)]
+    return words, vectors[: len(words)]
+
+
+def _lines(path: Path) -> int:
+    """How many lines a file has, an unended last one too."""
+    with path.open("rb") as file:
+        return 1 + sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _chained(first: list[tuple[int, str]], rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -94,7 +99,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
         number = 0
         while raw := file.readline(_LONGEST_LINE):
             number += 1
-            line = raw.decode("utf-8").rstrip("\r\n ")
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n ")
             if line:
                 yield number, line
 
@@ -113,17 +118,18 @@ def _row(path: Path, number: int, line: str, dimensions: int) -> tuple[str, NDAr
     return word, vector
 
 
-def write_text(path: Path, words: Sequence[str], vectors: NDArray[np.float32]) -> Path:
+def write_text(path: Path, words: Sequence[str], vectors: NDArray[np.float32]) -> int:
     """Write words and their vectors, float32 [n, d], whole or not at all; every number reads back to the same bits.
 
-    Raises `BadInput` for a word with a space or a line's end, which the format cannot hold; `NoSpace`.
+    Returns how many were left out: words with a space or a line's end, as GloVe's ". . .", which the format cannot
+    hold. Raises `BadInput` where none is left, `NoSpace`.
     """
-    unfit = next((word for word in words if not word or word.split() != [word]), None)
-    if unfit is not None:
-        raise BadInput(f"word2vec's text format cannot hold the word {unfit!r}: leave it out.")
+    fit = [row for row, word in enumerate(words) if word.split() == [word]]
+    if not fit:
+        raise BadInput(f"word2vec's text format cannot hold words with spaces, as {words[0]!r}: name others.")
     with new_file(path.absolute()) as fresh, fresh.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(f"{len(words)} {vectors.shape[1]}\n")
-        for word, vector in zip(words, vectors, strict=True):
+        file.write(f"{len(fit)} {vectors.shape[1]}\n")
+        for row in fit:
             # the shortest digits that give the same float32 again
-            file.write(f"{word} {' '.join(map(str, vector))}\n")
-    return path
+            file.write(f"{words[row]} {' '.join(map(str, vectors[row]))}\n")
+    return len(words) - len(fit)

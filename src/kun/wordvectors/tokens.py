@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from kun.errors import BadInput, UnsupportedFormat
+from kun.hub.loading import build_part
 from kun.hub.opening import open_checkpoint
 from kun.hub.store import display_name
 from kun.networks.network import TextNetwork
@@ -53,28 +55,37 @@ class TokenVectors(WordVectors):
         return self.index.get(word.capitalize(), super().row_or_none(word)) if row is None else row
 
     def compose(self, word: str) -> Composition:
-        """A word as the sum of its pieces' rows. Raises `BadInput` where no piece has one."""
+        """A word as the sum of its pieces' rows; parts of a character have none, and are named.
+
+        Raises `BadInput` where no piece has one.
+        """
         encoding = self.tokenizer.encode(f" {word.strip()}", add_special_tokens=False)
         rows = [self._rows[token] for token in encoding.ids if token in self._rows]
         if not rows:
             raise BadInput(f"{self.name} has no pieces for {word!r}: name another word.")
         vector: Floats = self.vectors[rows].sum(axis=0)
         same = frozenset(same for row in rows for same in self.same_word(row))
-        return Composition(word, tuple(self.words[row] for row in rows), vector, same)
+        left_out = tuple(str(self.tokenizer.id_to_token(id)) for id in encoding.ids if id not in self._rows)
+        return Composition(word, tuple(self.words[row] for row in rows), vector, same, left_out)
 
 
 def open_tokens(path: Path) -> TokenVectors:
     """The table of the model at `path`. Raises `UnsupportedFormat` where it reads no text, and what opening raises."""
     checkpoint = open_checkpoint(path)
     name = display_name(path)
-    net = checkpoint.network(dtype="float32", device="cpu")
-    if not isinstance(net, TextNetwork):
-        raise UnsupportedFormat(f"{name} reads no text, so it has no vectors of words.")
+    net = build_part(checkpoint, lambda net: _embedding(net, name))
     pieces = _named_pieces(checkpoint.tokenizer)
     with torch.inference_mode():
         ids = torch.tensor(list(pieces.values()))
         parts = [net.embed_tokens(part[None])[0].float().numpy() for part in ids.split(_AT_ONCE)]
     return TokenVectors(pieces, np.concatenate(parts), checkpoint.tokenizer, name)
+
+
+def _embedding(net: nn.Module, name: str) -> None:
+    """Look up a token, so that the modules are seen that take part in it."""
+    if not isinstance(net, TextNetwork):
+        raise UnsupportedFormat(f"{name} reads no text, so it has no vectors of words.")
+    net.embed_tokens(torch.zeros(1, 1, dtype=torch.long, device="meta"))
 
 
 def _letters(name: str) -> str:

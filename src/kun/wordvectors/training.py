@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from kun.adaptation.native_words import MOST_NUMBERS
+from kun.adaptation.native_words import LANES, MOST_NUMBERS
 from kun.data.rows import Conversation, Labelled, Pair, Question, Text
 from kun.data.sources import Rows
-from kun.errors import BadInput, BadRecipe, NotFound
-from kun.settings import settings
+from kun.errors import BadInput, BadRecipe, NoMemory, NotFound
+from kun.settings import memory, settings
 from kun.training.feed import Feed
-from kun.training.job import threads
+from kun.training.job import Job, threads
 from kun.training.networks import Net, Networks
 from kun.training.opening import Opener
-from kun.training.tables import Table
+from kun.training.tables import OptimizerTable, Table, Train
 from kun.training.task import DirectTask, Evaluation, Write
 from kun.wordvectors.analogies import measure, read_analogies
 from kun.wordvectors.corpus import Corpus, Limits, build, open_corpus
@@ -52,6 +52,8 @@ class VectorTask(DirectTask[Net]):
     has_model = False
     counts_peak = False
     Options: ClassVar[type[Table]] = VectorOptions
+    tables_held: ClassVar[int] = 2
+    """Tables of a row for each word that a training holds in memory."""
 
     @property
     def asked(self) -> VectorOptions:
@@ -67,6 +69,7 @@ class VectorTask(DirectTask[Net]):
     def networks(self, open: Opener) -> Networks[Net]:
         if open.job.train.ema is not None:
             raise BadRecipe("train.ema is for what an optimizer trains: leave it out for word vectors.")
+        _refuse_unread(open.job)
         self.analogies = read_analogies(Path(self.asked.analogies)) if self.asked.analogies else None
         self.corpus, self.prompts = self._corpus(open), open.job.train.prompts
         words, dimensions = len(self.corpus.vocabulary.words), self.asked.dimensions
@@ -79,8 +82,19 @@ class VectorTask(DirectTask[Net]):
                 f"The text has {words:,} words that come {self.asked.min_count} times or more, too few for vectors of "
                 f"{dimensions} numbers: name more text, or set objective.dimensions below {words:,}."
             )
+        self._check_memory(words)
         rng = np.random.default_rng((open.job.seed, 0x57))
         return Networks(self.tables(self.corpus.vocabulary.counts, rng))
+
+    def _check_memory(self, words: int) -> None:
+        """Raise `NoMemory` before the system ends the process for tables that no memory has room for."""
+        needed, (_, free) = words * (self.asked.dimensions + LANES) * 4 * self.tables_held, memory()
+        if free is not None and needed > free:
+            raise NoMemory(
+                f"{self.tables_held} tables of {words:,} words and {self.asked.dimensions} numbers take "
+                f"{needed / 2**30:.1f} GB of memory, and there are {free / 2**30:.1f} GB: lower objective.max_words or "
+                f"objective.dimensions, or raise objective.min_count."
+            )
 
     @abstractmethod
     def tables(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Net:
@@ -134,6 +148,23 @@ class VectorTask(DirectTask[Net]):
             made.save(folder, lineage)
 
         return write
+
+
+def _refuse_unread(job: Job) -> None:
+    """Raise `BadRecipe` for keys that other tasks go by and this one would pass over."""
+    usual, asked = OptimizerTable(), job.optimizer
+    unread = [f"optimizer.{key}" for key in _NOT_READ if getattr(asked, key) != getattr(usual, key)]
+    unread += ["optimizer.name"] if asked.name not in ("sgd", usual.name) else []
+    unread += ["train.batch_tokens"] if job.train.batch_tokens != Train().batch_tokens else []
+    unread += ["data.share"] if job.data.share is not None else []
+    if unread:
+        raise BadRecipe(
+            f"{', '.join(unread)}: word vectors have steps of their own, at the rate and the schedule of [optimizer], "
+            f"over train.batch words or pairs of all of the text: leave it out."
+        )
+
+
+_NOT_READ = ("weight_decay", "clip", "betas", "eps", "momentum", "muon_lr")
 
 
 def _neighbours(made: WordVectors, word: str) -> str:

@@ -1,5 +1,6 @@
 """Words with a vector for each: neighbours, analogies, sums."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from kun.models.kinds import Candidate
 from kun.text.words import cut
 from kun.wordvectors.spelling import unknown_word
 from kun.wordvectors.text_format import TEXT_SUFFIX, read_text, write_text
+
+log = logging.getLogger(__name__)
 
 Floats: TypeAlias = NDArray[np.float32]
 Near: TypeAlias = list[tuple[str, float]]
@@ -191,12 +194,16 @@ class WordVectors:
     def save(self, folder: str | Path, lineage: Mapping[str, object] | None = None) -> Path:
         """Write a folder that `kun.load` opens again, or a file in word2vec's text format where the name ends in .vec.
 
-        Returns its path. Raises `BadInput` for a folder that holds other things and for words that the format cannot
-        hold, `NoSpace`.
+        Returns its path. The text format leaves out words with spaces, and the log tells how many. Raises `BadInput`
+        for a folder that holds other things, `NoSpace`.
         """
         target = Path(folder).absolute()
         if target.suffix == TEXT_SUFFIX:
-            return write_text(target, self.words, self.vectors)
+            if left_out := write_text(target, self.words, self.vectors):
+                log.warning(
+                    "%d words with spaces were left out of %s, which cannot hold them", left_out, target
+                )
+            return target
         if target.is_file():
             raise BadInput(f"{target} is a file: name a folder for the vectors.")
         if target.is_dir() and any(target.iterdir()) and not (target / LINEAGE).is_file():

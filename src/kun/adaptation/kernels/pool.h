@@ -142,7 +142,7 @@ static _Atomic int wanted_threads = 1;
 static void start(void) {
     static int registered;
     if (!registered) registered = 1, pthread_atfork(NULL, NULL, after_fork);
-    pool.threads = 1;
+    if (!pool.threads) pool.threads = 1;
     for (int wanted = atomic_load(&wanted_threads); pool.threads < wanted; pool.threads++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, work, (void *)(intptr_t)pool.threads)) break;
@@ -150,7 +150,7 @@ static void start(void) {
     }
 }
 
-// How many threads the pool will have; without effect once it has run.
+// How many threads the pool will have at least from the next run on; those it has stay.
 EXPORT void kun_threads(int threads) {
     atomic_store(&wanted_threads, threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads);
 }
@@ -163,7 +163,7 @@ static void run(Region region, void *argument) {
         region(&me, argument);
         return;
     }
-    if (!pool.threads) start();
+    if (pool.threads < atomic_load(&wanted_threads)) start();
     me.threads = pool.threads;
     pool.region = region, pool.team = &team, pool.argument = argument;
     atomic_store(&pool.inside, OPEN);

@@ -1,5 +1,6 @@
 """The page of words as vectors: neighbours, analogies with and without the query words, a picture."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,19 @@ def _analogy(visit: Visit, name: str, text: str) -> "tuple[Near, Near]":
 
 
 def _terms(text: str) -> tuple[str, str, str]:
-    """The three words of "b − a + c", whatever signs are between them. Raises `BadInput` for another number."""
-    terms = [term for term in text.replace("−", " ").replace("+", " ").split() if term != "-"]
-    if len(terms) != 3:
-        raise BadInput(f"{text[:60]!r} is no analogy of three words: write king − man + woman.")
-    b, a, c = (term.strip("-") for term in terms)
+    """The words b, a and c of "b − a + c", by their signs. Raises `BadInput` for any other sum."""
+    from kun.wordvectors.analogies import signed
+
+    try:
+        plus, minus = signed(_SIGN.sub(r" \g<0> ", text).split())
+        (b, c), (a,) = plus, minus
+    except (BadInput, ValueError):
+        raise BadInput(f"{text[:60]!r} is no analogy of three words: write king − man + woman.") from None
     return b, a, c
+
+
+_SIGN = re.compile(r"[−+]|(?<!\S)-(?=\S)")
+"""A sign that needs no spaces; a hyphen between letters is a word's own."""
 
 
 def _plane(visit: Visit, names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Training GloVe: words that come together are counted on the disk, then learned from in an order without order."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from kun.atomic_files import check_once, new_file, sha256
+from kun.errors import DamagedFile
 from kun.training.feed import Batch
 from kun.training.networks import Networks
 from kun.training.opening import Opener
@@ -79,6 +82,7 @@ class GloveTask(VectorTask[Glove]):
 
     name = "glove"
     unit = "pairs"
+    tables_held = 4
     Options: ClassVar[type[Table]] = GloveOptions
 
     @property
@@ -102,7 +106,7 @@ class GloveTask(VectorTask[Glove]):
     def _counts(self, open: Opener, text: WordText, path: Path) -> Cooccurrences:
         """The counts of a text, which lie in the run and are made once."""
         done = path.with_suffix(".done")
-        if open.folder.goes_on and done.is_file() and done.read_text(encoding="ascii") == text.digest:
+        if open.folder.goes_on and _is_done(done, path, text.digest):
             return Cooccurrences(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)
@@ -114,7 +118,8 @@ class GloveTask(VectorTask[Glove]):
             open.job.seed,
             lambda at, total: open.progress("counting pairs", at, total, ""),
         )
-        done.write_text(text.digest, encoding="ascii")
+        with new_file(done) as fresh:
+            fresh.write_text(json.dumps({"text": text.digest, "pairs": sha256(path)}), encoding="ascii")
         return found
 
     def learn(self, networks: Networks[Glove], batch: Batch, rate: float) -> Loss:
@@ -135,6 +140,18 @@ class GloveTask(VectorTask[Glove]):
         known = self.corpus.vocabulary
         config = {"method": "glove", **self.options.model_dump(include=_DESCRIBED)}
         return WordVectors(known.words, networks.trained.vectors.numpy(), counts=known.counts, config=config)
+
+
+def _is_done(done: Path, path: Path, text: str) -> bool:
+    """Whether the counts of this text lie there as they were written; else they are counted anew."""
+    try:
+        noted = json.loads(done.read_text(encoding="ascii"))
+        if not isinstance(noted, dict) or noted.get("text") != text:
+            return False
+        check_once(path, str(noted.get("pairs")))
+    except (OSError, ValueError, DamagedFile):
+        return False
+    return True
 
 
 _DESCRIBED = {"window", "x_max", "alpha", "min_count"}

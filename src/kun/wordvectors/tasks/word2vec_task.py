@@ -66,6 +66,8 @@ class Word2VecTask(VectorTask[Word2Vec]):
 
     name = "word2vec"
     unit = "words"
+    tables_held = 2
+    is_usual = True
     Options: ClassVar[type[Table]] = Word2VecOptions
 
     def tables(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Word2Vec:
