@@ -80,10 +80,20 @@ def test_an_answer_is_dragged_to_a_place_and_a_place_may_hold_several_or_none():
     ballot = Ballot(item("abcd", shown=(3, 2, 1, 0)), "ada")
     for position, place in ((0, 3), (1, 0), (2, 3), (3, 1)):
         ballot.put(position, place)
-    assert [ballot.rank(position) for position in range(4)] == [2, 0, 2, 1]
+    assert ballot.places == {0: 3, 1: 0, 2: 3, 3: 1}
     assert ballot.vote().ranks == (1, 2, 0, 2)
     with pytest.raises(BadInput, match="no answer 5"):
         ballot.put(4, 0)
+
+
+def test_keys_fill_the_places_that_drags_left_free_and_an_equal_sign_joins_what_was_placed_last():
+    ballot = Ballot(item("abcd"), "ada")
+    ballot.put(2, 3)
+    pressed(ballot, "4=1")
+    assert ballot.places == {2: 3, 3: 0, 0: 0}
+    assert ballot.key("Backspace") == "changed"
+    pressed(ballot, "12")
+    assert ballot.vote().ranks == (1, 2, 3, 0)
 
 
 def test_flags_are_of_the_answer_that_was_chosen_and_a_second_time_takes_them_away():

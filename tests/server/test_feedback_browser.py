@@ -90,13 +90,18 @@ def test_answers_are_dragged_into_places_and_buttons_stay_in_view(visit: Any, st
     assert page.locator(".save-ranking").is_visible()
     box = page.locator(".save-ranking").bounding_box()
     assert 0 < box["y"] < 800
-    for card, place in ((0, 1), (1, 0), (2, 1)):
-        page.drag_and_drop(f".rated-answer >> nth={card}", f".drop-place >> nth={place}")
-        page.wait_for_selector(f".rated-answer >> nth={card} >> .rated-place:not(:empty)")
+    for card, place in ((0, 2), (1, 0), (2, 2)):
+        page.drag_and_drop(
+            f".rated-answer >> nth={card} >> .rated-number",
+            f".drop-place >> nth={place}",
+        )
+        page.wait_for_selector(f".drop-place >> nth={place} >> .drop-chip:has-text('{card + 1}')")
+    page.drag_and_drop(".drop-chip:has-text('1')", ".drop-place >> nth=1")
+    page.wait_for_selector(".rated-answer >> nth=0 >> text=Place 2")
     page.click(".save-ranking")
     page.wait_for_selector("text=Nothing is left to rate")
     (vote,) = votes(store, ids)
-    assert [vote.ranks[place] for place in vote.shown] == [1, 0, 1]
+    assert [vote.ranks[place] for place in vote.shown] == [1, 0, 2]
 
 
 def test_a_better_answer_is_written_by_hand_and_keys_typed_there_rate_nothing(
@@ -131,8 +136,10 @@ def test_prompts_become_answers_to_rate_on_the_page_of_feedback(visit: Any, stor
     page.fill("textarea", "How deep is the sea?\nHow wide?")
     page.click(".add-prompts")
     page.wait_for_selector("text=2 new prompts")
+    page.wait_for_selector("text=2 prompts wait")
     page.click("text=Sample answers")
     page.wait_for_selector("text=0 prompts wait")
+    page.wait_for_selector("text=2 left for you to rate")
     assert store.left("me") == 2
 
 
@@ -180,7 +187,7 @@ def test_every_control_of_the_pages_on_feedback_has_a_name(visit: Any, store: Fe
 
 @pytest.mark.parametrize("width", [320, 400])
 def test_a_phone_scrolls_down_only_while_one_rates(visit: Any, store: FeedbackStore, width: int) -> None:
-    added(store, "w" * 60, 1, 2)
+    added(store, f"{width} " + "w" * 60, 1, 3)
     visitor = visit(viewport={"width": width, "height": 720}, has_touch=True)
     for path, ready in (("/feedback", ".number-row"), ("/feedback/rate", ".rated-answer")):
         page = visitor.go(path, ready)

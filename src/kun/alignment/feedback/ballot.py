@@ -25,7 +25,8 @@ FLAG_KEYS: dict[str, Flag] = {"h": "harmful", "v": "untrue", "o": "off-topic"}
 class Ballot:
     """Answers by their position on the screen, from 0, each in a place from 0, the best, or in none.
 
-    Those in one place are as good as each other; a place without answers counts for nothing.
+    They are in the order in which they were placed. Those in one place are as good as each other; a place without
+    answers counts for nothing.
     """
 
     item: Item
@@ -43,10 +44,11 @@ class Ballot:
     def again(cls, item: Item, vote: Vote) -> "Ballot":
         """The ballot of a vote that was taken back."""
         position = {place: number for number, place in enumerate(item.shown)}
+        placed = sorted((rank, position[place]) for place, rank in enumerate(vote.ranks))
         return cls(
             item,
             vote.rater,
-            {position[place]: rank for place, rank in enumerate(vote.ranks)},
+            {at: rank for rank, at in placed},
             {position[place]: list(flags) for place, flags in vote.flags.items()},
             vote.note,
             vote.correction,
@@ -59,12 +61,6 @@ class Ballot:
     @property
     def is_whole(self) -> bool:
         return len(self.places) == self.size
-
-    def rank(self, position: int) -> int | None:
-        """The place of an answer from 0, counting only places that hold one; None where it has none."""
-        if position not in self.places:
-            return None
-        return sorted(set(self.places.values())).index(self.places[position])
 
     def key(self, key: str) -> Action | None:
         """Do what a key means; None for one that means nothing. Digits, A and B name answers."""
@@ -97,7 +93,7 @@ class Ballot:
         return position if position < self.size else None
 
     def choose(self, position: int) -> Action:
-        """The next best answer; of two the better one, which ends the vote, as the last one does."""
+        """The next best answer goes to the first free place; the last one saves, and so does the better one of two."""
         if self.size == 2:
             self.places = {position: 0, 1 - position: 1}
             return "save"
@@ -105,8 +101,9 @@ class Ballot:
             del self.places[position]
             self.joins = False
             return "changed"
-        last = max(self.places.values(), default=-1)
-        self.places[position] = last if self.joins else last + 1
+        taken = list(self.places.values())
+        free = next(place for place in range(self.size) if place not in taken)
+        self.places[position] = taken[-1] if self.joins else free
         self.joins, self.current = False, position
         return "save" if self.is_whole else "changed"
 
@@ -116,6 +113,7 @@ class Ballot:
             raise BadInput(
                 f"There is no answer {position + 1} or no place {place + 1}: there are {self.size}."
             )
+        self.places.pop(position, None)
         self.places[position], self.current = place, position
 
     def take_back(self) -> None:

@@ -102,6 +102,14 @@ class FeedbackStore:
                 Prompt(row.id, messages_from(row.messages), row.source) for row in session.scalars(chosen)
             ]
 
+    def waits(self, prompt: str) -> bool:
+        """A prompt has no answers to rank, and nobody wrote one."""
+        with self._database.reading() as session:
+            return not any(
+                session.scalar(select(table.number).where(table.prompt == prompt).limit(1))
+                for table in (ItemRow, DemonstrationRow)
+            )
+
     def add_item(
         self,
         prompt: Sequence[ChatMessage],
@@ -124,6 +132,11 @@ class FeedbackStore:
             raise BadInput(f"{people} people cannot rate an item: choose 1 to 100.")
         with self._database.writing() as session:
             session.execute(update(ItemRow).where(ItemRow.wanted > 0).values(wanted=people))
+
+    def wanted(self) -> int:
+        """How many people rate each item, the most of all; 1 where there are none."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.max(ItemRow.wanted))) or 1
 
     def item(self, id: str, rater: str = "") -> Item:
         """An item as `rater` sees it. Raises `NotFound`."""

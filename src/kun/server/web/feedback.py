@@ -1,20 +1,15 @@
 """The page of feedback as a whole: its numbers, new prompts, sampled answers, and a reward model from the votes."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
 
 from nicegui import ui
 from nicegui.events import UploadEventArguments
 
 from kun.alignment.feedback.agreement import Share, Summary, summary_of
 from kun.alignment.feedback.exchange import Imported, import_prompts
-from kun.alignment.feedback.reward_recipe import Prepared, prepare
 from kun.alignment.feedback.sampling import Writer, sample
 from kun.alignment.feedback.store import FeedbackStore
 from kun.alignment.feedback.votes import MOST, Prompt
@@ -22,14 +17,15 @@ from kun.errors import BadInput, KunError
 from kun.server.conversations import Conversations
 from kun.server.web.frame import main_button, off_loop, say_kindly
 from kun.server.web.raters import feedback_frame
+from kun.server.web.rewarding import RewardSection
 from kun.server.web.state import Visit
 from kun.server.web.turns import prompt_messages
 from kun.server.web.uploads import safe_name
-from kun.settings import settings
 
-_WATCH_S = 1.0
 _LARGEST_UPLOAD = 64 * 2**20
-_SHOWN_LINE = 200
+_SHOWN_FAULTS = 3
+_LISTED = 100
+"""Prompts that are listed, of those that wait."""
 
 
 async def feedback() -> None:
@@ -53,32 +49,44 @@ class FeedbackPage:
         models = [model.name for model in await off_loop(self.visit.web.service.models)]
         with ui.element("main").classes("page feedback"):
             ui.label(words("feedback_intro")).classes("intro")
-            with _section(words("feedback_numbers"), words("feedback_numbers_help")):
-                self.numbers = ui.element("div").classes("numbers").props('aria-live="polite"')
             with _section(words("new_prompts"), words("new_prompts_help")):
                 self._prompts()
             with _section(words("sample_title"), words("sample_help", most=MOST)):
-                self._sampling(models)
+                self._sampling(models, await off_loop(self.store.wanted))
+            with _section(words("feedback_numbers"), words("feedback_numbers_help")):
+                self.numbers = ui.element("div").classes("numbers").props('aria-live="polite"')
             with _section(words("reward_title"), words("reward_help")):
-                self._reward(models)
+                self.reward = RewardSection(words, self.store, models)
         await say_kindly(self.show_numbers)()
 
     # Numbers
 
     async def show_numbers(self) -> None:
-        summary, others = await off_loop(_numbers, self.store)
+        summary, others = await off_loop(_numbers, self.store, self.visit.rater)
         words = self.words
         self.numbers.clear()
+        models = [(words("model_wins", name=name), _percent(share)) for name, share in summary.models.items()]
+        rows = [*self._rows(summary, others), *models] if others.any or summary.votes or summary.skipped else []
         with self.numbers:
-            for name, value in self._rows(summary, others):
+            if not rows:
+                ui.label(words("no_votes")).classes("number-row")
+            for name, value in rows:
                 with ui.row(wrap=False).classes("number-row"):
                     ui.label(name).classes("number-name")
                     ui.label(value).classes("number-value")
-            for name, share in summary.models.items():
-                with ui.row(wrap=False).classes("number-row"):
-                    ui.label(words("model_wins", name=name)).classes("number-name")
-                    ui.label(_percent(share)).classes("number-value")
-        self.waiting.text = words("n_waiting", n=others.waiting)
+        self.left.text = words("n_to_rate", n=others.to_rate)
+        self._list(others.waiting)
+
+    def _list(self, waiting: Sequence[Prompt]) -> None:
+        """The prompts that wait for answers."""
+        self.waiting.text = self.words("n_waiting", n=len(waiting))
+        self.details.classes(**{"remove" if waiting else "add": "empty"})
+        self.listed.clear()
+        with self.listed:
+            for prompt in waiting[:_LISTED]:
+                ui.label(str(prompt.messages[-1].get("content") or "")).classes("waiting-prompt")
+            if len(waiting) > _LISTED:
+                ui.label("…")
 
     def _rows(self, summary: Summary, others: "Others") -> list[tuple[str, str]]:
         words, found = self.words, summary.agreement
@@ -115,11 +123,10 @@ class FeedbackPage:
                 words("prompts_of_chats"), icon="chat_bubble_outline", on_click=say_kindly(self._add_chats)
             ).props("flat no-caps").classes("add-chats")
             self.upload = ui.upload(
-                label=words("prompts_of_file"),
-                auto_upload=True,
-                max_file_size=_LARGEST_UPLOAD,
-                on_upload=say_kindly(self._add_file),
-            ).classes("prompts-upload")
+                auto_upload=True, max_file_size=_LARGEST_UPLOAD, on_upload=say_kindly(self._add_file)
+            ).classes("hidden")
+            choose = ui.button(words("prompts_of_file"), icon="upload_file").props("flat no-caps")
+            choose.on("click", js_handler=f"() => getElement({self.upload.id}).pickFiles()")
 
     async def _add_typed(self) -> None:
         lines = [line.strip() for line in (self.typed.value or "").splitlines() if line.strip()]
@@ -139,10 +146,14 @@ class FeedbackPage:
         with TemporaryDirectory(prefix="kun-prompts-") as folder:
             file = Path(folder) / safe_name(event.file.name)
             await event.file.save(file)
-            made: Imported = await off_loop(import_prompts, self.store, file)
-        self.upload.reset()
-        for example in made.examples:
-            ui.notify(example, type="warning", multi_line=True)
+            try:
+                made: Imported = await off_loop(import_prompts, self.store, file)
+            except KunError as error:
+                raise type(error)(str(error).replace(f"{folder}/", "")) from error
+            finally:
+                self.upload.reset()
+        for example in made.examples[:_SHOWN_FAULTS]:
+            ui.notify(example.replace(f"{folder}/", ""), type="warning", multi_line=True)
         await self._told(made.prompts)
 
     async def _told(self, added: int) -> None:
@@ -151,17 +162,29 @@ class FeedbackPage:
 
     # Answers
 
-    def _sampling(self, models: list[str]) -> None:
+    def _sampling(self, models: list[str], wanted: int) -> None:
         words = self.words
         with ui.row().classes("inside-fields"):
             self.writers = ui.select(models, label=words("models"), value=models[:1], multiple=True)
             self.writers.props("outlined dense options-dense").classes("inside-choice")
             self.count = self._number(words("n_answers"), 4, 2, MOST)
-            self.people = self._number(words("n_raters"), 1, 1, 100)
-            self.heat = ui.number(words("temperature"), value=1.0, min=0.1, max=2.0, step=0.1)
+            self.people = self._number(words("n_raters"), wanted, 1, 100)
+            self.people.on("change", say_kindly(self._want))
+            self.heat = ui.number(words("temperature"), value=0.8, min=0.1, max=2.0, step=0.1)
             self.heat.props("outlined dense").classes("inside-number")
+            self.longest = self._number(words("longest_tokens"), 256, 1, 4096)
             self.sample_button = main_button(words("sample"), say_kindly(self._sample), "auto_awesome")
-        self.waiting = ui.label().classes("note").props('role="status"')
+        with ui.element("details").classes("waiting-list") as self.details:
+            with ui.element("summary"):
+                self.waiting = ui.label().classes("note").props('role="status"')
+            self.listed = ui.element("div")
+        with ui.row().classes("inside-fields"):
+            self.left = ui.label().classes("note")
+            ui.link(words("rate"), "/feedback/rate").classes("to-rate")
+
+    async def _want(self) -> None:
+        await off_loop(self.store.want, int(self.people.value or 1))
+        await self.show_numbers()
 
     @staticmethod
     def _number(label: str, value: int, least: int, most: int) -> ui.number:
@@ -173,25 +196,25 @@ class FeedbackPage:
         if self.is_sampling:
             return
         words, names = self.words, [str(name) for name in self.writers.value or ()]
-        count, people, heat = (
-            int(self.count.value or 4),
-            int(self.people.value or 1),
-            float(self.heat.value or 1),
-        )
+        how = _Sampling(
+            int(self.count.value or 4), int(self.people.value or 1), float(self.heat.value or 0.8),
+            int(self.longest.value or 256),
+        )  # fmt: skip
         prompts = await off_loop(self.store.prompts, True)
         if not prompts:
             raise BadInput(words("no_prompts_wait"))
+        if not names:
+            raise BadInput(words("no_writers"))
         self.is_sampling = True
         self.sample_button.props("loading")
-        done = 0
+        self.waiting.text = words("sampling", done=0, total=len(prompts))
         try:
-            await off_loop(self.store.want, people)
             load = self.visit.web.service.language_model
             writers = [await off_loop(load, name) for name in names]
             for done, prompt in enumerate(prompts):
                 self.waiting.text = words("sampling", done=done, total=len(prompts))
                 try:
-                    await off_loop(_sample, self.store, writers, prompt, count, people, heat)
+                    await off_loop(_sample, self.store, writers, prompt, how)
                 except BadInput as error:  # the others may do
                     ui.notify(str(error), type="warning", multi_line=True)
         finally:
@@ -199,74 +222,30 @@ class FeedbackPage:
             self.sample_button.props(remove="loading")
         await self.show_numbers()
 
-    # A reward model
-
-    def _reward(self, models: list[str]) -> None:
-        words = self.words
-        with ui.row().classes("inside-fields"):
-            base = ui.select(models, label=words("reward_base"), value=models[0] if models else None)
-            base.props("outlined dense options-dense").classes("inside-choice")
-            train = say_kindly(lambda: self._train(str(base.value or "")))
-            main_button(words("reward_train"), train, "school").classes("train-reward")
-        self.trained = ui.element("div").props('aria-live="polite"')
-
-    async def _train(self, model: str) -> None:
-        words = self.words
-        if not model:
-            raise BadInput(words("reward_no_model"))
-        folder = settings().runs / f"feedback-{datetime.now():%Y%m%d-%H%M%S}"
-        prepared = await off_loop(prepare, self.store, folder, model)
-        running = await off_loop(_Run.start, prepared, folder / "training.log")
-        self.trained.clear()
-        with self.trained:
-            ui.label(words("reward_began", n=prepared.rankings)).classes("note")
-            ui.label(prepared.command).classes("mono")
-            state = ui.label().classes("note").props('role="status"')
-
-            def watch() -> None:
-                code = running.process.poll()
-                state.text = running.last_line()
-                if code is not None:
-                    timer.cancel()
-                    end = words("reward_done", path=prepared.run / "checkpoint")
-                    state.text = end if code == 0 else words("reward_failed", why=running.last_line())
-
-            timer = ui.timer(_WATCH_S, watch)
-
 
 @dataclass(frozen=True)
 class Others:
     """What there is next to votes."""
 
-    waiting: int
+    waiting: list[Prompt]
+    to_rate: int
     demonstrations: int
     thumbs_up: int
     thumbs_down: int
 
+    @property
+    def any(self) -> bool:
+        return bool(self.demonstrations or self.thumbs_up or self.thumbs_down)
+
 
 @dataclass(frozen=True)
-class _Run:
-    """A training in a process of its own, which goes on when the page is closed."""
+class _Sampling:
+    """Answers to each prompt, people to rate them, and the most tokens of an answer."""
 
-    process: "subprocess.Popen[bytes]"
-    log: Path
-
-    @classmethod
-    def start(cls, prepared: Prepared, log: Path) -> "_Run":
-        line = [sys.executable, "-m", "kun", "train", str(prepared.recipe)]
-        out: IO[bytes]
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        return cls(process, log)
-
-    def last_line(self) -> str:
-        try:
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return ""
-        return next((line[:_SHOWN_LINE] for line in reversed(lines) if line.strip()), "")
+    count: int
+    people: int
+    temperature: float
+    longest: int
 
 
 def _section(title: str, explained: str) -> ui.element:
@@ -281,11 +260,13 @@ def _percent(share: Share | None) -> str:
     return "" if share is None else f"{share.share:.1%} ± {share.error:.1%} ({share.count:,})"
 
 
-def _numbers(store: FeedbackStore) -> tuple[Summary, Others]:
+def _numbers(store: FeedbackStore, rater: str) -> tuple[Summary, Others]:
     thumbs = store.thumbs()
     up = sum(thumb.value > 0 for thumb in thumbs)
-    others = Others(len(store.prompts(waiting=True)), len(store.demonstrations()), up, len(thumbs) - up)
-    return summary_of(store.votes()), others
+    written = len(store.demonstrations())
+    return summary_of(store.votes()), Others(
+        store.prompts(waiting=True), store.left(rater), written, up, len(thumbs) - up
+    )
 
 
 def _add_all(store: FeedbackStore, prompts: Sequence[Sequence[dict[str, str]]], source: str) -> int:
@@ -309,13 +290,11 @@ def _prompts_of_chats(conversations: Conversations, owner: str) -> list[list[dic
     return found
 
 
-def _sample(
-    store: FeedbackStore,
-    writers: Sequence[Writer],
-    prompt: Prompt,
-    count: int,
-    people: int,
-    temperature: float,
-) -> None:
-    answers, models = sample(writers, prompt.messages, count, temperature=temperature)
-    store.add_item(prompt.messages, answers, models, wanted=people, source=prompt.source)
+def _sample(store: FeedbackStore, writers: Sequence[Writer], prompt: Prompt, how: _Sampling) -> None:
+    """Answers to one prompt, unless it has some by now: another person may sample too."""
+    if not store.waits(prompt.id):
+        return
+    answers, models = sample(
+        writers, prompt.messages, how.count, temperature=how.temperature, max_tokens=how.longest
+    )
+    store.add_item(prompt.messages, answers, models, wanted=how.people, source=prompt.source)

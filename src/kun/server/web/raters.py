@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from nicegui import ui
-from nicegui.events import ValueChangeEventArguments
 
 from kun.data.rows import ChatMessage
 from kun.server.web.frame import frame, remember
@@ -24,14 +23,15 @@ def feedback_frame(visit: Visit, here: str) -> None:
                 link.props('aria-current="page"')
         ui.space()
         name = visit.rater.removesuffix(f" ({visit.owner[:8]})") if visit.owner else visit.rater
-        ui.input(words("rater"), value=name, on_change=_rename).props(
-            f"dense outlined debounce=800 maxlength={LONGEST_RATER}"
-        ).classes("rater")
+        field = ui.input(words("rater"), value=name).props(f"dense outlined maxlength={LONGEST_RATER}")
+        field.classes("rater")
+        for event in ("keydown.enter", "blur"):  # a name that is half typed is nobody's
+            field.on(event, lambda: _rename(field.value, name))
 
 
-def _rename(event: ValueChangeEventArguments) -> None:
-    if (event.value or "").strip():
-        remember(RATER_COOKIE, rater_cookie(event.value), "location.reload();")
+def _rename(text: str | None, before: str) -> None:
+    if (text or "").strip() and text != before:
+        remember(RATER_COOKIE, rater_cookie(text or ""), "location.reload();")
 
 
 def show_prompt(visit: Visit, messages: Sequence[ChatMessage]) -> None:

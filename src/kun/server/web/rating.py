@@ -34,14 +34,17 @@ class RatePage:
         self.store = visit.web.feedback
         self.ballot: Ballot | None = None
         self.cards: list[Card] = []
+        self.zones: list[ui.element] = []
+        self.equal: ui.button | None = None
         self.is_busy = False
 
     async def build(self) -> None:
         feedback_frame(self.visit, "/rate")
         self.main = ui.element("main").classes("page rate").props('id="rate"')
         with ui.footer(elevated=False).classes("kun-footer"), ui.column().classes("rate-column"):
+            self.places = ui.element("div").classes("drop-places")
             self.bar = ui.row().classes("rate-bar").props('role="toolbar"')
-            self.hint = ui.label().classes("hint")
+            self.hint = ui.label().classes("hint keys-hint")
         ui.keyboard(on_key=self._key, repeating=False)
         await say_kindly(self.show_next)()
 
@@ -54,34 +57,58 @@ class RatePage:
         words = self.words
         left = await off_loop(self.store.left, self.visit.rater)
         self.ballot, self.cards = ballot, []
-        self.main.clear()
-        self.bar.clear()
+        for part in (self.main, self.places, self.bar):
+            part.clear()
         with self.main:
             if ballot is None:
-                ui.label(words("nothing_to_rate")).classes("intro")
-                ui.link(words("add_prompts"), "/feedback")
+                with ui.column().classes("nothing"):
+                    ui.label(words("nothing_to_rate")).classes("intro")
+                    ui.link(words("add_prompts"), "/feedback")
             else:
                 ui.label(words("left_to_rate", n=left)).classes("note").props('role="status"')
                 show_prompt(self.visit, ballot.item.prompt)
                 self._answers(ballot)
                 self._own_words(ballot)
+        with self.places:
+            self._places(ballot)
         with self.bar:
             self._buttons(ballot)
         self.hint.text = "" if ballot is None else self._keys_told(ballot)
-        ui.run_javascript(f"{_LEAVE_FIELDS}; scrollTo({{top: 0}})")
+        self.refresh()
+        ui.run_javascript("scrollTo({top: 0})")
 
     def _answers(self, ballot: Ballot) -> None:
         with ui.element("div").classes("rated-answers" if ballot.size > 2 else "rated-answers pair"):
             self.cards = [Card(self, ballot, position) for position in range(ballot.size)]
-        if ballot.size > 2:
-            with ui.element("div").classes("drop-places").props(f'aria-label="{self.words("places")}"'):
-                for place in range(ballot.size):
-                    zone = ui.element("div").classes("drop-place")
-                    with zone:
-                        ui.label(self.words("place", n=place + 1))
-                    zone.on("dragover", js_handler=_OVER)
-                    drop = say_kindly(functools.partial(self._drop, place))
-                    zone.on("drop", js_handler=_DROP, handler=lambda e, drop=drop: drop(e.args))
+
+    def _places(self, ballot: Ballot | None) -> None:
+        """Where answers are dragged to, in view next to texts of any length, each with the answers that it holds."""
+        many = ballot is not None and ballot.size > 2
+        self.places.set_visibility(many)
+        self.places.props(f'role="group" aria-label="{self.words("places")}"')
+        self.zones = (
+            [self._zone(place) for place in range(ballot.size)] if ballot is not None and many else []
+        )
+
+    def _zone(self, place: int) -> ui.element:
+        drop = say_kindly(functools.partial(self._drop, place))
+        zone = ui.element("div").classes("drop-place").props(f'title="{self.words("places")}"')
+        with zone:
+            ui.label(self.words("place", n=place + 1)).classes("drop-name")
+        zone.on("dragover", js_handler=_OVER)
+        zone.on("drop", js_handler=_DROP, handler=lambda event: drop(event.args))
+        return zone
+
+    def _fill(self, zone: ui.element, place: int) -> None:
+        """Show which answers are in a place; they can be dragged on from there."""
+        for chip in [one for one in zone if "drop-chip" in one.classes]:
+            zone.remove(chip)
+        ballot = self.ballot
+        if ballot is None:
+            return
+        with zone:
+            for position in (at for at, where in ballot.places.items() if where == place):
+                _draggable(ui.label(_named(ballot, position)).classes("drop-chip"), position)
 
     async def _drop(self, place: int, position: int) -> None:
         if self.ballot is not None and isinstance(position, int):
@@ -113,17 +140,24 @@ class RatePage:
             await self.act("save")
 
     def _buttons(self, ballot: Ballot | None) -> None:
-        words = self.words
+        words, self.equal = self.words, None
         if ballot is not None:
             if ballot.size == 2:
                 for position, text in enumerate((words("first_better"), words("second_better"))):
                     main_button(text, lambda p=position: self._choose(p)).classes("choose")
             else:
                 main_button(words("save_ranking"), lambda: self.act("save"), "check").classes("save-ranking")
-            self._plain_button(words("tie"), "tie", "drag_handle")
-            self._plain_button(words("all_bad"), "bad", "block")
+                self.equal = self._key_button(words("equal"), "=", "drag_handle")
+                self._key_button(words("take_back"), "Backspace", "backspace")
+            self._plain_button(words("tie" if ballot.size == 2 else "all_tie"), "tie", "drag_handle")
+            self._plain_button(words("both_bad" if ballot.size == 2 else "all_bad"), "bad", "block")
             self._plain_button(words("skip"), "skip", "skip_next")
         self._plain_button(words("undo"), "undo", "undo")
+
+    def _key_button(self, text: str, key: str, icon: str) -> ui.button:
+        """A button that does what a key does."""
+        button = ui.button(text, icon=icon, on_click=lambda: self._pressed(key), color=None)
+        return button.props("flat no-caps dense").classes("act-key")
 
     def _plain_button(self, text: str, action: Action, icon: str) -> None:
         button = ui.button(text, icon=icon, on_click=lambda: self.act(action)).props("flat no-caps dense")
@@ -143,7 +177,10 @@ class RatePage:
             if event.key.name.lower() == "u":
                 await self.act("undo")
             return
-        action = self.ballot.key(event.key.name)
+        await self._pressed(event.key.name)
+
+    async def _pressed(self, key: str) -> None:
+        action = None if self.ballot is None else self.ballot.key(key)
         if action is not None:
             await self.act(action)
 
@@ -195,6 +232,10 @@ class RatePage:
     def refresh(self) -> None:
         for card in self.cards:
             card.refresh()
+        for place, zone in enumerate(self.zones):
+            self._fill(zone, place)
+        if self.equal is not None and self.ballot is not None:
+            _press(self.equal, self.ballot.joins)
         ui.run_javascript(_LEAVE_FIELDS)  # keys that a focused button would take are for the page
 
 
@@ -205,14 +246,15 @@ class Card:
         self.page, self.ballot, self.position = page, ballot, position
         words = page.words
         card = ui.element("article").classes("rated-answer")
-        card.props(
-            f'draggable=true data-position={position} aria-label="{words("answer_n", n=position + 1)}"'
-        )
-        card.on("dragstart", js_handler=_DRAG)
+        card.props(f'aria-label="{words("answer_n", n=_named(ballot, position))}"')
+        if ballot.size > 2:
+            _draggable(card, position)
         self.card = card
         with card:
             with ui.row(wrap=False).classes("rated-head"):
-                choose = ui.button(self._name, on_click=lambda: page._choose(position), color=None)
+                choose = ui.button(
+                    _named(ballot, position), on_click=lambda: page._choose(position), color=None
+                )
                 choose.props("unelevated dense no-caps").classes("rated-number")
                 choose.props["title"] = words("choose_answer")
                 self.place = ui.label().classes("rated-place").props('role="status"')
@@ -223,10 +265,6 @@ class Card:
                 self.flags = {flag: self._flag(flag, text) for flag, text in texts.items()}
         self.refresh()
 
-    @property
-    def _name(self) -> str:
-        return "AB"[self.position] if self.ballot.size == 2 else str(self.position + 1)
-
     def _flag(self, flag: Flag, text: str) -> ui.button:
         button = ui.button(text, on_click=lambda: self.page.flag(self.position, flag), color=None)
         return button.props("flat dense no-caps").classes("rated-flag")
@@ -234,14 +272,27 @@ class Card:
     def refresh(self) -> None:
         """Show the ballot as it is now."""
         ballot, words = self.ballot, self.page.words
-        rank = ballot.rank(self.position)
-        self.place.text = "" if rank is None else words("place", n=rank + 1)
+        place = ballot.places.get(self.position)
+        self.place.text = "" if place is None or ballot.size == 2 else words("place", n=place + 1)
         _mark(self.card, "current", ballot.current == self.position)
         for flag, button in self.flags.items():
             is_set = flag in ballot.flags.get(self.position, ())
-            button.props["aria-pressed"] = "true" if is_set else "false"
-            _mark(button, "pressed", is_set)
-            button.update()
+            _press(button, is_set)
+
+
+def _named(ballot: Ballot, position: int) -> str:
+    """What an answer is called on the screen, which is its key as well."""
+    return "AB"[position] if ballot.size == 2 else str(position + 1)
+
+
+def _draggable(element: ui.element, position: int) -> None:
+    element.props(f"draggable=true data-position={position}").on("dragstart", js_handler=_DRAG)
+
+
+def _press(button: ui.button, is_set: bool) -> None:
+    button.props["aria-pressed"] = "true" if is_set else "false"
+    _mark(button, "pressed", is_set)
+    button.update()
 
 
 def _mark(element: ui.element, name: str, wanted: bool) -> None:

@@ -40,7 +40,7 @@ class WritePage:
             self.answer = ui.textarea(words("your_answer")).props(
                 "outlined autogrow rows=6 for=demonstration maxlength=200000"
             )
-            self.answer.classes("own-field")
+            self.answer.classes("own-field answer-field")
             self.answer.on("keydown", js_handler=_SUBMIT, handler=lambda e: self._save(e.args))
         with ui.footer(elevated=False).classes("kun-footer"), ui.column().classes("rate-column"):
             with ui.row().classes("rate-bar"):
@@ -49,7 +49,7 @@ class WritePage:
                 )
                 skip = say_kindly(self._skip)
                 ui.button(words("skip"), icon="skip_next", on_click=skip).props("flat no-caps dense")
-            ui.label(words("write_keys")).classes("hint")
+            ui.label(words("write_keys")).classes("hint keys-hint")
         await say_kindly(self.show_next)()
 
     async def show_next(self) -> None:
