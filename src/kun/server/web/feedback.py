@@ -66,7 +66,8 @@ class FeedbackPage:
         words = self.words
         self.numbers.clear()
         models = [(words("model_wins", name=name), _percent(share)) for name, share in summary.models.items()]
-        rows = [*self._rows(summary, others), *models] if others.any or summary.votes or summary.skipped else []
+        is_any = others.any or summary.votes or summary.skipped
+        rows = [*self._rows(summary, others), *models] if is_any else []
         with self.numbers:
             if not rows:
                 ui.label(words("no_votes")).classes("number-row")
