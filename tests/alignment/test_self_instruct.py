@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from kun.alignment.self_instruct.filters import (
     Similar,
     fault_of_instance,
     fault_of_instruction,
+    names_labels,
     without_contradictions,
 )
 from kun.alignment.self_instruct.making import Making, make
@@ -21,13 +23,14 @@ from kun.alignment.self_instruct.prompts import (
     instructions,
     instructions_in,
     tasks_in,
+    text_of,
     whole_tasks,
 )
 from kun.alignment.self_instruct.tasks import Instance, Task, language_of_tasks, read_seeds
 from kun.data.rows import Conversation
 from kun.data.sources import Rows
 from kun.errors import BadInput, BadRow, DamagedFile, Unavailable
-from kun.models.writers import Asked, Written
+from kun.models.writers import Asked, ChatMessages, Written
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "self-instruct"
 SEEDS = read_seeds(EXAMPLES / "en.jsonl")
@@ -50,7 +53,7 @@ class Scripted:
     def write(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Written | BadInput]]:
         for place, one in enumerate(asked):
             self.asked.append(one)
-            said = self.say(str(one.messages[0]["content"]), len(self.asked))
+            said = self.say(text_of(one.messages), len(self.asked))
             if isinstance(said, Unavailable):
                 raise said
             yield place, said if isinstance(said, BadInput) else Written(said, 100, 10, self.ended)
@@ -69,11 +72,11 @@ def new_instruction(number: int) -> str:
 
 def in_steps(prompt: str, number: int) -> str:
     """What a good model writes at each of the three steps."""
-    if "Go on with numbers" in prompt:
+    if "Write 8 others" in prompt:
         return "\n".join(f"{place}. {new_instruction(7 * number + place)}" for place in range(1, 4))
     if "Answer Yes or No" in prompt:
-        return "Yes" if prompt.rstrip().rpartition("Instruction: ")[2].startswith("Classify") else "No"
-    if "label" in prompt.partition("\n")[0].casefold():
+        return "Yes" if prompt.rpartition("\n")[2].startswith("Classify") else "No"
+    if "output is a label" in prompt:
         return f"Label: old\nInput: A {number} of stone.\nLabel: new\nInput: A {number} of glass."
     return f"Input: <none>\nOutput: It is number {number}."
 
@@ -85,6 +88,11 @@ def whole(prompt: str, number: int) -> str:
         f"Output: It is {number} and {place}."
         for place in range(4, 7)
     )
+
+
+def _shown(messages: ChatMessages) -> str:
+    """What a prompt gives out as an earlier answer of the model."""
+    return "\n".join(message["content"] for message in messages if message["role"] == "assistant")
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -147,15 +155,15 @@ def test_too_few_seeds_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_what_is_shown_in_a_prompt_is_read_back_as_it_is(language: str) -> None:
     seeds = read_seeds(EXAMPLES / f"{language}.jsonl")
-    back = tasks_in(whole_tasks(seeds, 3, language))
+    back = tasks_in(_shown(whole_tasks(seeds, 3, language, Random(0))))
     assert [one.instruction for one in back] == [one.instruction for one in seeds]
-    assert [one.instances[0] for one in back[:-1]] == [one.instances[0] for one in seeds[:-1]]
+    assert [one.instances[0] for one in back] == [one.instances[0] for one in seeds]
     names = [one.instruction for one in seeds]
-    assert instructions_in(instructions(names, 3, language)) == names
+    assert instructions_in(_shown(instructions(names, 3, language, Random(0)))) == names
     for seed in seeds:
         first = bool(seed.is_classification)
-        shown = instances("其他" if language == "zh" else "Another", [seed], language, outputs_first=first)
-        assert tuple(instances_in(shown.split("\n\n", 1)[1], outputs_first=first))[: len(seed.instances)]
+        asked = instances("其他" if language == "zh" else "Another", [seed], language, outputs_first=first)
+        assert tuple(instances_in(_shown(asked), outputs_first=first)) == seed.instances
 
 
 @pytest.mark.parametrize(
@@ -215,11 +223,61 @@ def test_instructions_are_dropped_for_a_reason(instruction: str, fault: str | No
         ("see the file http://a.b/c.pdf", "x", "needs more than text"),
         ("", "this goes on and on " * 30, "output repeats itself"),
         ("", "x" * 6001, "output too long"),
+        ("", "Dear [Friend's Name],\nI hope that you are well.", "output has blanks"),
+        ("", "尊敬的[收件人姓名]：您好。", "output has blanks"),
+        ("", "xs = [name for name in names]", None),
         ("two words", "a fine answer", None),
     ],
 )
 def test_instances_are_dropped_for_a_reason(given: str, output: str, fault: str | None) -> None:
     assert fault_of_instance("Do the task", Instance(given, output)) == fault
+
+
+@pytest.mark.parametrize(
+    ("instruction", "given", "output", "fault"),
+    [
+        ("Correct this sentence.", "", "It is right.", "input is missing"),
+        ("Correct this sentence: he go home.", "", "He goes home.", None),
+        ("Correct this sentence: he goes home.", "", "He goes home.", "output repeats the input"),
+        ("Correct this sentence.", "He go home.", "He goes home.", None),
+        ("请给这封信换一种形式。", "", "好的。", "input is missing"),
+        ("解释“化学”这个词。", "", "研究物质变化的科学。", None),
+        ("Is this message spam? Answer yes or no.", "Win now!", "yes", None),
+    ],
+)
+def test_an_instruction_that_speaks_of_a_text_has_one(
+    instruction: str, given: str, output: str, fault: str | None
+) -> None:
+    assert fault_of_instance(instruction, Instance(given, output)) == fault
+
+
+def test_a_reply_without_fields_is_an_output_but_no_label() -> None:
+    assert instances_in("Chemistry is a science.\n", outputs_first=False) == [
+        Instance("", "Chemistry is a science.")
+    ]
+    assert instances_in("Chemistry is a science.", outputs_first=True) == []
+    assert instances_in("  ", outputs_first=False) == []
+
+
+def test_a_label_is_short_and_belongs_to_an_input() -> None:
+    assert fault_of_instance("Is it old or new?", Instance("A bell", "old"), is_label=True) is None
+    assert (
+        fault_of_instance("Is it old or new?", Instance("", "old"), is_label=True) == "label without an input"
+    )
+    long = Instance("A bell", "It is old, as far as one can see")
+    assert fault_of_instance("Is it old or new?", long, is_label=True) == "label too long"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "choice"),
+    [
+        ("Is the sentence polite?", True), ("Sort it as early or late.", True), ("What helps against a cold?", False),
+        ("How do you boil an egg?", False), ("这句话礼貌吗？", True), ("判断是褒义还是贬义。", True),
+        ("怎样煮鸡蛋？", False),
+    ],
+)  # fmt: skip
+def test_what_names_no_labels_is_no_classification(instruction: str, choice: bool) -> None:
+    assert names_labels(instruction) is choice
 
 
 def test_an_input_with_two_outputs_is_dropped_and_a_repeated_one_kept_once() -> None:
@@ -274,16 +332,31 @@ def test_a_run_that_was_stopped_goes_on_and_its_cost_is_counted(tmp_path: Path) 
     with pytest.raises(Unavailable):
         make(Scripted(dies), SEEDS, out, Making(count=20, style="alpaca", requests=2))
     before = rows_of(out)
-    assert len(before) == 6
+    assert len(before) == 9  # those of the reply before the fault too
     cost = make(
         Scripted(lambda prompt, number: whole(prompt, number + 50)), SEEDS, out,
         Making(count=20, style="alpaca", requests=2),
     )  # fmt: skip
-    assert rows_of(out)[:6] == before
+    assert rows_of(out)[:9] == before
     assert len(rows_of(out)) == 20
-    assert cost.requests >= 3 + 5
+    assert cost.requests == 3 + 4  # three tasks in each reply
     made = [row["instruction"] for row in rows_of(out)]
     assert len(set(made)) == len(made)
+
+
+def test_rows_of_a_round_are_kept_as_they_come_and_no_more_is_asked_than_wanted(tmp_path: Path) -> None:
+    out = tmp_path / "made.jsonl"
+
+    def dies(prompt: str, number: int) -> Any:
+        return in_steps(prompt, number) if number < 10 else Unavailable("gone")
+
+    with pytest.raises(Unavailable):  # two prompts give six instructions, six are sorted; then one instance
+        make(Scripted(dies), SEEDS, out, Making(count=20, requests=2))
+    assert len(rows_of(out)) >= 1
+    writer = Scripted(in_steps)
+    make(writer, SEEDS, tmp_path / "few.jsonl", Making(count=2, requests=2))
+    assert len(rows_of(tmp_path / "few.jsonl")) == 2
+    assert len(writer.asked) <= 10
 
 
 def test_a_file_that_is_full_asks_nothing(tmp_path: Path) -> None:
@@ -344,8 +417,9 @@ def test_a_file_of_something_else_is_not_added_to(tmp_path: Path) -> None:
 def test_prompts_show_own_instructions_beside_the_seeds_and_change_by_round(tmp_path: Path) -> None:
     writer = Scripted(in_steps)
     make(writer, SEEDS, tmp_path / "made.jsonl", Making(count=12, requests=1))
-    prompts = [str(one.messages[0]["content"]) for one in writer.asked]
-    first, second = [one for one in prompts if "Go on with numbers" in one][:2]
-    assert first != second
+    first, second = [one.messages for one in writer.asked if "Write 8 others" in one.messages[-1]["content"]][
+        :2
+    ]
+    assert first[-1] != second[-1]  # other topics and forms
     known = {seed.instruction for seed in SEEDS}
-    assert len([one for one in instructions_in(second) if one not in known]) == 2
+    assert len([one for one in instructions_in(_shown(second)) if one not in known]) == 2

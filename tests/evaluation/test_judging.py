@@ -129,6 +129,10 @@ def test_categories_limits_and_references_choose_among_the_questions(tmp_path: P
     right.write_text('{"question_id": 1, "choices": [{"turns": ["Yes."]}]}\n', encoding="utf-8")
     some = read_questions(EXAMPLES / "en.jsonl", categories=["math"], limit=2)
     assert [one.category for one in some] == ["math", "math"]
+    nine = read_questions(EXAMPLES / "en.jsonl", limit=11)
+    assert len({one.category for one in nine}) == 9
+    assert [one.id for one in nine] == sorted(one.id for one in nine)
+    assert [one.category for one in nine[:4]] == ["generic", "generic", "knowledge", "knowledge"]
     assert read_questions(EXAMPLES / "en.jsonl", references=right, limit=1)[0].reference == ("Yes.",)
     with pytest.raises(BadInput, match="generic, knowledge"):
         read_questions(EXAMPLES / "en.jsonl", categories=["poetry"])
@@ -224,6 +228,15 @@ def test_a_judge_who_always_names_the_first_is_reported_as_such_and_nobody_wins(
     assert "favours the first one 12 times" in held.warning
     assert all(one.win_rate is not None and one.win_rate.value == 0.5 for one in found.standings)
     assert "12 of 12 verdicts flip" in trust(found)
+
+
+def test_a_judge_who_gives_one_mark_to_all_is_reported_as_such(tmp_path: Path) -> None:
+    answers = of("a", "good", "poor"), of("b", "poor", "good")
+    found, _ = judged(lambda asked: "[[5]]", *answers, folder=tmp_path / "same", ways="score")
+    assert (found.mark, found.alike, found.scored) == (5, 24, 24)
+    assert found.warnings == ["This judge gives 5 to 24 of 24 answers: its scores say little."]
+    found, _ = judged(prefers_good, *answers, folder=tmp_path / "apart", ways="score")
+    assert found.warnings == []
 
 
 def test_a_tie_in_one_order_wavers_and_counts_as_a_tie(tmp_path: Path) -> None:
@@ -429,3 +442,4 @@ def test_the_radar_and_the_page_show_every_model(tmp_path: Path, categories: int
     assert "a<b>" not in shown
     assert shown.count("<details>") == 6
     assert "verdicts flip" in shown
+    assert shown.count("→ second") == 6

@@ -46,7 +46,9 @@ def judge(
         None, "--references", help="Right answers in FastChat's shape (question_id, choices)."
     ),
     category: list[str] = typer.Option([], "--category", "-c", help="Questions of this category alone."),
-    limit: int | None = typer.Option(None, "--limit", min=1, help="Only the first so many questions."),
+    limit: int | None = typer.Option(
+        None, "--limit", min=1, help="So many questions, of every category its share."
+    ),
     max_tokens: int = typer.Option(
         512, "--max-tokens", min=1, help="The longest answer to a turn, in tokens."
     ),
@@ -220,7 +222,7 @@ def _print(found: "Judged", folder: Path, as_json: bool) -> None:
         told = output.as_dict(found)
         held = output.as_dict(found.consistency)
         told["consistency"] = {**held, "share": found.consistency.share}
-        told |= {"warning": found.consistency.warning, "folder": str(folder)}
+        told |= {"warnings": found.warnings, "folder": str(folder)}
         output.print_json(told)
         return
     is_compared = any(one.win_rate for one in found.standings)
@@ -249,7 +251,7 @@ def _print(found: "Judged", folder: Path, as_json: bool) -> None:
         _print_categories(found, is_compared)
     if sentence := trust(found):
         typer.echo(sentence)
-    if warning := found.consistency.warning:
+    for warning in found.warnings:
         typer.secho(warning, fg=typer.colors.RED)
     if found.unscored:
         typer.echo(f"{found.unscored} answers without a score: the judge wrote none.")

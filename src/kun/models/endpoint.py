@@ -59,7 +59,10 @@ class Endpoint:
         tries: int = 6,
         first_wait: float = 1.0,
     ) -> None:
-        """`timeout` is the seconds that one reply may take, `first_wait` those before the second try."""
+        """`timeout` is the seconds that one reply may take, `first_wait` those before the second try.
+
+        There are twice as many `tries` where only the rate is limited, and half as many where no reply comes in time.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise BadInput(f"{url} is no address of an endpoint: give one such as https://host/v1.")
@@ -161,8 +164,8 @@ class Endpoint:
     def _patiently(self, path: str, body: dict[str, object] | None, leaving: Event) -> dict[str, object]:
         """The JSON object that is replied, at the latest at the last try."""
         failure = _Again("it was not asked")
-        changes, attempt = 0, 0
-        while attempt < self.tries:
+        changes, attempt, spent = 0, 0, 0.0
+        while spent < self.tries:
             try:
                 reply = self._once(path, None if body is None else self._as_taken(body))
                 if body is not None:
@@ -177,13 +180,14 @@ class Endpoint:
             except _Again as again:
                 failure = again
             attempt += 1
+            spent += failure.share
             wait = self.first_wait * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
             wait = min(max(wait, failure.wait), _LONGEST_WAIT)
-            if attempt < self.tries and leaving.wait(wait):
+            if spent < self.tries and leaving.wait(wait):
                 break
         kind = Busy if failure.is_limit else Unavailable
         raise kind(
-            f"{self.url} gave no usable reply in {attempt} tries ({failure}): try again later; what is done is kept."
+            f"{self.url} gave no usable reply (tries: {attempt}; {failure}): try again later; what is done is kept."
         )
 
     def _as_taken(self, body: Mapping[str, object]) -> dict[str, object]:
@@ -206,6 +210,8 @@ class Endpoint:
                 raise self._failure(error, _start_of(error)) from error
         except (URLError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
+            if isinstance(reason, TimeoutError):
+                raise _Again(f"no reply within {self.timeout:g} s", is_slow=True) from error
             raise _Again(f"{type(error).__name__}: {reason}"[:200]) from error
         try:
             reply: object = json.loads(raw)
@@ -246,11 +252,16 @@ class Endpoint:
 
 
 class _Again(Exception):
-    """A failure after which another try may do; `wait` is how many seconds the server asks for."""
+    """A failure after which another try may do; `wait` is how many seconds the server asks for.
 
-    def __init__(self, why: str, wait: float = 0.0, is_limit: bool = False) -> None:
+    `share` is how many of the tries it takes: a limit of rate passes by waiting, and a reply that never came has
+    taken its time already.
+    """
+
+    def __init__(self, why: str, wait: float = 0.0, is_limit: bool = False, is_slow: bool = False) -> None:
         super().__init__(why)
         self.wait, self.is_limit = wait, is_limit
+        self.share = 0.5 if is_limit else 2.0 if is_slow else 1.0
 
 
 class _Refused(Exception):
@@ -308,7 +319,7 @@ def _whole(response: HTTPResponse, deadline: float) -> bytes:
         if size > _LARGEST_REPLY:
             raise _Again(f"a reply of more than {_LARGEST_REPLY >> 20} MiB")
         if time.monotonic() > deadline:
-            raise _Again("the reply took too long")
+            raise _Again("the reply took too long", is_slow=True)
     return b"".join(parts)
 
 

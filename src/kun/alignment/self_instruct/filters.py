@@ -29,6 +29,28 @@ _PLACEHOLDER = re.compile(
     r"[\W_]*|[<\[(（【]\s*(your|insert|the|output|input|answer|text|none|请|输入|输出|答案|此处|填|无)[^\n]{0,60}[>\])）】]",
     re.IGNORECASE,
 )
+_BLANK = re.compile(
+    r"\[(?:the |my )?(?:your|friend|recipient|sender|insert|company|manager|date\b|name\b(?! for)|address|phone)"
+    r"[^\]\n]{0,40}\]|[\[【](?:你|您|收件|寄件|姓名|名字|日期|公司|单位|电话|地址|填|对方|朋友)[^\]】\n]{0,20}[\]】]",
+    re.IGNORECASE,
+)
+"""A gap in a letter that somebody has yet to fill."""
+_GIVEN = re.compile(
+    r"\b(?:given|following|(?:this|these|those|the (?:above|below)) (?:\w+ )?(?:sentences?|texts?|paragraphs?|"
+    r"messages?|passages?|letters?|poems?|stor(?:y|ies)|lists?|items?|words?|facts?|options?|numbers?))\b|"
+    r"给出的|以下|下面|下列|这(?:些|个|两个|几个)?(?:句子?|段|首|封|篇|则|几样|两样|几种|两种|文字|消息)",
+    re.IGNORECASE,
+)
+"""What an instruction says of an input; where it holds one itself, that follows a colon or stands in quotes."""
+_HELD = re.compile(r"[:：]\s*\S|[\"“‘「《].+[\"”’」》]", re.DOTALL)
+_CHOICE = re.compile(
+    r"\b(or|whether|classify|categori[sz]e|category|label)\b|^(is|are|was|were|do|does|did|can|has|have|should)\b|"
+    r"还是|是否|是不是|能不能|对不对|属于|归类|分类|类别|哪一?[类种]|吗[？?]|或",
+    re.IGNORECASE,
+)
+_LONGEST_LABEL = 6
+"""Words of a label, or Chinese characters."""
+_FEWEST_ECHOED = 3
 _PIECE = 4
 _FEWEST_DISTINCT = 0.4
 
@@ -80,16 +102,29 @@ def fault_of_instruction(instruction: str, language: str, prompt: str, similar: 
     return None
 
 
-def fault_of_instance(instruction: str, one: Instance) -> str | None:
-    """Why an input with its output is dropped; None where it is kept."""
+def names_labels(instruction: str) -> bool:
+    """Whether an instruction says what to choose from, or asks for yes or no: small models call too much a choice."""
+    return _CHOICE.search(instruction) is not None
+
+
+def fault_of_instance(instruction: str, one: Instance, *, is_label: bool = False) -> str | None:
+    """Why an input with its output, which may be a label, is dropped; None where it is kept."""
+    if is_label and len(_units(one.output)) > _LONGEST_LABEL:
+        return "label too long"
+    if is_label and not one.input:
+        return "label without an input"
     if _PLACEHOLDER.fullmatch(one.output.strip()):
         return "no output"
     if len(one.output) > _LONGEST_OUTPUT * (1 if is_chinese(one.output) else 4):
         return "output too long"
-    if _flat(one.output) in (_flat(one.input), _flat(instruction)):
+    if not is_label and _echoes(one.output, one.input, instruction):
         return "output repeats the input"
+    if not one.input and _GIVEN.search(instruction) and not _HELD.search(instruction):
+        return "input is missing"
     if _DECLINES.match(one.output.strip()):
         return "output declines"
+    if _BLANK.search(one.output):
+        return "output has blanks"
     if one.input and _PLACEHOLDER.fullmatch(one.input.strip()):
         return "input is a placeholder"
     if _KEYWORDS.search(one.input) and re.search(r"https?://|\.(png|jpe?g|pdf|mp[34]|docx?)\b", one.input):
@@ -107,6 +142,12 @@ def without_contradictions(instances: list[Instance]) -> tuple[list[Instance], i
     kept = {_flat(one.input): one for one in reversed(instances) if len(outputs[_flat(one.input)]) == 1}
     found = list(reversed(kept.values()))
     return found, len(instances) - len(found)
+
+
+def _echoes(output: str, given: str, instruction: str) -> bool:
+    """Whether an output says no more than was there: the input itself, or several words of the instruction."""
+    said = _flat(output)
+    return said == _flat(given) or (len(_units(output)) >= _FEWEST_ECHOED and said in _flat(instruction))
 
 
 def _repeats(text: str) -> bool:

@@ -7,7 +7,7 @@ with the output first), and Alpaca's one (whole tasks at once, an instance each)
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from kun.alignment.self_instruct.filters import (
     Similar,
     fault_of_instance,
     fault_of_instruction,
+    names_labels,
     without_contradictions,
 )
 from kun.alignment.self_instruct.prompts import (
@@ -27,13 +28,14 @@ from kun.alignment.self_instruct.prompts import (
     instructions_in,
     sorting,
     tasks_in,
+    text_of,
     whole_tasks,
 )
 from kun.alignment.self_instruct.tasks import Instance, Task, language_of_tasks
 from kun.atomic_files import Progress, silent
 from kun.data.kept_lines import KeptLines
 from kun.errors import BadInput, BadRow
-from kun.models.writers import Asked, Writer, Written
+from kun.models.writers import Asked, ChatMessages, Writer, Written
 
 Style = Literal["self-instruct", "alpaca"]
 
@@ -103,13 +105,13 @@ def make(
     """
     options = options or Making()
     with KeptLines(out) as rows, KeptLines(out.with_name(f"{out.stem}.cost.jsonl")) as ledger:
-        work = _Work(writer, list(seeds), rows, options)
+        work = _Work(writer, list(seeds), rows, options, progress)
         for line in ledger.before:
             _count(work.cost, line)
         work.cost.kept = len(rows.before)
         empty = 0
         progress("rows", work.cost.kept, options.count)
-        while work.cost.kept < options.count and empty < options.patience:
+        while not work.is_done and empty < options.patience:
             before, began = _figures(work.cost), time.monotonic()
             try:
                 work.round()
@@ -120,9 +122,7 @@ def make(
             empty = 0 if work.cost.kept > before["kept"] else empty + 1
             progress("rows", min(work.cost.kept, options.count), options.count)
         work.cost.ended = (
-            "as many rows as were wanted"
-            if work.cost.kept >= options.count
-            else f"nothing new in {options.patience} rounds"
+            "as many rows as were wanted" if work.is_done else f"nothing new in {options.patience} rounds"
         )
         return work.cost
 
@@ -130,13 +130,21 @@ def make(
 class _Work:
     """What the rounds share: the pool of instructions, the file, the counts."""
 
-    def __init__(self, writer: Writer, seeds: list[Task], rows: KeptLines, options: Making) -> None:
+    def __init__(
+        self, writer: Writer, seeds: list[Task], rows: KeptLines, options: Making, progress: Progress
+    ) -> None:
         self.writer, self.seeds, self.rows, self.options = writer, seeds, rows, options
+        self.progress = progress
         self.language = language_of_tasks(seeds)
         self.cost = Cost()
         self.own = [_instruction(row, rows.path, number) for number, row in enumerate(rows.before, 1)]
         self.own = list(dict.fromkeys(self.own))
         self.similar = Similar([*(seed.instruction for seed in seeds), *self.own], options.most_similar)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are as many rows as are wanted."""
+        return self.cost.kept >= self.options.count
 
     def round(self) -> None:
         """Ask once for new tasks, and keep the good ones."""
@@ -153,10 +161,11 @@ class _Work:
                 chance.sample(self.seeds, min(_SHOWN_WHOLE, len(self.seeds))),
                 self.options.more,
                 self.language,
+                chance,
             )
             for _ in range(self.options.requests)
         ]
-        for prompt, reply in self._ask(prompts, self.options.max_tokens, chance):
+        for place, reply in self._ask("tasks", prompts, self.options.max_tokens, chance):
             tasks = tasks_in(reply.text)
             if not tasks:
                 self._drop("no task in the reply")
@@ -164,8 +173,10 @@ class _Work:
                 self._drop("cut off")
                 tasks = tasks[:-1]
             for task in tasks:
-                if self._takes(task.instruction, prompt):
+                if self._takes(task.instruction, text_of(prompts[place])):
                     self._keep(task.instruction, list(task.instances), None)
+                if self.is_done:
+                    return
 
     def _in_steps(self, chance: random.Random) -> None:
         found = self._new_instructions(chance)
@@ -174,17 +185,23 @@ class _Work:
             some = [one for one in found if kinds[one] is outputs_first]
             shown = self._examples(chance, outputs_first)
             prompts = [instances(one, shown, self.language, outputs_first=outputs_first) for one in some]
-            most = _ROUND_TOKENS["instances"]
-            replies = self._ask(prompts, most, chance, stop=(f"\n{WORDS[self.language].instruction}",))
-            of = dict(zip(prompts, some, strict=True))
-            for prompt, reply in replies:
+            replies = self._ask(
+                "instances",
+                prompts,
+                _ROUND_TOKENS["instances"],
+                chance,
+                stop=(f"\n{WORDS[self.language].instruction}",),
+            )
+            for place, reply in replies:
                 made = instances_in(reply.text, outputs_first=outputs_first)
                 if made and not reply.ended:
                     self._drop("cut off")
                     made = made[:-1]
                 elif not made:
                     self._drop("no instance in the reply")
-                self._keep(of[prompt], made, outputs_first)
+                self._keep(some[place], made, outputs_first)
+                if self.is_done:
+                    return
 
     def _new_instructions(self, chance: random.Random) -> list[str]:
         prompts = []
@@ -194,30 +211,33 @@ class _Work:
             theirs = chance.sample(theirs, min(_SHOWN_SEEDS + _SHOWN_OWN - len(own), len(theirs)))
             shown = [*theirs, *own]
             chance.shuffle(shown)
-            prompts.append(instructions(shown, self.options.more, self.language))
+            prompts.append(instructions(shown, self.options.more, self.language, chance))
         found = []
-        for prompt, reply in self._ask(prompts, _ROUND_TOKENS["instructions"], chance):
+        for place, reply in self._ask("instructions", prompts, _ROUND_TOKENS["instructions"], chance):
             written = instructions_in(reply.text)
             if not written:
                 self._drop("no task in the reply")
             if written and not reply.ended:
                 self._drop("cut off")
                 written = written[:-1]
-            found += [one for one in written if self._takes(one, prompt)]
+            found += [one for one in written if self._takes(one, text_of(prompts[place]))]
         return found
 
     def _sorted(self, found: Sequence[str], chance: random.Random) -> dict[str, bool]:
-        """Whether each is a classification; no where the model gives no answer."""
-        known = [seed for seed in self.seeds if seed.is_classification is not None]
-        shown = chance.sample(known, min(_SHOWN_SORTED, len(known)))
+        """Whether each is a classification: the model says so, and the instruction names what to choose from."""
+        shown: list[Task] = []
+        for kind in (True, False):
+            known = [seed for seed in self.seeds if seed.is_classification is kind]
+            shown += chance.sample(known, min(_SHOWN_SORTED // 2, len(known)))
+        chance.shuffle(shown)
         words = WORDS[self.language]
-        prompts = {sorting(one, shown, self.language): one for one in found}
+        prompts = [sorting(one, shown, self.language) for one in found]
         kinds = dict.fromkeys(found, False)
         regex = f"{words.yes}|{words.no}" if self.writer.can_constrain else None
-        for prompt, reply in self._ask(
-            list(prompts), _ROUND_TOKENS["sorting"], chance, regex=regex, draw=False
-        ):
-            kinds[prompts[prompt]] = answer_in(reply.text, self.language) is True
+        most = _ROUND_TOKENS["sorting"]
+        for place, reply in self._ask("sorting", prompts, most, chance, regex=regex, draw=False):
+            said = answer_in(reply.text, self.language) is True
+            kinds[found[place]] = said and names_labels(found[place])
         return kinds
 
     def _examples(self, chance: random.Random, outputs_first: bool) -> list[Task]:
@@ -240,7 +260,7 @@ class _Work:
         """Keep the sound instances of an instruction, as many as are still wanted."""
         sound = []
         for one in made:
-            fault = fault_of_instance(instruction, one)
+            fault = fault_of_instance(instruction, one, is_label=is_classification is True)
             if fault is not None:
                 self._drop(fault)
             else:
@@ -264,18 +284,19 @@ class _Work:
 
     def _ask(
         self,
-        prompts: Sequence[str],
+        stage: str,
+        prompts: Sequence[ChatMessages],
         max_tokens: int,
         chance: random.Random,
         *,
         stop: tuple[str, ...] = (),
         regex: str | None = None,
         draw: bool = True,
-    ) -> list[tuple[str, Written]]:
-        """Prompts with their replies, in the order of the prompts; what each cost is counted."""
+    ) -> Iterator[tuple[int, Written]]:
+        """Replies with the places of their prompts, as they come; what each cost is counted."""
         asked = [
             Asked(
-                ({"role": "user", "content": prompt},),
+                prompt,
                 max_tokens,
                 self.options.temperature if draw else 0.0,
                 chance.randrange(2**31),
@@ -284,20 +305,23 @@ class _Work:
             )
             for prompt in prompts
         ]
-        found: dict[int, Written] = {}
-        errors = []
-        for place, reply in self.writer.write(asked):
+        errors, answered = [], 0
+        stage = f"round {self.cost.rounds + 1}: {stage}"
+        if asked:
+            self.progress(stage, 0, len(asked))
+        for done, (place, reply) in enumerate(self.writer.write(asked), 1):
             self.cost.requests += 1
+            self.progress(stage, done, len(asked))
             if isinstance(reply, BadInput):
                 errors.append(reply)
                 self._drop("prompt refused")
                 continue
-            found[place] = reply
+            answered += 1
             self.cost.prompt_tokens += reply.prompt_tokens
             self.cost.tokens += reply.tokens
-        if errors and not found:
+            yield place, reply
+        if errors and not answered:
             raise errors[0]  # such as a context that is too short for any prompt
-        return [(prompts[place], found[place]) for place in sorted(found)]
 
 
 def _instruction(row: Mapping[str, object], path: Path, number: int) -> str:

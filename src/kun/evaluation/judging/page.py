@@ -17,11 +17,15 @@ td,th{padding:.3rem .7rem;text-align:left;vertical-align:top;border-bottom:1px s
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.dim{color:#4a6573}
 .warning{background:#fdf1ef;border-left:4px solid #b5524a;padding:.5rem 1rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .5rem;font:inherit}
+p.dim{margin:.5rem 0 0}
 .answers{display:flex;gap:1rem;flex-wrap:wrap}.answers>div{flex:1 1 20rem;border-top:2px solid #dbe4e8}
 summary{cursor:pointer}figure{margin:1rem 0;background:#fff}figure svg{max-width:100%;height:auto}
 @media(prefers-color-scheme:dark){body{background:#0f1c22;color:#e4eef1}td,th{border-color:#2b3f48}
 .dim{color:#9db4bd}.warning{background:#3a2320}.answers>div{border-color:#2b3f48}}
 """
+
+_SUMMARY = 110
+"""Characters of a question in the line that opens it."""
 
 
 def page(
@@ -36,10 +40,11 @@ def page(
     for score in verdicts.scored:
         scored[score.question].append(score)
     picture = radar(judged, "svg").decode()
+    turned = ", every pair in both orders" if judged.consistency.sees_order else ""
     body = [
         f"<h1>{escape(title)}</h1>",
-        f"<p class='dim'>{judged.questions} questions in {len(judged.categories)} categories, judged by "
-        f"{escape(judged.judge)} ({judged.kind})</p>",
+        f"<p class='dim'>Questions: {judged.questions}, categories: {len(judged.categories)}. Judged by "
+        f"{escape(judged.judge)} ({judged.kind}){turned}.</p>",
         _trust(judged),
         _table(judged),
         _encounters(judged),
@@ -70,8 +75,7 @@ def trust(judged: Judged) -> str:
 
 
 def _trust(judged: Judged) -> str:
-    warning = judged.consistency.warning
-    shown = f"<p class='warning'>{escape(warning)}</p>" if warning else ""
+    shown = "".join(f"<p class='warning'>{escape(warning)}</p>" for warning in judged.warnings)
     return f"<p>{escape(trust(judged))}</p>{shown}"
 
 
@@ -125,15 +129,36 @@ def _question(
     for each in answers:
         score = scores.get(each.model)
         mark = "" if score is None else f" <span class='dim'>{score:.2f}</span>"
-        turns = "".join(f"<pre>{escape(turn)}</pre>" for turn in each.turns.get(one.id, ()))
+        turns = _turns(each.turns.get(one.id, ()), len(one.turns))
         failed = f"<p class='warning'>{escape(each.failed[one.id])}</p>" if one.id in each.failed else ""
         columns.append(f"<div><p><b>{escape(each.model)}</b>{mark}</p>{turns}{failed}</div>")
     ruled = "".join(_verdict(each) for each in compared)
     asked = " / ".join(one.turns)
+    short = asked if len(asked) <= _SUMMARY else asked[: _SUMMARY - 1].rstrip() + "…"
+    won = "; ".join(_short(each) for each in compared)
     return (
-        f"<details><summary>{escape(str(one.id))} · {escape(one.category)} · {escape(asked[:120])}</summary>"
-        f"<pre>{escape(asked)}</pre><div class='answers'>{''.join(columns)}</div>{ruled}</details>"
+        f"<details><summary>{escape(str(one.id))} · {escape(one.category)} · {escape(short)} "
+        f"<span class='dim'>{escape(won)}</span></summary>"
+        f"{_turns(one.turns, len(one.turns))}<div class='answers'>{''.join(columns)}</div>{ruled}</details>"
     )
+
+
+def _turns(texts: Sequence[str], of: int) -> str:
+    """Texts one after the other, numbered where the question has more turns than one."""
+    return "".join(
+        (f"<p class='dim'>Turn {number}</p>" if of > 1 else "") + f"<pre>{escape(text)}</pre>"
+        for number, text in enumerate(texts, 1)
+    )
+
+
+def _short(one: Compared) -> str:
+    """Who won, in a few words; ties say of which kind they are."""
+    forth, back = one.winners
+    if forth is None or back is None:
+        return "no verdict"
+    if forth == back:
+        return f"→ {forth}" if forth else "tie"
+    return "flips" if forth and back else "tie in one order"
 
 
 def _verdict(one: Compared) -> str:

@@ -1,5 +1,6 @@
 """Questions to be answered by several models: FastChat's JSON lines (`question_id`, `category`, `turns`)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,9 @@ class Question:
 def read_questions(
     path: Path, *, references: Path | None = None, categories: Sequence[str] = (), limit: int | None = None
 ) -> list[Question]:
-    """The questions of a file, those of some `categories` alone where these are named, the first `limit` of them.
+    """The questions of a file, those of some `categories` alone where these are named, in the order of the file.
 
+    Of `limit` questions every category has its share: the first of each, then the second, as far as they go.
     `references` is a file of answers in FastChat's shape (`question_id`, `choices`: [{`turns`}]) that are right.
     Raises `BadRow` with file and line, `BadInput` for no question at all or a category that is not there, `NotFound`.
     """
@@ -41,7 +43,18 @@ def read_questions(
     if references is not None:
         right = answers_in(references)
         found = [replace(one, reference=right.get(one.id, one.reference)) for one in found]
-    return [one for one in found if not categories or one.category in categories][:limit]
+    wanted = [one for one in found if not categories or one.category in categories]
+    return wanted if limit is None else _spread(wanted, limit)
+
+
+def _spread(questions: Sequence[Question], limit: int) -> list[Question]:
+    """The first `limit` where the categories take turns, in their old order."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, one in enumerate(questions):
+        turns.append((seen[one.category], place))
+        seen[one.category] += 1
+    return [questions[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
 
 
 def answers_in(path: Path) -> dict[QuestionId, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Standings: win rates and scores with bootstrap intervals, by category, and how far the judge can be trusted."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ _DRAWS = 2000
 _MIDDLE = (2.5, 97.5)
 MOST_FLIPS = 0.2
 """The share of verdicts that turn with the order above which a judge is called unreliable."""
+MOST_ALIKE, FEWEST_MARKS = 0.9, 8
+"""The share of answers with one and the same mark from which on marks say little; fewer answers are no sign of it."""
 
 Floats = NDArray[np.float64]
 
@@ -115,7 +118,21 @@ class Judged:
     standings: list[Standing]
     encounters: list[Encounter]
     consistency: Consistency
+    scored: int
     unscored: int
+    mark: float | None = None
+    """The mark that was given most often, to so many answers as `alike` says."""
+    alike: int = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for people where the judge is not to be trusted."""
+        found = [self.consistency.warning] if self.consistency.warning else []
+        if self.mark is not None and self.scored >= FEWEST_MARKS and self.alike >= MOST_ALIKE * self.scored:
+            found.append(
+                f"This judge gives {self.mark:g} to {self.alike} of {self.scored} answers: its scores say little."
+            )
+        return found
 
 
 def standings(
@@ -154,6 +171,8 @@ def standings(
         for b in range(a + 1, len(names))
         if verdicts.compared
     ]
+    marks = Counter(one.score for one in verdicts.scored if one.score is not None)
+    mark, alike = marks.most_common(1)[0] if marks else (None, 0)
     return Judged(
         judge.name,
         judge.kind,
@@ -162,7 +181,10 @@ def standings(
         sorted(found, key=_rank, reverse=True),
         met,
         _consistency(judge, verdicts.compared),
+        marks.total(),
         sum(one.score is None for one in verdicts.scored),
+        mark,
+        alike,
     )
 
 
