@@ -112,9 +112,10 @@ def test_the_seeds_that_ship_pass_their_own_filters(language: str) -> None:
     for seed in seeds:
         assert fault_of_instruction(seed.instruction, language, "", similar) is None, seed
         similar.add(seed.instruction)
-        assert [fault_of_instance(seed.instruction, one) for one in seed.instances] == [None] * len(
-            seed.instances
-        )
+        is_label = bool(seed.is_classification)
+        assert [fault_of_instance(seed.instruction, one, is_label=is_label) for one in seed.instances] == [
+            None
+        ] * len(seed.instances)
 
 
 def test_seeds_may_be_rows_of_alpaca(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_instances_are_dropped_for_a_reason(given: str, output: str, fault: str 
     [
         ("Correct this sentence.", "", "It is right.", "input is missing"),
         ("Correct this sentence: he go home.", "", "He goes home.", None),
-        ("Correct this sentence: he goes home.", "", "He goes home.", "output repeats the input"),
+        ("Correct this sentence: he goes home now.", "", "He goes home now.", "output repeats the input"),
         ("Correct this sentence.", "He go home.", "He goes home.", None),
         ("请给这封信换一种形式。", "", "好的。", "input is missing"),
         ("解释“化学”这个词。", "", "研究物质变化的科学。", None),

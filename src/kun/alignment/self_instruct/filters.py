@@ -50,7 +50,7 @@ _CHOICE = re.compile(
 )
 _LONGEST_LABEL = 6
 """Words of a label, or Chinese characters."""
-_FEWEST_ECHOED = 3
+_FEWEST_ECHOED = 4
 _PIECE = 4
 _FEWEST_DISTINCT = 0.4
 
