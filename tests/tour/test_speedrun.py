@@ -215,12 +215,39 @@ def test_trainings_share_what_is_left_of_the_time(tmp_path):
     state = _State.new(tmp_path / "speedrun.json", 15.0, 0)
     work = _Work(tmp_path, state)
     spent = {"data": 20.0, "tokenizer": 25.0}
-    for name, starting in _STARTING.items():
+    for name in _STARTING:
         state.values["seconds"] = dict(spent)
-        spent[name] = work.seconds(name) + starting
+        spent[name] = work.seconds(name) + work.starting(name)
     assert sum(spent.values()) == pytest.approx(0.92 * 15 * 60, abs=0.1)  # the rest is for asking
     state.values["seconds"] = {"data": 10_000.0}
     assert work.seconds("ppo") > 0
+
+
+def test_what_a_busy_machine_takes_longer_for_is_kept_for_the_next_trainings(tmp_path):
+    state = _State.new(tmp_path / "speedrun.json", 5.0, 0)
+    work = _Work(tmp_path, state)
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain" / "metrics.jsonl").write_text('{"seconds": 90.0}\n', encoding="utf-8")
+    state.values["done"] = ["data", "tokenizer", "pretrain"]
+    found = {}
+    for busy in (1.0, 4.0):
+        spent = {"data": 5.0, "tokenizer": 6.0, "pretrain": 90.0 + 6.0 * busy}
+        state.values["seconds"] = dict(spent)
+        assert work.slowness == busy
+        for name in ("finetune", "reward", "ppo"):
+            state.values["seconds"] = dict(spent)
+            spent[name] = work.seconds(name) + busy * work.starting(name)
+        assert sum(spent.values()) == pytest.approx(0.92 * 5 * 60, abs=0.1)
+        found[busy] = spent["ppo"]
+    assert found[4.0] > 0.6 * found[1.0]
+
+
+def test_the_time_that_a_stage_measures_for_is_not_given_to_its_training(tmp_path):
+    state = _State.new(tmp_path / "speedrun.json", 5.0, 0)
+    before = state.left
+    with state.stage("finetune", lambda *_: None):
+        time.sleep(0.05)
+        assert state.left < before - 0.04
 
 
 def test_a_speedrun_of_an_earlier_version_is_not_gone_on_with(tmp_path):

@@ -268,12 +268,13 @@ class Loop(Generic[Net]):
             self._timed(self._sample)
         if self._is_due(train.eval_every):  # after a sample, whose time could bring the end
             line |= self._timed(lambda: self.look.evaluate(self.state))
-        if train.sample_every and not samples and self._is_over():  # which that brought
+        if train.sample_every and not samples and self._is_over() and self.feed.at_border:  # which that brought
             self._timed(self._sample)
 
     def _is_due(self, every: int | None) -> bool:
         """Whether something that is done every so many steps, and after the last one, is to be done now."""
-        return every is not None and (self.state.step % every == 0 or self._done() >= 1)
+        is_last = self._done() >= 1 and self.feed.at_border
+        return every is not None and (self.state.step % every == 0 or is_last)
 
     def _timed(self, look: Callable[[], Metrics]) -> Metrics:
         began = time.perf_counter()

@@ -37,6 +37,9 @@ _LEAST_EVALUATION = 5.0
 """Seconds of asking."""
 _STARTING = {"pretrain": 3.0, "finetune": 3.0, "reward": 3.0, "ppo": 6.0}
 """Seconds of a training that are not training itself: data made tokens, measuring, saving, a rollout begun too late."""
+_READING = 0.5
+"""Of the tokenizer's time, what making tokens of the same documentation takes."""
+_SLOWEST = 6.0
 _LEAST_TRAINING = 1.5
 _LEAST_DEVIATION = 0.05
 _BETWEEN_WRITES = 2.0
@@ -61,6 +64,7 @@ class _State:
     def __init__(self, path: Path, values: SpeedrunFacts) -> None:
         self.path, self.values = path, values
         self._written = -math.inf
+        self._count: Callable[[], None] = lambda: None
 
     @classmethod
     def new(cls, path: Path, minutes: float, seed: int) -> "_State":
@@ -74,7 +78,8 @@ class _State:
 
     @property
     def left(self) -> float:
-        """Seconds of the budget."""
+        """Seconds of the budget, of which the stage that runs has had some."""
+        self._count()
         return 60 * self.values["minutes"] - sum(self.values["seconds"].values())
 
     @contextmanager
@@ -85,6 +90,8 @@ class _State:
 
         def count() -> None:
             self.values["seconds"][name] = round(before + time.monotonic() - began, 2)
+
+        self._count = count
 
         def tell(stage: str, done: int, total: int | None, detail: str) -> None:
             if time.monotonic() - self._written > _BETWEEN_WRITES:
@@ -97,6 +104,7 @@ class _State:
             self.values["done"].append(name)
         finally:
             count()
+            self._count = lambda: None
             self.write()
 
 
@@ -207,8 +215,23 @@ class _Work:
     def seconds(self, name: str) -> float:
         """A training's share of what is left to it and those after it."""
         after = list(_SHARES)[list(_SHARES).index(name) :]
-        left = self.training - sum(_STARTING[each] for each in after)
+        left = self.training - self.slowness * sum(self.starting(each) for each in after)
         return max(_LEAST_TRAINING, left * _SHARES[name] / sum(_SHARES[each] for each in after))
+
+    def starting(self, name: str) -> float:
+        """Seconds of a training that are not training itself, where nobody else uses the machine."""
+        reading = _READING * self.state.values["seconds"].get("tokenizer", 0.0)
+        return _STARTING[name] + (reading if name == "pretrain" else 0.0)
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long as expected that took in the trainings that are done: 1 at the least."""
+        done = [name for name in _SHARES if name in self.state.values["done"]]
+        if not done:
+            return 1.0
+        seconds = self.state.values["seconds"]
+        took = sum(seconds[name] - _trained(self.path / name) for name in done)
+        return min(_SLOWEST, max(1.0, took / sum(map(self.starting, done))))
 
     def measure_threads(self) -> None:
         """Choose the threads anew: whoever else uses this machine may have come or gone since."""
@@ -230,6 +253,11 @@ class _Work:
         begun = (self.path / name / "recipe.toml").is_file()
         with _threads(self.state.values.get("threads")):
             train(read_recipe(path), name, resume=begun, progress=report)
+
+
+def _trained(run: Path) -> float:
+    """The seconds of a training's steps and evaluations."""
+    return max((float(line["seconds"]) for line in read_lines(run / "metrics.jsonl")), default=0.0)
 
 
 @contextmanager
@@ -259,11 +287,12 @@ def _tokenizer(work: _Work, report: TrainingProgress) -> None:
 
 def _pretrain(work: _Work, report: TrainingProgress) -> None:
     def recipe() -> RecipeValues:
-        seconds = work.seconds("pretrain")
-        values = work.recipes.pretraining(seconds)
+        values = work.recipes.pretraining(work.seconds("pretrain"))
         threads = choose_threads(values)
         with _threads(threads):
-            size = choose_size(values, seconds)
+            size = choose_size(values, work.seconds("pretrain"))
+        seconds = work.seconds("pretrain")
+        values = work.recipes.pretraining(seconds)
         work.state.write(size=cast("SizeFacts", asdict(size)), threads=threads)
         return work.recipes.sized(values, size, seconds)
 

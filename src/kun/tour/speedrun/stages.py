@@ -34,7 +34,7 @@ def stages(measures: Measures | None, told: Sequence[Told]) -> str:
     verdicts = "".join(
         f"<li>{_say(_verdict(gain), stage=name, gain=_plain(gain))}</li>" for name, gain in _named(gains)
     )
-    return parts.cards(
+    return f"<p>{_say('story')}</p>" + parts.cards(
         f'<div class="card wide">{parts.table(head, rows)}'
         f'<p class="dim small">{_say("rewards_told", count=count)}</p><ul>{verdicts}</ul></div>',
         *(parts.card(_answers(one)) for one in told),
