@@ -139,14 +139,18 @@ def test_kun_score_samples_and_shows_the_best_answers_and_writes_those_worth_lea
     lm, recipe, prompts, tmp_path, capsys
 ):
     judge = kun.train(recipe("reward", steps=2)).checkpoint
+    prompts.write_text(prompts.read_text() + prompts.read_text().splitlines()[0] + "\n")  # asked twice
     policy, out = str(lm.checkpoint.path), tmp_path / "kept.jsonl"
     asks = [str(prompts), "--best-of", "4", "--from", policy, "--quantize", "none", "--max-tokens", "4"]
     assert command(["score", str(judge), *asks, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert len(told["rows"]) == 6
+    assert (told["dropped"], told["duplicates"]) == (0, 1)
     assert all(row["score"] <= max(row["scores"]) for row in told["rows"])
     assert command(["score", str(judge), *asks]) == 0
-    assert "of the best of 4 to 6 prompts" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "of the best of 4 to 6 prompts" in shown
+    assert "1 prompts were left out: the file asks the same before" in shown
     assert command(["score", "verifier:text", *asks, "-o", str(out)]) == 2  # it never says a letter and ends
     assert "sample more answers" in capsys.readouterr().err
     assert not out.exists()

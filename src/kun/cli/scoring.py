@@ -147,7 +147,8 @@ def _best_of(
             kept = write_kept(candidates, out, least=least, told=found.append)
         else:
             found.extend(candidates)
-    _show_best(found, kept, how, out, prompts.counts.dropped, as_json)
+    counts = prompts.counts
+    _show_best(found, kept, how, out, (counts.dropped, counts.duplicates), as_json)
 
 
 def _show_best(
@@ -155,14 +156,16 @@ def _show_best(
     kept: "Kept | None",
     how: "Sampling",
     out: Path | None,
-    dropped: int,
+    left_out: tuple[int, int],
     as_json: bool,
 ) -> None:
+    dropped, duplicates = left_out
     best = sum(one.scores[one.best] for one in found) / len(found)
     every = sum(sum(one.scores) for one in found) / sum(len(one.scores) for one in found)
     if as_json:
         rows = [{"where": one.prompt.where, **one.as_row()} for one in found]
-        told = {"best": best, "all": every, "divergence_at_most": how.divergence, "dropped": dropped}
+        told = {"best": best, "all": every, "divergence_at_most": how.divergence}
+        told |= {"dropped": dropped, "duplicates": duplicates}
         output.print_json({"rows": rows, **told, "kept": None if kept is None else output.as_dict(kept)})
         return
     for one in found if kept is None else found[:_SHOWN]:
@@ -173,6 +176,8 @@ def _show_best(
     )
     if dropped:
         typer.echo(f"{dropped} prompts were left out: they leave no room for an answer.")
+    if duplicates:
+        typer.echo(f"{duplicates} prompts were left out: the file asks the same before.")
     if kept is not None:
         typer.echo(
             f"{kept.kept} answers written: kun train a recipe of stage finetune with data.train = {out}"

@@ -268,7 +268,9 @@ class Loop(Generic[Net]):
             self._timed(self._sample)
         if self._is_due(train.eval_every):  # after a sample, whose time could bring the end
             line |= self._timed(lambda: self.look.evaluate(self.state))
-        if train.sample_every and not samples and self._is_over() and self.feed.at_border:  # which that brought
+        if (
+            train.sample_every and not samples and self._is_over() and self.feed.at_border
+        ):  # which that brought
             self._timed(self._sample)
 
     def _is_due(self, every: int | None) -> bool:

@@ -37,10 +37,13 @@ class Found:
 
 
 def measure(run: Path, files: Files, cut_penalty: float, seed: int, tell: Tell) -> Found:
-    """Write the tasks, ask them, and return what was found. `tell` hears how many of the tasks are done."""
+    """Write the tasks, ask them, and return what was found. `tell` hears how many of the tasks are done.
+
+    All is computed in float32: in bfloat16 what is drawn would also depend on which answers are sampled together.
+    """
     with ExitStack() as opened:
         stages = {
-            name: opened.enter_context(LanguageModel.open(run / training / "checkpoint"))
+            name: opened.enter_context(LanguageModel.open(run / training / "checkpoint", dtype="float32"))
             for name, training in STAGES.items()
         }
         return _measured(stages, run, files, cut_penalty, seed, tell)

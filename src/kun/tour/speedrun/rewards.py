@@ -42,7 +42,7 @@ def measure_rewards(
 
     `asked` are the questions; what is said to them there is not looked at.
     """
-    model = open_model(judge)
+    model = open_model(judge, dtype="float32")
     if not isinstance(model, RewardModel):
         raise DamagedFile(f"{judge} is no reward model: start another speedrun.")
     score = ByRewardModel(model, cut_penalty)
