@@ -119,3 +119,11 @@ def test_tools_and_calls_stand_where_there_is_a_place_for_them() -> None:
 def test_turns_that_do_not_go_to_and_fro_are_no_alpaca() -> None:
     with pytest.raises(BadRow, match="to and fro"):
         list(records(pair(user("Hi"), user("Hello?")), "alpaca"))
+
+
+def test_standard_columns_of_several_turns_are_right_one_behind_the_other() -> None:
+    ranking = pair(user("Hi"), {"role": "assistant", "content": "Hello."}, user("How?"))
+    (record,) = records(ranking, "standard")
+    whole = f"{record['prompt']}{record['chosen']}"
+    assert whole.startswith("\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How?\n\nAssistant: ")
+    assert to_ranking(Record(W, record)) == ranking

@@ -155,3 +155,12 @@ def test_the_fault_of_a_preference_is_named_with_its_line(value: Any, told: str)
     with pytest.raises(BadRow, match=told) as caught:
         to_ranking(Record(W, value))
     assert W in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["\n\nAssistant:", "\n\nAssistant: "])
+def test_a_prompt_that_ends_with_the_name_of_who_answers_is_answered_once(end):
+    """TRL's standard columns of HH: read as turns they once gave an empty answer before each answer."""
+    fields = {"prompt": f"\n\nHuman: How?{end}", "chosen": " So.", "rejected": " No."}
+    ranking = to_ranking(Record("f:1", fields))
+    assert ranking.prompt == ({"role": "user", "content": "How?"},)
+    assert [answer[0]["content"] for answer in ranking.answers] == ["So.", "No."]

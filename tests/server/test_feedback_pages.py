@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from kun.alignment.feedback.store import FeedbackStore
 from kun.alignment.feedback.votes import Thumb, Vote
 from kun.server.conversations import Conversations
-from kun.server.web import chat, feedback, mounting, rating, writing
+from kun.server.web import chat, feedback, mounting, rating, rewarding, writing
 from kun.server.web.state import rater_cookie, rater_of
 from kun.settings import settings
 from kun.training.recipe import read_recipe
@@ -212,14 +212,16 @@ def test_prompts_are_typed_answered_by_models_and_become_a_reward_models_data(
         assert len(item.answers) == 3
         store.save(Vote(item.id, "ada", ranks=(0, 1, 2)))
     started: list[list[str]] = []
+    monkeypatch.setattr(rewarding.Run, "last", None)
     monkeypatch.setattr(
-        feedback.subprocess,
+        rewarding.subprocess,
         "Popen",
         lambda line, **given: started.append(line) or SimpleNamespace(poll=lambda: 0),
     )
-    opened.do(page._train, "fake-model")
+    opened.do(page.reward.train, "fake-model")
     assert started[0][1:4] == ["-m", "kun", "train"]
     assert read_recipe(Path(started[0][4])).stage == "reward"
+    assert any(text.startswith("kun score ") for text in opened.texts)
     opened.do(page.show_numbers)
     assert "2" in opened.texts
 

@@ -67,15 +67,19 @@ def _conversational(ranking: Ranking, better: Answer, worse: Answer) -> Fields:
 
 
 def _standard(ranking: Ranking, better: Answer, worse: Answer) -> Fields:
+    """Texts that are right one behind the other, as TRL puts them together."""
     where = ranking.where
     turns = ranking.prompt
+    chosen, rejected = (_said(where, answer) for answer in (better, worse))
     if len(turns) == 1 and turns[0]["role"] == "user":
         prompt = str(turns[0]["content"])
         if transcript(prompt):
             raise BadRow(f"{where}: the prompt reads as a transcript itself: write another shape.")
     else:
         prompt = _transcribed(where, turns)
-    return {"prompt": prompt, "chosen": _said(where, better), "rejected": _said(where, worse)}
+        if turns[-1]["role"] != "assistant":
+            prompt, chosen, rejected = f"{prompt}\n\nAssistant:", f" {chosen}", f" {rejected}"
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
 def _hh(ranking: Ranking, better: Answer, worse: Answer) -> Fields:

@@ -3,6 +3,7 @@
 | shape | fields |
 |---|---|
 | Kun's, TRL's | prompt, chosen, rejected: each a text or a list of messages; margin (optional) |
+| TRL's of HH | the same, the prompt a transcript that ends with "Assistant:" |
 | TRL's with the prompt in the answers | chosen, rejected: texts or lists of messages that begin alike |
 | HH | chosen, rejected: transcripts of turns of "Human:" and "Assistant:" |
 | Alpaca | instruction, input (optional), chosen, rejected; or output: [chosen, rejected] |
@@ -79,7 +80,14 @@ def _as_prompt(record: Record, prompt: object) -> tuple[ChatMessage, ...]:
     if isinstance(prompt, list):
         return messages_of(record, prompt)
     text = string(record, "prompt", prompt)
-    return transcript(text) or ({"role": "user", "content": text},)
+    turns = transcript(text)
+    return (turns[:-1] if _is_open(prompt) else turns) or ({"role": "user", "content": text},)
+
+
+def _is_open(prompt: object) -> bool:
+    """Whether a prompt is a transcript that ends with "Assistant:", behind which each answer begins with a space."""
+    turns = transcript(prompt) if isinstance(prompt, str) else ()
+    return len(turns) > 1 and turns[-1] == {"role": "assistant", "content": ""}
 
 
 def _pair(
@@ -89,16 +97,18 @@ def _pair(
     sides: tuple[object, object],
     tools: tuple[Mapping[str, object], ...] | None = None,
 ) -> Ranking:
+    is_open = _is_open(names.get("prompt"))
     chosen, rejected = (
-        _answer(record, name, side) for name, side in zip(("chosen", "rejected"), sides, strict=True)
+        _answer(record, name, side, is_open) for name, side in zip(("chosen", "rejected"), sides, strict=True)
     )
     return Ranking(prompt, ((chosen,), (rejected,)), record.where, _margin(record, names), tools)
 
 
-def _answer(record: Record, name: str, value: object) -> Answer:
+def _answer(record: Record, name: str, value: object, is_open: bool = False) -> Answer:
     """What one side says, which may be nothing: a text, a message, a turn, or a list of messages or turns."""
     if isinstance(value, str):
-        return ({"role": "assistant", "content": string(record, name, value, empty=True)},)
+        said = string(record, name, value, empty=True)
+        return ({"role": "assistant", "content": said.removeprefix(" ") if is_open else said},)
     given = [value] if isinstance(value, dict) else value
     if not isinstance(given, list) or not given:
         raise BadRow(
@@ -169,7 +179,8 @@ def _ranked(record: Record, names: Mapping[str, object]) -> Ranking:
     prompt, found = names.get("prompt"), names["ranking"]
     if not prompt or not isinstance(found, list):
         raise missing(record, "preference", "'prompt' and a list 'ranking'")
-    groups = tuple(_group(record, place, one) for place, one in enumerate(found, 1))
+    is_open = _is_open(prompt)
+    groups = tuple(_group(record, place, one, is_open) for place, one in enumerate(found, 1))
     if not 2 <= sum(map(len, groups)) <= MOST_ANSWERS:
         raise BadRow(
             f"{record.where}: 'ranking' holds {sum(map(len, groups))} answers; 2 to {MOST_ANSWERS} can be ranked:"
@@ -180,13 +191,13 @@ def _ranked(record: Record, names: Mapping[str, object]) -> Ranking:
     )
 
 
-def _group(record: Record, place: int, value: object) -> tuple[Answer, ...]:
+def _group(record: Record, place: int, value: object, is_open: bool) -> tuple[Answer, ...]:
     """The answers at one place: one, or a list of several that are as good as each other."""
     is_tie = isinstance(value, list) and not all(isinstance(one, dict) for one in value)
     given = value if is_tie and isinstance(value, list) else [value]
     if not given or value == []:
         raise BadRow(f"{record.where}: place {place} of 'ranking' is empty: mend or skip the row.")
-    return tuple(_answer(record, f"place {place}", one) for one in given)
+    return tuple(_answer(record, f"place {place}", one, is_open) for one in given)
 
 
 def _margin(record: Record, names: Mapping[str, object]) -> float:

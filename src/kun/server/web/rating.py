@@ -15,7 +15,11 @@ from kun.server.web.state import Visit
 _DRAG = "(e) => e.dataTransfer.setData('text/plain', e.currentTarget.dataset.position)"
 _OVER = "(e) => e.preventDefault()"
 _DROP = "(e) => { e.preventDefault(); emit(Number(e.dataTransfer.getData('text/plain'))) }"
-_SUBMIT = "(e) => { if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); emit(e.target.value) } }"
+_SUBMIT = (
+    "(e) => { if (e.key === 'Escape') e.target.blur();"
+    " if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); emit(e.target.value) } }"
+)
+"""Keys within a field: Escape leaves it, so that other keys rate again."""
 _LEAVE_FIELDS = "document.activeElement?.blur()"
 
 
