@@ -2,7 +2,6 @@
 
 import os
 import random
-import select
 import signal
 import statistics
 import tempfile
@@ -59,7 +58,7 @@ def _killing(database: Path, ids: list[str], kills: int) -> Row:
     rng = random.Random(0)
     for number in range(kills):
         rater = f"rater {number}"
-        reported |= {(id, rater) for id in _killed(database, ids, rater, rng.uniform(0.0, 0.1))}
+        reported |= {(id, rater) for id in _killed(database, ids, rater, rng.randint(1, 5), rng.random())}
     store = FeedbackStore(database)
     kept = {(vote.item, vote.rater) for _, vote in store.votes()}
     store.close()
@@ -74,8 +73,11 @@ def _killing(database: Path, ids: list[str], kills: int) -> Row:
     )
 
 
-def _killed(database: Path, ids: list[str], rater: str, seconds: float) -> list[str]:
-    """The items of votes that a process reported as saved before it was killed."""
+def _killed(database: Path, ids: list[str], rater: str, after: int, share: float) -> list[str]:
+    """The items of votes that a process reported as saved before it was killed.
+
+    That is after so many votes and a share of the time that the last one took, in the middle of the next.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -88,10 +90,14 @@ def _killed(database: Path, ids: list[str], rater: str, seconds: float) -> list[
     os.close(writing)
     with os.fdopen(reading, "rb") as told:
         assert told.readline() == b"ready\n"
-        select.select([], [], [], seconds)
+        lines = []
+        for _ in range(after):
+            began = time.perf_counter()
+            lines.append(told.readline())
+        time.sleep(share * (time.perf_counter() - began))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return told.read().decode().split()
+        return b"".join((*lines, told.read())).decode().split()
 
 
 if __name__ == "__main__":

@@ -82,10 +82,16 @@ def test_a_durable_one_waits_for_the_disk(tmp_path: Path) -> None:
         database.close()
 
 
-@pytest.mark.parametrize("url", ["postgresql://kun@127.0.0.1:1/kun", "nosuchdatabase://host/kun"])
-def test_a_server_that_is_not_there_or_has_no_driver_is_told(url: str) -> None:
+def test_a_server_that_is_not_there_or_has_no_driver_is_told() -> None:
     with pytest.raises(Unavailable, match="kun"):
+        opened("postgresql://kun@127.0.0.1:1/kun")
+
+
+@pytest.mark.parametrize("url", ["mysql://kun:secret@host/kun", "nosuchdatabase://host/kun"])
+def test_a_database_of_a_kind_that_kun_does_not_know_is_told(url: str) -> None:
+    with pytest.raises(BadInput, match="use SQLite or postgresql") as told:
         opened(url)
+    assert "secret" not in str(told.value)
 
 
 def test_a_url_that_is_none_is_told() -> None:

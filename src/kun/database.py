@@ -182,6 +182,11 @@ def _located(place: Path | str) -> tuple[Path | None, URL]:
         return _located(Path(url.database or ""))
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "postgresql":
+        raise BadInput(
+            f"KUN_DATABASE names a {url.get_backend_name()} database, of which Kun knows none: use SQLite or"
+            " postgresql://user@host/name."
+        )
     return None, url
 
 
@@ -191,7 +196,7 @@ def _engine(url: URL, name: str) -> Engine:
         return create_engine(url, connect_args=options)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise Unavailable(
-            f"{name} needs a driver that is not installed ({error}): pip install psycopg."
+            f'{name} needs a driver that is not installed ({error}): pip install "psycopg[binary]".'
         ) from error
 
 

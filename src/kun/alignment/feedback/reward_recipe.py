@@ -12,6 +12,9 @@ from kun.errors import BadInput
 _FEWEST_PROMPTS = 2
 _ENOUGH_TO_EVALUATE = 50
 """Prompts from which a tenth of them is held out; of fewer a quarter."""
+_ENOUGH_FOR_ONE_EPOCH = 300
+"""Rankings from which each is seen once, as InstructGPT does, which overfits otherwise; fewer are seen three times."""
+_FEWEST_STEPS, _LARGEST_BATCH = 50, 16
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ def prepare(store: FeedbackStore, folder: Path, model: str) -> Prepared:
 
 
 def _recipe(made: Prepared, model: str, held_out: float) -> str:
+    epochs = 1 if made.rankings >= _ENOUGH_FOR_ONE_EPOCH else 3
+    batch = max(1, min(_LARGEST_BATCH, int(made.rankings * (1 - held_out) * epochs) // _FEWEST_STEPS))
     return f"""# A reward model from the feedback that was collected with Kun.
 stage = "reward"
 out = {_quoted(made.run)}
@@ -60,7 +65,8 @@ train = {_quoted(made.data)}
 eval = {held_out}
 
 [train]
-epochs = 1
+epochs = {epochs}
+batch = {batch}
 context = 1024
 
 [optimizer]
