@@ -70,6 +70,9 @@ def test_nobody_is_asked_about_private_functions_or_where_a_common_name_stands()
         ("Short.", None),
         (">>> run(1)\n2 and so on", None),
         ("word " * 100, None),
+        ("arccos(x, /, out=None[, where])\n\nInverse of a cosine.\n\nMore.", "Inverse of a cosine."),
+        ("torch.abs(input) -> Tensor\n\nComputes what is absolute.", "Computes what is absolute."),
+        ("nothing(but, a, signature)", None),
     ],
 )
 def test_a_summary_is_the_first_sentence_on_one_line(doc, summary):

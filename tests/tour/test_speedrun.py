@@ -1,6 +1,7 @@
 """A whole speedrun of few seconds: interrupted, gone on with, and what it leaves."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import torch
 
 import kun
 from kun.cli.app import run as command
+from kun.cli.speedrun import _rewards
 from kun.errors import BadInput, Busy, KunError, NoSpace
 from kun.tour.speedrun import sizes
 from kun.tour.speedrun.page import write_page
@@ -145,7 +147,7 @@ def test_the_command_shows_what_is_done_and_how_to_talk_to_it(speedrun, capfd):
     shown = capfd.readouterr().out
     assert f"kun chat {done.checkpoint}" in shown
     assert f"kun serve --model {done.checkpoint}" in shown
-    assert "PPO gained" in shown
+    assert re.search(r"PPO (gained|lost|changed it by) [+-]\d", shown)
     assert (done.path / "ppo" / "metrics.jsonl").stat().st_mtime_ns == before
     page = done.report.read_text(encoding="utf-8")
     assert 'href="pretrain/report.html"' in page
@@ -283,6 +285,21 @@ def test_gains_that_chance_could_have_made_are_told_apart_in_the_report():
     assert "PPO changed it by +0.10" in page
     assert "<script>" not in page
     assert stages(None, []) == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.1, 0.3, "PPO gained +0.20"),
+        (-0.3, -0.1, "PPO lost -0.20"),
+        (-0.1, 0.5, "PPO changed it by +0.20 (-0.10 to +0.50), no more than chance"),
+    ],
+)
+def test_the_command_speaks_of_a_gain_only_where_it_is_more_than_chance(low, high, said):
+    mean = {"mean": math.copysign(0.2, high), "low": low, "high": high}
+    told = {"reward": mean, "exact": 0.0, "ended": 1.0, "length": 1.0, "n": 9}
+    lines = _rewards({"measures": {"rewards": {"rewarded": told}, "gains": {"rewarded": mean}}})
+    assert said in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,16 @@ def _rewards(facts: "SpeedrunFacts") -> list[str]:
     count = next(iter(rewards.values()))["n"]
     return [
         f"reward of answers to {count} questions that no stage learned from: {of_stages}",
-        *(f"{_NAMES[name]} gained {_interval(gain)} on the same questions" for name, gain in gains.items()),
+        *(f"{_NAMES[name]} {_verdict(gain)} on the same questions" for name, gain in gains.items()),
     ]
+
+
+def _verdict(gain: "Interval") -> str:
+    if gain["low"] > 0:
+        return f"gained {_interval(gain)}"
+    if gain["high"] < 0:
+        return f"lost {_interval(gain)}"
+    return f"changed it by {_interval(gain)}, no more than chance could,"
 
 
 def _interval(found: "Interval") -> str:

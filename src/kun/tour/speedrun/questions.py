@@ -14,6 +14,8 @@ KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
 
 _HELD_OUT = 0.1
 _SENTENCE = re.compile(r"(?s)(.+?[.!?])(?:\s|$)")
+_CALL = re.compile(r"[\w.]+\(.*\)(?: -> .*)?")
+"""The signature that a docstring of compiled code begins with."""
 _SHORTEST, _LONGEST = 15, 160  # characters of an answer that says something and can be learned
 
 
@@ -56,7 +58,10 @@ def _of_function(entry: Documented, *, is_only: bool) -> Iterator[tuple[Question
 
 def summary_of(doc: str) -> str | None:
     """The first sentence of a docstring, on one line; None where it is none, or far too long."""
-    paragraph = " ".join(doc.partition("\n\n")[0].split())
+    first, _, others = doc.partition("\n\n")
+    paragraph = " ".join(first.split())
+    if _CALL.fullmatch(paragraph):
+        paragraph = " ".join(others.partition("\n\n")[0].split())
     match = _SENTENCE.match(paragraph)
     sentence = match[1] if match else f"{paragraph}."
     is_prose = sentence[0].isalpha() and ">>>" not in sentence and "->" not in sentence
