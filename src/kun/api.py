@@ -375,25 +375,25 @@ def classify(
     *,
     model: "str | Path | ReadyModel | None" = None,
     examples: "Iterable[Example | tuple[str, str]]" = (),
+    quantize: str | None = None,
     progress: Progress | None = None,
 ) -> "Judgement | list[Judgement]":
     """Which of some `labels`, never trained, fits a text: a `Judgement` (label, score, probabilities), or a list.
 
-    A mapping gives each label a description. `model`, loaded or by name, is an encoder (the default one where it is
-    None), which takes the nearest label; a language model, which takes the likeliest; or a classifier, which has labels
-    of its own. `examples` are solved: (text, label). Raises `BadInput`, `ContextOverflow`, and what `load` raises.
+    A mapping describes labels. `model` is an encoder (the default), which takes the nearest; a language model (packed:
+    in 4 bits unless `quantize` says), the likeliest; or a classifier with labels of its own. `examples` are solved:
+    (text, label). Raises `BadInput`, `ContextOverflow`, and what `load` raises.
     """
     from kun.evaluation.by_name import classify as run
 
-    return run(texts, labels, model, examples, progress)
+    return run(texts, labels, model, examples, quantize, progress)
 
 
 def models() -> "list[ModelRow]":
     """Every model that is here or in the catalog: name, kind, bytes, cached, licence, here, whole, source,
     base, description.
 
-    `whole` is None for a model that is not here, and False where a file of it is missing or cut short; `base` is
-    what an adapter is put beside, None for what is a model by itself.
+    `whole` is None for a model that is not here, False where a file is missing or cut short; `base` an adapter's own.
     """
     from kun.hub.listing import rows
 

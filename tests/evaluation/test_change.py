@@ -9,9 +9,9 @@ from kun.evaluation.change import perplexity_change
 from kun.evaluation.result import Measure, Result, Sample
 
 
-def measured(nats: list[float], tokens: list[int]) -> Result:
+def measured(nats: list[float], tokens: list[int], cut: str = "") -> Result:
     samples = [
-        Sample(f"texts:{row}", "", "", "", 0.0, nats=cost, tokens=count)
+        Sample(f"texts:{row}", "", "", "", 0.0, nats=cost, tokens=count, cut=cut)
         for row, (cost, count) in enumerate(zip(nats, tokens, strict=True), 1)
     ]
     perplexity = math.exp(sum(nats) / sum(tokens))
@@ -49,6 +49,19 @@ def test_one_text_has_a_change_without_an_interval() -> None:
 
 def test_models_that_cut_differently_have_no_change_of_perplexity() -> None:
     assert perplexity_change(measured([30.0, 10.0], [10, 5]), measured([30.0, 10.0], [10, 6])) is None
+    # as many tokens, and others
+    assert perplexity_change(measured([30.0, 10.0], [10, 5], "a"), measured([29.0, 9.0], [10, 5], "b")) is None
+
+
+def test_a_text_without_tokens_changes_nothing() -> None:
+    before, after = measured([30.0, 0.0, 9.0], [10, 0, 3]), measured([29.0, 0.0, 8.0], [10, 0, 3])
+    found = perplexity_change(before, after)
+    assert found is not None
+    assert (found.low, found.high) != (None, None)
+    assert math.isfinite(found.low or math.nan)
+    one = perplexity_change(measured([30.0, 0.0], [10, 0]), measured([29.0, 0.0], [10, 0]))
+    assert one is not None
+    assert one.low is None
 
 
 def test_results_of_another_kind_have_none() -> None:

@@ -36,6 +36,9 @@ def classify(
         "-m",
         help="An encoder (default: multilingual-e5-small), a language model, or a trained classifier.",
     ),
+    quantize: str | None = typer.Option(
+        None, help="int4 or int8 weights (default: int4 of a language model in a packed file)."
+    ),
     as_json: bool = output.JSON_OPTION,
 ) -> None:
     """Tell which of some labels fits a text, in classes that nobody trained. English and Chinese.
@@ -66,7 +69,7 @@ def classify(
     known = None if labels is None else Labels.read(labels)
     solved = [] if examples is None else read_examples(examples)
     with output.progress(quiet=as_json) as report:
-        judged = api.classify(given, known, model=model, examples=solved, progress=report)
+        judged = api.classify(given, known, model=model, examples=solved, quantize=quantize, progress=report)
     found = judged if isinstance(judged, list) else [judged]
     one = len(given) == 1 and file is None
     if as_json:

@@ -1,8 +1,7 @@
 """`kun inspect`: looking inside."""
 
 import math
-import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,11 @@ import typer
 
 from kun import api
 from kun.cli import output
+from kun.errors import UnsupportedFormat
 
 if TYPE_CHECKING:
     from kun.inspection.attention import Look, Steps
-    from kun.inspection.picture import PictureFormat
+    from kun.inspection.moves import Move, StackMove
     from kun.inspection.tokens import Cutting
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def tokens(
     if picture is not None:
         from kun.inspection.picture import cuttings
 
-        _draw(picture, lambda format: cuttings(seen, format))
+        output.draw(picture, lambda format: cuttings(seen, format))
     if as_json:
         output.print_json(
             {"cuttings": [_cutting_as_dict(one) for one in seen]} | ({"merges": steps} if merges else {})
@@ -124,7 +124,7 @@ def positions(
     if picture is not None:
         from kun.inspection.picture import positions as draw
 
-        _draw(picture, lambda format: draw(seen, format))
+        output.draw(picture, lambda format: draw(seen, format))
     if as_json:
         output.print_json(
             [{"kind": one.kind, "facts": one.facts, "table": one.table.tolist()} for one in seen]
@@ -186,9 +186,9 @@ def attention(
         from kun.inspection import picture as pictures
 
         if steps:
-            _draw(picture, lambda format: pictures.steps(looks, steps, format))
+            output.draw(picture, lambda format: pictures.steps(looks, steps, format))
         else:
-            _draw(picture, lambda format: pictures.attention(looks, layer, head, format))
+            output.draw(picture, lambda format: pictures.attention(looks, layer, head, format))
     if as_json:
         output.print_json(
             [_steps_as_dict(look, one) for look, one in zip(looks, steps, strict=True)]
@@ -209,9 +209,11 @@ def attention(
 
 
 def _print_moves(look: "Look", place: int) -> None:
-    from kun.inspection.moves import moves, stack_moves
-
-    stack = stack_moves(look, place)
+    found = _moves(look, place)
+    if isinstance(found, str):
+        typer.echo(found)
+        return
+    moves, stack = found
     rows = [
         (
             move.towards,
@@ -220,7 +222,7 @@ def _print_moves(look: "Look", place: int) -> None:
             f"{move.before:+.3f} → {move.after:+.3f}",
             f"{stack[number].before:+.3f} → {stack[number].after:+.3f}",
         )
-        for number, move in enumerate(moves(look, place))
+        for number, move in enumerate(moves)
     ]
     headers = ("most towards", "layer, head", "weight", "cosine there", "below, above all layers")
     output.print_table(headers, rows)
@@ -242,19 +244,24 @@ def _names_of(look: "Look") -> dict[str, object]:
 
 def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, object]:
     """A masked score, minus infinity, is null in JSON."""
-    from kun.inspection.moves import moves, stack_moves
-
     plain = output.as_dict(seen)
     plain["scores"] = [score if math.isfinite(score) else None for score in seen.scores]
-    return (
-        _names_of(look)
-        | {
-            "word": look.tokens[seen.place],
-            "moves": [output.as_dict(move) for move in moves(look, seen.place)],
-            "stack": [output.as_dict(move) for move in stack_moves(look, seen.place)],
-        }
-        | plain
-    )
+    found = _moves(look, seen.place)
+    moved: dict[str, object] = {}
+    if not isinstance(found, str):
+        moves, stack = found
+        moved = {"moves": [*map(output.as_dict, moves)], "stack": [*map(output.as_dict, stack)]}
+    return _names_of(look) | {"word": look.tokens[seen.place]} | moved | plain
+
+
+def _moves(look: "Look", place: int) -> "tuple[Sequence[Move], Sequence[StackMove]] | str":
+    """Where the heads move a word most, and the whole stack; or why that cannot be told of this network."""
+    from kun.inspection.moves import moves, stack_moves
+
+    try:
+        return moves(look, place), stack_moves(look, place)
+    except UnsupportedFormat as error:
+        return str(error)
 
 
 def _print_steps(look: "Look", seen: "Steps") -> None:
@@ -291,7 +298,7 @@ def logits(
     if picture is not None:
         from kun.inspection.picture import next_words
 
-        _draw(picture, lambda format: next_words(seen, format))
+        output.draw(picture, lambda format: next_words(seen, format))
     if as_json:
         output.print_json([output.as_dict(place) for place in seen])
         return
@@ -305,17 +312,3 @@ def logits(
     ]
     output.print_table(("after", *(f"{rank}." for rank in range(1, k + 1)), "what followed"), rows)
     typer.echo("After the last token, layer by layer: " + " ".join(guess.text for guess in seen[-1].layers))
-
-
-def _draw(path: Path, draw: "Callable[[PictureFormat], bytes]") -> None:
-    from kun.inspection.picture import format_of
-
-    format = format_of(path)
-    with warnings.catch_warnings(record=True) as said:
-        content = draw(format)
-    path.write_bytes(content)
-    typer.echo(f"Drew {path}.", err=True)
-    if format == "png" and any("missing from font" in str(one.message) for one in said):
-        typer.echo(
-            "Characters that no font here has are drawn as boxes: in an .svg they stay text.", err=True
-        )

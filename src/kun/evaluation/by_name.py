@@ -43,6 +43,7 @@ def classify(
     labels: Sequence[str] | Mapping[str, str] | Labels | None,
     model: str | Path | ReadyModel | None,
     examples: Iterable[Example | tuple[str, str]],
+    quantize: str | None,
     progress: Progress | None,
 ) -> Judgement | list[Judgement]:
     """See `kun.api.classify`; texts, labels and examples are checked before a model is opened."""
@@ -53,7 +54,7 @@ def classify(
         checked_examples(solved, known)
     elif solved and model is None:
         raise BadInput("There are examples and no labels: give labels, too.")
-    opened = _opened(model, known, progress)
+    opened = _opened(model, known, quantize, progress)
     found = told_apart(opened, several, known, solved, _teller(progress, f"classifying, {opened.name}"))
     return found[0] if isinstance(texts, str) else found
 
@@ -65,16 +66,24 @@ def _listed(texts: Iterable[str]) -> list[str]:
 
 
 def _opened(
-    model: str | Path | ReadyModel | None, labels: Labels | None, progress: Progress | None
+    model: str | Path | ReadyModel | None,
+    labels: Labels | None,
+    quantize: str | None,
+    progress: Progress | None,
 ) -> ReadyModel:
-    """A model that is open, or the named one, a language model with weights of 4 bits; else the default encoder."""
+    """A model that is open, or the named one, else the default encoder.
+
+    Where nobody says, the weights of a language model that came in a packed file have 4 bits; floats stay floats.
+    """
     if model is not None and not isinstance(model, str | Path):
         return model
     if model is None and labels is None:
         raise BadInput('There are no labels: give at least two, as --labels "positive,negative".')
     path = locate(model or DEFAULT_ENCODER, progress, any_file=True)
-    writes = kind_of(Candidate(path)).name == "language model"
-    return open_model(path, quantize="int4" if writes else None)
+    candidate = Candidate(path)
+    if quantize is None and kind_of(candidate).name == "language model":
+        quantize = None if candidate.opened().packed_tensors() is None else "int4"
+    return open_model(path, quantize=quantize)
 
 
 def _teller(progress: Progress | None, stage: str) -> Tell:

@@ -34,12 +34,14 @@ def perplexity_change(before: Result, after: Result, seed: int = 0) -> Change | 
     measured on the same drawn ones, so that how hard a text is falls out.
     """
     tokens = np.array([sample.tokens for sample in before.samples], float)
-    if not tokens.any() or [sample.tokens for sample in after.samples] != tokens.tolist():
+    same = [(a.tokens, a.cut) == (b.tokens, b.cut) for a, b in zip(before.samples, after.samples, strict=False)]
+    if not tokens.any() or len(before.samples) != len(after.samples) or not all(same):
         return None
     more = np.array([b.nats - a.nats for a, b in zip(before.samples, after.samples, strict=True)])
     value = float(np.expm1(more.sum() / tokens.sum()))
-    if len(tokens) < 2:
+    if (tokens > 0).sum() < 2:
         return Change(value, None, None)
+    more, tokens = more[tokens > 0], tokens[tokens > 0]  # a text without tokens tells of neither
     drawn = np.random.default_rng(seed).integers(len(tokens), size=(_DRAWS, len(tokens)))
     changes = np.expm1(more[drawn].sum(axis=1) / tokens[drawn].sum(axis=1))
     low, high = np.percentile(changes, _MIDDLE)

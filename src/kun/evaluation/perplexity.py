@@ -7,6 +7,7 @@ not, so that models with different tokenizers may be compared (Gao et al., arXiv
 
 import math
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from itertools import chain
 
 from kun.errors import BadInput
@@ -58,8 +59,9 @@ def perplexity(
             _bits(weighed) / size,
             nats=-sum(each.logprob for each in weighed),
             tokens=sum(each.tokens for each in weighed),
+            cut=blake2b(repr(ids).encode(), digest_size=8).hexdigest(),
         )
-        for row, text, weighed, size in zip(rows, read, by_text, sizes, strict=True)
+        for row, text, weighed, size, (_, ids, _) in zip(rows, read, by_text, sizes, cut, strict=True)
     ]
     notes = {
         "context": str(context),

@@ -27,7 +27,7 @@ class Sample:
     """One row: what was asked, what is right, what the model said, and its score (1 or 0 where it is right or wrong).
 
     `right` is None where answers are not simply right or wrong. A text whose perplexity was measured has its own
-    `nats`, −log p of it, and `tokens`. `group` is the measure for which it counts, where a task has several; `broken`
+    `nats`, −log p of it, and `tokens`, of whose ids `cut` is a digest. `group` is the measure for which it counts, where a task has several; `broken`
     are the rules that the answer does not keep.
     """
 
@@ -39,6 +39,7 @@ class Sample:
     right: bool | None = None
     nats: float = 0.0
     tokens: int = 0
+    cut: str = ""
     group: str = ""
     broken: tuple[str, ...] = ()
 

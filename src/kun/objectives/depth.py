@@ -111,5 +111,5 @@ def gradient_norms(net: nn.Module, batch: Batch) -> list[float]:
     norms = []
     for layer in layers:
         mine = [gradient.norm() for _ in layer if (gradient := next(parts)) is not None]
-        norms.append(float(torch.stack(mine).norm()))
+        norms.append(float(torch.stack(mine).norm()) if mine else 0.0)  # a layer that is frozen has none
     return norms

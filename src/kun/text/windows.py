@@ -49,6 +49,7 @@ def with_answers(
             break
         starts = [start for start, end in first.offsets if start < end <= len(kept)]
         over = len(first) - room
+        assert longest is not None
         if over >= len(starts):
             raise BadInput(
                 f"the question and an answer have {len(first) - len(starts) + longest - room} tokens, more than the "

@@ -33,7 +33,7 @@ def nearest_spelled(word: str, words: Sequence[str], n: int = 3) -> list[str]:
         return off_by_one
     # what it is asked of again and again is the second, which the matcher knows its letters of
     matcher = SequenceMatcher(None, "", word, autojunk=False)
-    rated = ((_likeness(matcher, other), -row, other) for row, other in enumerate(words[:_LOOKED_AT]))
+    rated = ((_likeness(matcher, word, other), -row, other) for row, other in enumerate(words[:_LOOKED_AT]))
     best = nlargest(2 * n, (rating for rating in rated if rating[0] >= _ALIKE))
     return list(dict.fromkeys([*off_by_one, *(other for _, _, other in best if other != word)]))[:n]
 
@@ -53,9 +53,8 @@ def _one_letter_off(word: str) -> Iterator[str]:
                 yield head + letter + tail[1:]
 
 
-def _likeness(matcher: SequenceMatcher[str], other: str) -> float:
-    """Twice the share of common letters, from 0 to 1; 0 for words that differ much in length from that of `matcher`."""
-    word = matcher.b
+def _likeness(matcher: SequenceMatcher[str], word: str, other: str) -> float:
+    """Twice the share of common letters, from 0 to 1; 0 for words that differ much in length. `matcher` knows `word`."""
     if abs(len(word) - len(other)) > 2 or not set(word) & set(other):
         return 0.0
     matcher.set_seq1(other)

@@ -74,6 +74,7 @@ def open_tokens(path: Path) -> TokenVectors:
     checkpoint = open_checkpoint(path)
     name = display_name(path)
     net = build_part(checkpoint, lambda net: _embedding(net, name))
+    assert isinstance(net, TextNetwork)
     pieces = _named_pieces(checkpoint.tokenizer)
     with torch.inference_mode():
         ids = torch.tensor(list(pieces.values()))

@@ -8,7 +8,6 @@ prefers one place, and the two scores are averaged. Solved examples stand before
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,7 +101,9 @@ class DecoderJudge:
     def _by_label(self, logprobs: Sequence[float]) -> list[float]:
         """One number for each label: of its spellings, any will do."""
         rest = iter(logprobs)
-        return [log(sum(exp(next(rest)) for _ in _spellings(name)) or 5e-324) for name in self._labels.names]
+        return [
+            float(np.logaddexp.reduce([next(rest) for _ in _spellings(name)])) for name in self._labels.names
+        ]
 
     def _question(self, text: str, language: str, backwards: bool) -> Question:
         gap = "" if self._lm.template or language == "zh" else " "
