@@ -1,11 +1,14 @@
 """Topics of a knowledge base: groups of near vectors, named by what tells them apart."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kun.errors import BadInput
+from kun.knowledge import clusters, topics
 from kun.knowledge.base import KnowledgeBase
 from kun.knowledge.clusters import cluster, principal, silhouette
 from kun.knowledge.topics import by_language, names_of
@@ -43,6 +46,31 @@ def test_groups_are_found_without_being_told_their_number_and_the_largest_comes_
     assert all(len(set(which[found.members(group)].tolist())) == 1 for group in range(3))
     assert found.silhouette > 0.5
     assert found.points.shape == (42, 2)
+
+
+def test_of_many_rows_a_sample_tells_how_many_groups_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_CHOSEN_ON", 40)
+    monkeypatch.setattr(clusters, "_BLOCK", 7)
+    monkeypatch.setattr(clusters, "_ENOUGH", 50)
+    rows, which = blobs([60, 200, 140])
+    found = cluster(rows)
+    assert [len(found.members(group)) for group in range(3)] == [200, 140, 60]
+    assert all(len(set(which[found.members(group)].tolist())) == 1 for group in range(3))
+
+
+def test_the_examples_of_a_topic_lie_near_the_middle_of_what_was_grouped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topics, "_passage", lambda table, row, score: (table.texts[row], score))
+    # without the mean of their language the Chinese text lies in the middle, and with it far away
+    grouped = np.array([[1, 0], [0.9, 0.4], [0.9, -0.4], [0.8, 0.6]], np.float32)
+    table: Any = SimpleNamespace(
+        texts=["中文", "one", "two", "three"], sources=["a"] * 4, vectors=grouped[[3, 0, 1, 2]] * [1, -1]
+    )
+    held = clusters.Clusters(np.zeros(4, np.int64), grouped, 0.0)
+    made: Any = topics._topic(table, grouped, held, 0, ("word",))
+    middle = grouped.mean(axis=0)
+    assert made.examples[0] == ("中文", pytest.approx(float(grouped[0] @ middle)))
 
 
 def test_the_same_vectors_give_the_same_groups_in_any_order_of_calls() -> None:

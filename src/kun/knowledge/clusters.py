@@ -17,8 +17,12 @@ _TRIED, _OF_EACH = 16, 5
 """Where nobody says how many groups, up to so many are tried, more being no overview, of so many rows each."""
 _DIRECTIONS = 16
 """Principal directions in which groups are looked for; the rest of a text's vector is mostly its own."""
+_CHOSEN_ON = 20_000
+"""Rows, evenly spread, on which the number of groups is chosen."""
+_ENOUGH = 1000
 _SAMPLE = 1000
 """Rows that a silhouette is taken over, evenly spread: it compares each with each."""
+_BLOCK = 1 << 16
 _ATTEMPTS, _STEPS, _MOVES = 8, 100, 1e-5
 _SEED = 7
 
@@ -53,7 +57,8 @@ def cluster(vectors: Floats, groups: int | None = None) -> Clusters:
     rows = np.asarray(vectors, np.float32)
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise BadInput("Clustering takes a table of finite numbers, a row for each thing.")
-    different = len(np.unique(rows.round(5), axis=0))
+    reduced = principal(rows, _DIRECTIONS) if len(rows) else rows
+    different = _different(reduced)
     if different < 2:
         found = (
             "one row"
@@ -67,12 +72,24 @@ def cluster(vectors: Floats, groups: int | None = None) -> Clusters:
         raise BadInput(
             f"{groups} groups cannot be made of {different} different rows: ask for 2 to {min(different, MOST_GROUPS)}."
         )
-    reduced = principal(rows, _DIRECTIONS)
-    most = max(2, min(_TRIED, different // _OF_EACH))
-    divisions = [_k_means(reduced, k) for k in (range(2, most + 1) if groups is None else [groups])]
-    scored = [(silhouette(reduced, labels), -number) for number, labels in enumerate(divisions)]
-    score, number = max(scored)
-    return Clusters(divisions[-number], np.ascontiguousarray(principal(rows, 2)), score)
+    if groups is None:
+        some = reduced[_spread(len(reduced), _CHOSEN_ON)]
+        tried = range(2, max(2, min(_TRIED, different // _OF_EACH)) + 1)
+        # the first of those that are equally good: fewer groups are the better overview
+        groups = max(tried, key=lambda count: (silhouette(some, _k_means(some, count)), -count))
+    labels = _k_means(reduced, groups)
+    return Clusters(labels, np.ascontiguousarray(reduced[:, :2]), silhouette(reduced, labels))
+
+
+def _different(reduced: Floats) -> int:
+    """How many rows differ, as far as that matters: beyond `_ENOUGH` nobody asks."""
+    some = reduced[:_ENOUGH] if len(np.unique(reduced[:_ENOUGH].round(5), axis=0)) == _ENOUGH else reduced
+    return len(np.unique(some.round(5), axis=0))
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """Up to `most` of `count` rows, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def principal(rows: Floats, directions: int) -> Floats:
@@ -80,18 +97,22 @@ def principal(rows: Floats, directions: int) -> Floats:
 
     Signs are chosen, so that the same rows give the same numbers; where there are fewer directions, zeros follow.
     """
-    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
+    mean, spread = rows.mean(axis=0, dtype=np.float64), np.zeros((rows.shape[1],) * 2)
+    for start in range(0, len(rows), _BLOCK):  # no float64 copy of all
+        part = rows[start : start + _BLOCK] - mean
+        spread += part.T @ part
+    _, axes = np.linalg.eigh(spread)
     axes = axes[:, ::-1][:, :directions]
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
     placed = np.zeros((len(rows), directions), np.float32)
-    placed[:, : axes.shape[1]] = centred @ axes
+    for start in range(0, len(rows), _BLOCK):
+        placed[start : start + _BLOCK, : axes.shape[1]] = (rows[start : start + _BLOCK] - mean) @ axes
     return placed
 
 
 def silhouette(rows: Floats, labels: NDArray[np.int64]) -> float:
     """The mean silhouette of rows [n, d] in groups `labels` [n], from -1 to 1; of many rows a sample is taken."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).round().astype(np.int64))
+    chosen = _spread(len(rows), _SAMPLE)
     some, groups = rows[chosen].astype(np.float64), labels[chosen]
     squares = (some**2).sum(axis=1)
     apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * some @ some.T, 0.0))

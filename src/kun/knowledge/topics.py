@@ -95,13 +95,14 @@ def topics_of(name: str, table: Table, groups: int | None = None) -> Topics:
     """The topics of all passages of a base of this `name`. Raises `BadInput` where there is too little to group."""
     if not len(table):
         raise BadInput(f"{name} holds no passages yet: add documents with `kun kb add {name} FOLDER`.")
+    vectors = by_language(table.vectors, table.texts)
     try:
-        clusters = cluster(by_language(table.vectors, table.texts), groups)
+        clusters = cluster(vectors, groups)
     except BadInput as error:
         raise BadInput(f"The {len(table)} passages of {name} give no such groups. {error}") from error
     named = names_of(clusters, [cut(text) for text in table.texts])
     return Topics(
-        tuple(_topic(table, clusters, group, words) for group, words in enumerate(named)),
+        tuple(_topic(table, vectors, clusters, group, words) for group, words in enumerate(named)),
         len(table),
         clusters,
     )
@@ -128,16 +129,17 @@ def by_language(vectors: Floats, texts: Sequence[str]) -> Floats:
     return moved if meet >= _LEAST_SHARE else vectors
 
 
-def _topic(table: Table, clusters: Clusters, group: int, words: tuple[str, ...]) -> Topic:
+def _topic(table: Table, vectors: Floats, clusters: Clusters, group: int, words: tuple[str, ...]) -> Topic:
+    """A group of rows; what is near its middle is found in the `vectors` [n, d] that were grouped."""
     members = clusters.members(group)
-    middle = table.vectors[members].mean(axis=0)
-    near = members[np.argsort(-(table.vectors[members] @ middle), kind="stable")]
+    middle = vectors[members].mean(axis=0)
+    near = members[np.argsort(-(vectors[members] @ middle), kind="stable")]
     examples: list[Passage] = []
     seen: set[str] = set()
     for row in near.tolist():
         if table.texts[row] not in seen and len(examples) < _EXAMPLES:
             seen.add(table.texts[row])
-            examples.append(_passage(table, row, float(table.vectors[row] @ middle)))
+            examples.append(_passage(table, row, float(vectors[row] @ middle)))
     documents = len({table.sources[row] for row in members.tolist()})
     name = " · ".join(words) or f"group {group + 1}"
     return Topic(name, words, len(members), documents, tuple(examples))
