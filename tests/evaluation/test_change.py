@@ -50,7 +50,9 @@ def test_one_text_has_a_change_without_an_interval() -> None:
 def test_models_that_cut_differently_have_no_change_of_perplexity() -> None:
     assert perplexity_change(measured([30.0, 10.0], [10, 5]), measured([30.0, 10.0], [10, 6])) is None
     # as many tokens, and others
-    assert perplexity_change(measured([30.0, 10.0], [10, 5], "a"), measured([29.0, 9.0], [10, 5], "b")) is None
+    assert (
+        perplexity_change(measured([30.0, 10.0], [10, 5], "a"), measured([29.0, 9.0], [10, 5], "b")) is None
+    )
 
 
 def test_a_text_without_tokens_changes_nothing() -> None:

@@ -15,7 +15,7 @@ from kun.tour.errata import errata
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.page import page
 from kun.tour.running import Outcome, chosen_ideas, run_tour
-from kun.tour.session import LANGUAGE_MODEL, Session
+from kun.tour.session import HANDBOOK, LANGUAGE_MODEL, Session
 from kun.tour.seventeen import IDEAS
 from kun.tour.shipped import LARGEST, read_shipped, shipped
 from kun.tour.table import readme_table, with_table
@@ -66,7 +66,7 @@ def test_every_label_is_written_in_both_languages() -> None:
 
 def test_examples_need_models_that_the_catalog_has() -> None:
     needs = {need for one in IDEAS for each in one.examples for need in each.needs}
-    assert needs - {LANGUAGE_MODEL} <= set(catalog())
+    assert needs - {LANGUAGE_MODEL, HANDBOOK} <= set(catalog())
     assert LANGUAGE_MODEL in needs
 
 
@@ -147,6 +147,21 @@ def test_an_interruption_leaves_the_page_of_what_was_done(
     assert "never" not in text
 
 
+def test_an_earlier_page_stays_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "tour.html"
+    page.write_text("earlier", encoding="utf-8")
+
+    def run(session: Session) -> Shown:
+        return Shown(page.read_text(encoding="utf-8") == "earlier", ("kept", "留着"))
+
+    monkeypatch.setattr(touring, "IDEAS", (idea(1, Example(("kept", "留着"), run)),))
+    assert take_tour((), page).outcomes[0].ok
+    assert "kept" in page.read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["tour.html"]
+
+
 def test_a_page_that_is_a_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is a folder"):
         take_tour((), tmp_path)
@@ -187,6 +202,9 @@ def test_the_page_says_everything_in_both_languages_with_a_switch() -> None:
     pictures = [base64.b64decode(one).decode() for one in re.findall(r"base64,([^\"]+)", text)]
     assert len(pictures) == 4  # the handbook's and the run's, in two languages
     assert "编码器" in "".join(pictures)
+    assert 'alt="en"' in text  # what a drawing's title says, for those who hear the page
+    assert 'alt=""' not in text
+    assert "root.dataset.language = root.lang =" in text
 
 
 def test_the_page_has_the_errors_sources_and_what_is_not_there_yet() -> None:
@@ -240,6 +258,10 @@ def test_the_handbook_is_asked_for_where_it_is_not_installed() -> None:
     ]
     with pytest.raises(NotFound, match="handbook is not installed"):
         found.run(Session(None))
+    done = run_tour([local_knowledge.IDEA], Session(None))
+    outcome = next(one for one in done if one.example is found)
+    assert (outcome.ok, outcome.needs) == (None, "handbook")
+    assert "kun pull" not in outcome.shown.text[0]
 
 
 def test_tour_json_is_one_document_and_exits_with_1_where_a_check_is_false(

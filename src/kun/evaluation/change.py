@@ -34,7 +34,9 @@ def perplexity_change(before: Result, after: Result, seed: int = 0) -> Change | 
     measured on the same drawn ones, so that how hard a text is falls out.
     """
     tokens = np.array([sample.tokens for sample in before.samples], float)
-    same = [(a.tokens, a.cut) == (b.tokens, b.cut) for a, b in zip(before.samples, after.samples, strict=False)]
+    same = [
+        (a.tokens, a.cut) == (b.tokens, b.cut) for a, b in zip(before.samples, after.samples, strict=False)
+    ]
     if not tokens.any() or len(before.samples) != len(after.samples) or not all(same):
         return None
     more = np.array([b.nats - a.nats for a, b in zip(before.samples, after.samples, strict=True)])

@@ -27,8 +27,8 @@ class Sample:
     """One row: what was asked, what is right, what the model said, and its score (1 or 0 where it is right or wrong).
 
     `right` is None where answers are not simply right or wrong. A text whose perplexity was measured has its own
-    `nats`, −log p of it, and `tokens`, of whose ids `cut` is a digest. `group` is the measure for which it counts, where a task has several; `broken`
-    are the rules that the answer does not keep.
+    `nats`, −log p of it, and `tokens`, of whose ids `cut` is a digest. `group` is the measure for which it counts,
+    where a task has several; `broken` are the rules that the answer does not keep.
     """
 
     where: str

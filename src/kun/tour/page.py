@@ -2,6 +2,7 @@
 
 import base64
 import platform
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -22,7 +23,7 @@ _MARKS: dict[bool | None, tuple[str, str]] = {
 }
 _SWITCH = (
     "const root = document.documentElement;"
-    'root.dataset.language = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : '
+    'root.dataset.language = root.lang = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : '
     '"en";document.querySelectorAll("[data-to]").forEach(button => button.addEventListener("click", () => {'
     "root.dataset.language = root.lang = button.dataset.to; }));"
 )
@@ -143,11 +144,21 @@ def _table(table: Table) -> str:
 
 def _picture(draw: Callable[[Language], str]) -> str:
     """A drawing in both languages, each inside the page; as pictures, for two drawings name their parts alike."""
+    drawn = {language: draw(language) for language in LANGUAGES}
     return "".join(
-        f'<img class="{language}" alt="" '
-        f'src="data:image/svg+xml;base64,{base64.b64encode(draw(language).encode()).decode()}">'
-        for language in LANGUAGES
+        f'<img class="{language}" lang="{language}" alt="{_title(svg)}" '
+        f'src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">'
+        for language, svg in drawn.items()
     )
+
+
+def _title(svg: str) -> str:
+    """The title of a drawing, escaped as it stands in it: what a reader by ear hears of a picture."""
+    found = _TITLE.search(svg)
+    return found[1].replace('"', "&quot;") if found else ""
+
+
+_TITLE = re.compile(r"<title>([^<]*)</title>")
 
 
 def _say(label: Label, tag: str = "span", more: str = "") -> str:

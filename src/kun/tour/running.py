@@ -10,7 +10,7 @@ from typing import TypedDict
 from kun.errors import BadInput, KunError
 from kun.tour.drawings.canvas import Label
 from kun.tour.example import Example, Idea, Shown
-from kun.tour.session import Session
+from kun.tour.session import HANDBOOK, Session
 
 log = logging.getLogger(__name__)
 
@@ -113,5 +113,14 @@ def _outcome(idea: Idea, example: Example, session: Session) -> Outcome:
 
 def _needs(missing: str) -> Label:
     names = missing.split(", ")
-    pulls = ", ".join(f"kun pull {name}" for name in names)
-    return f"Needs {missing}: {pulls}.", f"需要 {'、'.join(names)}：{pulls}。"
+    pulls = ", ".join(f"kun pull {name}" for name in names if name != HANDBOOK)
+    here = HANDBOOK in names
+    english = [f"Needs {missing}: {pulls}." if pulls else "", _PAGES[0] if here else ""]
+    chinese = [f"需要 {'、'.join(names)}：{pulls}。" if pulls else "", _PAGES[1] if here else ""]
+    return " ".join(filter(None, english)), "".join(chinese)
+
+
+_PAGES = (
+    "Needs the handbook's pages: install the package with its data files.",
+    "需要手册的页面：安装带数据文件的软件包。",
+)

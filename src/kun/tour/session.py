@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from kun.inspection.opened import Opened
     from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
+    from kun.wordvectors.tokens import TokenVectors
     from kun.wordvectors.vectors import WordVectors
 
 LANGUAGE_MODEL = "language model"
 """A need that the language model of this machine meets, the chosen one before others (see `kun.models.chosen`)."""
+HANDBOOK = "handbook"
+"""The need of the handbook's pages."""
 
 T = TypeVar("T")
 
@@ -33,8 +36,11 @@ class Session:
         return self._kept(make, lambda: make(self))
 
     def missing(self, needs: tuple[str, ...]) -> str:
-        """Names of the needed models that are not here, with commas between them; empty where all are."""
-        return ", ".join(self._name(need) for need in needs if not _is_here(self._name(need)))
+        """Names of what is needed and not here, with commas between them; empty where all is."""
+        return ", ".join(self._name(need) for need in needs if not self._is_met(need))
+
+    def _is_met(self, need: str) -> bool:
+        return self.handbook is not None if need == HANDBOOK else _is_here(self._name(need))
 
     def language_model(self) -> "LanguageModel":
         """The language model of this machine, in 4 bits. Raises `ModelNotFound` where none is here."""
@@ -56,6 +62,12 @@ class Session:
         from kun.wordvectors.vectors import WordVectors
 
         return self._kept(("vectors", name), lambda: WordVectors.open(resolve(name)))
+
+    def tokens(self, name: str) -> "TokenVectors":
+        """The table of a model that is here. Raises `ModelNotFound` where it is not."""
+        from kun.wordvectors.tokens import open_tokens
+
+        return self._kept(("tokens", name), lambda: open_tokens(resolve(name)))
 
     def opened(self, name: str) -> "Opened":
         """A model opened for looking inside. Raises `ModelNotFound` where it is not here."""

@@ -54,7 +54,7 @@ def _one_letter_off(word: str) -> Iterator[str]:
 
 
 def _likeness(matcher: SequenceMatcher[str], word: str, other: str) -> float:
-    """Twice the share of common letters, from 0 to 1; 0 for words that differ much in length. `matcher` knows `word`."""
+    """Twice the share of common letters, from 0 to 1, by a matcher of `word`; 0 for words of much another length."""
     if abs(len(word) - len(other)) > 2 or not set(word) & set(other):
         return 0.0
     matcher.set_seq1(other)

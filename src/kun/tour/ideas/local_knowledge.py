@@ -16,7 +16,7 @@ from kun.text.learn import byte_tokenizer
 from kun.tools.own import own_tools
 from kun.tools.tool import Toolbox
 from kun.tour.example import Example, Idea, Shown, Table
-from kun.tour.session import LANGUAGE_MODEL, Session
+from kun.tour.session import HANDBOOK, LANGUAGE_MODEL, Session
 
 _QUESTION = "自注意力为什么要除以根号 d？"
 _ASKED, _SAID = "InstructGPT 的三个步骤是什么？", ("微调", "奖励模型", "PPO")
@@ -130,13 +130,13 @@ IDEA = Idea(
     number=17,
     title=("中文 LangChain", "中文 LangChain"),
     examples=(
-        Example(("documents are cut and searched", "文档切段与检索"), _cut_and_found),
+        Example(("documents are cut and searched", "文档切段与检索"), _cut_and_found, (HANDBOOK,)),
         Example(("tools that run", "能运行的工具"), _tools),
         Example(("orders in a document are not followed", "不听文档里的命令"), _orders),
         Example(
             ("an answer in Chinese with citations and its prompt", "中文回答，带引用和提示"),
             _asked,
-            (LANGUAGE_MODEL, DEFAULT_ENCODER),
+            (LANGUAGE_MODEL, DEFAULT_ENCODER, HANDBOOK),
         ),
     ),
     see=(

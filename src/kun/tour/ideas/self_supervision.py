@@ -8,7 +8,7 @@ from kun.knowledge.clusters import cluster
 from kun.knowledge.topics import names_of
 from kun.text.words import cut
 from kun.tour.example import Example, Idea, Shown, Table
-from kun.tour.session import Session
+from kun.tour.session import HANDBOOK, Session
 from kun.tour.small import networks, world
 
 _BLANKS = (
@@ -129,7 +129,9 @@ IDEA = Idea(
         Example(("masked words, in both languages", "掩码处的词，中英文"), _masked),
         Example(("the next word", "下一个词"), _next),
         Example(("clustering, the unsupervised contrast", "聚类：无监督的对照"), _clusters),
-        Example(("topics of passages, found", "段落的主题，聚出来的"), _topics, ("all-minilm-l6-v2",)),
+        Example(
+            ("topics of passages, found", "段落的主题，聚出来的"), _topics, ("all-minilm-l6-v2", HANDBOOK)
+        ),
     ),
     see=(
         '`kun train examples/recipes/words.toml`, then `kun fill runs/words/checkpoint "Return the [MASK] of items '

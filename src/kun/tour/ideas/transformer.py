@@ -1,21 +1,20 @@
 """§ 1, the Transformer: self-attention, order, encoder and decoder, gradients through depth, the LSTM before it."""
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kun.adaptation.ablation import ablate
 from kun.blocks.attention import attend
 from kun.families.gpt.config import GPTConfig
-from kun.families.gpt.gpt import GPT, PreNormLayer
+from kun.families.gpt.gpt import GPT
 from kun.families.lstm import LSTM, LSTMConfig
 from kun.families.transformer import Transformer, TransformerConfig
-from kun.networks.decoder import Context
-from kun.objectives.recall import recalled
+from kun.objectives.depth import gradient_norms
+from kun.objectives.recall import recalled, tokens_per_second
 from kun.tour import charts
 from kun.tour.drawings.canvas import Label, Language, Point
 from kun.tour.example import Example, Idea, Shown, Table
@@ -152,15 +151,13 @@ def _written_by(net: Transformer, source: Tensor) -> Tensor:
 def _gradients(session: Session) -> Shown:
     """The gradient's norm at each of 24 layers, with and without residual connections and norms."""
     del session
-    kinds: dict[Label, Callable[[PreNormLayer, Tensor, Context], Tensor]] = {
-        ("residuals and norms", "残差和归一化"): lambda layer, x, seen: layer(x, seen),
-        ("norms alone", "只有归一化"): lambda layer, x, seen: layer.mlp(
-            layer.mlp_norm(layer.attention(layer.attention_norm(x), seen))
-        ),
-        ("residuals alone", "只有残差"): _without_norms,
-        ("neither", "都没有"): lambda layer, x, seen: layer.mlp(layer.attention(x, seen)),
+    kinds: dict[Label, tuple[bool, bool]] = {
+        ("residuals and norms", "残差和归一化"): (True, True),
+        ("norms alone", "只有归一化"): (False, True),
+        ("residuals alone", "只有残差"): (True, False),
+        ("neither", "都没有"): (False, False),
     }
-    found = {name: _norms(run) for name, run in kinds.items()}
+    found = {name: _norms(residuals=residuals, norms=norms) for name, (residuals, norms) in kinds.items()}
     both, neither = (found[name][0] / found[name][-1] for name in (next(iter(kinds)), list(kinds)[-1]))
     curves: dict[Label, list[Point]] = {
         name: [(layer, max(norm, 1e-30)) for layer, norm in enumerate(norms, 1)]
@@ -183,30 +180,19 @@ def _gradients(session: Session) -> Shown:
     )
 
 
-def _without_norms(layer: PreNormLayer, x: Tensor, seen: Context) -> Tensor:
-    h = x + layer.attention(x, seen)
-    return h + layer.mlp(h)
-
-
-def _norms(run: Callable[[PreNormLayer, Tensor, Context], Tensor]) -> list[float]:
-    """Norms of the loss's gradient by the states that each layer reads, in a fresh network."""
+def _norms(*, residuals: bool, norms: bool) -> list[float]:
+    """Norms of the loss's gradient by the weights of each layer, in a fresh network."""
     with seeded(0):
         config = GPTConfig(
             vocab_size=64, d_model=_WIDTH, n_layers=_DEEP, n_heads=4, d_ff=4 * _WIDTH, max_positions=32
         )
         net = GPT(replace(config, dropout=0.0, embedding_dropout=0.0, attention_dropout=0.0))
+        ablate(net, residuals=residuals, norms=norms)
         for weight in net.layers.parameters():
             if weight.dim() == 2:
                 nn.init.xavier_normal_(weight)
-        x = torch.randn(8, 32, _WIDTH, requires_grad=True)
-        seen = net.context(x, None, None, None, None)
-        states = [x]
-        for layer in net.layers:
-            assert isinstance(layer, PreNormLayer)
-            states.append(run(layer, states[-1], seen))
-        wanted = torch.randint(64, (8 * 32,))
-        loss = F.cross_entropy(F.linear(states[-1], torch.randn(64, _WIDTH) / 8).flatten(0, 1), wanted)
-        return [float(one.norm()) for one in torch.autograd.grad(loss, states[:-1])]
+        read, wanted = torch.randint(64, (2, 8, 32))
+        return gradient_norms(net, {"input_ids": read, "labels": wanted})
 
 
 def _speeds(session: Session) -> Shown:
@@ -222,7 +208,7 @@ def _speeds(session: Session) -> Shown:
             )
         )  # fmt: skip
         sizes = [sum(weight.numel() for weight in net.parameters()) for net in (gpt, lstm)]
-        rates = [[_tokens_per_second(net, length) for length in lengths] for net in (gpt, lstm)]
+        rates = [[tokens_per_second(net, length, length) for length in lengths] for net in (gpt, lstm)]
     names: list[Label] = [("Transformer", "Transformer"), ("LSTM", "LSTM")]
     curves: dict[Label, list[Point]] = {
         name: [(length, value) for length, value in zip(lengths, rate, strict=True)]
@@ -246,17 +232,6 @@ def _speeds(session: Session) -> Shown:
         Table((("length", "长度"), *names), rows),
         draw,
     )
-
-
-def _tokens_per_second(net: GPT | LSTM, length: int) -> float:
-    """The best of three steps of training on one text."""
-    rows = torch.randint(256, (1, length))
-    best = math.inf
-    for _ in range(3):
-        began = time.perf_counter()
-        F.cross_entropy(net(rows).logits[:, :-1].flatten(0, 1), rows[:, 1:].flatten()).backward()
-        best = min(best, time.perf_counter() - began)
-    return rows.numel() / best
 
 
 _DISTANCES = (10, 30, 100, 300, 500)

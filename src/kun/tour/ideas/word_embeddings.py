@@ -4,17 +4,17 @@ import random
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from tokenizers import Tokenizer
 
 from kun.inspection.tokens import cut, merges
 from kun.text.learn import learn_tokenizer
 from kun.tour.drawings.canvas import DIM, EDGE, Canvas, Language
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
-from kun.tour.small.training import seeded
 from kun.wordvectors.pieces import compose
 from kun.wordvectors.small import train_vectors
 from kun.wordvectors.spelling import nearest_spelled
+from kun.wordvectors.vectors import WordVectors
 
 _LEARNED = {
     "low": 40,
@@ -34,30 +34,36 @@ _PIECES = ("low", "er", "ing")
 
 
 def _lowering(session: Session) -> Shown:
-    """Byte pair encoding learned from a few words builds `lowering`, merge by merge."""
+    """Byte pair encoding learned from a few words builds `lowering`, merge by merge; the sum of its pieces' vectors."""
     del session
     texts = [word for word, count in _LEARNED.items() for _ in range(count)]
-    learned = learn_tokenizer(texts, "bpe", 256 + 1 + _MERGES, chat_template=None)
-    steps = merges("lowering", learned.tokenizer)
-    pieces = cut("lowering", learned.tokenizer, "small").pieces
-    found = tuple(piece.text for piece in pieces)
-    with seeded(0):
-        table = torch.randn(learned.tokenizer.get_vocab_size(), 8)
-    vectors = table[[piece.id for piece in pieces]]
-    own = min(float((a - b).norm()) for i, a in enumerate(vectors) for b in vectors[i + 1 :])
+    tokenizer = learn_tokenizer(texts, "bpe", 256 + 1 + _MERGES, chat_template=None).tokenizer
+    steps = merges("lowering", tokenizer)
+    found = _pieces("lowering", tokenizer)
+    # the pieces' vectors by which words they come in; lowering itself is not among these
+    taught = [[f"<{word}>", *_pieces(word, tokenizer)] for word in texts]
+    random.Random(0).shuffle(taught)
+    vectors = train_vectors(taught, dimensions=16, epochs=20, sample=1.0)
+    sums = {word: vectors.sum(_pieces(word, tokenizer))[0] for word in ("lowering", *_LEARNED)}
+    total = WordVectors(list(sums), np.stack(list(sums.values())))
+    (first, likeness), (second, _) = total.near("lowering", 2)
     rows = [(str(number), " ".join(step)) for number, step in enumerate(steps)]
     return Shown(
-        found == _PIECES and own > 0,
+        found == _PIECES and {first, second} <= {"low", "lower", "lowest"},
         (
-            f"lowering → {' '.join(found)}, in {len(steps) - 1} merges. In GPT that is {len(found)} "
-            f"vectors in {len(found)} places; their sum, of length {float(vectors.sum(0).norm()):.2f} "
-            f"here, is fastText's way of composing.",
-            f"lowering → {' '.join(found)}，合并 {len(steps) - 1} 次。在 GPT 里这是 {len(found)} "
-            f"个位置上的 {len(found)} 个向量；把它们加起来（这里和的长度是 "
-            f"{float(vectors.sum(0).norm()):.2f}）是 fastText 的合成办法。",
+            f"lowering → {' '.join(found)}, in {len(steps) - 1} merges. In GPT that is {len(found)} vectors in "
+            f"{len(found)} places. fastText adds them up: by vectors that word2vec learned in this run, lowering, "
+            f"which the text does not have, lies nearest to {first} (cosine {likeness:.2f}), then {second}.",
+            f"lowering → {' '.join(found)}，合并 {len(steps) - 1} 次。在 GPT 里这是 {len(found)} 个位置上的 "
+            f"{len(found)} 个向量。fastText 把它们加起来：用本次运行里 word2vec 学到的向量，文本里没有的 lowering "
+            f"离 {first} 最近（余弦 {likeness:.2f}），其次是 {second}。",
         ),
         Table((("merges", "合并次数"), ("pieces", "片段")), rows),
     )
+
+
+def _pieces(word: str, tokenizer: Tokenizer) -> tuple[str, ...]:
+    return tuple(piece.text for piece in cut(word, tokenizer, "small").pieces)
 
 
 _PEOPLE: dict[str, tuple[int, int, int]] = {
@@ -230,25 +236,19 @@ _ASKED = {
 
 def _own_table(session: Session) -> Shown:
     """A GPT's own table of embeddings asked the same; its pieces that begin a word are the words that it knows."""
-    opened = session.opened("smollm2-135m-instruct")
-    table = opened.language_network.embed_tokens(torch.arange(opened.tokenizer.get_vocab_size())).detach()
-    table = F.normalize(table.float(), dim=-1)
+    table = session.tokens("smollm2-135m-instruct")
     rows, right, kept = [], 0, 0
-    for query, wanted in _ASKED.items():
-        ids = [opened.tokenizer.encode(f" {word}", add_special_tokens=False).ids[0] for word in query]
-        a, b, c = (table[number] for number in ids)
-        order = (table @ F.normalize(a - b + c, dim=0)).topk(8).indices.tolist()
-        said = [opened.tokenizer.decode([number]).strip() for number in order]
-        left = next(word for number, word in zip(order, said, strict=True) if number not in ids)
-        kept += order[0] in ids
+    for (b, a, c), wanted in _ASKED.items():
+        left, plain = (table.analogy(a, b, c, exclude=exclude)[0][0] for exclude in (True, False))
+        kept += table.row(plain) in {same for word in (a, b, c) for same in table.same_word(table.row(word))}
         right += left == wanted
-        rows.append((f"{query[0]} − {query[1]} + {query[2]}", left, said[0]))
+        rows.append((f"{b} − {a} + {c}", left, plain))
     return Shown(
         right >= len(_ASKED) // 2 and kept > 0,
         (
-            f"SmolLM2's own table of {len(table):,} pieces, whole words alone: {right} of {len(_ASKED)} are "
+            f"SmolLM2's own table of {len(table):,} pieces: {right} of {len(_ASKED)} are "
             f"right with the query words left out; with them the nearest is one of them in {kept}.",
-            f"SmolLM2 自己的 {len(table):,} 个词元的向量表，只问整词：排除问题里的词时，{len(_ASKED)} 题对 "
+            f"SmolLM2 自己的 {len(table):,} 个词元的向量表：排除问题里的词时，{len(_ASKED)} 题对 "
             f"{right} 题；不排除时，有 {kept} 题最近的就是问题里的词。",
         ),
         _table(rows),
