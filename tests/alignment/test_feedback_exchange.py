@@ -153,3 +153,12 @@ def test_a_reward_model_is_one_recipe_away_from_the_votes(store, tmp_path):
     rows = list(Rows(recipe.data.train))
     assert [row.ranks for row in rows] == [(0, 1, 1)] * 3
     assert made.command == f"kun train {made.recipe}"
+
+
+@pytest.mark.parametrize(("prompts", "epochs", "batch"), [(20, 3, 1), (120, 3, 6), (320, 1, 5)])
+def test_few_rankings_are_cut_into_enough_steps_to_learn_from(store, tmp_path, prompts, epochs, batch):
+    with store.together():
+        for id in fill(store, prompts):
+            store.save(Vote(id, "ada", ranks=(0, 1, 1)))
+    train = read_recipe(prepare(store, tmp_path, "base").recipe).train
+    assert (train.epochs, train.batch) == (epochs, batch)

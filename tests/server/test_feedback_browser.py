@@ -118,6 +118,39 @@ def test_a_better_answer_is_written_by_hand_and_keys_typed_there_rate_nothing(
     assert (vote.verdict, vote.correction) == ("bad", "a better text")
 
 
+def test_escape_leaves_a_note_and_keys_rate_again(visit: Any, store: FeedbackStore) -> None:
+    ids = added(store, "noted", 1, 2)
+    page = visit().go("/feedback/rate", ".rated-answer")
+    page.keyboard.press("n")
+    page.wait_for_function("document.activeElement?.id === 'rating-note'")
+    page.keyboard.type("both say x")
+    page.wait_for_timeout(300)
+    page.keyboard.press("Escape")
+    page.keyboard.press("t")
+    page.wait_for_selector("text=Nothing is left to rate")
+    (vote,) = votes(store, ids)
+    assert (vote.ranks, vote.note) == ((0, 0), "both say x")
+
+
+def test_a_name_counts_when_it_is_whole_and_gives_a_queue_of_its_own(
+    visit: Any, store: FeedbackStore
+) -> None:
+    visitor = visit()
+    page = visitor.go("/feedback/rate")
+    page.fill(".rater input", "Jo")
+    page.wait_for_timeout(1200)
+    page.press(".rater input", "End")
+    page.keyboard.type("hanna 王")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert page.input_value(".rater input") == "Johanna 王"
+    ids = added(store, "named", 1, 2)
+    page = visitor.go("/feedback/rate", ".rated-answer")
+    page.keyboard.press("x")
+    page.wait_for_selector("text=Nothing is left to rate")
+    assert [vote.rater for vote in votes(store, ids)] == ["Johanna 王"]
+
+
 def test_a_demonstration_is_written_and_the_field_is_empty_for_the_next(
     visit: Any, store: FeedbackStore
 ) -> None:

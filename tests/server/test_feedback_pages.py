@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from kun.alignment.feedback.store import FeedbackStore
 from kun.alignment.feedback.votes import Thumb, Vote
+from kun.errors import Busy
 from kun.server.conversations import Conversations
 from kun.server.web import chat, feedback, mounting, rating, rewarding, writing
 from kun.server.web.state import rater_cookie, rater_of
@@ -224,6 +225,45 @@ def test_prompts_are_typed_answered_by_models_and_become_a_reward_models_data(
     assert any(text.startswith("kun score ") for text in opened.texts)
     opened.do(page.show_numbers)
     assert "2" in opened.texts
+
+
+def test_one_reward_model_is_trained_at_a_time_and_every_page_shows_it(
+    client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in added(store, 2, 2):
+        store.save(Vote(id, "ada", ranks=(0, 1)))
+    started: list[list[str]] = []
+    running = SimpleNamespace(poll=lambda: None)
+    monkeypatch.setattr(rewarding.Run, "last", None)
+    monkeypatch.setattr(rewarding.subprocess, "Popen", lambda line, **given: started.append(line) or running)
+    opened = Opened(client, monkeypatch, feedback, "FeedbackPage")
+    page = opened.go("/feedback")
+    opened.do(page.reward.train, "fake-model")
+    with pytest.raises(Busy):
+        opened.do(page.reward.train, "fake-model")
+    assert len(started) == 1
+    again = Opened(client, monkeypatch, feedback, "FeedbackPage")
+    again.go("/feedback")
+    assert f"kun train {started[0][4]}" in again.texts
+
+
+def test_prompts_of_a_file_are_named_by_the_file_where_they_are_bad(
+    client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Opened(client, monkeypatch, feedback, "FeedbackPage")
+    page = opened.go("/feedback")
+    said: list[str] = []
+    monkeypatch.setattr(feedback.ui, "notify", lambda text, **given: said.append(text))
+
+    class File:
+        name = "mine.jsonl"
+
+        async def save(self, path: Path) -> None:
+            path.write_text('{"prompt": "Good?"}\n{"nothing": 1}\n', encoding="utf-8")
+
+    opened.do(page._add_file, SimpleNamespace(file=File()))
+    assert said[0].startswith("mine.jsonl:2 ")
+    assert len(store.prompts(waiting=True)) == 1
 
 
 def test_a_thumb_in_chat_is_kept_with_its_conversation_also_when_that_was_deleted(

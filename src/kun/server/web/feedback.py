@@ -52,12 +52,16 @@ class FeedbackPage:
             with _section(words("new_prompts"), words("new_prompts_help")):
                 self._prompts()
             with _section(words("sample_title"), words("sample_help", most=MOST)):
-                self._sampling(models, await off_loop(self.store.wanted))
+                self._sampling(models)
             with _section(words("feedback_numbers"), words("feedback_numbers_help")):
                 self.numbers = ui.element("div").classes("numbers").props('aria-live="polite"')
             with _section(words("reward_title"), words("reward_help")):
                 self.reward = RewardSection(words, self.store, models)
-        await say_kindly(self.show_numbers)()
+        await say_kindly(self._begin)()
+
+    async def _begin(self) -> None:
+        self.people.value = await off_loop(self.store.wanted)
+        await self.show_numbers()
 
     # Numbers
 
@@ -163,13 +167,13 @@ class FeedbackPage:
 
     # Answers
 
-    def _sampling(self, models: list[str], wanted: int) -> None:
+    def _sampling(self, models: list[str]) -> None:
         words = self.words
         with ui.row().classes("inside-fields"):
             self.writers = ui.select(models, label=words("models"), value=models[:1], multiple=True)
             self.writers.props("outlined dense options-dense").classes("inside-choice")
             self.count = self._number(words("n_answers"), 4, 2, MOST)
-            self.people = self._number(words("n_raters"), wanted, 1, 100)
+            self.people = self._number(words("n_raters"), 1, 1, 100)
             self.people.on("change", say_kindly(self._want))
             self.heat = ui.number(words("temperature"), value=0.8, min=0.1, max=2.0, step=0.1)
             self.heat.props("outlined dense").classes("inside-number")

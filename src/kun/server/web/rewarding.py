@@ -13,6 +13,7 @@ from nicegui import ui
 from kun.alignment.feedback.reward_recipe import Prepared, prepare
 from kun.alignment.feedback.store import FeedbackStore
 from kun.errors import BadInput, Busy
+from kun.hub.store import installed
 from kun.server.web.frame import main_button, off_loop, say_kindly
 from kun.server.web.words import Words
 from kun.settings import settings
@@ -103,3 +104,9 @@ class Run:
         except OSError:
             return ""
         return next((line[:_SHOWN_LINE] for line in reversed(lines) if line.strip()), "")
+
+
+def _smallest(models: Sequence[str]) -> str | None:
+    """The model that trains soonest; the first where none is installed, None where there is none."""
+    sizes = {model.name: model.bytes for model in installed() if model.base is None}
+    return min(models, key=lambda name: sizes.get(name, float("inf")), default=None)
