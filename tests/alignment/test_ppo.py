@@ -119,6 +119,12 @@ def test_a_training_by_rewards_goes_on_bit_for_bit(rewarded, tmp_path):
         assert (whole.checkpoint / file).read_bytes() == (again.checkpoint / file).read_bytes()
 
 
+def test_a_rollout_begun_at_the_end_is_learned_from_whole_and_evaluated_once(rewarded):
+    objective = 'verifier = "text"\nepochs = 2\nminibatches = 2'
+    run = kun.train(rewarded("ppo", objective, steps=1, eval_every=100), {"data.eval": 0.4})
+    assert ["eval_reward" in line for line in told(run)] == [False, False, False, True]
+
+
 def test_gradients_do_not_depend_on_how_a_batch_is_cut(rewarded, tmp_path):
     lines = [
         told(
