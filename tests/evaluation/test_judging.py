@@ -16,7 +16,7 @@ from kun.evaluation.judging.page import page, trust
 from kun.evaluation.judging.prompts import letter_in, pair_prompt, score_in, score_prompt
 from kun.evaluation.judging.questions import Question, read_questions
 from kun.evaluation.judging.radar import radar
-from kun.evaluation.judging.standings import Judged, standings
+from kun.evaluation.judging.standings import Interval, Judged, standings
 from kun.evaluation.judging.verdicts import Verdicts, judge_all
 from kun.models.writers import Asked, Written
 from kun.text.language import is_chinese
@@ -443,3 +443,17 @@ def test_the_radar_and_the_page_show_every_model(tmp_path: Path, categories: int
     assert shown.count("<details>") == 6
     assert "verdicts flip" in shown
     assert shown.count("→ second") == 6
+    assert all(shown.count(f"<th>kind {n}</th>") == 1 for n in range(categories))
+
+
+def test_small_scores_of_a_reward_model_are_shown_to_places_at_which_they_differ(tmp_path: Path) -> None:
+    answers = of("a", "x"), of("b", "yy")
+    found, _ = judged(lambda asked: "[[5]]", *answers, folder=tmp_path, ways="score")
+    assert found.score_digits == 2
+    found.kind = "reward model"
+    for one, value in zip(found.standings, (-0.0041, 0.0012), strict=True):
+        one.score = Interval(value, None, None, 1)
+    assert [one.score.shown(found.score_digits) for one in found.standings if one.score] == [
+        "-0.00410",
+        "0.00120",
+    ]

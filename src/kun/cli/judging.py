@@ -231,7 +231,8 @@ def _print(found: "Judged", folder: Path, as_json: bool) -> None:
     rows: list[list[object]] = []
     for one in found.standings:
         by = one.win_rate_by_category if is_compared else one.score_by_category
-        cells = [f"{by[name]:.2f}" if name in by else "" for name in shown]
+        digits = 2 if is_compared else found.score_digits
+        cells = [f"{by[name]:.{digits}f}" if name in by else "" for name in shown]
         rows.append(
             [
                 one.model,
@@ -239,7 +240,7 @@ def _print(found: "Judged", folder: Path, as_json: bool) -> None:
                 one.wins,
                 one.ties,
                 one.losses,
-                _shown(one.score),
+                _shown(one.score, found.score_digits),
                 *cells,
                 one.tokens,
                 f"{one.seconds:.0f}",
@@ -259,18 +260,21 @@ def _print(found: "Judged", folder: Path, as_json: bool) -> None:
 
 
 def _print_categories(found: "Judged", is_compared: bool) -> None:
-    """A line for each category, a column for each model."""
+    """A line for each category, a column for each model; nothing without a verdict or a score."""
+    digits = 2 if is_compared else found.score_digits
+    if not is_compared and not any(one.score for one in found.standings):
+        return
     rows: list[list[object]] = []
     for name in found.categories:
         by = [one.win_rate_by_category if is_compared else one.score_by_category for one in found.standings]
-        rows.append([name, *(f"{each[name]:.2f}" if name in each else "" for each in by)])
+        rows.append([name, *(f"{each[name]:.{digits}f}" if name in each else "" for each in by)])
     output.print_table(
         ["win rate in" if is_compared else "score in", *(one.model for one in found.standings)], rows
     )
 
 
-def _shown(value: "Interval | None") -> str:
-    return "" if value is None else str(value)
+def _shown(value: "Interval | None", digits: int = 2) -> str:
+    return "" if value is None else value.shown(digits)
 
 
 def _complain(answers: "list[Answers]") -> None:

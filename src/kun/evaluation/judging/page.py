@@ -1,6 +1,6 @@
 """A page of what a judge found: the table, the radar, how far the judge holds, and every answer with its verdicts."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from html import escape
 
@@ -50,7 +50,10 @@ def page(
         _encounters(judged),
         f"<figure>{picture[picture.index('<svg') :]}</figure>",
         "<h2>Questions</h2>",
-        *(_question(one, answers, compared[one.id], scored[one.id]) for one in questions),
+        *(
+            _question(one, answers, compared[one.id], scored[one.id], judged.score_digits)
+            for one in questions
+        ),
     ]
     return (
         "<!doctype html><html><head><meta charset='utf-8'>"
@@ -80,29 +83,44 @@ def _trust(judged: Judged) -> str:
 
 
 def _table(judged: Judged) -> str:
-    head = "".join(
-        f"<th>{escape(name)}</th>"
-        for name in (
-            "model",
-            "win rate",
-            "wins",
-            "ties",
-            "losses",
-            "score",
-            *judged.categories,
-            "tokens",
-            "seconds",
-        )
-    )
+    digits = judged.score_digits
+    names = ("model", "win rate", "wins", "ties", "losses", "score", "tokens", "seconds")
     rows = []
     for one in judged.standings:
-        cells = [_shown(one.win_rate), str(one.wins), str(one.ties), str(one.losses), _shown(one.score)]
-        by = one.win_rate_by_category or one.score_by_category
-        cells += [f"{by[name]:.2f}" if name in by else "" for name in judged.categories]
+        cells = [
+            _shown(one.win_rate),
+            str(one.wins),
+            str(one.ties),
+            str(one.losses),
+            _shown(one.score, digits),
+        ]
         cells += [str(one.tokens), f"{one.seconds:.0f}"]
-        row = "".join(f"<td class='n'>{cell}</td>" for cell in cells)
-        rows.append(f"<tr><th>{escape(one.model)}</th>{row}</tr>")
-    return f"<div class='scroll'><table><tr>{head}</tr>{''.join(rows)}</table></div>"
+        rows.append(f"<tr><th>{escape(one.model)}</th>{_numbers(cells)}</tr>")
+    return _framed(names, rows) + _categories(judged)
+
+
+def _categories(judged: Judged) -> str:
+    """A row for each category, a column for each model; nothing without a verdict or a score."""
+    is_compared = any(one.win_rate_by_category for one in judged.standings)
+    by = [one.win_rate_by_category if is_compared else one.score_by_category for one in judged.standings]
+    digits = 2 if is_compared else judged.score_digits
+    rows = [
+        f"<tr><th>{escape(name)}</th>"
+        + _numbers([f"{each[name]:.{digits}f}" if name in each else "" for each in by])
+        + "</tr>"
+        for name in judged.categories
+    ]
+    head = ("win rate in" if is_compared else "score in", *(one.model for one in judged.standings))
+    return _framed(head, rows) if any(by) else ""
+
+
+def _framed(head: Sequence[str], rows: Sequence[str]) -> str:
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<div class='scroll'><table><tr>{cells}</tr>{''.join(rows)}</table></div>"
+
+
+def _numbers(cells: Sequence[str]) -> str:
+    return "".join(f"<td class='n'>{cell}</td>" for cell in cells)
 
 
 def _encounters(judged: Judged) -> str:
@@ -117,28 +135,31 @@ def _encounters(judged: Judged) -> str:
     return f"<table>{head}{rows}</table>"
 
 
-def _shown(value: Interval | None) -> str:
-    return "" if value is None else str(value)
+def _shown(value: Interval | None, digits: int = 2) -> str:
+    return "" if value is None else value.shown(digits)
 
 
 def _question(
-    one: Question, answers: Sequence[Answers], compared: Sequence[Compared], scored: Sequence[Scored]
+    one: Question,
+    answers: Sequence[Answers],
+    compared: Sequence[Compared],
+    scored: Sequence[Scored],
+    digits: int,
 ) -> str:
     scores = {each.model: each.score for each in scored}
     columns = []
     for each in answers:
         score = scores.get(each.model)
-        mark = "" if score is None else f" <span class='dim'>{score:.2f}</span>"
+        mark = "" if score is None else f" <span class='dim'>{score:.{digits}f}</span>"
         turns = _turns(each.turns.get(one.id, ()), len(one.turns))
         failed = f"<p class='warning'>{escape(each.failed[one.id])}</p>" if one.id in each.failed else ""
         columns.append(f"<div><p><b>{escape(each.model)}</b>{mark}</p>{turns}{failed}</div>")
     ruled = "".join(_verdict(each) for each in compared)
     asked = " / ".join(one.turns)
     short = asked if len(asked) <= _SUMMARY else asked[: _SUMMARY - 1].rstrip() + "…"
-    won = "; ".join(_short(each) for each in compared)
     return (
         f"<details><summary>{escape(str(one.id))} · {escape(one.category)} · {escape(short)} "
-        f"<span class='dim'>{escape(won)}</span></summary>"
+        f"<span class='dim'>{escape(_won(compared))}</span></summary>"
         f"{_turns(one.turns, len(one.turns))}<div class='answers'>{''.join(columns)}</div>{ruled}</details>"
     )
 
@@ -151,14 +172,18 @@ def _turns(texts: Sequence[str], of: int) -> str:
     )
 
 
-def _short(one: Compared) -> str:
-    """Who won, in a few words; ties say of which kind they are."""
-    forth, back = one.winners
-    if forth is None or back is None:
-        return "no verdict"
-    if forth == back:
-        return f"→ {forth}" if forth else "tie"
-    return "flips" if forth and back else "tie in one order"
+def _won(compared: Sequence[Compared]) -> str:
+    """Who won in how many encounters, in a few words; flips with the order are told from ties."""
+    found: Counter[str] = Counter()
+    for one in compared:
+        forth, back = one.winners
+        if forth is None or back is None:
+            found["no verdict"] += 1
+        elif forth == back:
+            found[f"→ {forth}" if forth else "tie"] += 1
+        else:
+            found["flips" if forth and back else "tie in one order"] += 1
+    return "; ".join(name if n == 1 else f"{name} ({n})" for name, n in found.most_common())
 
 
 def _verdict(one: Compared) -> str:

@@ -61,6 +61,7 @@ def _round(
         ax.fill([*angles, 0.0], [*points, points[0]], color=colour, alpha=0.08)
     ax.set_xticks(angles, list(categories), fontsize=8)
     ax.set_ylim(*bounds)
+    ax.tick_params(axis="x", pad=9)  # names stay clear of the circle
     ax.tick_params(axis="y", labelsize=7)
 
 

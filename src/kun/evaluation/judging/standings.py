@@ -1,5 +1,6 @@
 """Standings: win rates and scores with bootstrap intervals, by category, and how far the judge can be trusted."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,9 +32,11 @@ class Interval:
     high: float | None
     n: int
 
-    def __str__(self) -> str:
-        within = "" if self.low is None or self.high is None else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.value:.2f}{within}"
+    def shown(self, digits: int = 2) -> str:
+        """The mean with its interval, to so many places after the point."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.{digits}f}"
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Consistency:
             )
         if self.compared + self.unclear and self.unclear > MOST_FLIPS * (self.compared + self.unclear):
             return (
-                f"This judge gave no verdict in {self.unclear} of {self.compared + self.unclear} comparisons."
+                f"This judge gave no verdict in {self.unclear} of {self.compared + self.unclear} comparisons: "
+                "take another one."
             )
         return ""
 
@@ -123,6 +127,14 @@ class Judged:
     mark: float | None = None
     """The mark that was given most often, to so many answers as `alike` says."""
     alike: int = 0
+
+    @property
+    def score_digits(self) -> int:
+        """Places after the point at which scores can be told apart: those of a reward model may be small numbers."""
+        largest = max((abs(one.score.value) for one in self.standings if one.score), default=0.0)
+        if self.kind != "reward model" or not largest:
+            return 2
+        return min(8, max(2, 2 - math.floor(math.log10(largest))))
 
     @property
     def warnings(self) -> list[str]:
