@@ -112,6 +112,12 @@ def test_any_json_list_is_read_object_by_object(
         assert read(path) == objects
 
 
+def test_objects_of_a_list_in_one_line_are_named_by_their_number(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.json", '[{"text": "a"}, {"text": "b"}, {"text": "c"}]')
+    wheres = [record.where.rpartition("/")[2] for record in read_records(path, BadRows())]
+    assert wheres == ["a.json:1", "a.json:1 (value 2)", "a.json:1 (value 3)"]
+
+
 def test_objects_of_a_json_list_are_named_by_the_line_where_they_begin(tmp_path: Path) -> None:
     path = written(tmp_path, "a.json", '[\n  {\n    "text": "a"\n  },\n  {"text": "b"}\n]\n')
     assert [record.where for record in read_records(path, BadRows())] == [f"{path}:2", f"{path}:5"]

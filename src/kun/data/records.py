@@ -182,8 +182,11 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _json(path: Path, bad: BadRows) -> Iterator[Record]:
     """A list of objects, each parsed by itself, or objects one after the other."""
-    for number, value in _JsonList(path).values():
-        where = f"{path}:{number}"
+    line = 0
+    for place, (number, value) in enumerate(_JsonList(path).values(), 1):
+        # an export is one long line: the line alone would find nothing
+        where = f"{path}:{number}" if number != line else f"{path}:{number} (value {place})"
+        line = number
         if isinstance(value, dict | str):
             yield Record(where, value)
         else:
