@@ -85,12 +85,11 @@ class Opened:
 
         self._client.portal.call(within)
 
-    def press(self, *keys: str) -> None:
-        held = SimpleNamespace(ctrl=False, alt=False, meta=False)
+    def press(self, *keys: str, item: str | None = None) -> None:
+        """Press keys while `item` is on the screen, by default the one that is."""
         for key in keys:
-            down = SimpleNamespace(keydown=True)
-            event = SimpleNamespace(action=down, key=SimpleNamespace(name=key), modifiers=held)
-            self.do(self.page._key, event)
+            there = "" if self.page.ballot is None else self.page.ballot.item.id
+            self.do(self.page._key, SimpleNamespace(args=[key, there if item is None else item]))
 
     @property
     def sent(self) -> str:
@@ -148,6 +147,20 @@ def test_keys_rate_two_answers_each_and_undo_goes_back(
     assert opened.page.ballot is None
     opened.press("a", "u")
     assert opened.page.ballot.item.id == ids[3]
+
+
+def test_a_key_that_comes_late_says_nothing_of_the_next_answers(
+    client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = added(store, 2, 2)
+    opened = Opened(client, monkeypatch, rating, "RatePage")
+    opened.go("/feedback/rate")
+    opened.press("a", "a", item=first)
+    assert [vote.item for vote in votes(store)] == [first]
+    assert opened.page.ballot.item.id == second
+    opened.press("b")
+    opened.press("u", "u", item=second)
+    assert [vote.item for vote in votes(store)] == [first, second]
 
 
 def test_answers_are_dragged_flagged_and_corrected_and_too_few_places_are_not_saved(

@@ -3,7 +3,7 @@
 import functools
 
 from nicegui import ui
-from nicegui.events import KeyEventArguments, ValueChangeEventArguments
+from nicegui.events import GenericEventArguments, ValueChangeEventArguments
 
 from kun.alignment.feedback.ballot import Action, Ballot
 from kun.alignment.feedback.votes import FLAGS, Flag
@@ -20,6 +20,11 @@ _SUBMIT = (
     " if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); emit(e.target.value) } }"
 )
 """Keys within a field: Escape leaves it, so that other keys rate again."""
+_KEYS = """<script>document.addEventListener("keydown", (e) => {
+  if (e.repeat || e.ctrlKey || e.altKey || e.metaKey || e.target.closest("input, select, button, textarea")) return;
+  emitEvent("kun-rate-key", [e.key, document.getElementById("rate").dataset.item]);
+});</script>"""
+"""Each key with the item that was on the screen: one that comes late says nothing of the next answers."""
 _LEAVE_FIELDS = "document.activeElement?.blur()"
 
 
@@ -49,7 +54,8 @@ class RatePage:
             self.places = ui.element("div").classes("drop-places")
             self.bar = ui.row().classes("rate-bar").props('role="toolbar"')
             self.hint = ui.label().classes("hint keys-hint")
-        ui.keyboard(on_key=self._key, repeating=False)
+        ui.add_body_html(_KEYS)
+        ui.on("kun-rate-key", self._key)
         await say_kindly(self.show_next)()
 
     async def show_next(self) -> None:
@@ -61,6 +67,8 @@ class RatePage:
         words = self.words
         left = await off_loop(self.store.left, self.visit.rater)
         self.ballot, self.cards = ballot, []
+        self.main.props["data-item"] = "" if ballot is None else ballot.item.id
+        self.main.update()
         for part in (self.main, self.places, self.bar):
             part.clear()
         with self.main:
@@ -177,15 +185,14 @@ class RatePage:
 
     # What people do
 
-    async def _key(self, event: KeyEventArguments) -> None:
-        held = event.modifiers
-        if not event.action.keydown or held.ctrl or held.alt or held.meta or self.is_busy:
+    async def _key(self, event: GenericEventArguments) -> None:
+        key, item = event.args
+        if self.is_busy or item != ("" if self.ballot is None else self.ballot.item.id):
             return
-        if self.ballot is None:
-            if event.key.name.lower() == "u":
-                await self.act("undo")
-            return
-        await self._pressed(event.key.name)
+        if self.ballot is not None:
+            await self._pressed(key)
+        elif key.lower() == "u":
+            await self.act("undo")
 
     async def _pressed(self, key: str) -> None:
         action = None if self.ballot is None else self.ballot.key(key)
