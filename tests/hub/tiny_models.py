@@ -133,3 +133,23 @@ def save_encoder(folder: Path, seed: int = 0) -> Path:
         "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 256,
     }  # fmt: skip
     return save_checkpoint(folder, network(config, seed), tokenizer=tokenizer, lineage={"licence": "MIT"})
+
+
+def save_reward_model(folder: Path, positions: int = 128, seed: int = 0) -> Path:
+    """A checkpoint of a tiny reward model with random weights, which pads with what ends its turns."""
+    tokenizer = byte_level_tokenizer()
+    config = LLAMA | {
+        "architectures": ["LlamaForSequenceClassification"],
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": positions,
+        "id2label": {"0": "LABEL_0"},
+        "problem_type": "regression",
+        "pad_token_id": 2,
+    }
+    net = network(config, seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(5.0)  # scores that differ
+    return save_checkpoint(
+        folder, net, tokenizer=tokenizer, chat_template=TEMPLATE, lineage={"licence": "MIT"}
+    )

@@ -17,12 +17,14 @@ _MODELS = {
     "POST /v1/chat/completions": ("tiny", "notes@tiny"),
     "POST /v1/completions": ("tiny",),
     "POST /v1/embeddings": ("tiny-encoder",),
+    "POST /v1/scores": ("tiny-judge",),
 }
 # that a request which fits the schema is taken, is checked below: schemathesis knows no reason for which it may not be
 _EXCLUDED = [schemathesis.checks.positive_data_acceptance]
 #: what no schema can say: whether a prompt fits, and which fields and values go together
 _REFUSALS = (
-    "The prompt has", "A prompt is", "A text has", "The question has", "Token ", "logit_bias names token",
+    "The prompt has", "Conversation ",
+    "A prompt is", "A text has", "The question has", "Token ", "logit_bias names token",
     "dimensions is",
     "suffix is not supported", "best_of", "top_logprobs needs logprobs", "does not see or hear",
     "A knowledge base answers questions", "A knowledge base gives one answer", "No document is named",
@@ -66,5 +68,6 @@ def test_the_schema_names_every_route_and_no_422_of_fastapi_s() -> None:
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
+        "/v1/scores",
     }
     assert "HTTPValidationError" not in str(raw)

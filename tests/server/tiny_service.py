@@ -45,6 +45,19 @@ class TinyEncoder:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+class TinyJudge:
+    """Scores a conversation by how many bytes it has."""
+
+    name, config = "tiny-judge", SimpleNamespace(context_length=512)
+
+    def tokens(self, conversation: Any) -> list[int]:
+        text = conversation if isinstance(conversation, str) else repr(conversation)
+        return list(text.encode("utf-8", "replace"))
+
+    def score_tokens(self, rows: Sequence[list[int]]) -> np.ndarray:
+        return np.array([len(row) for row in rows], np.float32)
+
+
 class Notes:
     """A knowledge base of two passages, answered from by the model that it is given, or held up by `gate`."""
 
@@ -95,7 +108,7 @@ class NotesStream:
 class TinyService:
     """What `kun.server.service.Service` offers to the API."""
 
-    default_model, default_encoder = "tiny", "tiny-encoder"
+    default_model, default_encoder, default_reward = "tiny", "tiny-encoder", "tiny-judge"
 
     def __init__(self, **changes: Any) -> None:
         self.lm = language_model(name="tiny", **changes)
@@ -112,7 +125,7 @@ class TinyService:
         return ["notes"]
 
     def names(self) -> list[str]:
-        return ["tiny", "tiny-encoder", "notes@tiny"]
+        return ["tiny", "tiny-encoder", "tiny-judge", "notes@tiny"]
 
     def loaded(self) -> list[LanguageModel]:
         return [self.lm]
@@ -126,6 +139,11 @@ class TinyService:
         if name not in (None, "tiny-encoder"):
             raise ModelNotFound(f"The encoder {name} is not served here.")
         return self._encoder
+
+    def reward_model(self, name: str | None = None) -> TinyJudge:
+        if name not in (None, "tiny-judge"):
+            raise ModelNotFound(f"The reward model {name} is not served here.")
+        return TinyJudge()
 
     def knowledge_base(self, name: str) -> Notes:
         if name != "notes":

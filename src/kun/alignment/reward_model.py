@@ -10,6 +10,7 @@ from kun.errors import BadInput
 from kun.models.batching import batches
 from kun.models.classifier import Classifier
 from kun.models.kinds import Candidate, ModelKind
+from kun.models.ready import LONGEST_TOKEN
 from kun.text.control import ControlTokens
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ class RewardModel(Classifier):
         dtype: "torch.dtype | str | None",
         device: "torch.device | str | None",
     ) -> "RewardModel":
-        """The model of a checkpoint; its chat template is how conversations are read."""
+        """The model of a checkpoint; its chat template is how conversations are read.
+
+        Without a `dtype` it computes in float32: in 16 bits a score changes with what else is in its batch.
+        """
+        dtype = "float32" if dtype is None and quantize is None else dtype
         model = super().from_candidate(candidate, quantize=quantize, dtype=dtype, device=device)
         model.template = candidate.opened().chat_template
         return model
@@ -54,6 +59,19 @@ class RewardModel(Classifier):
         """
         whole = [True] * len(conversations) if ended is None else list(ended)
         ids = [self._ids(one, tools, is_whole) for one, is_whole in zip(conversations, whole, strict=True)]
+        return self.score_tokens(ids)
+
+    def tokens(self, conversation: Conversation) -> list[int]:
+        """The token ids of a whole conversation as `score` reads it, before it is cut to the context.
+
+        Of one that is far beyond the context only the end is read, still more than the context. Raises what `score`
+        raises.
+        """
+        return self._ids(conversation, None, True)
+
+    def score_tokens(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The score of each conversation in token ids, float32 [n], each cut from its front to the context."""
+        ids = [row[-self.config.context_length :] for row in rows]
         scores = np.zeros(len(ids), np.float32)
         for batch in batches([len(each) for each in ids]):
             scores[batch] = self._scores([ids[place] for place in batch])
@@ -65,10 +83,11 @@ class RewardModel(Classifier):
         text = (
             conversation if isinstance(conversation, str) else self._rendered(conversation, tools, is_whole)
         )
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        read = text[-LONGEST_TOKEN * (self.config.context_length + 1) :]
+        ids: list[int] = self.tokenizer.encode(read, add_special_tokens=False).ids
         if not ids:
             raise BadInput("A conversation without a word cannot be scored: give at least one message.")
-        return ids[-self.config.context_length :]
+        return ids
 
     def _rendered(
         self,

@@ -40,6 +40,9 @@ def serve(
         metavar="NAME=FOLDER",
         help="Serve an adapter under a name, from one engine with its base; may be repeated.",
     ),
+    reward: str | None = typer.Option(
+        None, metavar="NAME_OR_FOLDER", help="A reward model, which then answers POST /v1/scores."
+    ),
 ) -> None:
     """Serve the web app and the API.
 
@@ -50,12 +53,14 @@ def serve(
       kun serve
       kun serve --model smollm2-135m-instruct --port 9000 --no-web
       kun serve --model smollm2-135m-instruct --adapter poet=runs/poet/checkpoint
+      kun serve --reward runs/reward/checkpoint
       KUN_API_KEYS=secret kun serve --host 0.0.0.0
     """
     named = named_adapters(adapters or [])
     _check_address(host, port)
-    _fetch([model or api.chosen_model().name, encoder or DEFAULT_ENCODER], quiet=False)
-    _serve(model, encoder, host, port, quantize, web, adapters=named)
+    wanted = [model or api.chosen_model().name, encoder or DEFAULT_ENCODER, *([reward] if reward else [])]
+    _fetch(wanted, quiet=False)
+    _serve(model, encoder, host, port, quantize, web, adapters=named, reward=reward)
 
 
 def quickstart(
@@ -169,13 +174,14 @@ def _serve(
     web: bool,
     quiet: bool = False,
     adapters: Mapping[str, str] | None = None,
+    reward: str | None = None,
 ) -> None:
     """Serve until Ctrl-C; `quiet` leaves standard output to a JSON document."""
     from kun.server.run import serve as run_server
     from kun.server.service import Service
 
     wanted = None if quantize == "none" else quantize
-    service = Service(model=model, encoder=encoder, quantize=wanted, adapters=adapters)
+    service = Service(model=model, encoder=encoder, quantize=wanted, adapters=adapters, reward=reward)
     service.check()
     run_server(
         host,

@@ -15,6 +15,7 @@ from kun.server.bodies import (
     EmbeddingRequest,
     Prompt,
     Sampled,
+    ScoreRequest,
     several,
 )
 from kun.server.documents import DocumentReply
@@ -55,6 +56,7 @@ class Answering:
         self.quick = Workers("kun-list", 2, waiting)
         self._starting = Workers("kun-start", 8, waiting)
         self._embedding = Workers("kun-embed", 2, waiting)
+        self._scoring = Workers("kun-score", 2, waiting)
         # a tool server that does not answer holds a thread until it is given up; chats without tools wait for none
         self._tools = Workers("kun-tools", 4, waiting)
         # an answer from documents holds a thread until its end, and there may be as many as the engine takes
@@ -63,7 +65,8 @@ class Answering:
         self._toolboxes = toolboxes
 
     def close(self) -> None:
-        for workers in (self.quick, self._starting, self._embedding, self._tools, self._reading):
+        every = self.quick, self._starting, self._embedding, self._scoring, self._tools, self._reading
+        for workers in every:
             workers.close()
 
     async def chat(self, body: ChatRequest) -> Reply:
@@ -157,6 +160,35 @@ class Answering:
                 for place, vector in enumerate(vectors)
             ],
             "model": body.model or self._service.default_encoder,
+            "usage": {"prompt_tokens": used, "total_tokens": used},
+        }
+
+    async def score(self, body: ScoreRequest) -> JsonObject:
+        """Scores of conversations. Raises what the reward model raises."""
+        self._name_unknown(body)
+        return await self._scoring.run(self._score, body)
+
+    def _score(self, body: ScoreRequest) -> JsonObject:
+        judge = self._service.reward_model(body.model)
+        limit = judge.config.context_length
+        rows: list[list[int]] = []
+        for place, talk in enumerate(body.talks):
+            given = talk if isinstance(talk, str) else [_message(message) for message in talk]
+            rows.append(judge.tokens(given))
+            if len(rows[-1]) > limit and not body.truncate:
+                raise ContextOverflow(
+                    f"Conversation {place} has {len(rows[-1])} tokens or more; {judge.name} reads {limit}: send "
+                    f'"truncate": true to have its beginning left out.'
+                )
+        used = sum(min(len(row), limit) for row in rows)
+        scores = judge.score_tokens(rows).tolist()
+        self._metrics.scored(used)
+        return {
+            "object": "list",
+            "data": [
+                {"object": "score", "index": place, "score": score} for place, score in enumerate(scores)
+            ],
+            "model": body.model or self._service.default_reward,
             "usage": {"prompt_tokens": used, "total_tokens": used},
         }
 

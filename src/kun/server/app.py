@@ -11,13 +11,22 @@ from starlette.exceptions import HTTPException
 
 from kun.errors import ModelNotFound
 from kun.server.answering import Answering
-from kun.server.bodies import ChatRequest, CompletionRequest, EmbeddingRequest
+from kun.server.bodies import ChatRequest, CompletionRequest, EmbeddingRequest, ScoreRequest
 from kun.server.failures import Json, JsonObject, handle_failures
 from kun.server.guard import Guard
 from kun.server.metrics import Metrics
 from kun.server.replies import EventStream, Reply, unless_left
 from kun.server.service import Service
-from kun.server.shapes import ChatCompletion, Embeddings, Health, Model, Models, TextCompletion, answers
+from kun.server.shapes import (
+    ChatCompletion,
+    Embeddings,
+    Health,
+    Model,
+    Models,
+    Scores,
+    TextCompletion,
+    answers,
+)
 from kun.server.toolboxes import Toolboxes
 from kun.version import __version__
 
@@ -95,6 +104,10 @@ def _models(app: FastAPI, answering: Answering) -> None:
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         return Json(await unless_left(request.receive, answering.embed(body)))
 
+    @app.post("/v1/scores", responses=answers(Scores, errors=asked))
+    async def scores(body: ScoreRequest, request: Request) -> Response:
+        return Json(await unless_left(request.receive, answering.score(body)))
+
 
 async def _respond(request: Request, begin: Awaitable[Reply], stream: bool) -> Response:
     reply = await unless_left(request.receive, begin)
@@ -109,7 +122,7 @@ async def _respond(request: Request, begin: Awaitable[Reply], stream: bool) -> R
 def _close_v1(app: FastAPI) -> None:
     """Paths and methods that the API does not have are its own errors, not pages of the web app."""
     methods = {"/v1/models": "GET", "/v1/chat/completions": "POST", "/v1/completions": "POST"}
-    methods |= {"/v1/embeddings": "POST", "/healthz": "GET", "/metrics": "GET"}
+    methods |= {"/v1/embeddings": "POST", "/v1/scores": "POST", "/healthz": "GET", "/metrics": "GET"}
 
     async def nowhere(request: Request) -> Response:
         path = request.url.path

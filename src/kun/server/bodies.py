@@ -5,7 +5,7 @@ A field that is null is a field left out. The bounds are those of `kun.generatio
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 MOST_INPUTS = 2048
 _SEED = 2**63
@@ -148,3 +148,48 @@ class EmbeddingRequest(Body):
     dimensions: int | None = Field(None, ge=1)
     truncate: bool | None = None
     user: str | None = None
+
+
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
+
+
+class Talk(Body):
+    messages: Messages
+
+
+def _shape(value: object) -> str:
+    """The tag of what is scored: a text, an object with messages, messages, or several of these."""
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, dict):
+        return "an object"
+    is_talk = isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "role" in value[0]
+    return "some messages" if is_talk else "several talks"
+
+
+_Text, _Talk = Annotated[str, Tag("a text")], Annotated[Talk, Tag("an object")]
+_Messages = Annotated[Messages, Tag("some messages")]
+OneTalk = Annotated[
+    _Text | _Talk | Annotated[Messages, Tag("several talks")] | _Messages, Discriminator(_shape)
+]
+Talks = Annotated[list[OneTalk], Field(min_length=1, max_length=MOST_INPUTS), Tag("several talks")]
+
+
+class ScoreRequest(Body):
+    """One conversation, or a list of them: messages, an object with `messages`, or a text that is read as it stands.
+
+    `truncate` lets a conversation that is too long lose its beginning.
+    """
+
+    input: Annotated[_Text | _Talk | _Messages | Talks, Discriminator(_shape)]
+    model: Name | None = None
+    truncate: bool | None = None
+    user: str | None = None
+
+    @property
+    def talks(self) -> list[str | list[ChatMessage]]:
+        """What is scored, one by one."""
+        given = self.input
+        alone = isinstance(given, str | Talk) or isinstance(given[0], ChatMessage)
+        several = [given] if alone else given
+        return [one.messages if isinstance(one, Talk) else one for one in several]

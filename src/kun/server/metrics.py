@@ -8,7 +8,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from kun.server.service import Service
 
 _ROUTES = frozenset(
-    ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/healthz", "/metrics")
+    (
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/scores",
+        "/v1/models",
+        "/healthz",
+        "/metrics",
+    )
 )
 _SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 _COUNTERS = {
@@ -50,6 +58,9 @@ class Metrics:
         self._embedded = Counter(
             "kun_embedded_tokens", "Tokens of texts that were embedded", registry=self._registry
         )
+        self._scored = Counter(
+            "kun_scored_tokens", "Tokens of conversations that were scored", registry=self._registry
+        )
 
     def observe(self, path: str, status: int, seconds: float) -> None:
         """A request is over; its status is 0 where none was sent."""
@@ -59,6 +70,9 @@ class Metrics:
 
     def embedded(self, tokens: int) -> None:
         self._embedded.inc(tokens)
+
+    def scored(self, tokens: int) -> None:
+        self._scored.inc(tokens)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

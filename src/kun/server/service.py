@@ -1,4 +1,4 @@
-"""Language models, encoders and knowledge bases that are served, each loaded once, when it is first asked for."""
+"""Models of all kinds and knowledge bases that are served, each loaded once, when it is first asked for."""
 
 import logging
 import os
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
+    from kun.alignment.reward_model import RewardModel
     from kun.inspection.opened import Opened
     from kun.models.encoder import Encoder
     from kun.models.language_model import LanguageModel
@@ -38,15 +39,15 @@ class ModelInfo:
     """A model that can be asked for by `name`."""
 
     name: str
-    kind: Literal["decoder", "encoder"]
+    kind: Literal["decoder", "encoder", "reward"]
 
 
 class Service:
     """Models and knowledge bases by name, for the API and the web app. Safe for several threads.
 
-    `model` and `encoder` are names, or paths: then they go by the last part of the path. `adapters` are folders by
-    the names that they are to have, beside those that are here. A request from outside never pulls a model, and
-    never names a path.
+    `model`, `encoder` and `reward` are names, or paths: then they go by the last part of the path. `adapters` are
+    folders by the names that they are to have, beside those that are here. Without a `reward` none is served. A
+    request from outside never pulls a model, and never names a path.
     """
 
     def __init__(
@@ -55,13 +56,16 @@ class Service:
         encoder: str | None = None,
         quantize: str | None = "int4",
         adapters: Mapping[str, str | Path] | None = None,
+        reward: str | None = None,
     ) -> None:
         self.default_model, self._model_place = _named(model or api.chosen_model().name)
         self.default_encoder, self._encoder_place = _named(encoder or DEFAULT_ENCODER)
+        self.default_reward, self._reward_place = _named(reward) if reward else (None, "")
         self._quantize = quantize
         self._adapters = dict(adapters or {})
         self._models: _Loaded[LanguageModel] = _Loaded(lambda model: model.close())
         self._encoders: _Loaded[Encoder] = _Loaded(lambda encoder: None)
+        self._rewards: _Loaded[RewardModel] = _Loaded(lambda model: None)
         self._vectors: _Loaded[WordVectors] = _Loaded(lambda vectors: None, most=_MOST_VECTORS)
         self._bases: _Loaded[KnowledgeBase] = _Loaded(lambda base: base.close())
 
@@ -69,7 +73,7 @@ class Service:
         """Find out before anyone asks whether the default models are what they should be.
 
         Raises `BadInput` for a text encoder as the model or a model as the encoder, for an adapter with the name of a
-        model or for no language model, and what opening raises.
+        model or for no language model, for a reward model that is none, and what opening raises.
         """
         from kun.hub.opening import open_checkpoint
 
@@ -82,6 +86,21 @@ class Service:
                 f"{self.default_encoder} is a language model and makes no vectors: name an encoder."
             )
         self._check_adapters()
+        self._check_reward()
+
+    def _check_reward(self) -> None:
+        from kun.models.kinds import Candidate, kind_of
+
+        if self.default_reward is None:
+            return
+        if kind_of(Candidate(api.locate(self._reward_place))).name != "reward model":
+            raise BadInput(
+                f'{self.default_reward} is no reward model: name the checkpoint of a training of stage = "reward".'
+            )
+        if self.default_reward in [model.name for model in (*self.models(), *self.encoders())]:
+            raise BadInput(
+                f"There is a model {self.default_reward} already: give the reward model's folder another name."
+            )
 
     def _check_adapters(self) -> None:
         from kun.hub.adapter import AdapterCheckpoint
@@ -104,7 +123,12 @@ class Service:
     def encoders(self) -> list[ModelInfo]:
         """The text encoders that are here, the default one first."""
         names = [model.name for model in installed() if model.kind == "encoder"]
-        return [ModelInfo(name, "encoder") for name in dict.fromkeys([self.default_encoder, *names])]
+        every = [name for name in (self.default_encoder, *names) if name != self.default_reward]
+        return [ModelInfo(name, "encoder") for name in dict.fromkeys(every)]
+
+    def reward_models(self) -> list[ModelInfo]:
+        """The reward model, where one is served."""
+        return [ModelInfo(self.default_reward, "reward")] if self.default_reward else []
 
     def readable(self) -> list[ModelInfo]:
         """The models that can be looked into."""
@@ -195,6 +219,25 @@ class Service:
             raise _not_served(name)
         return Encoder.open(self._encoder_place if name == self.default_encoder else name)
 
+    def reward_model(self, name: str | None = None) -> "RewardModel":
+        """Raises `ModelNotFound` where it is not served, or none is; `BadInput` for a model of another kind."""
+        here = self.default_reward
+        if name is not None and name != here:
+            if name in [model.name for model in (*self.models(), *self.encoders())]:
+                raise BadInput(f"{name} is no reward model and scores nothing: {_scoring(here)}")
+            raise ModelNotFound(f"The reward model {name[:100]!r} is not served here: {_scoring(here)}")
+        if here is None:
+            raise ModelNotFound(f"No reward model is served here: {_scoring(None)}")
+        return self._rewards.get(here, self._load_reward)
+
+    def _load_reward(self) -> "RewardModel":
+        from kun.alignment.reward_model import RewardModel
+
+        model = api.load(self._reward_place)
+        if not isinstance(model, RewardModel):
+            raise BadInput(f"{self.default_reward} is no reward model any more: start the server anew.")
+        return model
+
     def knowledge_bases(self) -> list[str]:
         return api.knowledge_bases()
 
@@ -228,10 +271,11 @@ class Service:
         api.delete_knowledge_base(name)
 
     def names(self) -> list[str]:
-        """All that can be named as `model` in a request: models, encoders, and each knowledge base with each model."""
+        """All that can be named as `model` in a request: models of all kinds, each knowledge base with each model."""
         writers = [model.name for model in self.models()]
         based = [f"{base}@{writer}" for base in self.knowledge_bases() for writer in writers]
-        return [*writers, *(model.name for model in self.encoders()), *based]
+        others = [model.name for model in (*self.encoders(), *self.reward_models())]
+        return [*writers, *others, *based]
 
     def warm(self) -> None:
         """Load the default models, so that the first question does not wait for them."""
@@ -243,7 +287,7 @@ class Service:
 
     def close(self) -> None:
         """Cancel what runs and let go of everything; what is still loading is let go of when it is there."""
-        for kind in (self._models, self._bases, self._encoders, self._vectors):
+        for kind in (self._models, self._bases, self._encoders, self._vectors, self._rewards):
             kind.close()
 
 
@@ -330,3 +374,8 @@ def _named(model: str) -> tuple[str, str]:
 
 def _not_served(name: str) -> ModelNotFound:
     return ModelNotFound(f"The model {name[:100]!r} is not served here: /v1/models lists those that are.")
+
+
+def _scoring(here: str | None) -> str:
+    """The advice about which model scores."""
+    return f"{here} is." if here else "start the server with kun serve --reward NAME_OR_FOLDER."

@@ -181,6 +181,21 @@ class Embeddings(BaseModel):
     usage: EmbeddingUsage
 
 
+class Score(BaseModel):
+    object: Literal["score"]
+    index: int
+    score: float
+
+
+class Scores(BaseModel):
+    """Only differences between answers to one prompt mean something."""
+
+    object: Literal["list"]
+    data: list[Score]
+    model: str
+    usage: EmbeddingUsage
+
+
 _ERRORS = {
     400: "The request cannot be answered as it is",
     401: "The key is missing or wrong",
