@@ -1,5 +1,6 @@
 """What was sampled and what it was worth: the trees that are learned from, with a number for each of their tokens."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kun.alignment.branches import Tree, planted
+from kun.alignment.length import correlation
 from kun.alignment.prompts import Prompt
 from kun.alignment.rollouts import Rollout
 from kun.training.feed import Batch
@@ -77,6 +79,7 @@ def statistics(some: Sequence[Experience]) -> dict[str, float]:
         ("length_squares", "reward_length", "ended", "grams", "distinct", "tokens", "off_sampler"), 0.0
     )
     sums |= dict.fromkeys(("valued", "returns", "return_squares", "errors", "error_squares"), 0.0)
+    sums |= dict(zip(("asked", "alike"), _alike(some), strict=True))
     for one in some:
         sums["groups"] += 1
         sums["signal"] += float(np.ptp(one.scores)) > 0
@@ -107,6 +110,12 @@ def statistics(some: Sequence[Experience]) -> dict[str, float]:
     return sums
 
 
+def _alike(some: Sequence[Experience]) -> tuple[float, float]:
+    """Different prompts, and how many of them got the answer that most of them got."""
+    first = {one.prompt.ids.tobytes(): one.answers[0].ids.tobytes() for one in some}
+    return len(first), max(Counter(first.values()).values(), default=0)
+
+
 def _trigrams(ids: NDArray[np.int32]) -> list[bytes]:
     return [ids[place : place + 3].tobytes() for place in range(len(ids) - 2)]
 
@@ -115,15 +124,14 @@ def averages(sums: Mapping[str, float]) -> dict[str, float]:
     """Means over answers.
 
     `reward` and its deviation, `kl` in nats an answer, `length`, the share that `ended`, the share of `distinct`
-    trigrams within an answer, the share of prompts whose answers' rewards differ (`signal`), the correlation of reward
-    and length, how far the sampler's log-probabilities are from the trainer's in nats a token, and the share of the
-    returns' variance that the values explain.
+    trigrams within an answer, the share of prompts that got the commonest answer (`alike`), that of prompts whose
+    answers' rewards differ (`signal`), the correlation of reward and length, how far the sampler's log-probabilities
+    are from the trainer's in nats a token, and the share of the returns' variance that the values explain.
     """
     count = max(1.0, sums["answers"])
     mean, length = sums["reward"] / count, sums["length"] / count
     spread = max(0.0, sums["reward_squares"] / count - mean**2) ** 0.5
-    lengths = max(0.0, sums["length_squares"] / count - length**2) ** 0.5
-    together = sums["reward_length"] / count - mean * length
+    both = ("answers", "reward", "length", "reward_squares", "length_squares", "reward_length")
     made = {
         "reward": mean,
         "reward_std": spread,
@@ -131,8 +139,9 @@ def averages(sums: Mapping[str, float]) -> dict[str, float]:
         "length": length,
         "ended": sums["ended"] / count,
         "distinct": sums["distinct"] / sums["grams"] if sums["grams"] else 1.0,
+        "alike": sums["alike"] / max(1.0, sums["asked"]),
         "signal": sums["signal"] / max(1.0, sums["groups"]),
-        "length_correlation": together / (spread * lengths) if spread * lengths > 1e-9 else 0.0,
+        "length_correlation": correlation([sums[name] for name in both]),
     }
     if sums["tokens"]:
         made["off_sampler"] = sums["off_sampler"] / sums["tokens"]

@@ -11,6 +11,8 @@ from pydantic import Field
 from safetensors.torch import save_file
 
 from kun.adaptation.lora import lora_pairs
+from kun.alignment.experience import averages
+from kun.alignment.length import LIKE_LENGTH, LengthFlag
 from kun.alignment.policy import Policy
 from kun.alignment.prompts import Prompts
 from kun.alignment.reward_model import RewardModel
@@ -62,6 +64,8 @@ class RewardOptions(Table):
     """Nats an answer to which the cost is adapted."""
     kl_ceiling: float = Field(default=30.0, gt=0)
     """Nats an answer at which the training ends."""
+    guards: bool = True
+    """Whether answers that repeat themselves, grow longer for the reward's sake, or are all the same end it, too."""
     clip: float = Field(default=0.2, gt=0)
     """How far the ratio of new to old probabilities may be from one and still be learned from."""
     importance_cap: float = Field(default=2.0, ge=1)
@@ -95,7 +99,8 @@ class RewardTask(Task[Policy]):
             raise BadRecipe(
                 "Answers are sampled from a whole network on each process: set parallel.data alone."
             )
-        self.is_adapted = job.lora is not None
+        self.is_adapted, self.held = job.lora is not None, dict[str, float]()
+        self.say_where_length_rules = LengthFlag(open.progress)
         self.model = open_model(open, HeadRequirements(talks=True, still=True))
         self.policy = Policy(self.model.net)
         frozen = {}
@@ -169,17 +174,37 @@ class RewardTask(Task[Policy]):
         return {name: float(value) for name, value in batch.items()}
 
     def evaluate(self, networks: Networks[Policy]) -> Evaluation:
+        self.say_where_length_rules(self.held.get("length_correlation", 0.0))
         return Evaluation(samples=self.made.shown)
 
+    def averaged(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Means over the answers to held-out prompts, which are remembered."""
+        self.held = averages(sums)
+        return dict(self.held)
+
     def verdict(self, metrics: Mapping[str, float]) -> str:
-        """Why it has gone too far: the divergence, or answers that all repeat themselves or lost their variety."""
-        if metrics.get("kl", 0.0) > self.options.kl_ceiling:
+        """Why it has gone too far: the divergence, or a reward that is had by repetition, length, or one answer to all.
+
+        The last three are told from the first rollout: what was so from the beginning is not learned.
+        """
+        o, first = self.options, self.made.first
+        if metrics.get("kl", 0.0) > o.kl_ceiling:
             return (
                 f"the divergence from the reference is {metrics['kl']:.1f} nats an answer, above "
-                f"objective.kl_ceiling = {self.options.kl_ceiling:g}"
+                f"objective.kl_ceiling = {o.kl_ceiling:g}"
             )
-        if metrics.get("distinct", 1.0) < _LEAST_DISTINCT:
+        if not o.guards or "length" not in metrics:
+            return ""
+        if metrics["distinct"] < _LEAST_DISTINCT <= first.get("distinct", 1.0):
             return f"answers repeat themselves: {metrics['distinct']:.0%} of their trigrams are distinct"
+        grown = metrics["length"] / max(1.0, first.get("length", 1.0))
+        if grown > _LONGEST_GROWTH and metrics["length_correlation"] > LIKE_LENGTH:
+            return (
+                f"answers are {grown:.1f} times as long as at first, and their reward follows length (correlation "
+                f"{metrics['length_correlation']:.2f})"
+            )
+        if metrics["alike"] == 1 and first.get("alike", 0.0) < 0.5:
+            return "all prompts get the same answer"
         return ""
 
     def flops(self, networks: Networks[Policy]) -> float:
@@ -206,6 +231,8 @@ class RewardTask(Task[Policy]):
         return whole
 
 
+_LONGEST_GROWTH = 2.0
+"""So many times as long as at first, answers have grown for the sake of a reward that follows length."""
 _LEAST_DISTINCT = 0.3
 """Below this share of distinct trigrams within answers a network says the same over and over."""
 

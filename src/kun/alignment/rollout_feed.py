@@ -82,6 +82,8 @@ class RolloutFeed(Feed[Policy]):
     kl: float = field(init=False)
     start: dict[str, float] = field(default_factory=dict)
     """What the held-out prompts' answers were worth before the first step."""
+    first: dict[str, float] = field(default_factory=dict)
+    """What the first rollout was like."""
     shown: list[dict[str, str]] = field(default_factory=list)
     """Answers to held-out prompts, as they were last sampled."""
 
@@ -121,7 +123,9 @@ class RolloutFeed(Feed[Policy]):
         if self.plan.reads:
             self._read(self._experience)
         self.judge.weigh(self._experience, self.kl, self.device)
-        self._told = averages(self._over_all(statistics(self._experience))) | {"kl_coefficient": self.kl}
+        made = averages(self._over_all(statistics(self._experience)))
+        self.first = self.first or made
+        self._told = made | {"kl_coefficient": self.kl}
         self._adapt()
 
     def _next_prompts(self) -> list[int]:
@@ -244,15 +248,13 @@ class RolloutFeed(Feed[Policy]):
 
     def state(self) -> dict[str, object]:
         mixed = {} if self.pretraining is None else {"pretraining": self.pretraining.state()}
-        return {"rollouts": self.rollouts, "kl": self.kl, "start": self.start, **mixed}
+        return {"rollouts": self.rollouts, "kl": self.kl, "start": self.start, "first": self.first, **mixed}
 
     def load(self, state: Mapping[str, object]) -> None:
         self.rollouts = as_count(state, "rollouts")
-        kl, start = state.get("kl"), state.get("start")
+        kl = state.get("kl")
         self.kl = float(kl) if isinstance(kl, int | float) and math.isfinite(kl) else self.plan.kl
-        self.start = (
-            {str(key): float(value) for key, value in start.items()} if isinstance(start, dict) else {}
-        )
+        self.start, self.first = _numbers(state.get("start")), _numbers(state.get("first"))
         self._position = 0
         mixed = state.get("pretraining")
         if self.pretraining is not None and isinstance(mixed, dict):
@@ -260,6 +262,10 @@ class RolloutFeed(Feed[Policy]):
 
 
 _SHOWN = 4
+
+
+def _numbers(given: object) -> dict[str, float]:
+    return {str(key): float(value) for key, value in given.items()} if isinstance(given, dict) else {}
 
 
 def _shown(one: Experience, answer: Rollout, score: float) -> dict[str, str]:

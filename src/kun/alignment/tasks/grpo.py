@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from kun.alignment.advantages import group_advantages
-from kun.alignment.experience import Experience, averages
+from kun.alignment.experience import Experience
 from kun.alignment.policy import Policy
 from kun.alignment.rl_task import RewardOptions, RewardTask, policy_loss
 from kun.alignment.rollout_feed import Judge, Plan
@@ -65,7 +65,7 @@ class Grpo(RewardTask):
         return Loss(losses.sum(), self.count(batch), told | {"entropy": new.entropies.sum()})
 
     def summary(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
-        made = averages(sums)
+        made = self.averaged(sums)
         return {"loss": -made["reward"], **made}
 
 

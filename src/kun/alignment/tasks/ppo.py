@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from kun.alignment.advantages import generalized_advantages, token_rewards
-from kun.alignment.experience import Experience, averages
+from kun.alignment.experience import Experience
 from kun.alignment.policy import Policy
 from kun.alignment.rl_task import RewardOptions, RewardTask, policy_loss
 from kun.alignment.rollout_feed import Judge, Plan
@@ -119,7 +119,7 @@ class Ppo(RewardTask):
         return Loss(self.options.ptx * float(batch["share"][0]) * lost, 0)
 
     def summary(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
-        made = averages(sums)
+        made = self.averaged(sums)
         start = self.made.start
         if start.get("reward_std"):
             made["gain"] = (made["reward"] - start["reward"]) / start["reward_std"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.alignment.branches import states_at
+from kun.alignment.length import LengthFlag, correlation
 from kun.alignment.pairs import pair_weights
 from kun.alignment.task import PreferenceOptions, PreferenceTask
 from kun.networks.classifier import Classifier
@@ -33,8 +34,9 @@ class Reward(PreferenceTask):
     """-log σ(score of the better answer - score of the worse one - margin), the mean over the pairs of a ranking.
 
     Evaluation tells `accuracy`, the share of pairs in which the better answer has the higher score (half where they are
-    equal), its standard error, `margin`, and `calibration_error` (Naeini et al. 2015): how far what the model says of
-    its own sureness is from how often it is right.
+    equal), its standard error, `margin`, `calibration_error` (Naeini et al. 2015): how far what the model says of its
+    own sureness is from how often it is right, and `length_correlation`: of a pair's margin and how much longer the
+    better answer is.
     """
 
     name = "reward"
@@ -50,7 +52,7 @@ class Reward(PreferenceTask):
         return HeadRequirements(head=Head("SequenceClassification", ("LABEL_0",), "regression"), talks=True)
 
     def networks(self, open: Opener) -> Networks[nn.Module]:
-        networks = super().networks(open)
+        networks, self.say_where_length_rules = super().networks(open), LengthFlag(open.progress)
         if self.model.fresh:  # the first loss is ln 2, whatever the size of the states
             score = networks.trained.get_parameter("score.weight")
             nn.init.zeros_(score)
@@ -89,6 +91,11 @@ class Reward(PreferenceTask):
             sums |= {f"{name}_{number}": value for number, value in enumerate(each)}
         places = ((margins + _WIDEST) / _WIDTH).long().clamp(0, int(2 * _WIDEST / _WIDTH) - 1)
         counts = torch.bincount(places, minlength=int(2 * _WIDEST / _WIDTH))
+        lengths = torch.bincount(batch["branch"], minlength=len(scores)).float()
+        longer = lengths[batch["pairs"][:, 0]] - lengths[batch["pairs"][:, 1]]
+        pairs = {"count": torch.ones_like(margins), "margin": margins, "longer": longer}
+        pairs |= {"margins": margins.square(), "longers": longer.square(), "both": margins * longer}
+        sums |= {f"length_{name}": values.sum() for name, values in pairs.items()}
         return {name: float(value) for name, value in sums.items()} | {
             f"margins_{number}": float(value) for number, value in enumerate(counts)
         }
@@ -107,11 +114,17 @@ class Reward(PreferenceTask):
             "score_mean": mean,
             "score_std": max(0.0, sums["score_squares"] / sums["scored"] - mean**2) ** 0.5,
             "calibration_error": off / max(1.0, pairs),
+            "length_correlation": self._length_correlation(),
         }
+
+    def _length_correlation(self) -> float:
+        names = ("count", "margin", "longer", "margins", "longers", "both")
+        return correlation([self.sums[f"length_{name}"] for name in names])
 
     def evaluate(self, networks: Networks[nn.Module]) -> Evaluation:
         if self.held_out is None:
             return Evaluation()
+        self.say_where_length_rules(self._length_correlation())
         return Evaluation(plots=[_calibration(self.sums), _margins(self.sums)])
 
 
