@@ -17,6 +17,10 @@ from starlette.routing import Route
 from typer.exceptions import TyperException
 
 import kun
+from kun.alignment.tasks.dpo import Dpo
+from kun.alignment.tasks.grpo import Grpo
+from kun.alignment.tasks.ppo import Ppo
+from kun.alignment.tasks.reward import Reward
 from kun.cli.app import app
 from kun.generation.options import SamplingOptions
 from kun.hub.catalog import catalog
@@ -175,6 +179,31 @@ def test_every_key_of_a_recipe_stands_in_the_table(page: str, heading: str) -> N
         fields = getattr(field.annotation, "model_fields", {})
         known |= {inner.alias or name for name, inner in fields.items()}
     assert known <= shown
+
+
+OF_REWARDS = (Reward, Dpo, Ppo, Grpo)
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "yes"),
+    [("docs/en/rewards.md", "## Keys", "yes"), ("docs/zh/rewards.md", "## 各个键", "是")],
+)
+def test_every_key_of_alignment_stands_in_the_table_with_its_default_and_stages(
+    page: str, heading: str, yes: str
+) -> None:
+    shown = {row[0].strip("`"): (row[1], set(re.findall(r"\w+", row[2]))) for row in table(page, heading)}
+    known = {name: field.default for task in OF_REWARDS for name, field in task.Options.model_fields.items()}
+    assert set(shown) == set(known)
+    for name, (value, stages) in shown.items():
+        assert stages == {task.name for task in OF_REWARDS if name in task.Options.model_fields}, name
+        default = known[name]
+        if value == yes:
+            assert default is True, name
+        elif re.fullmatch(r"[\d.]+", value):
+            assert float(value) == default, name
+        else:
+            assert value.strip('`"') in (default, "none", "无", ""), name
+            assert default or value in ("none", "无", ""), name
 
 
 READMES = {"README.md": "What is downloaded", "README.zh-CN.md": "要下载什么"}
