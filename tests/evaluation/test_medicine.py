@@ -43,3 +43,30 @@ def test_no_two_texts_are_made_of_the_same_sentences(language: str) -> None:
 def _runs(text: str, language: str) -> set[tuple[str, ...]]:
     units, length = (text.split(), 8) if language == "en" else (list(text), 12)
     return {tuple(units[start : start + length]) for start in range(len(units) - length + 1)}
+
+
+EVERYDAY = MEDICINE.parent / "everyday"
+
+
+@pytest.mark.parametrize(("language", "least"), [("en", 0.0), ("zh", 0.7)])
+def test_everyday_texts_are_enough_for_an_interval_and_share_nothing_with_what_recipes_train_on(
+    language: str, least: float
+) -> None:
+    lines = (EVERYDAY / f"{language}.jsonl").read_text(encoding="utf-8").splitlines()
+    every = [str(json.loads(line)["text"]) for line in lines]
+    assert len(every) >= 25
+    assert sum(len(text.encode()) for text in every) > 24_000
+    assert all(len(CHINESE.findall(text)) / len(text) >= least for text in every)
+    trained = [*texts(language), *(p.read_text(encoding="utf-8") for p in _pages(language))]
+    known = set[tuple[str, ...]]().union(*(_runs(text, language) for text in trained))
+    assert not any(_runs(text, language) & known for text in every)
+    for one, other in combinations([_runs(text, language) for text in every], 2):
+        assert not one & other
+
+
+def _pages(language: str) -> list[Path]:
+    root = MEDICINE.parents[1]
+    return [
+        *(root / "docs" / language).glob("*.md"),
+        *(root / "examples" / "handbook" / language).glob("*.md"),
+    ]

@@ -44,7 +44,11 @@ def _lowering(session: Session) -> Shown:
     taught = [[f"<{word}>", *_pieces(word, tokenizer)] for word in texts]
     random.Random(0).shuffle(taught)
     vectors = train_vectors(taught, dimensions=16, epochs=20, sample=1.0)
-    sums = {word: vectors.sum(_pieces(word, tokenizer))[0] for word in ("lowering", *_LEARNED)}
+    known = {
+        word: [piece for piece in _pieces(word, tokenizer) if piece in vectors]
+        for word in ("lowering", *_LEARNED)
+    }
+    sums = {word: vectors.sum(pieces)[0] for word, pieces in known.items() if pieces}
     total = WordVectors(list(sums), np.stack(list(sums.values())))
     (first, likeness), (second, _) = total.near("lowering", 2)
     rows = [(str(number), " ".join(step)) for number, step in enumerate(steps)]
