@@ -51,6 +51,12 @@ class Session:
 
         return self._kept("language model", opened)
 
+    def writer(self, name: str) -> "LanguageModel":
+        """A language model of the catalog that is here, unquantized. Raises `ModelNotFound` where it is not."""
+        from kun.models.language_model import LanguageModel
+
+        return self._kept(("writer", name), lambda: LanguageModel.open(resolve(name)))
+
     def encoder(self, name: str) -> "Encoder":
         """An encoder of the catalog that is here. Raises `ModelNotFound` where it is not."""
         from kun.models.encoder import Encoder

@@ -11,7 +11,7 @@ from torch import Tensor
 from kun.atomic_files import sha256
 from kun.errors import DamagedFile
 
-LARGEST = 4_000_000
+LARGEST = 6_000_000
 """Bytes of all of them together."""
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kun.families.gpt.gpt import GPT
+from kun.tour import before_after
+from kun.tour.aligned import BASE
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
 from kun.tour.small import networks, world
@@ -184,25 +186,28 @@ IDEA = Idea(
     examples=(
         Example(("someone else's house, before and after", "别人的房子，前与后"), _house),
         Example(("the same by a reward model and PPO", "用奖励模型和 PPO 再做一遍"), _rewarded),
+        Example(
+            ("a language model is asked, before and after", "问一个语言模型，前与后"),
+            before_after.house,
+            (BASE,),
+        ),
     ),
     see=(
         "the [article](examples/handbook/en/14-alignment.md)",
         "[文章](examples/handbook/zh/14-alignment.md)",
     ),
     comes=(
-        "a small network asked how to get into someone else's house, before and after preferences",
-        "问一个小网络怎么进别人的房子，偏好训练前后的回答",
+        "a small network and SmolLM2 asked how to get into someone else's house, before and after preferences",
+        "问一个小网络和 SmolLM2 怎么进别人的房子，偏好训练前后的回答",
     ),
     sources=(
         "Ouyang et al., arXiv:2203.02155; Bai et al., arXiv:2204.05862",
         "Rafailov et al. (DPO), arXiv:2305.18290",
     ),
     note=(
-        "The network has 100 thousand numbers and knows these sentences alone.",
-        "这个网络只有十万个参数，也只认识这几句话。",
-    ),
-    later=(
-        "Refusals of language models before and after.",
-        "语言模型对齐前后的拒答。",
+        "The network has 100 thousand numbers and knows these sentences alone. SmolLM2's adapters are those of "
+        "`examples/recipes/aligned-sft.toml` and `aligned-dpo.toml`.",
+        "这个网络只有十万个参数，也只认识这几句话。SmolLM2 的适配器由 "
+        "`examples/recipes/aligned-sft.toml` 和 `aligned-dpo.toml` 训练而成。",
     ),
 )

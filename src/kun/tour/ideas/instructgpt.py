@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from kun.tour import before_after
+from kun.tour.aligned import BASE
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
 from kun.tour.small.steps import Lessons, three_steps
@@ -126,6 +128,11 @@ IDEA = Idea(
     examples=(
         Example(("a ranking becomes scores", "排序变成分数"), _ranked),
         Example(("the three steps on summaries", "摘要上的三个步骤"), _three_steps),
+        Example(
+            ("GPT-3's five faults, before and after", "GPT-3 的五个毛病，前与后"),
+            before_after.faults,
+            (BASE,),
+        ),
     ),
     see=(
         "the [article](examples/handbook/en/03-instructgpt.md)",
@@ -138,8 +145,4 @@ IDEA = Idea(
         "Schulman et al. (PPO), arXiv:1707.06347",
     ),
     drawings=("instructgpt",),
-    later=(
-        "GPT-3's five faults before and after.",
-        "GPT-3 五个毛病的前后对比。",
-    ),
 )
