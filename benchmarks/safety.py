@@ -63,7 +63,7 @@ def _aligned(folder: Path, ending: str) -> Iterable[tuple[str, Path, float]]:
 
 
 def _measured(model: str | Path, tasks: Iterable[str]) -> dict[str, Result]:
-    with kun.load(model) as lm:
+    with kun.load(model, dtype="bfloat16") as lm:
         return {task: evaluate(lm, shipped(Path(task))) for task in tasks}
 
 
