@@ -26,11 +26,16 @@ def test_the_first_ranks_of_the_shipped_pairs_are_the_first_step(tmp_path: Path)
         assert torch.equal(tensor, whole[:4] if ".lora_A." in name else whole[:, :4])
 
 
-def test_an_adapter_ships_with_its_scale_in_its_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_ships_with_its_scale_in_its_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = tmp_path / "made"
     made.mkdir()
     (made / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}', encoding="utf-8")
-    pair = {"base_model.model.x.lora_A.weight": torch.ones(2, 3), "base_model.model.x.lora_B.weight": torch.ones(3, 2)}
+    pair = {
+        "base_model.model.x.lora_A.weight": torch.ones(2, 3),
+        "base_model.model.x.lora_B.weight": torch.ones(3, 2),
+    }
     save_file(pair, made / "adapter_model.safetensors")
     kept = load_file(aligned.write_shipped(made, tmp_path))
     assert {name: float(tensor[0, 0]) for name, tensor in kept.items()} == {
