@@ -59,7 +59,7 @@ def faults(session: Session) -> Shown:
     made = session.once(steps)
     models = (made.before, made.tuned, made.aligned)
     counted = [_kept(lm) for lm in models]
-    rows = [
+    rows: list[tuple[Label | str, ...]] = [
         (shown, *(f"{kept[name].hits}/{kept[name].n}" for kept in counted)) for name, shown in _FAULTS.items()
     ]
     totals = [sum(each.hits for each in kept.values()) for kept in counted]
