@@ -10,7 +10,7 @@ from kun.inspection import picture
 from kun.inspection.attention import looks
 from kun.inspection.logits import next_words
 from kun.inspection.opened import Opened
-from kun.inspection.tokens import cut
+from kun.inspection.tokens import cut_tokens
 
 TEXT = "nobody knows"
 
@@ -21,7 +21,7 @@ def test_each_picture_is_drawn_in_both_formats(decoder: Opened, encoder: Opened)
         lambda kind: picture.attention(seen, None, 1, kind),
         lambda kind: picture.steps(seen, [look.steps(1) for look in seen], kind),
         lambda kind: picture.next_words(next_words(decoder, TEXT), kind),
-        lambda kind: picture.cuttings([cut(TEXT, byte_level_tokenizer(), "tiny")] * 2, kind),
+        lambda kind: picture.cuttings([cut_tokens(TEXT, byte_level_tokenizer(), "tiny")] * 2, kind),
     ]
     for draw in drawn:
         assert draw("png").startswith(b"\x89PNG")
@@ -29,12 +29,12 @@ def test_each_picture_is_drawn_in_both_formats(decoder: Opened, encoder: Opened)
 
 
 def test_text_in_an_svg_stays_text() -> None:
-    svg = picture.cuttings([cut("nobody 世", byte_level_tokenizer(), "tiny")], "svg").decode()
+    svg = picture.cuttings([cut_tokens("nobody 世", byte_level_tokenizer(), "tiny")], "svg").decode()
     assert "tiny: " in svg
 
 
 def test_a_text_of_markup_stays_text() -> None:
-    svg = picture.cuttings([cut("<script>", byte_level_tokenizer(), "</svg><script>")], "svg").decode()
+    svg = picture.cuttings([cut_tokens("<script>", byte_level_tokenizer(), "</svg><script>")], "svg").decode()
     assert "<script" not in svg
 
 

@@ -9,14 +9,14 @@ from tiny_models import byte_level_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from kun.errors import BadInput
-from kun.inspection.tokens import LONGEST_TEXT, cut, merges
+from kun.inspection.tokens import LONGEST_TEXT, cut_tokens, merges
 
 TOKENIZER = byte_level_tokenizer()
 
 
 @given(st.text(max_size=60))
 def test_the_pieces_bytes_are_the_texts_bytes(text: str) -> None:
-    cutting = cut(text, TOKENIZER, "tiny")
+    cutting = cut_tokens(text, TOKENIZER, "tiny")
     assert b"".join(piece.bytes for piece in cutting.pieces) == text.encode()
     assert [piece.id for piece in cutting.pieces] == TOKENIZER.encode(text, add_special_tokens=False).ids
     assert all(piece.text == text[piece.start : piece.end] for piece in cutting.pieces)
@@ -47,7 +47,7 @@ VOCABULARY = [*"lowering", *("".join(pair) for pair in MERGES)]
 def test_a_tokenizer_that_does_not_merge_says_so_by_an_empty_list() -> None:
     made = Tokenizer(models.WordPiece(vocab={"[UNK]": 0, "low": 1, "##ering": 2}, unk_token="[UNK]"))
     assert merges("lowering", made) == []
-    assert [piece.text for piece in cut("lowering", made, "pieces").pieces] == ["low", "ering"]
+    assert [piece.text for piece in cut_tokens("lowering", made, "pieces").pieces] == ["low", "ering"]
 
 
 def test_several_words_and_long_texts_are_refused() -> None:
@@ -55,8 +55,8 @@ def test_several_words_and_long_texts_are_refused() -> None:
         with pytest.raises(BadInput, match="one word"):
             merges(words, TOKENIZER)
     with pytest.raises(BadInput, match="shorten"):
-        cut("a" * (LONGEST_TEXT + 1), TOKENIZER, "tiny")
+        cut_tokens("a" * (LONGEST_TEXT + 1), TOKENIZER, "tiny")
 
 
 def test_an_empty_text_has_no_pieces() -> None:
-    assert cut("", TOKENIZER, "tiny").bytes_per_token == 0
+    assert cut_tokens("", TOKENIZER, "tiny").bytes_per_token == 0

@@ -17,7 +17,7 @@ DECODER, ENCODER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 def cuttings(text: str, models: Sequence[str | Path]) -> list[tokens.Cutting]:
     """`kun.api.inspect_tokens`."""
     paths = [locate(name) for name in models or (chosen().name, DEFAULT_ENCODER)]
-    return [tokens.cut(text, open_tokenizer(path), path.name) for path in paths]
+    return [tokens.cut_tokens(text, open_tokenizer(path), path.name) for path in paths]
 
 
 def merges(word: str, model: str | Path | None) -> list[tuple[str, ...]]:

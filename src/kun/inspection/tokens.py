@@ -43,7 +43,7 @@ class Cutting:
         return len(self.text.encode()) / len(self.pieces) if self.pieces else 0.0
 
 
-def cut(text: str, tokenizer: Tokenizer, name: str) -> Cutting:
+def cut_tokens(text: str, tokenizer: Tokenizer, name: str) -> Cutting:
     """The pieces of `text`, special tokens left out. Raises `BadInput` for a text longer than is looked at."""
     if len(text) > LONGEST_TEXT:
         raise BadInput(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kun.atomic_files import DetailedProgress
 from kun.errors import EncoderMismatch, HoldsNoText, KunError
-from kun.knowledge.cut import BUDGET, cut
+from kun.knowledge.cut import BUDGET, cut_passages
 from kun.knowledge.folder import Found, find, path_key, printable
 from kun.knowledge.interaction import pack
 from kun.knowledge.manifest import Manifest
@@ -255,7 +255,7 @@ class Adding:
 def spans_of(text: StoredText, encoder: EncoderLike) -> list[Span]:
     """The passages of a document, short enough for the encoder with the headings above them."""
     budget = max(16, min(BUDGET, encoder.max_tokens - _HEADING_TOKENS))
-    return cut(text.text, encoder.tokenizer, kind=text.kind, pages=text.pages, budget=budget)
+    return cut_passages(text.text, encoder.tokenizer, kind=text.kind, pages=text.pages, budget=budget)
 
 
 def in_batches(documents: Iterable[tuple[T, Sequence[Span]]]) -> Iterator[list[tuple[T, Sequence[Span]]]]:

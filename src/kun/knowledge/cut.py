@@ -33,7 +33,7 @@ _SMALL_CODE = 64  # tokens of a function that is packed together with its neighb
 _BREAKS = "\n。！？；;!?.…，,、：: \t　)）]】」』”"
 
 
-def cut(
+def cut_passages(
     text: str,
     tokenizer: "Tokenizer",
     *,

@@ -17,7 +17,7 @@ from kun.knowledge.clusters import Clusters, Floats, cluster
 from kun.knowledge.passage import Passage
 from kun.knowledge.rows import Table
 from kun.text.language import is_chinese
-from kun.text.words import STOP_WORDS, cut, stem
+from kun.text.words import STOP_WORDS, cut_words, stem
 
 if TYPE_CHECKING:
     from kun.inspection.picture import PictureFormat
@@ -100,7 +100,7 @@ def topics_of(name: str, table: Table, groups: int | None = None) -> Topics:
         clusters = cluster(vectors, groups)
     except BadInput as error:
         raise BadInput(f"The {len(table)} passages of {name} give no such groups. {error}") from error
-    named = names_of(clusters, [cut(text) for text in table.texts])
+    named = names_of(clusters, [cut_words(text) for text in table.texts])
     return Topics(
         tuple(_topic(table, vectors, clusters, group, words) for group, words in enumerate(named)),
         len(table),

@@ -47,7 +47,7 @@ def words(text: str) -> list[str]:
     return list(_terms(_BROKEN_WORD.sub(r"\g<0> \1\2", folded) if "-\n" in folded else folded))
 
 
-def cut(text: str) -> list[str]:
+def cut_words(text: str) -> list[str]:
     """The words of `text` in order as a reader takes them: small letters, simplified characters, no endings taken off.
 
     Runs of digits and letters are words, Chinese is cut by its dictionary, and all else is left out.

@@ -15,7 +15,7 @@ from kun.data.corpus import texts_of
 from kun.data.described import Counts
 from kun.data.rows import Row
 from kun.errors import BadInput, DamagedFile
-from kun.text.words import cut
+from kun.text.words import cut_words
 from kun.wordvectors.counting import WordCounts
 
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
@@ -128,7 +128,7 @@ def _paragraphs(rows: Iterable[Row], tell: Tell) -> Iterator[list[str]]:
             tell("cutting into words", number)
         for text in texts_of(row):
             for paragraph in _PARAGRAPH.split(text):
-                words = cut(paragraph)
+                words = cut_words(paragraph)
                 for start in range(0, len(words), _LONGEST_SENTENCE):
                     yield words[start : start + _LONGEST_SENTENCE]
 

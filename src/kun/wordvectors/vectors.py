@@ -15,7 +15,7 @@ from kun.hub.layout import LINEAGE
 from kun.hub.store import display_name
 from kun.hub.word_vectors import StoredVectors, read_word_vectors, write_word_vectors
 from kun.models.kinds import Candidate
-from kun.text.words import cut
+from kun.text.words import cut_words
 from kun.wordvectors.spelling import unknown_word
 from kun.wordvectors.text_format import TEXT_SUFFIX, read_text, write_text
 
@@ -111,7 +111,7 @@ class WordVectors:
         """The row of a word as it is written, else as the house cuts words (small letters, simplified characters)."""
         row = self.index.get(word)
         if row is None:
-            folded = cut(word)
+            folded = cut_words(word)
             row = self.index.get(folded[0]) if len(folded) == 1 else None
         return row
 

@@ -107,9 +107,9 @@ def _tokens(visit: Visit, models: list[str], first: list[str]) -> None:
 
 
 def _cuttings(visit: Visit, text: str, names: Sequence[str]) -> "list[Cutting]":
-    from kun.inspection.tokens import cut
+    from kun.inspection.tokens import cut_tokens
 
-    return [cut(text[:_LONGEST], visit.web.service.tokenizer(name), name) for name in names]
+    return [cut_tokens(text[:_LONGEST], visit.web.service.tokenizer(name), name) for name in names]
 
 
 def _show_pieces(cutting: "Cutting") -> None:

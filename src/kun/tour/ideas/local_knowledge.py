@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kun.errors import NotFound
 from kun.knowledge.base import KnowledgeBase
-from kun.knowledge.cut import cut
+from kun.knowledge.cut import cut_passages
 from kun.knowledge.lexical import Postings, search_words
 from kun.knowledge.orders import without_orders
 from kun.settings import DEFAULT_ENCODER
@@ -36,7 +36,7 @@ def _cut_and_found(session: Session) -> Shown:
     passages, lost = [], 0
     for page in _pages(session):
         text = page.read_text(encoding="utf-8")
-        spans = cut(text, tokenizer, kind="text", budget=_BUDGET)
+        spans = cut_passages(text, tokenizer, kind="text", budget=_BUDGET)
         lost += any(a.end > b.start for a, b in pairwise(spans))
         lost += sum(len(text[a.end : b.start].strip()) for a, b in pairwise(spans))
         passages += [(page.stem, text[span.start : span.end]) for span in spans]

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from kun.errors import NotFound
 from kun.knowledge.clusters import cluster
 from kun.knowledge.topics import names_of
-from kun.text.words import cut
+from kun.text.words import cut_words
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import HANDBOOK, Session
 from kun.tour.small import networks, world
@@ -100,7 +100,7 @@ def _topics(session: Session) -> Shown:
         pages += [number] * len(found)
     vectors = session.encoder("all-minilm-l6-v2").embed(parts)
     groups = cluster(vectors, len(_PAGES))
-    named = names_of(groups, [cut(part) for part in parts])
+    named = names_of(groups, [cut_words(part) for part in parts])
     rows, together = [], 0
     for group, words in enumerate(named):
         inside = [pages[row] for row in groups.members(group)]

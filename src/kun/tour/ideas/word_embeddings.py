@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from kun.inspection.tokens import cut, merges
+from kun.inspection.tokens import cut_tokens, merges
 from kun.text.learn import learn_tokenizer
 from kun.tour.drawings.canvas import DIM, EDGE, Canvas, Language
 from kun.tour.example import Example, Idea, Shown, Table
@@ -67,7 +67,7 @@ def _lowering(session: Session) -> Shown:
 
 
 def _pieces(word: str, tokenizer: Tokenizer) -> tuple[str, ...]:
-    return tuple(piece.text for piece in cut(word, tokenizer, "small").pieces)
+    return tuple(piece.text for piece in cut_tokens(word, tokenizer, "small").pieces)
 
 
 _PEOPLE: dict[str, tuple[int, int, int]] = {
