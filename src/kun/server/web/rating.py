@@ -161,12 +161,10 @@ class RatePage:
                 main_button(words("save_ranking"), lambda: self.act("save"), "check").classes("save-ranking")
                 self.equal = self._key_button(words("equal"), "=", "drag_handle")
                 self._key_button(words("take_back"), "Backspace", "backspace")
-            self._plain_button(
-                words("tie" if ballot.size == 2 else "all_tie"),
-                "tie",
-                "drag_handle" if ballot.size == 2 else "menu",
-            )
-            self._plain_button(words("both_bad" if ballot.size == 2 else "all_bad"), "bad", "block")
+            is_pair = ballot.size == 2
+            tie, bad = (words("tie"), words("both_bad")) if is_pair else (words("all_tie"), words("all_bad"))
+            self._plain_button(tie, "tie", "drag_handle" if is_pair else "menu")
+            self._plain_button(bad, "bad", "block")
             self._plain_button(words("skip"), "skip", "skip_next")
         self._plain_button(words("undo"), "undo", "undo")
 
