@@ -101,6 +101,18 @@ def test_tuning_all_of_a_checkpoint_keeps_its_template_and_names_it_as_the_paren
     )
 
 
+def test_a_network_without_a_template_that_learns_conversations_gets_the_plain_one(recipe, base):
+    (base / "chat_template.jinja").unlink()
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert open_checkpoint(base).chat_template is None
+    tuned = open_checkpoint(kun.train(recipe, {"train.steps": 2}).checkpoint)
+    asked = [{"role": "user", "content": "Say fish."}]
+    assert "Say fish." in tuned.chat_template.render(asked)
+    assert kun.load(tuned.path).generate(asked, max_tokens=4) is not None
+
+
 @pytest.mark.parametrize("quantize", [None, "int8"])
 def test_an_adapter_trains_beside_weights_that_stay_as_they_were(recipe, base, quantize):
     before = (base / "model.safetensors").read_bytes()

@@ -5,11 +5,14 @@ from typing import ClassVar
 from torch import nn
 
 from kun.data.rows import Conversation, Text
+from kun.data.sources import Rows
 from kun.networks.network import LanguageNetwork
+from kun.objectives.text.model import HeadRequirements
 from kun.objectives.text.task import PackedTask
 from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
 from kun.training.networks import Networks
+from kun.training.opening import Opener
 from kun.training.task import Loss
 
 
@@ -24,6 +27,12 @@ class NextToken(PackedTask):
         'to stage = "classify", or write pairs as instructions with answers (format = "alpaca").'
     )
     is_even = is_pipelined = writes = True
+
+    def needs(self, open: Opener) -> HeadRequirements:
+        """Conversations need a way to be written: a network without a chat template of its own gets the plain one."""
+        data = open.job.data
+        first = next(iter(Rows(data.train, data.format, skip_bad=True, limit=1)))
+        return HeadRequirements(talks=isinstance(first, Conversation))
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
         net = networks.trained
