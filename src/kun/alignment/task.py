@@ -184,6 +184,12 @@ class PreferenceFeed(Feed[nn.Module]):
         mine = some[self.rows.rank :: self.rows.world]
         yield from self._batches(sorted(mine, key=lambda one: one.tree.size))
 
+    def some(self, count: int) -> Iterator[Batch]:
+        """As many rankings, drawn by the seed."""
+        chosen = np.random.default_rng(self.seed).permutation(len(self.data))[:count]
+        mine = [self.data.rankings[place] for place in chosen]
+        return self._batches(sorted(mine, key=lambda one: one.tree.size))
+
     def epochs(self) -> float:
         return self.steps / self._per_epoch
 

@@ -5,17 +5,20 @@ pairs of a ranking are compared, and a ranking counts once however long it is. T
 arXiv:2307.09288, section 3.2.2; the centring that of Eisenstein et al., arXiv:2312.09244.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from pydantic import Field
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kun.alignment.branches import states_at
 from kun.alignment.length import LengthFlag, correlation
 from kun.alignment.pairs import pair_weights
-from kun.alignment.task import PreferenceOptions, PreferenceTask
+from kun.alignment.probe import PairStates, fitted_head
+from kun.alignment.task import PreferenceFeed, PreferenceOptions, PreferenceTask
+from kun.atomic_files import new_file
 from kun.networks.classifier import Classifier
 from kun.objectives.text.fitted import Head
 from kun.objectives.text.model import HeadRequirements
@@ -45,6 +48,8 @@ class Reward(PreferenceTask):
     class Options(PreferenceOptions):
         center: float = Field(default=0.01, ge=0)
         """What the squared sum of a pair's two scores weighs, which keeps scores around zero."""
+        probe: int = Field(default=2048, ge=0, le=2**20)
+        """Rankings on which a new head is fitted before the network learns (arXiv:2202.10054); 0 begins with zeros."""
 
     options: Options
 
@@ -53,10 +58,27 @@ class Reward(PreferenceTask):
 
     def networks(self, open: Opener) -> Networks[nn.Module]:
         networks, self.say_where_length_rules = super().networks(open), LengthFlag(open.progress)
-        if self.model.fresh:  # the first loss is ln 2, whatever the size of the states
-            score = networks.trained.get_parameter("score.weight")
-            nn.init.zeros_(score)
+        if self.model.fresh:  # where no head is fitted, the first loss is ln 2
+            nn.init.zeros_(networks.trained.get_parameter("score.weight"))
         return networks
+
+    def feed(self, open: Opener, networks: Networks[nn.Module]) -> PreferenceFeed:
+        feed = super().feed(open, networks)
+        if self.model.fresh and self.options.probe:
+            self._begin_head(open, networks.trained, feed)
+        return feed
+
+    def _begin_head(self, open: Opener, net: nn.Module, feed: PreferenceFeed) -> None:
+        """Give the head the weights that are fitted once for a run, whose other processes and resumption read them."""
+        kept = open.folder.path / "data" / "head.safetensors"
+        if not kept.is_file():
+            some = feed.some(self.options.probe)
+            head = fitted_head(_states(net, some, open), self.options.center)
+            with new_file(kept) as fresh:
+                save_file({} if head is None else {"weight": head[None]}, fresh)
+        if found := load_file(kept):
+            with torch.no_grad():
+                net.get_parameter("score.weight").copy_(found["weight"])
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
         scores = branch_scores(networks.trained, batch)
@@ -128,13 +150,35 @@ class Reward(PreferenceTask):
         return Evaluation(plots=[_calibration(self.sums), _margins(self.sums)])
 
 
+def _states(net: nn.Module, some: Iterable[Batch], open: Opener) -> PairStates:
+    """What a head is fitted on, of a network as it is."""
+    made, rankings, first, is_training = list[tuple[Tensor, ...]](), list[int](), 0, net.training
+    net.eval()
+    for batch in some:
+        there = {name: value.to(open.device) for name, value in batch.items()}
+        with torch.no_grad():
+            better, worse = _last_states(net, there)[there["pairs"]].float().cpu().unbind(1)
+        made.append((better, worse, pair_weights(batch), batch["margins"]))
+        rankings += (batch["of"] + first).tolist()
+        first += len(batch["rankings"])
+        open.progress("fitting the head", first, None, "rankings")
+    net.train(is_training)
+    return PairStates(*(torch.cat(each) for each in zip(*made, strict=True)), rankings)
+
+
 def branch_scores(net: nn.Module, batch: Batch) -> Tensor:
     """The score of each branch of a batch of trees, at its last token: float32 [branches]."""
     assert isinstance(net, Classifier)
+    scored: Tensor = net.score(_last_states(net, batch))
+    return scored[:, 0].float()
+
+
+def _last_states(net: nn.Module, batch: Batch) -> Tensor:
+    """Those of each branch's last token: [branches, d]."""
+    assert isinstance(net, Classifier)
     embedded = net.embed_tokens(batch["input_ids"])
     states = net.states(inputs_embeds=embedded, attention_mask=batch["attention_mask"])
-    scored: Tensor = net.score(states_at(states, batch["ends"]))
-    return scored[:, 0].float()
+    return states_at(states, batch["ends"])
 
 
 def _calibration(sums: Mapping[str, float]) -> Plot:
