@@ -89,5 +89,5 @@ def _fit(data: _Data, strength: float) -> Tensor:
         value.backward()
         return value
 
-    search.step(loss)  # type: ignore[no-untyped-call]
+    search.step(loss)
     return weights.detach()

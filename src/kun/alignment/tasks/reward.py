@@ -163,7 +163,8 @@ def _states(net: nn.Module, some: Iterable[Batch], open: Opener) -> PairStates:
         first += len(batch["rankings"])
         open.progress("fitting the head", first, None, "rankings")
     net.train(is_training)
-    return PairStates(*(torch.cat(each) for each in zip(*made, strict=True)), rankings)
+    better, worse, shares, margins = (torch.cat(each) for each in zip(*made, strict=True))
+    return PairStates(better, worse, shares, margins, rankings)
 
 
 def branch_scores(net: nn.Module, batch: Batch) -> Tensor:
