@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kun.atomic_files import Progress
+from kun.training.progress import TrainingProgress
 
 LIKE_LENGTH = 0.9
 """A correlation of reward and length above which the reward is as good as the length."""
@@ -11,7 +11,7 @@ LIKE_LENGTH = 0.9
 class LengthFlag:
     """Warns once of a reward that is length."""
 
-    def __init__(self, say: Progress) -> None:
+    def __init__(self, say: TrainingProgress) -> None:
         self._say, self._is_raised = say, False
 
     def __call__(self, correlation: float) -> None:

@@ -167,7 +167,8 @@ def _shape(value: object) -> str:
     return "some messages" if is_talk else "several talks"
 
 
-_Text, _Talk = Annotated[str, Tag("a text")], Annotated[Talk, Tag("an object")]
+_Text = Annotated[str, Tag("a text")]
+_Talk = Annotated[Talk, Tag("an object")]
 _Messages = Annotated[Messages, Tag("some messages")]
 OneTalk = Annotated[
     _Text | _Talk | Annotated[Messages, Tag("several talks")] | _Messages, Discriminator(_shape)
@@ -190,6 +191,11 @@ class ScoreRequest(Body):
     def talks(self) -> list[str | list[ChatMessage]]:
         """What is scored, one by one."""
         given = self.input
-        alone = isinstance(given, str | Talk) or isinstance(given[0], ChatMessage)
-        several = [given] if alone else given
-        return [one.messages if isinstance(one, Talk) else one for one in several]
+        if isinstance(given, str | Talk):
+            return [_plain(given)]
+        messages = [one for one in given if isinstance(one, ChatMessage)]
+        return [messages] if messages else [_plain(one) for one in given if not isinstance(one, ChatMessage)]
+
+
+def _plain(one: str | Talk | list[ChatMessage]) -> str | list[ChatMessage]:
+    return one.messages if isinstance(one, Talk) else one

@@ -60,7 +60,10 @@ class Service:
     ) -> None:
         self.default_model, self._model_place = _named(model or api.chosen_model().name)
         self.default_encoder, self._encoder_place = _named(encoder or DEFAULT_ENCODER)
-        self.default_reward, self._reward_place = _named(reward) if reward else (None, "")
+        self.default_reward: str | None = None
+        self._reward_place = ""
+        if reward:
+            self.default_reward, self._reward_place = _named(reward)
         self._quantize = quantize
         self._adapters = dict(adapters or {})
         self._models: _Loaded[LanguageModel] = _Loaded(lambda model: model.close())
