@@ -109,7 +109,7 @@ class ReadingJudge:
 
     @property
     def identity(self) -> str:
-        return f"{self.writer.identity} {'explains' if self.explain else 'plain'}"
+        return f"{self.writer.identity} {'explains' if self.explain else 'after examples'}"
 
     @property
     def kind(self) -> str:

@@ -18,6 +18,19 @@ _LETTER = re.compile(r"\[\[\s*([ABC])\s*\]\]")
 _SCORE = re.compile(r"\[\[\s*(\d{1,2}(?:\.\d+)?)\s*\]\]")
 _TAG = re.compile(r"<(/?)\s*(question|reference|answer(?:_[ab])?|turn)\b", re.IGNORECASE)
 
+_EXAMPLES: dict[bool, tuple[tuple[str, str, str, Letter], ...]] = {
+    False: (
+        ("What do bees make?", "Bees make honey.", "Bees are on Monday.", "A"),
+        ("Name a fruit.", "A chair.", "An apple.", "B"),
+    ),
+    True: (
+        ("蜜蜂酿什么？", "蜜蜂酿蜜。", "蜜蜂是星期一。", "A"),
+        ("说一种水果。", "椅子。", "苹果。", "B"),
+    ),
+}
+"""Comparisons that come before one whose verdict is wanted alone, one of each letter: without them small models name
+one place whatever stands there."""
+
 _ENGLISH = {
     "pair": "You compare two answers to the same request. Decide which of them serves the person who asked better: "
     "whether it does all that was asked, whether what it says is right, whether it is clear and to the point. A longer "
@@ -60,7 +73,17 @@ def pair_prompt(
     """What a judge reads to compare two answers; A is the first."""
     words = _words(question)
     answers = _answer("answer_a", question, first, words) + _answer("answer_b", question, second, words)
-    return _prompt(question, words, "pair", answers, explain)
+    order, asked = _prompt(question, words, "pair", answers, explain)
+    return (order, asked) if explain else (order, *_examples(words), asked)
+
+
+def _examples(words: dict[str, str]) -> list[dict[str, str]]:
+    shown = []
+    for asked, first, second, letter in _EXAMPLES[words is _CHINESE]:
+        parts = [*_tagged("question", [asked]), *_tagged("answer_a", [first]), *_tagged("answer_b", [second])]
+        shown.append({"role": "user", "content": "\n\n".join([*parts, words["pair plain"]])})
+        shown.append({"role": "assistant", "content": f"[[{letter}]]"})
+    return shown
 
 
 def score_prompt(question: Question, answer: Sequence[str], *, explain: bool) -> ChatMessages:
@@ -98,7 +121,7 @@ def _words(question: Question) -> dict[str, str]:
 
 def _prompt(
     question: Question, words: dict[str, str], kind: str, answers: list[str], explain: bool
-) -> ChatMessages:
+) -> tuple[dict[str, str], dict[str, str]]:
     orders = [words[kind], words["safe"]]
     if len(question.turns) > 1:
         orders.append(words["turns"])
