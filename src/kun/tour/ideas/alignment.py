@@ -193,8 +193,10 @@ IDEA = Idea(
         ),
     ),
     see=(
-        "the [article](examples/handbook/en/14-alignment.md)",
-        "[文章](examples/handbook/zh/14-alignment.md)",
+        "`kun train examples/recipes/aligned-sft.toml`, `aligned-dpo.toml`, then `kun eval smollm2-135m-instruct "
+        "--against runs/aligned-dpo/checkpoint -t safety` ([page](docs/en/alignment.md))",
+        "`kun train examples/recipes/aligned-sft.toml`、`aligned-dpo.toml`，再 `kun eval smollm2-135m-instruct "
+        "--against runs/aligned-dpo/checkpoint -t safety`（[详解](docs/zh/alignment.md)）",
     ),
     comes=(
         "a small network and SmolLM2 asked how to get into someone else's house, before and after preferences",

@@ -135,10 +135,18 @@ IDEA = Idea(
         ),
     ),
     see=(
-        "the [article](examples/handbook/en/03-instructgpt.md)",
-        "[文章](examples/handbook/zh/03-instructgpt.md)",
+        "`kun speedrun`; `kun serve` and its page *Feedback*; `kun train examples/recipes/summaries-start.toml`, "
+        "`summaries-reward.toml`, `summaries-ppo.toml` ([page](docs/en/summaries.md)); "
+        "[rewards](docs/en/rewards.md)",
+        "`kun speedrun`；`kun serve` 的“反馈”页；`kun train examples/recipes/summaries-start.toml`、"
+        "`summaries-reward.toml`、`summaries-ppo.toml`（[详解](docs/zh/summaries.md)）；"
+        "[奖励](docs/zh/rewards.md)",
     ),
-    comes=("the reward model's loss on one ranking, as scores", "奖励模型的损失把一次排序变成分数"),
+    comes=(
+        "a ranking becomes scores; demonstrations, reward model and PPO on summaries within seconds; GPT-3's five "
+        "faults before and after",
+        "一次排序变成分数；几秒之内在摘要上走完示范、奖励模型和 PPO；GPT-3 的五个毛病，前与后",
+    ),
     sources=(
         "Ouyang et al., arXiv:2203.02155",
         "Stiennon et al., arXiv:2009.01325",
