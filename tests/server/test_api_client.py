@@ -38,7 +38,7 @@ def client(live: Live) -> openai.OpenAI:
 
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
     names = [model.id for model in client.models.list()]
-    assert names == ["tiny", "tiny-encoder", "notes@tiny"]
+    assert names == ["tiny", "tiny-encoder", "tiny-judge", "notes@tiny"]
     assert [client.models.retrieve(name).id for name in names] == names
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("absent")

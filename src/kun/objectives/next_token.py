@@ -6,6 +6,7 @@ from torch import nn
 
 from kun.data.rows import Conversation, Text
 from kun.data.sources import Rows
+from kun.errors import NotFound
 from kun.networks.network import LanguageNetwork
 from kun.objectives.text.model import HeadRequirements
 from kun.objectives.text.task import PackedTask
@@ -13,6 +14,7 @@ from kun.training.cross_entropy import cross_entropy
 from kun.training.feed import Batch
 from kun.training.networks import Networks
 from kun.training.opening import Opener
+from kun.training.tables import Data
 from kun.training.task import Loss
 
 
@@ -30,9 +32,7 @@ class NextToken(PackedTask):
 
     def needs(self, open: Opener) -> HeadRequirements:
         """Conversations need a way to be written: a network without a chat template of its own gets the plain one."""
-        data = open.job.data
-        first = next(iter(Rows(data.train, data.format, skip_bad=True, limit=1)))
-        return HeadRequirements(talks=isinstance(first, Conversation))
+        return HeadRequirements(talks=open.job.stage == "finetune" and _talks(open.job.data))
 
     def loss(self, networks: Networks[nn.Module], batch: Batch) -> Loss:
         net = networks.trained
@@ -41,3 +41,12 @@ class NextToken(PackedTask):
         embedded = net.embed_tokens(batch["input_ids"])
         states = net.states(inputs_embeds=embedded, attention_mask=batch.get("attention_mask"))
         return Loss(cross_entropy(net.head, states, batch["labels"]), self.count(batch))
+
+
+def _talks(data: Data) -> bool:
+    """Whether data begin with a conversation; data that are gone, of a run that goes on, are taken for such."""
+    try:
+        first = next(iter(Rows(data.train, data.format, skip_bad=True, limit=1)))
+    except NotFound:
+        return True
+    return isinstance(first, Conversation)

@@ -89,7 +89,7 @@ def three_steps(lessons: Lessons, seed: int = 0) -> Outcome:
             "ppo": _write(folder / "asked.jsonl", ({"text": question} for question in dict.fromkeys(asked))),
         }
         start = _trained(folder, "finetune", data["finetune"], seed, {"batch_tokens": 512}, 1e-2)
-        judge = _trained(folder, "reward", data["reward"], seed, {"batch": 16}, 1e-2, start)
+        judge = _trained(folder, "reward", data["reward"], seed, {"batch": 16}, 1e-2, start, {"probe": 0})
         rewards = {
             "reward": str(judge),
             "max_tokens": ANSWER_TOKENS,

@@ -121,6 +121,9 @@ class Recipes:
                 "schedule": "linear",
                 "warmup": max(2, round(0.03 * steps)),
             },
+            "objective": {
+                "probe": 0
+            },  # which was measured: so small a network has little that a head could go by
         }
 
     def ppo(self, size: Size, seconds: float, deviation: float) -> RecipeValues:
