@@ -1,6 +1,7 @@
 """Batches of answers that the trained network sampled, scored, and that it learns from in a few steps."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -54,12 +55,12 @@ class Plan:
         return self.epochs * self.minibatches
 
 
-class Judge:
+class Judge(ABC):
     """What a task makes of scored answers: how much each token is to be said more, or less."""
 
+    @abstractmethod
     def weigh(self, some: list[Experience], kl: float, device: torch.device) -> None:
         """Put `advantages`, and what else its loss needs, into the tokens of each experience."""
-        raise NotImplementedError
 
 
 @dataclass(kw_only=True)

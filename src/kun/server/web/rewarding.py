@@ -28,7 +28,7 @@ class RewardSection:
     def __init__(self, words: Words, store: FeedbackStore, models: Sequence[str]) -> None:
         self.words, self.store = words, store
         with ui.row().classes("inside-fields"):
-            base = ui.select(list(models), label=words("reward_base"), value=models[0] if models else None)
+            base = ui.select(list(models), label=words("reward_base"), value=_smallest(models))
             base.props("outlined dense options-dense").classes("inside-choice")
             train = say_kindly(lambda: self.train(str(base.value or "")))
             main_button(words("reward_train"), train, "school").classes("train-reward")
