@@ -11,7 +11,7 @@ ALL = (
     "startup", "memory", "cuda", "parity", "families", "speed", "interleaving",
     "generate", "perplexity", "retrieval", "spans", "answers", "ocr",
     "scale", "training", "parallel", "shakespeare", "labels", "finetuned", "translation", "lora", "domain",
-    "damage", "feedback", "vectors", "shots", "specialists", "aligned", "safety",
+    "damage", "feedback", "vectors", "shots", "specialists", "aligned", "preferences", "safety",
 )  # fmt: skip
 
 

@@ -47,7 +47,9 @@ def main(measure: Callable[[Options], Iterable[Row]], description: str | None) -
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="the folder with xquad/, instructions/ …")
-    parser.add_argument("--peers", type=Path, help="the Python of an environment with llama-cpp-python")
+    parser.add_argument(
+        "--peers", type=Path, help="the Python of an environment with llama-cpp-python, or trl"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer questions and repeats")
 
 

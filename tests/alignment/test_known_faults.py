@@ -258,7 +258,6 @@ def test_guards_end_a_training_that_exploits_its_reward_and_say_why(bad, why):
 
 def test_a_training_that_is_ended_keeps_the_best_and_says_why(letters):
     path, changes = letters('verifier = "text"\nkl_ceiling = 1e-9', eval_every=1, steps=9)
-    changes |= {"train.keep": "best"}
     run = kun.train(path, changes)
     lines = told(run)
     assert len(lines) < 9

@@ -226,3 +226,30 @@ def test_a_reward_model_rewards_and_the_same_prompts_are_shown_as_training_goes_
     assert [one["prompt"] for one in samples[: len(samples) // 2]] == [
         one["prompt"] for one in samples[len(samples) // 2 :]
     ]
+
+
+def test_under_adapters_policy_and_reward_model_have_one_base(rewarded, recipe, base):
+    judge = kun.train(recipe("reward", steps=20), {"lora.rank": 4}).checkpoint
+    model, policy = kun.load(judge), kun.load(base)
+    talks = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for text in LETTERS]
+    alone = model.score(talks)
+    saved = model.share(policy.net.requires_grad_(False))
+    theirs = dict(policy.net.named_parameters())
+    shared = [name for name, weight in model.net.decoder.named_parameters() if theirs.get(name) is weight]
+    assert (
+        saved
+        == sum(theirs[name].nbytes for name in shared)
+        > 0.7
+        * sum(
+            weight.nbytes
+            for weight in theirs.values()  # all but the head of words, which no score needs
+        )
+    )
+    np.testing.assert_allclose(
+        model.score(talks), alone, atol=3e-5
+    )  # pairs beside matrices, or added to them
+
+    told = []
+    path = rewarded("ppo", f'reward = "{judge}"', steps=2)
+    kun.train(path, {"lora.rank": 4}, progress=lambda what, done, total, detail: told.append(what))
+    assert "shared with the reward model" in told

@@ -262,6 +262,12 @@ def test_the_last_step_is_evaluated_where_minutes_end_a_training(recipe):
     assert ["eval_loss" in line for line in run.metrics] == [False] * (len(run.metrics) - 1) + [True]
 
 
+def test_what_is_held_out_is_evaluated_at_the_end_where_the_recipe_does_not_say_when(recipe):
+    recipe.write_text(recipe.read_text().replace("eval_every = 4\n", ""))
+    run = kun.train(recipe, {"train.steps": 3})
+    assert ["eval_loss" in line for line in run.metrics] == [False, False, True]
+
+
 def test_a_sample_is_written_at_the_end_where_an_evaluation_brings_it(recipe, tmp_path):
     changes = {"train.patience": 1, "train.eval_every": 1, "optimizer.lr": 1e-12, "train.sample_every": 1000}
     last = kun.train(recipe, {**changes, "train.steps": 400}).metrics[-1]["step"]

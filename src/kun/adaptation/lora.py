@@ -160,6 +160,25 @@ def without_lora(net: nn.Module) -> Iterator[None]:
             pair.is_on = True
 
 
+def share_frozen(net: nn.Module, other: nn.Module) -> int:
+    """Let `net` use the weights of `other` that neither trains, where its own of that name are equal; bytes saved."""
+    theirs = {name: weight for name, weight in other.named_parameters() if not weight.requires_grad}
+    saved = 0
+    for name, weight in list(net.named_parameters()):
+        twin = theirs.get(name)
+        if weight.requires_grad or twin is None or twin is weight:
+            continue
+        if (twin.dtype, twin.device, twin.shape) == (
+            weight.dtype,
+            weight.device,
+            weight.shape,
+        ) and torch.equal(twin, weight):
+            module, _, last = name.rpartition(".")
+            setattr(net.get_submodule(module), last, twin)
+            saved += weight.nbytes
+    return saved
+
+
 def merge(net: nn.Module) -> nn.Module:
     """Add each pair to its matrix, which then stands alone; returns `net`.
 

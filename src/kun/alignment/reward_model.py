@@ -15,6 +15,7 @@ from kun.text.control import ControlTokens
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Conversation = Sequence[Mapping[str, object]] | str
 """Messages with role and content; or a text, which is read as it stands."""
@@ -43,6 +44,20 @@ class RewardModel(Classifier):
         model = super().from_candidate(candidate, quantize=quantize, dtype=dtype, device=device)
         model.template = candidate.opened().chat_template
         return model
+
+    def share(self, decoder: "nn.Module") -> int:
+        """Use the frozen weights of `decoder` in place of equal ones of its own; the bytes that this saves.
+
+        Of a model that was trained as an adapter the base is what both begin with: its pairs stay beside the matrices
+        then, in place of being added to them.
+        """
+        from kun.adaptation.lora import share_frozen
+        from kun.hub.adapter import AdapterCheckpoint
+
+        if isinstance(self.checkpoint, AdapterCheckpoint):
+            one = next(self.net.parameters())
+            self.net = self.checkpoint.adapted(one.dtype, one.device).requires_grad_(False).eval()
+        return share_frozen(self.net.get_submodule("decoder"), decoder)
 
     def score(
         self,

@@ -77,6 +77,7 @@ class RewardTask(Task[Policy]):
 
     unit = "answers"
     batch = 16
+    keeps = "best"
     rows = (Conversation, Pair, Ranking, Text)
     options: RewardOptions
 
@@ -155,6 +156,8 @@ class RewardTask(Task[Policy]):
             raise BadInput(
                 f'{self.options.reward} is no reward model: name the checkpoint of a training of stage = "reward".'
             )
+        if self.is_adapted and (saved := model.share(self.policy.decoder)):
+            open.progress("shared with the reward model", 0, None, f"{saved / 1e6:.0f} MB of weights")
         return ByRewardModel(model, self.options.cut_penalty)
 
     def pretraining(self, open: Opener) -> RowFeed | None:

@@ -65,6 +65,9 @@ def _settled(recipe: Recipe, task: type[AnyTask]) -> Recipe:
     train = recipe.train
     if issubclass(task, Task) and task.unit != "tokens" and train.batch is None:
         train = train.model_copy(update={"batch": task.batch})
+    is_evaluated = train.eval_every is not None and recipe.data.eval is not None
+    if issubclass(task, Task) and is_evaluated and "keep" not in train.model_fields_set:
+        train = train.model_copy(update={"keep": task.keeps})
     objective = Objective.model_validate({**name, **options})
     return recipe.model_copy(update={"objective": objective, "train": train})
 

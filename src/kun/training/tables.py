@@ -92,7 +92,7 @@ class Train(Table):
     patience: int | None = Field(default=None, ge=1)
     """Evaluations without a better loss after which training stops."""
     keep: Literal["last", "best"] = "last"
-    """Which weights the checkpoint gets: the last, or those with the best evaluation."""
+    """Which weights the checkpoint gets: the last, or those with the best evaluation (of rewards the default)."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then what is evaluated and saved."""
     log: list[Literal["tensorboard"]] = Field(default_factory=list)

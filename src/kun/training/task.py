@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic
+from typing import ClassVar, Generic, Literal
 
 import numpy as np
 import torch
@@ -95,6 +95,8 @@ class Task(AnyTask, ABC, Generic[Net]):
     """What `items` counts: tokens, pairs, pictures."""
     batch: ClassVar[int] = 64
     """Items of a step where the recipe does not say, of a task that counts no tokens."""
+    keeps: ClassVar[Literal["last", "best"]] = "last"
+    """Which weights the checkpoint gets of a training that is evaluated, where the recipe does not say."""
     is_even: ClassVar[bool] = False
     """Whether all batches have one shape, so that compiling pays."""
     is_pipelined: ClassVar[bool] = False
