@@ -48,6 +48,23 @@ def test_requests_that_arrive_while_others_run_write_what_they_write_alone(lm: L
     assert [one.result()[0].token_ids for one in running] == alone
 
 
+def test_requests_that_begin_together_have_the_same_bits_however_slowly_they_come() -> None:
+    options = SamplingOptions(max_tokens=24, temperature=1.0, seed=1, logprobs=0, ignore_eos=True)
+    found, steps = [], []
+    for pause in (0.0, 0.02):
+        with language_model(paced=False) as lm:
+            with lm.engine.queue.together():
+                running = []
+                for prompt in [*PROMPTS, *(f"{number} " * 90 for number in range(4))]:
+                    running.append(lm.submit(prompt, options))
+                    time.sleep(pause)
+            said = [one.result()[0] for one in running]
+            found.append([(one.token_ids, [each.logprob for each in one.logprobs or ()]) for one in said])
+            steps.append(lm.stats()["steps"])
+    assert found[0] == found[1]
+    assert steps[0] == steps[1]
+
+
 def test_a_shared_beginning_changes_no_text_and_no_log_probability() -> None:
     start = "The same long beginning of a prompt, more than two pages of it, stands here for both. "
     options = SamplingOptions(max_tokens=12, temperature=0, logprobs=3, ignore_eos=True)

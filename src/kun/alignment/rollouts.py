@@ -46,7 +46,7 @@ def sampled(
     temperature: float,
     seeds: Sequence[int],
 ) -> list[list[Rollout]]:
-    """`answers` answers to each prompt, each drawn with the prompt's own seed, whatever else is sampled."""
+    """`answers` answers to each prompt, each drawn with the prompt's own seed; the same bits whenever it is called."""
     training = net.training
     net.eval()
     try:
@@ -59,22 +59,24 @@ def sampled(
             family=model.family,
             max_batch=min(64, max(1, len(prompts) * answers)),
             max_queue=max(64, len(prompts) * answers),
+            paced=False,
         ) as writer:
-            running = [
-                writer.submit(
-                    prompt.ids.tolist(),
-                    SamplingOptions(
-                        max_tokens=max_tokens,
-                        temperature=temperature,
-                        top_p=1.0,
-                        n=answers,
-                        seed=seed,
-                        logprobs=0,
-                        for_training=True,
-                    ),
-                )
-                for prompt, seed in zip(prompts, seeds, strict=True)
-            ]
+            with writer.engine.queue.together():
+                running = [
+                    writer.submit(
+                        prompt.ids.tolist(),
+                        SamplingOptions(
+                            max_tokens=max_tokens,
+                            temperature=temperature,
+                            top_p=1.0,
+                            n=answers,
+                            seed=seed,
+                            logprobs=0,
+                            for_training=True,
+                        ),
+                    )
+                    for prompt, seed in zip(prompts, seeds, strict=True)
+                ]
             return [
                 [
                     Rollout(

@@ -50,10 +50,13 @@ class Engine:
         max_queue: int,
         step_tokens: int = 512,
         reuse: bool = True,
+        paced: bool = True,
     ) -> None:
         self.net, self.state = net, state
         self.queue = RequestQueue(max_queue)
-        self.scheduler = Scheduler(state, self.queue, max_rows=max_rows, step_tokens=step_tokens, reuse=reuse)
+        self.scheduler = Scheduler(
+            state, self.queue, max_rows=max_rows, step_tokens=step_tokens, reuse=reuse, paced=paced
+        )
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("steps", "prompt_tokens", "generated_tokens", "failures"), 0)

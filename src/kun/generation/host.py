@@ -32,10 +32,11 @@ class Host:
         max_queue: int | None,
         step_tokens: int,
         reuse: bool,
+        paced: bool,
     ) -> None:
         self.net, self.max_batch = net, max_batch or settings().max_batch
         self._max_queue = max_queue or settings().max_queue
-        self._step_tokens, self._reuse = step_tokens, reuse
+        self._step_tokens, self._reuse, self._paced = step_tokens, reuse, paced
         self._kv_dtype = kv_dtype or _kv_dtype(net)
         self.n_pages = self._pages(config.context_length)
         self._adapters: dict[str, Mapping[str, Pair]] = {}
@@ -61,6 +62,7 @@ class Host:
             max_queue=self._max_queue,
             step_tokens=self._step_tokens,
             reuse=self._reuse,
+            paced=self._paced,
         )
         # also at the interpreter's exit, so that no thread is left within torch
         weakref.finalize(self, engine.close)

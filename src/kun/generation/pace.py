@@ -81,6 +81,20 @@ class Pace:
         self._writers, self._since = writers, 0
 
 
+class NoPace:
+    """All that a step holds, whoever waits: what a step reads hangs on the requests alone, and not on the clock."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def tokens(self, writers: int) -> int:
+        """Tokens of prompts that the next step may read."""
+        return self.most
+
+    def took(self, seconds: float, writers: int, read: int) -> None:
+        """How long a step took changes nothing."""
+
+
 def share(writers: int) -> float:
     """The least that a step reads next to so many answers, in multiples of the time that writing takes."""
     return LEAST_SHARE + SHARE_OF_EACH * writers

@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from kun.errors import Busy
 from kun.generation.row import EngineRow
@@ -16,7 +17,7 @@ class RequestQueue:
         self.closed = False
         self._rows: deque[EngineRow] = deque()
         self._changed = threading.Condition()
-        self._arrivals = 0
+        self._arrivals = self._holders = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -36,6 +37,20 @@ class RequestQueue:
             self._count_ahead()
             self._changed.notify_all()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Rows that come within it begin at its end, all in one step as far as there is room."""
+        self._hold(1)
+        try:
+            yield
+        finally:
+            self._hold(-1)
+
+    def _hold(self, change: int) -> None:
+        with self._changed:
+            self._holders += change
+            self._changed.notify_all()
+
     def wake(self) -> None:
         """Have the engine look at its rows again."""
         with self._changed:
@@ -50,7 +65,9 @@ class RequestQueue:
     def wait(self, running: Sequence[EngineRow], seconds: float | None = None) -> bool:
         """Wait until a row waits or is `running`, at most so many seconds; False when the queue was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._rows or running or self.closed, seconds)
+            self._changed.wait_for(
+                lambda: self.closed or running or (self._rows and not self._holders), seconds
+            )
             return not self.closed
 
     # what the engine's own thread calls

@@ -1,6 +1,6 @@
 """Which rows run, in which pages, and how many tokens each: the engine's plan for its next step."""
 
-from kun.generation.pace import Pace
+from kun.generation.pace import NoPace, Pace
 from kun.generation.pages import PagePool
 from kun.generation.queue import RequestQueue
 from kun.generation.row import EngineRow
@@ -16,17 +16,25 @@ _KEPT_BYTES = 256 * 2**20
 class Scheduler:
     """The rows that run and the pages that they have. Only the engine's own thread calls it.
 
-    At most `max_rows` run, of which a step takes `step_tokens`; with `reuse` rows that begin alike share pages.
+    At most `max_rows` run, of which a step takes `step_tokens`; with `reuse` rows that begin alike share pages. Unless
+    it is `paced`, prompts are read as fast as can be, whoever waits for words meanwhile.
     `cached_tokens` and `preemptions` count since the start.
     """
 
     def __init__(
-        self, state: DecodingState, queue: RequestQueue, *, max_rows: int, step_tokens: int, reuse: bool
+        self,
+        state: DecodingState,
+        queue: RequestQueue,
+        *,
+        max_rows: int,
+        step_tokens: int,
+        reuse: bool,
+        paced: bool,
     ) -> None:
         self.state, self.queue, self.reuse = state, queue, reuse
         self.pool = PagePool(state.cache.n_pages, state.cache.page_size)
         self.max_rows, self.step_tokens = max_rows, max(step_tokens, max_rows)
-        self.pace = Pace(self.step_tokens)
+        self.pace = Pace(self.step_tokens) if paced else NoPace(self.step_tokens)
         self.running: list[EngineRow] = []
         self.cached_tokens = self.preemptions = 0
 

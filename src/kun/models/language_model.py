@@ -37,7 +37,8 @@ class LanguageModel(TextModel):
     """A decoder with its tokenizer, its chat template and an engine that batches all who call.
 
     Every method may be called from any thread. `net` is the torch module, `config` its family's config,
-    `generation_config` what the checkpoint advises.
+    `generation_config` what the checkpoint advises. Unless it is `paced`, prompts are read as fast as can be, whoever
+    waits for words meanwhile, and requests that begin together have the same bits whenever they do.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class LanguageModel(TextModel):
         max_queue: int | None = None,
         step_tokens: int = 512,
         reuse: bool = True,
+        paced: bool = True,
     ) -> None:
         super().__init__(net, tokenizer, name=name, family=family, checkpoint=checkpoint, template=template)
         self.config = config = config or self.config
@@ -69,6 +71,7 @@ class LanguageModel(TextModel):
             max_queue=max_queue,
             step_tokens=step_tokens,
             reuse=reuse,
+            paced=paced,
         )
         self.context_length: int = min(config.context_length, self.host.n_pages * PAGE_SIZE)
         self._speak(name, tokenizer, template)
