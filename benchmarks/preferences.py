@@ -53,6 +53,7 @@ class _Beside:
         conversations = _conversations(self.source)
         self.pairs = self._write("pairs", conversations)
         self.few = self._write("few", conversations[:COMPARED])
+        self.texts = self._write("texts", map(_texts, conversations[:COMPARED]))
 
     def out(self, name: str) -> Path:
         return self.folder / name
@@ -92,7 +93,7 @@ class _Beside:
         mine = self._ours("dpo", self.few, changes, out="compared")[-1]["eval_loss"]
         what = f"the loss of DPO on {COMPARED} pairs, a trained network against its start, float32"
         trained = str(self.out("compared") / "checkpoint")
-        theirs = self._theirs("loss", self.few, "--reference", self.model, model=trained)
+        theirs = self._theirs("loss", self.texts, "--reference", self.model, model=trained)
         if isinstance(theirs, str):
             return Row(what, f"{mine:.6f}", note=theirs)
         apart = abs(mine - theirs["loss"])
@@ -168,6 +169,23 @@ def _conversations(source: Path) -> list[dict[str, object]]:
         if len(found) == (STEPS + 2) * BATCH:
             break
     return found
+
+
+def _texts(row: Mapping[str, Any]) -> dict[str, str]:
+    """A pair as the texts that its template makes, which end where an answer ends: what TRL reads as it stands.
+
+    Of messages it would also learn the line break that the template puts behind the end of a turn.
+    """
+    from kun.hub.opening import open_checkpoint
+    from kun.hub.pull import locate
+
+    template = open_checkpoint(locate(MODEL)).chat_template
+    assert template is not None
+    return {
+        "prompt": template.render(row["prompt"]),
+        "chosen": row["chosen"][0]["content"],
+        "rejected": row["rejected"][0]["content"],
+    }
 
 
 if __name__ == "__main__":

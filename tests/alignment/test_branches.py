@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kun.alignment.branches import Tree, planted, states_at
+from kun.alignment.branches import Tree, grown, planted, states_at
 from kun.errors import BadInput
 from kun.families.bloom import Bloom, BloomConfig
 from kun.families.glm import GLM, GLMConfig
@@ -84,6 +84,33 @@ def test_trees_fill_rows_and_the_largest_makes_them_longer():
     batch = planted([tree(10, [5, 5]), tree(10, [10]), tree(3, [2])], row=25)
     assert batch["input_ids"].shape == (2, 25)
     assert planted([tree(30, [5])], row=8)["input_ids"].shape == (1, 35)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 60), st.lists(st.integers(0, 5), min_size=1, max_size=9)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_rows_that_begin_alike_are_trees_of_which_no_row_is_lost(kinds):
+    rows = [[kind] * begin + end for kind, begin, end in kinds]
+    trees = grown(rows)
+    assert [number for _, some in trees for number in some] == list(range(len(rows)))
+    for one, some in trees:
+        assert [[*one.trunk, *branch] for branch in one.branches] == [rows[number] for number in some]
+        assert all(len(branch) for branch in one.branches)
+    assert sum(one.size for one, _ in trees) <= sum(map(len, rows))
+
+
+def test_answers_to_one_prompt_grow_from_it_and_others_from_their_own():
+    prompt, other = list(range(40)), list(range(30, 0, -1))
+    rows = [prompt + [1, 2], prompt + [3], prompt + [1, 9], [*other, 7], [*other, 8], [5, 6]]
+    assert [(len(one.trunk), list(some)) for one, some in grown(rows)] == [
+        (40, [0, 1, 2]),
+        (30, [3, 4]),
+        (0, [5]),
+    ]
 
 
 def test_only_what_is_learned_is_predicted_and_never_a_first_token():

@@ -56,6 +56,17 @@ def test_a_vote_is_saved_in_a_moment(store):
     assert statistics.median(timed_saves(store, ids, "ada")) < 0.2  # the figure is 20 ms on a quiet machine
 
 
+def test_only_a_prompt_that_waits_for_answers_can_be_removed(store):
+    waiting = store.add_prompt([{"role": "user", "content": "Never mind?"}])
+    store.add_item([{"role": "user", "content": "Which?"}], [said("one"), said("two")])
+    assert store.remove_prompt(waiting)
+    assert not store.remove_prompt(waiting)
+    assert not store.waits(waiting)
+    for prompt in store.prompts():
+        assert not store.remove_prompt(prompt.id)
+    assert len(store.prompts()) == 1
+
+
 def test_a_second_vote_of_one_person_on_an_item_takes_the_place_of_the_first(store):
     (id,) = fill(store, 1)
     for ranks in ((0, 1, 2), (2, 1, 0)):

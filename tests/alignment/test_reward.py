@@ -99,6 +99,7 @@ def test_a_score_is_the_same_alone_and_among_others_over_one_to_five_turns(train
     for turns in range(1, 6):
         said = [message for row in talks(turns, seed=turns) for message in conversation(row, "chosen")]
         chats.append(said)
+    chats += [conversation(row, which) for row in talks(3) for which in ("chosen", "rejected")]
     together = model.score(chats)
     alone = np.concatenate([model.score([chat]) for chat in chats])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)

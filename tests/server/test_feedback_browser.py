@@ -175,6 +175,10 @@ def test_prompts_become_answers_to_rate_on_the_page_of_feedback(visit: Any, stor
     page.click(".add-prompts")
     page.wait_for_selector("text=2 new prompts")
     page.wait_for_selector(f"text={count} prompts wait")
+    page.click("summary:has-text('prompts wait')")
+    page.click(".waiting-row:has-text('How wide?') .icon-button")
+    count -= 1
+    page.wait_for_selector(f"text={count} prompts wait")
     page.click("text=Sample answers")
     page.wait_for_selector("text=0 prompts wait")
     page.wait_for_selector(f"text={count} left for you to rate")

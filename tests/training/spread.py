@@ -23,7 +23,9 @@ from kun.training.spreading import lay_out
 from kun.training.tables import Model
 from kun.training.task import Loss
 
-ROWS, LENGTH, STEPS = 8, 12, 50
+ROWS, LENGTH = 8, 12
+STEPS, FEWER = 50, 20
+"""Steps of a GPT and of a Switch Transformer; of the other families, whose layers are the same, fewer do."""
 SIZES = {"d_model": 16, "n_heads": 4, "n_layers": 2}
 FAMILIES = {
     "gpt": {},
@@ -96,7 +98,7 @@ def train(layout: ParallelLayout, objective, parts: list[slice], recipe) -> list
     optimizer = Optimizer(layout.net, recipe.optimizer)
     told = []
     layout.net.train()
-    for step in range(STEPS):
+    for step in range(recipe.train.steps):
         whole = rows_of(step, layout.net)
         batches = [{name: tensor[part] for name, tensor in whole.items()} for part in parts]
         (targets,) = layout.processes.total(sum(objective.count(batch) for batch in batches))
@@ -111,6 +113,7 @@ def train(layout: ParallelLayout, objective, parts: list[slice], recipe) -> list
 def main(case: str) -> None:
     family, *words = case.split(",")
     table = {key: int(value) for key, value in (word.split("=") for word in words)}
+    steps = STEPS if family in ("gpt", "gpt muon", "switch") else FEWER
     if "shard" in table:
         table["shard"] = bool(table["shard"])
     recipe = parse_recipe(
@@ -118,7 +121,7 @@ def main(case: str) -> None:
             "stage": "pretrain",
             "model": {"family": "gpt2"},
             "data": {"train": "none"},
-            "train": {"steps": STEPS, "precision": "fp32"},
+            "train": {"steps": steps, "precision": "fp32"},
             "optimizer": {"lr": 3e-3, "name": "muon" if "muon" in family else "adamw", "muon_lr": 0.002},
             "parallel": table,
         }

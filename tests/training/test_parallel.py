@@ -95,14 +95,14 @@ ON_FOUR = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "cases"), [(2, ON_TWO), (4, ON_FOUR)], ids=["two", "four"])
-def test_the_losses_of_fifty_steps_are_those_of_one_process(processes, cases):
+def test_the_losses_of_many_steps_are_those_of_one_process(processes, cases):
     said = torchrun(processes, SPREAD, *cases).stdout
     results = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [result["case"] for result in results] == cases
     for result in results:
         assert result["early"] < (2e-3 if "muon" in result["case"] else 1e-5), result
         # sums in another order round otherwise; with norms behind its sums the Transformer lets that grow, on some
-        # processors to a thousandth within fifty steps
+        # processors to a thousandth within some tens of steps
         grown = result["case"] == "transformer,tensor=2"
         assert result["loss"] < (1e-2 if grown else 1e-4), result
         assert result["norm"] < (0.1 if grown else 2e-3 if "muon" in result["case"] else 1e-4), result

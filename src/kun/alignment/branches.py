@@ -17,8 +17,14 @@ from kun.training.feed import Batch
 
 Ids = NDArray[np.int32]
 
-ROW = 1024
+ROW = 512
 """Tokens of a row that trees are laid into; a larger tree makes the rows of its batch longer."""
+
+
+ONE_BY_ONE = ("chatglm", "lstm")
+"""Families whose networks cannot read several answers to one prompt in one pass."""
+_LEAST_TRUNK = 16
+"""Tokens that are worth being read once for several rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,35 @@ def planted(trees: Sequence[Tree], row: int = ROW) -> Batch:
         "targets": torch.from_numpy(asked[:, 2].copy()),
         "branch": torch.from_numpy(asked[:, 3].copy()),
     }
+
+
+def grown(rows: Sequence[Sequence[int]]) -> list[tuple[Tree, range]]:
+    """Trees of the rows next to each other that begin alike, each with the numbers of its rows, in their order.
+
+    A row that shares little with those before it begins a tree of its own, and one alone has an empty trunk.
+    """
+    made: list[tuple[Tree, range]] = []
+    first = shared = 0
+    for number in range(1, len(rows) + 1):
+        common = _common(rows[first], rows[number]) if number < len(rows) else 0
+        common = min([common, len(rows[first]) - 1, shared or common])
+        is_alone = number == first + 1
+        if number < len(rows) and common >= _LEAST_TRUNK and (is_alone or common > shared // 2):
+            shared = min(common, len(rows[number]) - 1)
+            continue
+        some = range(first, number)
+        trunk = 0 if is_alone else shared
+        branches = tuple(np.array(rows[row][trunk:], np.int32) for row in some)
+        unlearned = tuple(np.zeros(len(branch), np.bool_) for branch in branches)
+        made.append((Tree(np.array(rows[first][:trunk], np.int32), branches, unlearned), some))
+        first, shared = number, 0
+    return made
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """With how many equal tokens both begin."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _laid(sizes: Sequence[int], capacity: int) -> list[list[int]]:

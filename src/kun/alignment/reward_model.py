@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from kun.alignment.branches import Tree
+
 Conversation = Sequence[Mapping[str, object]] | str
 """Messages with role and content; or a text, which is read as it stands."""
 
@@ -85,12 +87,42 @@ class RewardModel(Classifier):
         return self._ids(conversation, None, True)
 
     def score_tokens(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """The score of each conversation in token ids, float32 [n], each cut from its front to the context."""
+        """The score of each conversation in token ids, float32 [n], each cut from its front to the context.
+
+        What conversations next to each other begin with together, as answers to one prompt do, is read once.
+        """
+        from kun.alignment.branches import ONE_BY_ONE, grown
+
         ids = [row[-self.config.context_length :] for row in rows]
         scores = np.zeros(len(ids), np.float32)
-        for batch in batches([len(each) for each in ids]):
-            scores[batch] = self._scores([ids[place] for place in batch])
+        trees = grown(ids) if self.family.name not in ONE_BY_ONE else []
+        shared = [(tree, some) for tree, some in trees if len(some) > 1]
+        for part in batches([tree.size for tree, _ in shared]):
+            chosen = [shared[place] for place in part]
+            numbers = [number for _, some in chosen for number in some]
+            scores[numbers] = self._tree_scores([tree for tree, _ in chosen])
+        read = {number for _, some in shared for number in some}
+        alone = [number for number in range(len(ids)) if number not in read]
+        for part in batches([len(ids[number]) for number in alone]):
+            numbers = [alone[place] for place in part]
+            scores[numbers] = self._scores([ids[number] for number in numbers])
         return scores
+
+    def _tree_scores(self, trees: "Sequence[Tree]") -> NDArray[np.float32]:
+        """Of each branch of the trees, one tree after the other."""
+        import torch
+
+        from kun.alignment.branches import planted, states_at
+        from kun.networks.classifier import Classifier as ScoringDecoder
+
+        batch = {name: tensor.to(self.device) for name, tensor in planted(trees).items()}
+        net = self.net
+        assert isinstance(net, ScoringDecoder)
+        with torch.inference_mode():
+            embedded = net.embed_tokens(batch["input_ids"])
+            states = net.states(inputs_embeds=embedded, attention_mask=batch["attention_mask"])
+            scored = net.score(states_at(states, batch["ends"]))
+        return np.asarray(scored[:, 0].float().cpu())
 
     def _ids(
         self, conversation: Conversation, tools: Sequence[Mapping[str, object]] | None, is_whole: bool

@@ -11,6 +11,7 @@ from pydantic import Field
 from safetensors.torch import save_file
 
 from kun.adaptation.lora import lora_pairs
+from kun.alignment.branches import ONE_BY_ONE
 from kun.alignment.experience import averages
 from kun.alignment.length import LIKE_LENGTH, LengthFlag
 from kun.alignment.policy import Policy
@@ -18,7 +19,6 @@ from kun.alignment.prompts import Prompts
 from kun.alignment.reward_model import RewardModel
 from kun.alignment.rollout_feed import Judge, Plan, RolloutFeed
 from kun.alignment.rollouts import ByRewardModel, Scorer
-from kun.alignment.task import ONE_BY_ONE
 from kun.alignment.verifiers import VERIFIERS, ByVerifier
 from kun.data.rows import Conversation, Pair, Ranking, Text
 from kun.data.tokenized import RowTokenizer

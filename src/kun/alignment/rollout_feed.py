@@ -37,7 +37,7 @@ class Plan:
 
     A rollout has `prompts` prompts with `answers` answers each, of at most `max_tokens`; it is learned from in
     `epochs` · `minibatches` steps. `kl` is what a nat of divergence costs; with `kl_target`, in nats an answer, it is
-    adapted. `reads` says whether the trainer reads the answers before it learns from them.
+    adapted.
     """
 
     prompts: int
@@ -48,7 +48,6 @@ class Plan:
     minibatches: int = 1
     kl: float = 0.05
     kl_target: float | None = None
-    reads: bool = True
 
     @property
     def steps(self) -> int:
@@ -121,8 +120,7 @@ class RolloutFeed(Feed[Policy]):
         self._experience = self._sampled(
             [self.data.prompts[number % len(self.data)] for number in mine], seeds
         )
-        if self.plan.reads:
-            self._read(self._experience)
+        self._read(self._experience)
         self.judge.weigh(self._experience, self.kl, self.device)
         made = averages(self._over_all(statistics(self._experience)))
         self.first = self.first or made

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kun.alignment.branches import planted
+from kun.alignment.branches import ONE_BY_ONE, planted
 from kun.alignment.preference_data import Compared, Contradictory, Preferences, RankingTokenizer
 from kun.data.rows import Ranking
 from kun.data.tokenized import RowTokenizer
@@ -25,9 +25,6 @@ from kun.training.task import Task, Write
 ADVICE = (
     'this stage learns from preferences (format = "preference"): prompt, chosen, rejected; name such data.'
 )
-
-ONE_BY_ONE = ("chatglm", "lstm")
-"""Families whose networks cannot read several answers to one prompt in one pass."""
 
 
 class PreferenceOptions(Table):

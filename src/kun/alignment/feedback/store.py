@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
 
 from kun.alignment.feedback.rows import (
     item_row,
@@ -103,12 +104,17 @@ class FeedbackStore:
             ]
 
     def waits(self, prompt: str) -> bool:
-        """A prompt has no answers to rank, and nobody wrote one."""
+        """A prompt is there, has no answers to rank, and nobody wrote one."""
         with self._database.reading() as session:
-            return not any(
-                session.scalar(select(table.number).where(table.prompt == prompt).limit(1))
-                for table in (ItemRow, DemonstrationRow)
-            )
+            return _waits(session, prompt)
+
+    def remove_prompt(self, prompt: str) -> bool:
+        """Forget a prompt that waits; False where it is gone, or was answered meanwhile."""
+        with self._database.writing() as session:
+            if not _waits(session, prompt):
+                return False
+            session.execute(delete(PromptRow).where(PromptRow.id == prompt))
+            return True
 
     def add_item(
         self,
@@ -321,3 +327,12 @@ class FeedbackStore:
                 Thumb(row.message, row.rater, row.value, messages_from(row.prompt), row.answer, row.model)
                 for row in session.scalars(chosen)
             ]
+
+
+def _waits(session: Session, prompt: str) -> bool:
+    answered = (
+        session.scalar(select(table.number).where(table.prompt == prompt).limit(1))
+        for table in (ItemRow, DemonstrationRow)
+    )
+    is_there = session.scalar(select(PromptRow.number).where(PromptRow.id == prompt)) is not None
+    return is_there and not any(answered)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +16,7 @@ from kun.alignment.feedback.store import FeedbackStore
 from kun.alignment.feedback.votes import MOST, Prompt
 from kun.errors import BadInput, KunError
 from kun.server.conversations import Conversations
-from kun.server.web.frame import main_button, off_loop, say_kindly
+from kun.server.web.frame import icon_button, main_button, off_loop, say_kindly
 from kun.server.web.raters import feedback_frame
 from kun.server.web.rewarding import RewardSection
 from kun.server.web.state import Visit
@@ -89,9 +90,17 @@ class FeedbackPage:
         self.listed.clear()
         with self.listed:
             for prompt in waiting[:_LISTED]:
-                ui.label(str(prompt.messages[-1].get("content") or "")).classes("waiting-prompt")
+                with ui.row(wrap=False).classes("waiting-row"):
+                    asked = str(prompt.messages[-1].get("content") or "")
+                    ui.label(asked).classes("waiting-prompt")
+                    forget = say_kindly(partial(self._forget, prompt.id))
+                    icon_button("close", self.words("remove", name=asked[:60]), forget)
             if len(waiting) > _LISTED:
                 ui.label("…")
+
+    async def _forget(self, prompt: str) -> None:
+        await off_loop(self.store.remove_prompt, prompt)
+        await self.show_numbers()
 
     def _rows(self, summary: Summary, others: "Others") -> list[tuple[str, str]]:
         words, found = self.words, summary.agreement

@@ -1,0 +1,174 @@
+"""Examples of the tour that ask a model: with one that answers rightly the check holds, with a wrong one not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kun.tour.handbook import handbook_folder
+from kun.tour.ideas import (
+    chatgpt,
+    gpt,
+    language_models,
+    large_models,
+    self_supervision,
+    word_embeddings,
+    zero_shot,
+)
+from kun.tour.session import Session
+from kun.wordvectors.vectors import WordVectors
+
+
+class Scripted(Session):
+    """A session whose models answer what a test wants."""
+
+    def __init__(self, **models: Any) -> None:
+        super().__init__(handbook_folder())
+        self.models = models
+
+    def language_model(self) -> Any:
+        return self.models["lm"]
+
+    def encoder(self, name: str) -> Any:
+        return self.models["encoder"]
+
+    def vectors(self, name: str) -> Any:
+        return self.models["vectors"]
+
+
+def says(*answers: str) -> Any:
+    """A language model that gives these answers, one after the other and then the last again."""
+    left = list(answers)
+
+    def generate(messages: Sequence[Mapping[str, str]], **how: object) -> str:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return SimpleNamespace(name="fake", generate=generate)
+
+
+STORMY = "A storm cancelled the ferry and the passengers slept in a school gym."
+EVEN = "```python\ndef is_even(n: int) -> bool:\n    return n % 2 == 0\n```"
+
+
+@pytest.mark.parametrize(
+    ("run", "right", "wrong"),
+    [
+        (language_models._translation, "我爱我的狗。", "我爱我的猫。"),
+        (language_models._summary, STORMY, "People had soup."),
+        (language_models._summary, STORMY, f"{language_models._STORY} {STORMY}"),
+        (language_models._code, EVEN, EVEN.replace("== 0", "== 1")),
+        (language_models._code, EVEN, "def is_even(n):\n    return __import__('os').system('true') == 0"),
+        (chatgpt._many_turns, "You are Ada, and you live in Lisbon.", "You are Ada, and you live in Rome."),
+    ],
+)
+def test_what_a_language_model_says_is_checked(run: Callable[..., Any], right: str, wrong: str) -> None:
+    assert run(Scripted(lm=says("Hello.", right) if run is chatgpt._many_turns else says(right))).ok
+    assert not run(Scripted(lm=says(wrong))).ok
+
+
+def test_code_that_a_model_wrote_does_nothing_but_count() -> None:
+    for code in ("import os", "def is_even(n):\n    while True: pass", "is_even = ().__class__"):
+        assert str(language_models._run(code, 1)).startswith("not run")
+
+
+@pytest.mark.parametrize("idea", [gpt._shots, language_models._sentiment])
+def test_what_a_language_model_finds_likeliest_is_checked(
+    idea: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = gpt if idea is gpt._shots else language_models
+    known = dict(gpt._REVIEWS) | {
+        "The film was dull.": "negative",
+        "What a wonderful evening!": "positive",
+    }
+
+    def knows(lm: object, prompts: Sequence[str], answers: Sequence[str]) -> list[str]:
+        return [
+            known[max((text for text in known if text in prompt), key=prompt.rfind)] for prompt in prompts
+        ]
+
+    def guesses(lm: object, prompts: Sequence[str], answers: Sequence[str]) -> list[str]:
+        return [answers[0]] * len(prompts)
+
+    monkeypatch.setattr(module, "likeliest", knows)
+    assert idea(Scripted(lm=says(""))).ok
+    monkeypatch.setattr(module, "likeliest", guesses)
+    assert not idea(Scripted(lm=says(""))).ok
+
+
+@pytest.mark.parametrize("run", [zero_shot._described, zero_shot._judged])
+def test_classes_of_texts_are_checked(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name[0] for name in zero_shot._LABELS]
+    wanted = {text: names[label] for text, label in zero_shot._TEXTS}
+
+    def knows(encoder: object, texts: Sequence[str], labels: Any) -> list[Any]:
+        said = list(labels.names)
+        opinions = {text: said[label] for text, label in zero_shot._OPINIONS if len(said) == 2}
+        return [SimpleNamespace(label=(wanted | opinions)[text], score=0.9) for text in texts]
+
+    def guesses(encoder: object, texts: Sequence[str], labels: Any) -> list[Any]:
+        return [SimpleNamespace(label=next(iter(labels.names)), score=0.9) for _ in texts]
+
+    monkeypatch.setattr(zero_shot, "classify", knows)
+    assert run(Scripted(encoder=SimpleNamespace(name="fake"))).ok
+    monkeypatch.setattr(zero_shot, "classify", guesses)
+    assert not run(Scripted(encoder=SimpleNamespace(name="fake"))).ok
+
+
+def analogous(is_right: bool) -> Any:
+    """Vectors that answer each question of `_KNOWN` with what is wanted, and with a word of it where all count."""
+    wanted = {(a, b, c): d for a, b, c, d in word_embeddings._KNOWN}
+
+    class Known(WordVectors):
+        def analogy(
+            self, a: str, b: str, c: str, *, exclude: bool = True, k: int = 5
+        ) -> list[tuple[str, float]]:
+            return [(wanted[a, b, c] if exclude and is_right else b, 0.8)]
+
+    return Known(["king"], np.ones((1, 2), np.float32))
+
+
+def test_analogies_are_checked() -> None:
+    assert word_embeddings._glove(Scripted(vectors=analogous(True))).ok
+    assert not word_embeddings._glove(Scripted(vectors=analogous(False))).ok
+
+
+def test_misspelt_words_are_found_near_what_was_meant_or_not() -> None:
+    meant = [*word_embeddings._RARE.values()]
+    spread = WordVectors(meant, np.eye(len(meant), dtype=np.float32))
+    assert word_embeddings._by_pieces(Scripted(vectors=spread)).ok
+    others = ["table", "window", "garden", "river", "mountain", "yellow"]
+    assert not word_embeddings._by_pieces(
+        Scripted(vectors=WordVectors(others, np.eye(len(others), dtype=np.float32)))
+    ).ok
+
+
+def embeds(vector_of: Callable[[str], Sequence[float]]) -> Any:
+    """An encoder that gives each text a vector."""
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        rows = np.array([vector_of(text) for text in texts], np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    return SimpleNamespace(name="fake", embed=embed)
+
+
+def test_a_foundation_that_knows_the_words_learns_from_few_labels_and_another_does_not() -> None:
+    texts, labels = large_models._topics()
+    topic = dict(zip(texts, labels.tolist(), strict=True))
+    noise = np.random.default_rng(0)
+    knows = embeds(lambda text: [topic[text], 1 - topic[text], *noise.normal(0, 0.1, 6)])
+    assert large_models._foundation(Scripted(encoder=knows)).ok
+    assert not large_models._foundation(Scripted(encoder=embeds(lambda _: noise.normal(size=8)))).ok
+
+
+def test_topics_are_found_where_vectors_tell_them_apart_and_else_not() -> None:
+    folder = handbook_folder()
+    assert folder is not None
+    pages = [(folder / "en" / f"{name}.md").read_text(encoding="utf-8") for name in self_supervision._PAGES]
+    noise = np.random.default_rng(0)
+    knows = embeds(lambda text: [float(text in page) + noise.normal(0, 0.05) for page in pages])
+    assert self_supervision._topics(Scripted(encoder=knows)).ok
+    guesses = embeds(lambda _: noise.normal(size=8))
+    assert not self_supervision._topics(Scripted(encoder=guesses)).ok
