@@ -105,7 +105,7 @@ def test_rows_that_begin_alike_are_trees_of_which_no_row_is_lost(kinds):
 
 def test_answers_to_one_prompt_grow_from_it_and_others_from_their_own():
     prompt, other = list(range(40)), list(range(30, 0, -1))
-    rows = [prompt + [1, 2], prompt + [3], prompt + [1, 9], [*other, 7], [*other, 8], [5, 6]]
+    rows = [[*prompt, 1, 2], [*prompt, 3], [*prompt, 1, 9], [*other, 7], [*other, 8], [5, 6]]
     assert [(len(one.trunk), list(some)) for one, some in grown(rows)] == [
         (40, [0, 1, 2]),
         (30, [3, 4]),

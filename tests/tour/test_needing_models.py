@@ -138,7 +138,7 @@ def test_misspelt_words_are_found_near_what_was_meant_or_not() -> None:
     meant = [*word_embeddings._RARE.values()]
     spread = WordVectors(meant, np.eye(len(meant), dtype=np.float32))
     assert word_embeddings._by_pieces(Scripted(vectors=spread)).ok
-    others = ["table", "window", "garden", "river", "mountain", "yellow"]
+    others = ["photograph", "parenthesis", "goalless", "keeper", "beaut", "bountiful", "languid", "gauge"]
     assert not word_embeddings._by_pieces(
         Scripted(vectors=WordVectors(others, np.eye(len(others), dtype=np.float32)))
     ).ok

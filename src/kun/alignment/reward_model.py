@@ -89,11 +89,13 @@ class RewardModel(Classifier):
     def score_tokens(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """The score of each conversation in token ids, float32 [n], each cut from its front to the context.
 
-        What conversations next to each other begin with together, as answers to one prompt do, is read once.
+        What conversations next to each other begin with together, as answers to one prompt do, is read once, and one
+        that is there twice is read once, so that both have the same bits.
         """
         from kun.alignment.branches import ONE_BY_ONE, grown
 
-        ids = [row[-self.config.context_length :] for row in rows]
+        cut = [tuple(row[-self.config.context_length :]) for row in rows]
+        ids = list(dict.fromkeys(cut))
         scores = np.zeros(len(ids), np.float32)
         trees = grown(ids) if self.family.name not in ONE_BY_ONE else []
         shared = [(tree, some) for tree, some in trees if len(some) > 1]
@@ -106,7 +108,8 @@ class RewardModel(Classifier):
         for part in batches([len(ids[number]) for number in alone]):
             numbers = [alone[place] for place in part]
             scores[numbers] = self._scores([ids[number] for number in numbers])
-        return scores
+        place = {row: number for number, row in enumerate(ids)}
+        return scores[[place[row] for row in cut]]
 
     def _tree_scores(self, trees: "Sequence[Tree]") -> NDArray[np.float32]:
         """Of each branch of the trees, one tree after the other."""
