@@ -133,7 +133,7 @@ class _Beside:
         command += [f"--model={model or self.model}", f"--data={data}", f"--steps={steps}"]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=THREADS)
         if done.returncode:
-            return f"the peer failed: {done.stderr.strip().splitlines()[-1]}"
+            return f"the peer ended with {done.returncode}: {done.stderr.strip().splitlines()[-1]}"
         told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return told
 

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 BATCH = 8
-ANSWERS, TOKENS, TEMPERATURE, TOGETHER = 16, 48, 1.0, 8
+ANSWERS, TOKENS, TEMPERATURE, TOGETHER, PARTS = 16, 48, 1.0, 8, 4
 
 
 def main() -> None:
@@ -181,14 +181,14 @@ def _ppo(given: argparse.Namespace, folder: str) -> dict[str, object]:
             given,
             folder,
             max_steps=-1,
-            per_device_train_batch_size=ANSWERS,
-            gradient_accumulation_steps=1,
+            per_device_train_batch_size=ANSWERS // PARTS,  # all at once take more than 20 GB
+            gradient_accumulation_steps=PARTS,
             total_episodes=ANSWERS * (given.steps + 1),
             num_ppo_epochs=1,
             num_mini_batches=1,
             response_length=TOKENS,
             temperature=TEMPERATURE,
-            local_rollout_forward_batch_size=ANSWERS,
+            local_rollout_forward_batch_size=ANSWERS // PARTS,
             num_sample_generations=0,
         )
     )
