@@ -1,9 +1,11 @@
 """Training by rewards: what is sampled is what is learned from, and the field's known faults are not here."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_talk import write
@@ -11,6 +13,8 @@ from small_talk import write
 import kun
 from kun.alignment.advantages import generalized_advantages, group_advantages, token_rewards
 from kun.alignment.rl_task import VALUE_HEAD
+from kun.alignment.rollout_feed import RolloutFeed
+from kun.blocks import attention
 from kun.errors import BadInput, BadRecipe, BadRow, Diverged
 from kun.generation.options import SamplingOptions
 
@@ -253,3 +257,28 @@ def test_under_adapters_policy_and_reward_model_have_one_base(rewarded, recipe, 
     path = rewarded("ppo", f'reward = "{judge}"', steps=2)
     kun.train(path, {"lora.rank": 4}, progress=lambda what, done, total, detail: told.append(what))
     assert "shared with the reward model" in told
+
+
+@pytest.mark.parametrize("adapter", [{}, {"lora.rank": 4}], ids=["whole", "adapter"])
+def test_in_bfloat16_ratios_begin_at_one_for_both_sides_are_read_by_the_same_kernels(
+    rewarded, monkeypatch, adapter
+):
+    used, reads = set(), RolloutFeed._read
+
+    def counted(*given, **named):
+        used.add("another kernel than training's")
+        return torch.nn.functional.scaled_dot_product_attention(*given, **named)
+
+    def read(feed, some):
+        with monkeypatch.context() as patch:
+            other = SimpleNamespace(**vars(torch.nn.functional) | {"scaled_dot_product_attention": counted})
+            patch.setattr(attention, "F", other)
+            reads(feed, some)
+
+    monkeypatch.setattr(RolloutFeed, "_read", read)
+    path = rewarded("ppo", steps=1, batch=64, precision='"bf16"')
+    first = told(kun.train(path, adapter))[0]
+    assert first["clipped"] == 0
+    assert abs(first["old_kl"]) < 1e-7
+    assert abs(first["kl"]) < 1e-5
+    assert not used

@@ -45,17 +45,27 @@ class Policy(nn.Module):
         return Read(log_probs, self.value(states.float())[:, 0], entropies)
 
 
-def tree_states(decoder: LanguageNetwork, batch: Batch) -> Tensor:
-    """The states [m, d_model] from which the learned tokens of a batch of trees are predicted."""
+def tree_states(decoder: LanguageNetwork, batch: Batch, *, as_trained: bool = False) -> Tensor:
+    """The states [m, d_model] from which the learned tokens of a batch of trees are predicted.
+
+    With `as_trained` they have a gradient, though nothing of the decoder is trained.
+    """
     embedded = decoder.embed_tokens(batch["input_ids"])
+    if as_trained and not embedded.requires_grad:
+        embedded = embedded.detach().requires_grad_()
     states = decoder.states(inputs_embeds=embedded, attention_mask=batch["attention_mask"])
     return states_at(states, batch["places"])
 
 
 def reference_log_probs(policy: Policy, copy: nn.Module | None, batch: Batch, temperature: float) -> Tensor:
-    """log p by the reference of a batch's tokens, float32 [m]."""
+    """log p by the reference of a batch's tokens, float32 [m].
+
+    It is computed by the kernels of training, as if there were gradients: others round otherwise in bfloat16, and what
+    is no divergence would look like one.
+    """
     decoder = policy.decoder if copy is None else copy
     assert isinstance(decoder, LanguageNetwork)
-    with torch.no_grad(), without_lora(decoder) if copy is None else nullcontext():
-        states = tree_states(decoder, batch)
+    with torch.enable_grad(), without_lora(decoder) if copy is None else nullcontext():
+        states = tree_states(decoder, batch, as_trained=True).detach()
+    with torch.no_grad():
         return token_log_probs(decoder.head, states, batch["targets"], temperature=temperature).values
