@@ -168,11 +168,8 @@ def share_frozen(net: nn.Module, other: nn.Module) -> int:
         twin = theirs.get(name)
         if weight.requires_grad or twin is None or twin is weight:
             continue
-        if (twin.dtype, twin.device, twin.shape) == (
-            weight.dtype,
-            weight.device,
-            weight.shape,
-        ) and torch.equal(twin, weight):
+        is_alike = all(getattr(twin, of) == getattr(weight, of) for of in ("dtype", "device", "shape"))
+        if is_alike and torch.equal(twin, weight):
             module, _, last = name.rpartition(".")
             setattr(net.get_submodule(module), last, twin)
             saved += weight.nbytes

@@ -173,9 +173,8 @@ class RolloutFeed(Feed[Policy]):
         policy.eval()
         for part in in_parts(some, self.micro_tokens):
             batch = {name: tensor.to(self.device) for name, tensor in experience_batch(part).items()}
-            with (
-                torch.enable_grad()
-            ):  # by the kernels of training, so that ratios begin at one in bfloat16, too
+            # by the kernels of training, so that ratios begin at one in bfloat16, too
+            with torch.enable_grad():
                 read = policy.read(batch, self.plan.temperature)
             reference = reference_log_probs(policy, copy, batch, self.plan.temperature)
             found = {"old": read.log_probs.detach(), "values": read.values.detach(), "reference": reference}
