@@ -299,7 +299,7 @@ class Loop(Generic[Net]):
         """Ask the task whether to go on; the first process decides for all."""
         why = self.task.verdict(line)
         (ends,) = self.processes.first_says(float(bool(why)))
-        if ends:
+        if ends and not self.state.ended:  # up to the feed's border the same is so
             self.state.ended = why or "the first process ended it"
             self.say("ended by the task's own verdict", self.state.ended)
 
