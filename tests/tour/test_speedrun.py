@@ -44,7 +44,7 @@ def speedrun(tmp_path_factory):
     vote = {"prompt": "What does zlib.crc32 do?", "chosen": "Compute a checksum.", "rejected": "Nothing."}
     votes.write_text(json.dumps(vote) + "\n", encoding="utf-8")
     step = Loop._step
-    interruptions = {"pretrain": 3, "ppo": 4}
+    interruptions = {"pretrain": 3, "ppo": 2}  # of PPO a busy machine makes few steps in its time
 
     def interrupted(self):
         step(self)
@@ -76,7 +76,7 @@ def test_an_interrupted_speedrun_goes_on_where_it_was(speedrun):
     for stage in ("pretrain", "ppo"):
         steps = [line["step"] for line in kun.Run(done.path / stage, done.path).metrics]
         assert steps == list(range(1, len(steps) + 1))
-        assert len(steps) > 3
+        assert len(steps) > 2
 
 
 @pytest.mark.slow
