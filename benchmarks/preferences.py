@@ -53,7 +53,7 @@ class _Beside:
         conversations = _conversations(self.source)
         self.pairs = self._write("pairs", conversations)
         self.few = self._write("few", conversations[:COMPARED])
-        self.texts = self._write("texts", map(_texts, conversations[:COMPARED]))
+        self.texts = self._write("texts", _texts(conversations[:COMPARED]))
 
     def out(self, name: str) -> Path:
         return self.folder / name
@@ -148,44 +148,47 @@ def _steps(ends: list[float]) -> list[float]:
     return [after - before for before, after in pairwise(ends)]
 
 
-def _conversations(source: Path) -> list[dict[str, object]]:
+def _conversations(source: Path) -> list[dict[str, Any]]:
     """The first pairs of which neither conversation is longer than the context, as messages."""
     from kun.data.rows import Ranking
     from kun.data.sources import Rows
-    from kun.hub.opening import open_checkpoint
-    from kun.hub.pull import locate
 
-    opened, found = open_checkpoint(locate(MODEL)), list[dict[str, object]]()
-    assert opened.chat_template is not None
+    template, tokenizer = _reader()
+    found: list[dict[str, Any]] = []
     for row in Rows(str(source)):
         assert isinstance(row, Ranking)
         better, worse = row.answers
         texts = [
-            opened.chat_template.render([*row.prompt, *said], add_generation_prompt=False)
-            for said in (better, worse)
+            template.render([*row.prompt, *said], add_generation_prompt=False) for said in (better, worse)
         ]
-        if max(len(opened.tokenizer.encode(text).ids) for text in texts) < CONTEXT:
+        if max(len(tokenizer.encode(text).ids) for text in texts) < CONTEXT:
             found.append({"prompt": row.prompt, "chosen": better, "rejected": worse})
         if len(found) == (STEPS + 2) * BATCH:
             break
     return found
 
 
-def _texts(row: Mapping[str, Any]) -> dict[str, str]:
-    """A pair as the texts that its template makes, which end where an answer ends: what TRL reads as it stands.
+def _texts(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, str]]:
+    """Pairs as the texts that their template makes, which end where an answer ends: what TRL reads as it stands.
 
     Of messages it would also learn the line break that the template puts behind the end of a turn.
     """
+    template, _ = _reader()
+    for row in rows:
+        yield {
+            "prompt": template.render(row["prompt"]),
+            "chosen": row["chosen"][0]["content"],
+            "rejected": row["rejected"][0]["content"],
+        }
+
+
+def _reader() -> tuple[Any, Any]:
+    """The model's template and tokenizer."""
     from kun.hub.opening import open_checkpoint
     from kun.hub.pull import locate
 
-    template = open_checkpoint(locate(MODEL)).chat_template
-    assert template is not None
-    return {
-        "prompt": template.render(row["prompt"]),
-        "chosen": row["chosen"][0]["content"],
-        "rejected": row["rejected"][0]["content"],
-    }
+    opened = open_checkpoint(locate(MODEL))
+    return opened.chat_template, opened.tokenizer
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def _ppo(given: argparse.Namespace, folder: str) -> dict[str, object]:
             given,
             folder,
             max_steps=-1,
-            per_device_train_batch_size=ANSWERS // PARTS,  # all at once take more than 20 GB
+            per_device_train_batch_size=ANSWERS // PARTS,  # all at once were ended by the system, of 24 GB
             gradient_accumulation_steps=PARTS,
             total_episodes=ANSWERS * (given.steps + 1),
             num_ppo_epochs=1,

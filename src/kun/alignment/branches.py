@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kun.generation.pages import shared_beginning
 from kun.training.feed import Batch
 
 Ids = NDArray[np.int32]
 
 ROW = 512
 """Tokens of a row that trees are laid into; a larger tree makes the rows of its batch longer."""
-
-
 ONE_BY_ONE = ("chatglm", "lstm")
 """Families whose networks cannot read several answers to one prompt in one pass."""
 _LEAST_TRUNK = 16
@@ -104,7 +103,7 @@ def grown(rows: Sequence[Sequence[int]]) -> list[tuple[Tree, range]]:
     made: list[tuple[Tree, range]] = []
     first = shared = 0
     for number in range(1, len(rows) + 1):
-        common = _common(rows[first], rows[number]) if number < len(rows) else 0
+        common = shared_beginning(rows[first], rows[number]) if number < len(rows) else 0
         common = min([common, len(rows[first]) - 1, shared or common])
         is_alone = number == first + 1
         if number < len(rows) and common >= _LEAST_TRUNK and (is_alone or common > shared // 2):
@@ -117,12 +116,6 @@ def grown(rows: Sequence[Sequence[int]]) -> list[tuple[Tree, range]]:
         made.append((Tree(np.array(rows[first][:trunk], np.int32), branches, unlearned), some))
         first, shared = number, 0
     return made
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """With how many equal tokens both begin."""
-    pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _laid(sizes: Sequence[int], capacity: int) -> list[list[int]]:

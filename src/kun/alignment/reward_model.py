@@ -57,8 +57,9 @@ class RewardModel(Classifier):
         from kun.hub.adapter import AdapterCheckpoint
 
         if isinstance(self.checkpoint, AdapterCheckpoint):
-            one = next(self.net.parameters())
-            self.net = self.checkpoint.adapted(one.dtype, one.device).requires_grad_(False).eval()
+            dtype, device = next(self.net.parameters()).dtype, self.device
+            del self.net  # before there is another
+            self.net = self.checkpoint.adapted(dtype, device).requires_grad_(False).eval()
         return share_frozen(self.net.get_submodule("decoder"), decoder)
 
     def score(

@@ -157,13 +157,14 @@ class PagePool:
     def _longest(self, parent: bytes, rest: Sequence[int]) -> tuple[int | None, int]:
         best: tuple[int | None, int] = (None, 0)
         for page in islice(reversed(self._children.get(parent, {})), _MOST_COMPARED):
-            shared = _common(self._content[page].tokens, rest)
+            shared = shared_beginning(self._content[page].tokens, rest)
             if shared > best[1]:
                 best = (page, shared)
         return best
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def shared_beginning(left: Sequence[int], right: Sequence[int]) -> int:
+    """With how many equal tokens both begin."""
     count = 0
     for one, other in zip(left, right, strict=False):
         if one != other:

@@ -266,24 +266,20 @@ class Loop(Generic[Net]):
         samples = self._is_due(train.sample_every)
         if samples:
             self._timed(self._sample)
-        if self._evaluates():  # after a sample, whose time could bring the end
+        # after a sample, whose time could bring the end, at which all that is held out is evaluated
+        if self._is_due(train.eval_every) or (self.job.data.eval is not None and self._is_last()):
             line |= self._timed(lambda: self.look.evaluate(self.state))
         if (
             train.sample_every and not samples and self._is_over() and self.feed.at_border
         ):  # which that brought
             self._timed(self._sample)
 
-    def _evaluates(self) -> bool:
-        """Whether it is time to: every so many steps, and at the end where there is anything held out."""
-        every = self.job.train.eval_every
-        if every is None and self.job.data.eval is not None:
-            return self._done() >= 1 and self.feed.at_border
-        return self._is_due(every)
-
     def _is_due(self, every: int | None) -> bool:
         """Whether something that is done every so many steps, and after the last one, is to be done now."""
-        is_last = self._done() >= 1 and self.feed.at_border
-        return every is not None and (self.state.step % every == 0 or is_last)
+        return every is not None and (self.state.step % every == 0 or self._is_last())
+
+    def _is_last(self) -> bool:
+        return self._done() >= 1 and self.feed.at_border
 
     def _timed(self, look: Callable[[], Metrics]) -> Metrics:
         began = time.perf_counter()
