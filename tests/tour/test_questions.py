@@ -131,6 +131,22 @@ def test_what_is_held_out_is_learned_from_nowhere(tmp_path, monkeypatch):
         assert len(set(row["choices"])) == len(row["choices"])
 
 
+def test_the_questions_asked_at_the_end_chose_no_weights_on_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "entries", lambda: iter(ENTRIES))
+    monkeypatch.setattr(corpus, "_KNOWN", {entry.module for entry in ENTRIES})
+    made = write_corpus(tmp_path, 10**9, asked=1000, seed=1)
+    files = Files(tmp_path)
+    write_preferences(files, [], seed=1)
+    asked = {row["question"] for row in (*_lines(files.unseen), *_lines(files.unseen_choices))}
+    assert asked
+    assert made.unlearned >= len(asked)
+    chats = {row["messages"][0]["content"] for row in _lines(files.held_out_chats)}
+    prompts = {row["messages"][0]["content"] for row in _lines(files.held_out_prompts)}
+    rankings = {row["prompt"] for row in _lines(files.held_out_preferences)}
+    assert all((chats, prompts, rankings))
+    assert not asked & (chats | prompts | rankings)
+
+
 def test_without_a_file_the_rankings_are_those_that_people_gave_on_this_machine(bare_home):
     prompt: list[ChatMessage] = [{"role": "user", "content": "Which is better?"}]
     groups = [[[{"role": "assistant", "content": text}]] for text in ("this", "that")]

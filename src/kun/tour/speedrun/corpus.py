@@ -24,8 +24,12 @@ _PREFERRED = 0.3
 """Functions below this share and above the held-out ones are asked about in reward model and PPO alone: of answers that
 it has by heart a network knows which one is right, and learns nothing of what makes one good.
 """
-_WATCHED = 32
-"""Prompts whose answers PPO shows and measures as it goes."""
+_WATCHED = 0.05
+"""Held-out functions below this share are asked about while the stages learn, some of which keep their best weights by
+it; those above it when all is learned.
+"""
+_WATCHED_PROMPTS = 32
+"""Those whose answers PPO shows and measures as it goes."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,12 @@ def write_corpus(folder: Path, characters: int, asked: int, seed: int) -> Corpus
     asked_for = [one for one in made if not one.is_held_out]
     preferred = [one for one in asked_for if share_of(one.name) < _PREFERRED]
     learned = [one for one in asked_for if share_of(one.name) >= _PREFERRED]
-    others = [one for one in made if one.is_held_out]
+    watched = [one for one in made if one.is_held_out and share_of(one.name) < _WATCHED]
+    others = [one for one in made if one.is_held_out and share_of(one.name) >= _WATCHED]
     write_rows(files.chats, map(_chat, _shuffled(learned, seed)))
-    write_rows(files.held_out_chats, map(_chat, _shuffled(others, seed)))
+    write_rows(files.held_out_chats, map(_chat, _shuffled(watched, seed)))
     write_rows(files.prompts, map(_chat, _shuffled(preferred, seed)))
-    write_rows(files.held_out_prompts, map(_chat, islice(_shuffled(others, seed + 1), _WATCHED)))
+    write_rows(files.held_out_prompts, map(_chat, islice(_shuffled(watched, seed + 1), _WATCHED_PROMPTS)))
     modules = sorted({one.answer for one in made if one.kind == "module"})
     for some, asking, choosing in (
         (learned, files.seen, files.seen_choices),
