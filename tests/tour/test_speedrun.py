@@ -261,6 +261,30 @@ def test_a_speedrun_of_an_earlier_version_is_not_gone_on_with(tmp_path):
         kun.speedrun(1, out=tmp_path, resume=True)
 
 
+def test_a_file_without_preferences_is_refused_before_anything_is_trained(tmp_path):
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text('{"text": "nobody preferred this"}\n', encoding="utf-8")
+    with pytest.raises(BadInput, match=re.escape("votes.jsonl")):
+        kun.speedrun(1, out=tmp_path / "run", feedback=votes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_preferences_that_come_after_the_reward_model_has_its_own_are_refused(tmp_path, monkeypatch):
+    run, votes, others = tmp_path / "run", tmp_path / "votes.jsonl", tmp_path / "others.jsonl"
+    for path in (votes, others):
+        path.write_text('{"prompt": "Why?", "chosen": "So.", "rejected": "Not."}\n', encoding="utf-8")
+    (run / "data").mkdir(parents=True)
+    (run / "data" / "prompts.jsonl").touch()
+    facts = {"minutes": 1.0, "seed": 0, "state": "done", "done": STAGES, "seconds": {}}
+    file = run / "speedrun.json"
+    file.write_text(json.dumps({**facts, "feedback": str(votes)}), encoding="utf-8")
+    monkeypatch.setattr("kun.tour.speedrun.run.write_page", lambda *_: None)
+    with pytest.raises(BadInput, match=r"others\.jsonl.*--feedback"):
+        kun.speedrun(1, out=run, resume=True, feedback=others)
+    assert json.loads(file.read_text(encoding="utf-8"))["state"] == "done"
+    assert kun.speedrun(1, out=run, resume=True, feedback=votes).facts["feedback"] == str(votes)
+
+
 def test_gains_that_chance_could_have_made_are_told_apart_in_the_report():
     rewards = {
         name: {

@@ -124,16 +124,11 @@ def run_speedrun(
         raise BadInput(
             f"A speedrun of {minutes} minutes is too short to learn anything: give {LEAST_MINUTES} or more."
         )
-    if feedback is not None and not Path(feedback).expanduser().is_file():
-        raise NotFound(
-            f"There is no file {feedback}: name one that `kun feedback export` wrote, or leave it out."
-        )
+    votes = None if feedback is None else _votes(Path(feedback).expanduser().absolute())
     path = _folder(out, resume)
     tell: TrainingProgress = report or (lambda stage, done, total, detail: None)
     with _held(path):
-        state = _opened(path, minutes, seed, resume)
-        if feedback is not None:
-            state.values["feedback"] = str(Path(feedback).expanduser().absolute())
+        state = _opened(path, minutes, seed, resume, votes)
         try:
             for name in STAGES:
                 if name not in state.values["done"]:
@@ -176,7 +171,17 @@ def _held(path: Path) -> Iterator[None]:
         raise Busy(f"Another process runs in {path}: wait for it, or name another folder.") from error
 
 
-def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
+def _votes(path: Path) -> Path:
+    """A file of people's feedback that can be learned from: told before hours of training, not after them."""
+    if not path.is_file():
+        raise NotFound(
+            f"There is no file {path}: name one that `kun feedback export` wrote, or leave it out."
+        )
+    clicked(path)
+    return path
+
+
+def _opened(path: Path, minutes: float, seed: int, resume: bool, votes: Path | None) -> _State:
     """The state of a run that is resumed, whose minutes stay as they were; or a new one."""
     file = path / "speedrun.json"
     if resume and file.is_file():
@@ -185,9 +190,16 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool) -> _State:
             raise BadInput(
                 f"{path} was begun by an earlier version, whose stages were others: begin a new speedrun."
             )
-        state.write(state="training", why=None)
-        return state
-    state = _State.new(file, minutes, seed)
+        if votes and "preferences" in state.values["done"] and state.values.get("feedback") != str(votes):
+            raise BadInput(
+                f"The preferences of {path} are made already, without {votes}: leave --feedback out, or begin a new "
+                "speedrun with it."
+            )
+        state.values.update(state="training", why=None)
+    else:
+        state = _State.new(file, minutes, seed)
+    if votes:
+        state.values["feedback"] = str(votes)
     state.write()
     return state
 
