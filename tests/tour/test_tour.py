@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from kun.tour.table import readme_table, with_table
 from kun.tour.touring import take_tour
 
 ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "examples" / "recipes"
 PAGES: dict[str, Language] = {"README.md": "en", "README.zh-CN.md": "zh"}
 CHINESE = re.compile("[一-鿿]")
 
@@ -62,6 +64,41 @@ def test_every_label_is_written_in_both_languages() -> None:
             assert bool(english) == bool(chinese), one.number
             assert not CHINESE.search(english.replace("国王 − 男人 + 女人", "")), english
             assert not english or CHINESE.search(chinese), chinese
+
+
+def test_what_a_command_reads_of_a_run_was_made_by_a_command_before_it() -> None:
+    shown = [one.see[side] for one in IDEAS for side in (0, 1)]
+    for language in ("en", "zh"):
+        page_of_ideas = (ROOT / "docs" / language / "concepts.md").read_text(encoding="utf-8")
+        shown += [line for line in page_of_ideas.splitlines() if line.startswith("| ")]
+    wants = 0
+    for line in shown:
+        made: list[str] = []
+        for command in re.findall("`([^`]+)`", line):
+            reads, makes = _of_runs(command)
+            wants += len(reads)
+            assert all(read.startswith(tuple(made)) for read in reads), (command, made)
+            made += makes
+    assert wants >= 20
+
+
+def _of_runs(command: str) -> tuple[list[str], list[str]]:
+    """Files and folders of runs/ that a command, or a recipe named by itself, reads and those that it makes."""
+    named = [word for word in re.split(r"[\s=]", command) if word.startswith("runs/")]
+    recipe = re.search(r"(?:^|/)([\w-]+\.toml)", command)
+    if recipe is None or not (RECIPES / recipe[1]).is_file():
+        return ([], named) if command.startswith("python ") else (named, [])
+    read = tomllib.loads((RECIPES / recipe[1]).read_text(encoding="utf-8"))
+    out = str(read.pop("out", "runs"))
+    return [path for path in _texts(read) if path.startswith("runs/")], named or [out]
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in _texts(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in _texts(each)]
+    return [value] if isinstance(value, str) else []
 
 
 def test_examples_need_models_that_the_catalog_has() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import kun
-from kun.errors import BadInput
+from kun.errors import BadInput, BadRecipe
 from kun.objectives.text.model import tokenizer_of
 from kun.text.tokenizer import load_tokenizer
 from kun.training.recipe import parse_recipe
@@ -82,3 +82,10 @@ def test_characters_are_those_of_as_many_rows_as_the_limit_says(tmp_path):
     tokenizer, _ = tokenizer_of(recipe.model, recipe.data)
     assert tokenizer.token_to_id("b") is not None
     assert tokenizer.token_to_id("x") is None
+
+
+def test_a_tokenizer_that_is_not_here_is_named_with_the_stage_that_makes_one(recipe):
+    with pytest.raises(
+        BadRecipe, match=r"model\.tokenizer = 'runs/nowhere/checkpoint'.*stage = \"tokenizer\""
+    ):
+        kun.train(recipe, {"model.tokenizer": "runs/nowhere/checkpoint"})

@@ -12,7 +12,7 @@ from torch import nn
 
 from kun.adaptation.lora import LoraConfig, add_lora
 from kun.adaptation.quantize import quantize
-from kun.errors import BadRecipe
+from kun.errors import BadRecipe, ModelNotFound
 from kun.hub.checkpoint import Checkpoint
 from kun.hub.opening import open_checkpoint
 from kun.hub.pull import locate
@@ -261,7 +261,10 @@ def _fitting(
 
 
 def tokenizer_of(model: Model, data: Data) -> tuple[Tokenizer, ChatTemplate | None]:
-    """The tokenizer of a new network: "bytes", "characters" (of the training text), or a checkpoint's."""
+    """The tokenizer of a new network: "bytes", "characters" (of the training text), or a checkpoint's.
+
+    Raises `BadRecipe` where there is no such checkpoint.
+    """
     from kun.data.corpus import texts_of
     from kun.data.sources import Rows
     from kun.text.learn import byte_tokenizer, learn_tokenizer
@@ -286,5 +289,11 @@ def tokenizer_of(model: Model, data: Data) -> tuple[Tokenizer, ChatTemplate | No
             key: value for key, value in settings.items() if key.endswith("_token") and isinstance(value, str)
         }
         return load_tokenizer(path), ChatTemplate(source, special) if isinstance(source, str) else None
-    checkpoint = open_checkpoint(locate(name))
+    try:
+        checkpoint = open_checkpoint(locate(name))
+    except ModelNotFound as error:
+        raise BadRecipe(
+            f"model.tokenizer = {name!r} names neither a tokenizer nor a model that is here: a recipe with "
+            f'stage = "tokenizer" makes one (examples/recipes/tokenizer.toml), in the checkpoint/ of its run.'
+        ) from error
     return checkpoint.tokenizer, checkpoint.chat_template

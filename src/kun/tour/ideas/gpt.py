@@ -294,10 +294,12 @@ IDEA = Idea(
         ),
     ),
     see=(
-        "`kun speedrun`; `kun train examples/recipes/questions-gpt.toml`; "
+        "`kun speedrun`; `python examples/recipes/data/stories.py runs/stories.jsonl`, then "
+        "`kun train examples/recipes/questions-gpt.toml`; "
         '[GPT-1, 2, 3](docs/en/families/gpt.md); `kun inspect logits "The capital of '
         'France is"`',
-        "`kun speedrun`；`kun train examples/recipes/questions-gpt.toml`；"
+        "`kun speedrun`；`python examples/recipes/data/stories.py runs/stories.jsonl`，再 "
+        "`kun train examples/recipes/questions-gpt.toml`；"
         '[GPT-1、2、3](docs/zh/families/gpt.md)；`kun inspect logits "The capital of '
         'France is"`',
     ),

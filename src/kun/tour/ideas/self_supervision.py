@@ -122,6 +122,14 @@ def _topics(session: Session) -> Shown:
     )
 
 
+_TOKENIZERS = (
+    "kun train examples/recipes/tokenizer.toml -o tokenizer.kind=wordpiece -o tokenizer.vocab_size=8192 "
+    "-o data.train=installed-docs -o data.limit=4000 -o out=runs/wordpiece",
+    "kun train examples/recipes/tokenizer.toml -o tokenizer.kind=unigram -o out=runs/pieces-zh "
+    """-o 'data.train=["examples/medicine/zh.jsonl", "examples/handbook/zh", "docs/zh"]'""",
+)
+"""The commands that make the tokenizers of words.toml and words-zh.toml."""
+
 IDEA = Idea(
     number=11,
     title=("Self-supervision", "自监督"),
@@ -134,10 +142,10 @@ IDEA = Idea(
         ),
     ),
     see=(
-        '`kun train examples/recipes/words.toml`, then `kun fill runs/words/checkpoint "Return the [MASK] of items '
-        'in the list."`; `kun kb topics handbook`',
-        '`kun train examples/recipes/words.toml`，然后 `kun fill runs/words/checkpoint "Return the [MASK] of items '
-        'in the list."`；`kun kb topics handbook`',
+        f"its tokenizer `{_TOKENIZERS[0]}`, then `kun train examples/recipes/words.toml`, "
+        'then `kun fill runs/words/checkpoint "Return the [MASK] of items in the list."`; `kun kb topics handbook`',
+        f"先训练分词器 `{_TOKENIZERS[1]}`，再 `kun train examples/recipes/words-zh.toml`，"
+        '然后 `kun fill runs/words-zh/checkpoint "发烧的时候要多喝<mask>。"`；`kun kb topics handbook`',
     ),
     comes=(
         "words under masks in both languages, the next word, and groups that clustering finds",
