@@ -57,7 +57,7 @@ docs: $(VENV)/.installed-for-development  ## build the site in both languages in
 drawings: $(VENV)/.installed  ## draw the pictures of the handbook anew
 	$(BIN)/python -c 'from pathlib import Path; from kun.tour.drawings.drawn import write_drawings; write_drawings(Path("examples/drawings"))'
 
-tour-weights: $(VENV)/.installed  ## train the small networks that ship with the tour, some minutes
+tour-weights: $(VENV)/.installed  ## train the tour's networks of recall that ship, some minutes
 	$(BIN)/python -c 'from pathlib import Path; from kun.tour.small.recall import write_readers; write_readers(Path("src/kun/tour/weights"))'
 
 readme-table: $(VENV)/.installed  ## make README's table of what works anew, from the tour

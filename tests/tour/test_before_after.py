@@ -1,6 +1,7 @@
 """The shipped steps of alignment: adapters of one base, asked the article's question and the five faults."""
 
 import json
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kun.atomic_files import sha256
 from kun.tour import aligned, before_after, shipped
 from kun.tour.before_after import _Count
 from kun.tour.session import Session
@@ -26,7 +28,7 @@ def test_the_first_ranks_of_the_shipped_pairs_are_the_first_step(tmp_path: Path)
         assert torch.equal(tensor, whole[:4] if ".lora_A." in name else whole[:, :4])
 
 
-def test_an_adapter_ships_with_its_scale_in_its_pairs(
+def test_an_adapter_ships_with_its_scale_in_its_pairs_and_its_digest_among_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tmp_path / "made"
@@ -37,11 +39,16 @@ def test_an_adapter_ships_with_its_scale_in_its_pairs(
         "base_model.model.x.lora_B.weight": torch.ones(3, 2),
     }
     save_file(pair, made / "adapter_model.safetensors")
-    kept = load_file(aligned.write_shipped(made, tmp_path))
+    (tmp_path / "weights.toml").write_text('[other]\nsha256 = "ab"\nrecipe = "its own"\n', encoding="utf-8")
+    path = aligned.write_aligned(made, tmp_path)
+    kept = load_file(path)
     assert {name: float(tensor[0, 0]) for name, tensor in kept.items()} == {
         "x.lora_A.weight": 1.0,
         "x.lora_B.weight": 2.0,
     }
+    listed = tomllib.loads((tmp_path / "weights.toml").read_text(encoding="utf-8"))
+    assert listed["other"] == {"sha256": "ab", "recipe": "its own"}
+    assert listed["aligned-smollm2"]["sha256"] == sha256(path)
 
 
 class Scripted:

@@ -1,6 +1,7 @@
 """The examples of the tour: each runs and is drawn, its check holds, and fails where what it shows is not so."""
 
 import sys
+import tomllib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -209,7 +210,10 @@ def test_a_key_is_asked_for_only_once_it_was_there_and_means_its_value() -> None
 def test_both_readers_are_of_one_size_and_ship_as_they_are_trained(tmp_path: Path) -> None:
     sizes = [sum(weight.numel() for weight in net.parameters()) for net in recall.readers().values()]
     assert max(sizes) < 1.05 * min(sizes)
+    (tmp_path / "weights.toml").write_text('[a-third]\nsha256 = "ab"\nrecipe = "its own"\n', encoding="utf-8")
     recall.write_readers(tmp_path, steps=2, tokens=64)
+    listed = tomllib.loads((tmp_path / "weights.toml").read_text(encoding="utf-8"))
+    assert set(listed) == {"a-third", "recall-lstm", "recall-transformer"}
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"recall-lstm.safetensors", "recall-transformer.safetensors", "weights.toml"}
 

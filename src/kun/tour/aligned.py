@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kun.hub.adapter import PREFIX
 from kun.hub.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from kun.tour.session import Session
-from kun.tour.shipped import read_shipped
+from kun.tour.shipped import read_shipped, write_shipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 BASE = "smollm2-135m-instruct"
 _WEIGHTS = "aligned-smollm2"
+_RECIPE = (
+    "kun train examples/recipes/aligned-sft.toml, then aligned-dpo.toml, then "
+    "kun.tour.aligned.write_aligned(checkpoint, folder)"
+)
 _RANK = 4
 """Ranks of each step, as the recipes have them."""
 
@@ -72,13 +76,13 @@ def write_adapter(folder: Path, ranks: int = 2 * _RANK) -> Path:
     return folder
 
 
-def write_shipped(adapter: Path, folder: Path) -> Path:
+def write_aligned(adapter: Path, folder: Path) -> Path:
     """Write the pairs of an adapter that the two recipes made, in bfloat16, as they ship; returns the file.
 
     `adapter` is the checkpoint of aligned-dpo.toml, whose pairs count once (alpha is their rank).
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     stated = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     scale = stated["lora_alpha"] / stated["r"]
@@ -87,5 +91,4 @@ def write_shipped(adapter: Path, folder: Path) -> Path:
         name.removeprefix(PREFIX): (tensor * (scale if ".lora_B." in name else 1.0)).to(torch.bfloat16)
         for name, tensor in read.items()
     }
-    save_file(kept, folder / f"{_WEIGHTS}.safetensors")
-    return folder / f"{_WEIGHTS}.safetensors"
+    return write_shipped(_WEIGHTS, kept, _RECIPE, folder)

@@ -7,16 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from kun.atomic_files import sha256
 from kun.families.gpt.config import GPTConfig
 from kun.families.gpt.gpt import GPT
 from kun.families.lstm import LSTM, LSTMConfig
 from kun.objectives.recall import FIRST_ANSWER, ROOM, VOCABULARY, rows
-from kun.tour.shipped import read_shipped
+from kun.tour.shipped import read_shipped, write_shipped
 from kun.tour.small.training import fit, seeded
 from kun.tour.small.world import IGNORED
 
@@ -59,14 +57,10 @@ def train_readers(steps: int = STEPS, tokens: int = TOKENS) -> dict[str, Reader]
 
 
 def write_readers(folder: Path, steps: int = STEPS, tokens: int = TOKENS) -> None:
-    """Train both, and write their weights in half precision with weights.toml, as they ship."""
-    described = []
+    """Train both, and write their weights in half precision as they ship."""
+    recipe = f"kun.tour.small.recall.write_readers(folder, steps={steps}, tokens={tokens})"
     for name, net in train_readers(steps, tokens).items():
-        path = folder / f"{name}.safetensors"
-        save_file({key: tensor.half().contiguous() for key, tensor in net.state_dict().items()}, path)
-        recipe = f"kun.tour.small.recall.write_readers(folder, steps={steps}, tokens={tokens})"
-        described.append(f'[{name}]\nsha256 = "{sha256(path)}"\nrecipe = "{recipe}"\n')
-    (folder / "weights.toml").write_text("\n".join(described), encoding="utf-8")
+        write_shipped(name, {key: tensor.half() for key, tensor in net.state_dict().items()}, recipe, folder)
 
 
 def read_readers() -> dict[str, Reader]:
