@@ -13,6 +13,7 @@ from torch import nn
 import kun
 from kun.alignment.preference_data import Compared
 from kun.alignment.probe import PairStates, fitted_head
+from kun.alignment.scoring import score_file
 from kun.alignment.task import compared_batch
 from kun.alignment.tasks.reward import Reward
 from kun.errors import BadInput
@@ -240,6 +241,18 @@ def test_kun_score_tells_how_often_the_better_answer_has_the_higher_score(traine
     )
     assert run(["score", str(trained.checkpoint), str(talks_only)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_score_that_is_no_number_names_its_row(tmp_path):
+    class Broken:
+        name = "broken"
+
+        def score(self, talks):
+            return np.where(np.arange(len(talks)) == 3, np.nan, 0.5)
+
+    path = write(tmp_path / "unseen.jsonl", talks(3))
+    with pytest.raises(BadInput, match=r"unseen\.jsonl:2.*nan.*broken"):
+        list(score_file(Broken(), path))
 
 
 def test_kun_score_refuses_what_is_no_reward_model(base, tmp_path, capsys):

@@ -246,6 +246,8 @@ def test_a_tie_in_one_order_wavers_and_counts_as_a_tie(tmp_path: Path) -> None:
 
     found, _ = judged(wavers, of("a", "poor"), of("b", "good"), folder=tmp_path, ways="pairs")
     assert (found.consistency.flips, found.consistency.wavers) == (0, 12)
+    assert "changes with the order of the answers in 100%" in found.consistency.warning
+    assert "in 12 of 12 between a win and a tie" in found.consistency.warning
     assert found.standings[0].ties == 12
 
 
@@ -255,6 +257,17 @@ def test_equal_answers_are_a_tie_of_which_no_judge_is_asked(tmp_path: Path) -> N
     verdicts = judge_all(ReadingJudge(writer), QUESTIONS, answers, tmp_path, "pairs")
     assert not writer.asked
     assert all(one.winners == ("", "") for one in verdicts.compared)
+
+
+def test_equal_answers_hide_no_judge_who_flips(tmp_path: Path) -> None:
+    a, b = of("a", "same"), of("b", "same")
+    b.turns |= {0: ("other",), 1: ("other",)}
+    found, _ = judged(lambda messages: "[[B]]", a, b, folder=tmp_path, ways="pairs")
+    held = found.consistency
+    assert (held.compared, held.flips, held.equal, held.share) == (2, 2, 10, 1.0)
+    assert "in 100% of comparisons" in held.warning
+    assert "10 pairs of equal answers were not asked about" in trust(found)
+    assert found.standings[0].ties == 12
 
 
 def test_nonsense_is_asked_again_twice_and_then_counted(tmp_path: Path) -> None:
@@ -354,6 +367,16 @@ def test_a_reward_model_scores_each_answer_once_and_cannot_flip(tmp_path: Path) 
     assert found.standings[0].ties == 12
     assert "cannot flip" in trust(found)
     assert not found.consistency.sees_order
+
+
+@pytest.mark.parametrize("ways", ["pairs", "score"])
+def test_a_reward_model_whose_score_is_no_number_decides_nothing(tmp_path: Path, ways: Any) -> None:
+    model: Any = Rewards()
+    model.score = lambda talks: np.array(
+        [float("nan") if "7" in talk[0]["content"] else 1.0 for talk in talks]
+    )
+    with pytest.raises(BadInput, match=r"question 7 \(q\.jsonl:7\) is nan"):
+        judge_all(ScoringJudge(model), QUESTIONS, [of("a", "x"), of("b", "y")], tmp_path, ways)
 
 
 # what a judge reads and writes

@@ -57,14 +57,22 @@ class Accuracy:
 def score_file(
     model: RewardModel, source: str | Path, *, limit: int | None = None, progress: Progress = silent
 ) -> Iterator[Scored]:
-    """The scores of a file's rows, in their order. Raises `BadRow`, `NotFound`, and `BadInput` for other rows."""
+    """The scores of a file's rows, in their order. Raises `BadRow`, `NotFound`, and `BadInput` for other rows
+    and for one whose score is no number.
+    """
     done = 0
     for some in _blocks(Rows(str(source), limit=limit)):
         talks = [_talks(row) for row in some]
         scores = iter(model.score([talk for each in talks for talk in each]).tolist())
         for row, each in zip(some, talks, strict=True):
             ranks = row.ranks if isinstance(row, Ranking) else ()
-            yield Scored(row.where, tuple(next(scores) for _ in each), ranks)
+            found = tuple(next(scores) for _ in each)
+            if not all(map(math.isfinite, found)):
+                raise BadInput(
+                    f"{row.where}: its scores are {list(found)}: look at the reward model {model.name}, or leave the "
+                    "row out."
+                )
+            yield Scored(row.where, found, ranks)
         done += len(some)
         progress("scoring", done, None)
 

@@ -1,5 +1,6 @@
 """Judges: a model that reads two answers or one, here or at an endpoint, and a reward model that scores them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -230,10 +231,18 @@ class ScoringJudge:
         self._known.clear()
 
     def _score(self, answers: Sequence[Single]) -> None:
-        """Scores of whole conversations; equal ones are scored once, so that they are equal to the bit."""
+        """Scores of whole conversations; equal ones are scored once, so that they are equal to the bit.
+
+        Raises `BadInput` that names the question where a score is no number.
+        """
         fresh = [one for one in dict.fromkeys(answers) if one not in self._known]
         talks = [_conversation(one) for one in fresh]
         for one, score in zip(fresh, self.model.score(talks).tolist() if talks else [], strict=True):
+            if not math.isfinite(score):
+                raise BadInput(
+                    f"The score of an answer to question {one.question.id} ({one.question.where}) is {score}: look at "
+                    f"the reward model {self.name}, or leave the question out."
+                )
             self._known[one] = score
 
 

@@ -70,10 +70,11 @@ def trust(judged: Judged) -> str:
     if not held.sees_order:
         return "A reward model scores each answer by itself: its verdict cannot flip with the order."
     unclear = f"; {held.unclear} without a verdict" if held.unclear else ""
+    equal = f"; {held.equal} pairs of equal answers were not asked about" if held.equal else ""
     cut = f"; in {held.cut} the answers were cut to fit the judge's context" if held.cut else ""
     return (
         f"Order turned: {held.flips} of {held.compared} verdicts flip ({held.share:.0%}; {held.first} for the first "
-        f"answer, {held.second} for the second), {held.wavers} more are a tie in one order{unclear}{cut}."
+        f"answer, {held.second} for the second), {held.wavers} more are a tie in one order{unclear}{equal}{cut}."
     )
 
 

@@ -16,7 +16,7 @@ from kun.evaluation.judging.verdicts import Compared, Verdicts
 _DRAWS = 2000
 _MIDDLE = (2.5, 97.5)
 MOST_FLIPS = 0.2
-"""The share of verdicts that turn with the order above which a judge is called unreliable."""
+"""The share of verdicts that change with the order above which a judge is called unreliable."""
 MOST_ALIKE, FEWEST_MARKS = 0.9, 8
 """The share of answers with one and the same mark from which on marks say little; fewer answers are no sign of it."""
 
@@ -58,7 +58,8 @@ class Consistency:
 
     `flips` are comparisons in which it named the answer in the same place both times, so that the other model won:
     `first` and `second` say which place. `wavers` are a tie in one order and a win in the other. `unclear` had no
-    verdict in an order, and count for nothing. A judge who sees no order cannot flip.
+    verdict in an order, and count for nothing. `equal` answers, of which no judge was asked, are none of these and not
+    among the `compared`. A judge who sees no order cannot flip.
     """
 
     compared: int
@@ -67,6 +68,7 @@ class Consistency:
     second: int
     wavers: int
     unclear: int
+    equal: int
     cut: int
     sees_order: bool
 
@@ -74,6 +76,11 @@ class Consistency:
     def share(self) -> float:
         """Flips among comparisons with both verdicts."""
         return self.flips / self.compared if self.compared else 0.0
+
+    @property
+    def unsteady(self) -> float:
+        """Flips and wavers among comparisons with both verdicts."""
+        return (self.flips + self.wavers) / self.compared if self.compared else 0.0
 
     @property
     def warning(self) -> str:
@@ -84,6 +91,11 @@ class Consistency:
                 f"This judge's verdict flips with the order of the answers in {self.share:.0%} of comparisons, and "
                 f"then favours the {place} one {max(self.first, self.second)} times in {self.flips}: "
                 "its win rates say little."
+            )
+        if self.unsteady > MOST_FLIPS:
+            return (
+                f"This judge's verdict changes with the order of the answers in {self.unsteady:.0%} of comparisons, in "
+                f"{self.wavers} of {self.compared} between a win and a tie: its win rates say little."
             )
         if self.compared + self.unclear and self.unclear > MOST_FLIPS * (self.compared + self.unclear):
             return (
@@ -281,7 +293,8 @@ def _rank(standing: Standing) -> tuple[float, float]:
 
 def _consistency(judge: Judge, compared: Sequence[Compared]) -> Consistency:
     first = second = wavers = unclear = 0
-    for one in compared:
+    asked = [one for one in compared if one.asked]
+    for one in asked:
         forth, back = one.winners
         if forth is None or back is None:
             unclear += 1
@@ -289,6 +302,6 @@ def _consistency(judge: Judge, compared: Sequence[Compared]) -> Consistency:
             wavers += not (forth and back)
             first += bool(forth and back) and forth == one.a
             second += bool(forth and back) and forth == one.b
-    cut = sum(one.cut for one in compared)
-    clear = len(compared) - unclear
-    return Consistency(clear, first + second, first, second, wavers, unclear, cut, judge.sees_order)
+    cut = sum(one.cut for one in asked)
+    clear, equal = len(asked) - unclear, len(compared) - len(asked)
+    return Consistency(clear, first + second, first, second, wavers, unclear, equal, cut, judge.sees_order)

@@ -23,7 +23,7 @@ class Compared:
     """What a judge decided on two models' answers to one question.
 
     `forth` is its letter with `a` shown first, `back` the one with `b` first (the same, turned round, for a judge who
-    sees no order); None where it gave no verdict.
+    sees no order); None where it gave no verdict. Of equal answers, which are a tie, it is not `asked`.
     """
 
     question: QuestionId
@@ -33,6 +33,7 @@ class Compared:
     back: Letter | None
     texts: tuple[str, str] = ("", "")
     cut: bool = False
+    asked: bool = True
 
     @property
     def winners(self) -> tuple[str | None, str | None]:
@@ -118,9 +119,8 @@ def _pairs(
     for question, a, b in met:
         one, other = (each.turns.get(question.id, ()) for each in (a, b))
         if one == other:
-            found.append(
-                Compared(question.id, a.model, b.model, "C", "C", ("equal answers", "equal answers"))
-            )
+            texts = ("equal answers", "equal answers")
+            found.append(Compared(question.id, a.model, b.model, "C", "C", texts, asked=False))
             continue
         forth = known[_pair_key(judge, question, one, other)]
         back = forth if not judge.sees_order else known[_pair_key(judge, question, other, one)]
