@@ -189,6 +189,14 @@ def test_fields_are_read_in_the_ways_in_which_models_write_them() -> None:
     assert tasks_in("Instruction: Half a task") == [Task("Half a task", ())]
 
 
+def test_an_output_keeps_the_inputs_and_outputs_that_it_speaks_of() -> None:
+    text = "Instruction: Explain doubling by two examples.\nInput: <none>\n"
+    output = "Doubling adds a number to itself.\nInput: 3\nOutput: 6\nInput: 4\nOutput: 8"
+    assert tasks_in(f"{text}Output: {output}") == [
+        Task("Explain doubling by two examples.", (Instance("", output),))
+    ]
+
+
 # filters
 
 
@@ -358,6 +366,23 @@ def test_rows_of_a_round_are_kept_as_they_come_and_no_more_is_asked_than_wanted(
     make(writer, SEEDS, tmp_path / "few.jsonl", Making(count=2, requests=2))
     assert len(rows_of(tmp_path / "few.jsonl")) == 2
     assert len(writer.asked) <= 10
+
+
+def test_for_one_row_a_round_makes_few_tasks(tmp_path: Path) -> None:
+    def many(prompt: str, number: int) -> str:
+        if "Write 8 others" in prompt:
+            return "\n".join(f"{place}. {new_instruction(9 * number + place)}" for place in range(1, 9))
+        return in_steps(prompt, number)
+
+    writer = Scripted(many)
+    make(writer, SEEDS, tmp_path / "one.jsonl", Making(count=1))
+    prompts = [text_of(one.messages) for one in writer.asked]
+    assert sum("Write 8 others" in prompt for prompt in prompts) == 1
+    assert sum("Answer Yes or No" in prompt for prompt in prompts) == 4
+    assert len(prompts) == 6
+    alpaca = Scripted(whole)
+    make(alpaca, SEEDS, tmp_path / "whole.jsonl", Making(count=3, style="alpaca"))
+    assert len(alpaca.asked) == 1
 
 
 def test_a_file_that_is_full_asks_nothing(tmp_path: Path) -> None:

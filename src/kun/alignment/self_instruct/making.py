@@ -4,6 +4,7 @@ Two styles: Self-Instruct's three steps (instructions; which are classification;
 with the output first), and Alpaca's one (whole tasks at once, an instance each).
 """
 
+import math
 import random
 import time
 from collections import Counter
@@ -44,6 +45,8 @@ _SHOWN_SEEDS, _SHOWN_OWN = 6, 2
 _SHOWN_WHOLE = 3
 _SHOWN_SORTED = 8
 _SHOWN_INSTANCES = 3
+_SPARE = 4
+"""Tasks that a round makes for each row that is still wanted, at most: some are dropped."""
 _ROUND_TOKENS = {"instructions": 512, "sorting": 8, "instances": 512}
 
 
@@ -51,8 +54,8 @@ _ROUND_TOKENS = {"instructions": 512, "sorting": 8, "instances": 512}
 class Making:
     """The options: how many rows, in which style, how unlike each other, and when to give up.
 
-    `requests` are asked a round, each for `more` tasks. It ends without `count` rows after `patience` rounds of which
-    nothing was kept.
+    `requests` are asked a round at most, each for `more` tasks. It ends without `count` rows after `patience` rounds of
+    which nothing was kept.
     """
 
     count: int = 100
@@ -146,6 +149,16 @@ class _Work:
         """Whether there are as many rows as are wanted."""
         return self.cost.kept >= self.options.count
 
+    @property
+    def _most(self) -> int:
+        """Tasks that are worth making for the rows that are still wanted."""
+        return _SPARE * (self.options.count - self.cost.kept)
+
+    @property
+    def _requests(self) -> int:
+        """Requests for new tasks that are worth making."""
+        return min(self.options.requests, math.ceil(self._most / self.options.more))
+
     def round(self) -> None:
         """Ask once for new tasks, and keep the good ones."""
         # another run goes on with other draws
@@ -163,7 +176,7 @@ class _Work:
                 self.language,
                 chance,
             )
-            for _ in range(self.options.requests)
+            for _ in range(self._requests)
         ]
         for place, reply in self._ask("tasks", prompts, self.options.max_tokens, chance):
             tasks = tasks_in(reply.text)
@@ -205,14 +218,14 @@ class _Work:
 
     def _new_instructions(self, chance: random.Random) -> list[str]:
         prompts = []
-        for _ in range(self.options.requests):
+        for _ in range(self._requests):
             own = chance.sample(self.own, min(_SHOWN_OWN, len(self.own)))
             theirs = [seed.instruction for seed in self.seeds]
             theirs = chance.sample(theirs, min(_SHOWN_SEEDS + _SHOWN_OWN - len(own), len(theirs)))
             shown = [*theirs, *own]
             chance.shuffle(shown)
             prompts.append(instructions(shown, self.options.more, self.language, chance))
-        found = []
+        found: list[str] = []
         for place, reply in self._ask("instructions", prompts, _ROUND_TOKENS["instructions"], chance):
             written = instructions_in(reply.text)
             if not written:
@@ -220,7 +233,9 @@ class _Work:
             if written and not reply.ended:
                 self._drop("cut off")
                 written = written[:-1]
-            found += [one for one in written if self._takes(one, text_of(prompts[place]))]
+            for one in written:
+                if len(found) < self._most and self._takes(one, text_of(prompts[place])):
+                    found.append(one)
         return found
 
     def _sorted(self, found: Sequence[str], chance: random.Random) -> dict[str, bool]:

@@ -217,10 +217,13 @@ def _whole(number: int, task: Task, language: str) -> str:
 
 
 def tasks_in(text: str) -> list[Task]:
-    """Tasks in full; one that lacks a field has no instance."""
+    """Tasks in full; one that lacks a field has no instance. An output may speak of inputs and outputs of its own."""
     found: list[Task] = []
     for block in _blocks(text):
-        fields = dict(_fields(block))
+        marks: dict[str, re.Match[str]] = {}
+        for mark in _FIELD.finditer(block):
+            marks.setdefault(_name(mark["name"]), mark)
+        fields = dict(_between(block, list(marks.values())))
         if "instruction" in fields:
             output = fields.get("output", "")
             instance = (Instance(_input(fields.get("input", "")), output),) if output else ()
@@ -284,7 +287,11 @@ def _blocks(text: str) -> list[str]:
 
 def _fields(text: str) -> list[tuple[str, str]]:
     """Names of fields with the text behind each."""
-    marks = list(_FIELD.finditer(text))
+    return _between(text, list(_FIELD.finditer(text)))
+
+
+def _between(text: str, marks: Sequence[re.Match[str]]) -> list[tuple[str, str]]:
+    """Names of the marks with the text from each to the next."""
     ends = [*(mark.start() for mark in marks[1:]), len(text)][: len(marks)]
     return [
         (_name(mark["name"]), text[mark.end() : end].strip().strip("#").strip())
