@@ -157,6 +157,11 @@ def test_all_turns_are_asked_each_with_the_answers_before_it(tmp_path: Path) -> 
     assert (found.tokens, found.prompt_tokens) == (9, 15)
 
 
+def test_models_with_chinese_names_have_files_of_their_own(tmp_path: Path) -> None:
+    assert answers_file(tmp_path, "基座").name == "基座.jsonl"
+    assert answers_file(tmp_path, "微调/第 2 版").name == "微调-第-2-版.jsonl"
+
+
 def test_an_endpoint_that_dies_half_way_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     asked = [question(id, "first", "second") for id in range(4)]
     left = 5

@@ -42,7 +42,10 @@ Expression = Annotated[str, AfterValidator(_compiles)]
 
 
 class Rules(BaseModel):
-    """What an answer has to be. Every rule that is given has to be kept; letters' case matters to `case` alone."""
+    """What an answer has to be. Every rule that is given has to be kept.
+
+    Letters' case matters to `case`, `ends`, `matches` and `json_keys` alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

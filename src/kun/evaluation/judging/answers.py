@@ -91,7 +91,8 @@ def answer_all(
 
 def answers_file(folder: Path, model: str) -> Path:
     """Where the answers of a model lie."""
-    return folder / "answers" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}.jsonl"
+    name = re.sub(r"[^\w.-]+", "-", model)
+    return folder / "answers" / f"{name}.jsonl"
 
 
 def _asked(question: Question, before: tuple[str, ...], options: Answering) -> Asked:
