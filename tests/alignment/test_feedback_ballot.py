@@ -119,7 +119,7 @@ def test_a_ballot_made_of_its_vote_gives_the_same_vote(shown, keys):
         vote = ballot.vote().checked(4)
     except BadInput:
         return
-    assert Ballot.again(ballot.item, vote).vote() == vote
+    assert Ballot.of(ballot.item, "ada", vote).vote() == vote
 
 
 # Agreement and bias

@@ -1,16 +1,25 @@
 """Feedback in a real browser: answers are ranked by keys and by dragging, written, and thumbs are kept."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fakes import FakeService
-from test_web_browser import browser, plain, served, service, visit
+from test_web_browser import browser, plain, served, service
+from test_web_browser import visit as any_visit
 
 from kun.alignment.feedback.store import FeedbackStore
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser", "served", "service", "visit"]
+__all__ = ["any_visit", "browser", "served", "service"]
+NAMED = {"name": "kun_rater", "value": "me", "domain": "127.0.0.1", "path": "/"}
+
+
+@pytest.fixture
+def visit(any_visit: Any) -> Any:
+    """A window of the one person who rates here."""
+    return functools.partial(any_visit, storage_state={"cookies": [NAMED], "origins": []})
 
 
 def said(text: str) -> tuple[dict[str, str], ...]:

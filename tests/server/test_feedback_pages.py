@@ -17,7 +17,7 @@ from kun.alignment.feedback.votes import Thumb, Vote
 from kun.errors import Busy
 from kun.server.conversations import Conversations
 from kun.server.web import chat, feedback, mounting, rating, rewarding, writing
-from kun.server.web.state import rater_cookie, rater_of
+from kun.server.web.state import known_rater, rater_cookie, rater_of
 from kun.settings import settings
 from kun.training.recipe import read_recipe
 
@@ -44,11 +44,34 @@ def test_each_page_on_feedback_is_there_in_both_languages(
 def test_a_name_of_a_person_who_rates_survives_its_cookie(name: str) -> None:
     cookie = rater_cookie(name)
     assert not set(cookie) & set('";, \n')
-    assert rater_of(cookie, "") == " ".join(name.split())[:40]
+    assert known_rater(cookie) == " ".join(name.split())[:40]
 
 
-def test_without_a_name_it_is_me_and_a_key_keeps_people_apart() -> None:
-    assert rater_of(None, "") == "me"
+def test_browsers_without_a_name_rate_apart_and_neither_undoes_what_the_other_said(
+    client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(store, 2, 2)
+    opened = Opened(client, monkeypatch, rating, "RatePage")
+    first = opened.go("/feedback/rate").visit.rater
+    opened.press("a")
+    assert opened.go("/feedback/rate").visit.rater == first
+    client.cookies.clear()
+    assert opened.go("/feedback/rate").visit.rater != first
+    opened.press("u", "b", "u", "u")
+    assert [vote.rater for vote in votes(store)] == [first]
+
+
+def test_a_name_is_kept_when_it_is_told_and_only_pages_bring_one(client: TestClient) -> None:
+    assert "set-cookie" not in client.get("/kun-static/kun.css").headers
+    kept = client.get("/feedback").headers["set-cookie"]
+    assert kept.startswith("kun_rater=me-")
+    assert "SameSite=Lax" in kept  # a link from a mail opens the page under the same name
+    for cookie in ("Ada", kept.partition("=")[2].partition(";")[0]):
+        told = client.get("/feedback", headers={"cookie": f"kun_rater={cookie}"})
+        assert "set-cookie" not in told.headers
+
+
+def test_a_key_keeps_people_of_one_name_apart() -> None:
     assert rater_of("Ada", "0123456789abcdef") == "Ada (01234567)"
     assert rater_of("Ada", "fedcba9876543210") != rater_of("Ada", "0123456789abcdef")
 
@@ -149,6 +172,26 @@ def test_keys_rate_two_answers_each_and_undo_goes_back(
     assert opened.page.ballot.item.id == ids[3]
 
 
+def test_what_was_written_of_undone_answers_is_on_the_page_again_when_it_is_loaded_anew(
+    client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(store, 2, 2)
+    opened = Opened(client, monkeypatch, rating, "RatePage")
+    page = opened.go("/feedback/rate")
+    for number in range(2):
+        opened.do(page.flag, number, "untrue")
+        page.ballot.note, page.ballot.correction = f"note {number}", f"own {number}"
+        opened.press("b")
+    given = votes(store)
+    opened.press("u", "u")
+    assert votes(store) == []
+    opened.go("/feedback/rate")
+    opened.press("Enter", "Enter")
+    assert votes(store) == given
+    assert [(vote.note, vote.correction) for vote in given] == [("note 0", "own 0"), ("note 1", "own 1")]
+    assert all(vote.flags for vote in given)
+
+
 def test_a_key_that_comes_late_says_nothing_of_the_next_answers(
     client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +283,46 @@ def test_prompts_are_typed_answered_by_models_and_become_a_reward_models_data(
     assert "2" in opened.texts
 
 
+class Slow:
+    """A model whose answers come when it is told to go on."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.asked, self.goes_on = threading.Semaphore(0), threading.Event()
+        self.count = 0
+
+    def submit(self, prompt: Any, options: Any) -> Iterator[Any]:
+        self.count += 1
+        text = f"answer {self.count}"
+        self.asked.release()
+        assert self.goes_on.wait(20)
+        yield SimpleNamespace(text=text)
+
+
+@pytest.mark.parametrize("sees", ["what another page has in work", "what another server has added"])
+def test_two_pages_that_sample_at_once_give_each_prompt_its_answers_once(
+    store: FeedbackStore, monkeypatch: pytest.MonkeyPatch, sees: str
+) -> None:
+    store.add_prompt([{"role": "user", "content": "How deep?"}])
+    (prompt,) = store.prompts(waiting=True)
+    how, one, other = feedback._Sampling(2, 1, 1.0, 8), Slow(), Slow()
+    other.goes_on.set()
+    first = threading.Thread(target=feedback._sample, args=(store, [one], prompt, how))
+    first.start()
+    assert one.asked.acquire(timeout=20)
+    if sees == "what another server has added":
+        monkeypatch.setattr(feedback, "_sampled", set())
+    feedback._sample(store, [other], prompt, how)
+    assert other.count == (2 if sees == "what another server has added" else 0)
+    one.goes_on.set()
+    first.join(20)
+    assert store.next("ada") is not None
+    assert store.left("ada") == 1
+    feedback._sample(store, [other], prompt, how)
+    assert store.left("ada") == 1
+
+
 def test_one_reward_model_is_trained_at_a_time_and_every_page_shows_it(
     client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +375,6 @@ def test_a_thumb_in_chat_is_kept_with_its_conversation_also_when_that_was_delete
     for value in (1, -1):
         opened.do(page.thumb, page.messages[1], value)
         prompt = ({"role": "user", "content": "hi"},)
-        assert store.thumbs() == [Thumb(answer.id, "me", value, prompt, "Hello.", "fake-model")]
+        assert store.thumbs() == [Thumb(answer.id, page.visit.rater, value, prompt, "Hello.", "fake-model")]
     assert page.thumbs == {answer.id: -1}
     conversations.close()

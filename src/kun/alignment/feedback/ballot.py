@@ -41,13 +41,15 @@ class Ballot:
     """The next answer goes into the last one's place."""
 
     @classmethod
-    def again(cls, item: Item, vote: Vote) -> "Ballot":
-        """The ballot of a vote that was taken back."""
+    def of(cls, item: Item, rater: str, vote: Vote | None = None) -> "Ballot":
+        """An empty ballot, or that of a vote which was taken back."""
+        if vote is None:
+            return cls(item, rater)
         position = {place: number for number, place in enumerate(item.shown)}
         placed = sorted((rank, position[place]) for place, rank in enumerate(vote.ranks))
         return cls(
             item,
-            vote.rater,
+            rater,
             {at: rank for rank, at in placed},
             {position[place]: list(flags) for place, flags in vote.flags.items()},
             vote.note,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from kun.alignment.feedback.tables import AnswerRow, ClaimRow, ItemRow, PromptRow, VoteRow
+from kun.alignment.feedback.tables import AnswerRow, ClaimRow, DraftRow, ItemRow, PromptRow, VoteRow
 from kun.alignment.feedback.votes import (
     FEWEST,
     Item,
@@ -115,16 +115,24 @@ def put_claim(session: Session, item: str, rater: str) -> None:
     session.add(ClaimRow(item=item, rater=rater, claimed_at=now()))
 
 
-def vote_row(vote: Vote, rater: str, key: str) -> VoteRow:
-    """The row of a vote."""
-    return VoteRow(
-        key=key, item=vote.item, rater=rater, verdict=vote.verdict, ranks=json.dumps(vote.ranks),
-        shown=json.dumps(vote.shown), flags=json.dumps(dict(vote.flags)), note=sound(vote.note),
-        correction=sound(vote.correction), margin=vote.margin, created_at=now(),
-    )  # fmt: skip
+def values_of(vote: Vote, rater: str, key: str) -> dict[str, object]:
+    """The columns of a vote."""
+    return {
+        "key": key,
+        "item": vote.item,
+        "rater": rater,
+        "verdict": vote.verdict,
+        "ranks": json.dumps(vote.ranks),
+        "shown": json.dumps(vote.shown),
+        "flags": json.dumps(dict(vote.flags)),
+        "note": sound(vote.note),
+        "correction": sound(vote.correction),
+        "margin": vote.margin,
+        "created_at": now(),
+    }
 
 
-def vote_of(row: VoteRow) -> Vote:
+def vote_of(row: VoteRow | DraftRow) -> Vote:
     """The vote of a row."""
     flags = {int(place): tuple(flags) for place, flags in json.loads(row.flags).items()}
     return Vote(

@@ -16,14 +16,15 @@ from kun.alignment.feedback.rows import (
     put_claim,
     put_item,
     put_prompt,
+    values_of,
     vote_of,
-    vote_row,
 )
 from kun.alignment.feedback.tables import (
     VERSION,
     AnswerRow,
     ClaimRow,
     DemonstrationRow,
+    DraftRow,
     ItemRow,
     PromptRow,
     Tables,
@@ -52,6 +53,8 @@ from kun.text.tokenizer import sound
 
 IMPORTED = "imported"
 """Who rated what came from a file."""
+_UNSEEN = "[]"
+"""The order on the screen of a vote that came from a file."""
 _CLAIM = timedelta(minutes=30)
 """How long an item waits for the person on whose screen it is."""
 _RATED = (
@@ -188,28 +191,41 @@ class FeedbackStore:
     def save(self, vote: Vote) -> None:
         """Keep a vote, in the place of this person's earlier one on the item; it is on the disk when this returns."""
         rater = check_name(vote.rater)
-        key = digest("vote", vote.item, rater)
+        key = _vote_key(vote.item, rater)
         with self._database.writing() as session:
             item = item_row(session, vote.item)
             answers = session.scalar(select(func.count()).where(AnswerRow.item == item.id)) or 0
             vote.checked(answers)
-            session.execute(delete(VoteRow).where(VoteRow.key == key))
+            for table in (VoteRow, DraftRow):
+                session.execute(delete(table).where(table.key == key))
             session.execute(delete(ClaimRow).where(ClaimRow.item == item.id, ClaimRow.rater == rater))
-            session.add(vote_row(vote, rater, key))
+            session.add(VoteRow(**values_of(vote, rater, key)))
 
     def undo(self, rater: str) -> Vote | None:
-        """Take back this person's last vote, and give them its item next; None where there is none."""
+        """Take back this person's last vote on a screen, and give them its item next; None where there is none.
+
+        What they said stays as their `draft`.
+        """
         rater = check_name(rater)
-        last = select(VoteRow).where(VoteRow.rater == rater).order_by(VoteRow.number.desc()).limit(1)
+        last = select(VoteRow).where(VoteRow.rater == rater, VoteRow.shown != _UNSEEN)
         with self._database.writing() as session:
-            row = session.scalars(last).first()
+            row = session.scalars(last.order_by(VoteRow.number.desc()).limit(1)).first()
             if row is None:
                 return None
             vote = vote_of(row)
+            session.execute(delete(DraftRow).where(DraftRow.key == row.key))
+            session.add(DraftRow(**values_of(vote, rater, row.key)))
             session.delete(row)
             session.execute(delete(ClaimRow).where(ClaimRow.rater == rater))
             put_claim(session, vote.item, rater)
             return vote
+
+    def draft(self, item: str, rater: str) -> Vote | None:
+        """The vote on an item that this person took back, which counts for nothing; None where there is none."""
+        key = _vote_key(item, check_name(rater))
+        with self._database.reading() as session:
+            row = session.scalars(select(DraftRow).where(DraftRow.key == key)).first()
+            return None if row is None else vote_of(row)
 
     def add_ranked(
         self,
@@ -240,7 +256,7 @@ class FeedbackStore:
             if session.scalar(select(VoteRow.number).where(VoteRow.key == key)) is not None:
                 return False
             vote = Vote(id, check_name(rater), ranks=ranks, margin=margin)
-            session.add(vote_row(vote.checked(len(ranks)), vote.rater, key))
+            session.add(VoteRow(**values_of(vote.checked(len(ranks)), vote.rater, key)))
             return True
 
     def votes(self) -> Iterator[tuple[Item, Vote]]:
@@ -327,6 +343,10 @@ class FeedbackStore:
                 Thumb(row.message, row.rater, row.value, messages_from(row.prompt), row.answer, row.model)
                 for row in session.scalars(chosen)
             ]
+
+
+def _vote_key(item: str, rater: str) -> str:
+    return digest("vote", item, rater)
 
 
 def _waits(session: Session, prompt: str) -> bool:

@@ -46,14 +46,8 @@ class AnswerRow(Tables):
     model: Mapped[str] = mapped_column(default="")
 
 
-class VoteRow(Tables):
-    """A person's ranking of an item. `key` is one for a person and an item, so that nobody votes twice."""
-
-    __tablename__ = "feedback_votes"
-    __table_args__ = (
-        Index("feedback_votes_of_item", "item", "rater"),
-        Index("feedback_votes_of_rater", "rater"),
-    )
+class _Said:
+    """The columns of what a person said of an item. `key` is one for the two, so that nobody says two things of it."""
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     key: Mapped[str] = mapped_column(unique=True)
@@ -67,6 +61,22 @@ class VoteRow(Tables):
     correction: Mapped[str] = mapped_column(default="")
     margin: Mapped[float] = mapped_column(default=0.0)
     created_at: Mapped[str]
+
+
+class VoteRow(_Said, Tables):
+    """A person's ranking of an item."""
+
+    __tablename__ = "feedback_votes"
+    __table_args__ = (
+        Index("feedback_votes_of_item", "item", "rater"),
+        Index("feedback_votes_of_rater", "rater"),
+    )
+
+
+class DraftRow(_Said, Tables):
+    """A vote that was taken back: it counts for nothing, and is on the ballot when its item comes again."""
+
+    __tablename__ = "feedback_drafts"
 
 
 class ClaimRow(Tables):

@@ -1,6 +1,8 @@
 """The page of feedback as a whole: its numbers, new prompts, sampled answers, and a reward model from the votes."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -305,10 +307,32 @@ def _prompts_of_chats(conversations: Conversations, owner: str) -> list[list[dic
 
 
 def _sample(store: FeedbackStore, writers: Sequence[Writer], prompt: Prompt, how: _Sampling) -> None:
-    """Answers to one prompt, unless it has some by now: another person may sample too."""
-    if not store.waits(prompt.id):
-        return
-    answers, models = sample(
-        writers, prompt.messages, how.count, temperature=how.temperature, max_tokens=how.longest
-    )
-    store.add_item(prompt.messages, answers, models, wanted=how.people, source=prompt.source)
+    """Answers to one prompt, unless it has some by now or another page samples them: then nothing."""
+    with _mine(prompt.id) as is_mine:
+        if not is_mine or not store.waits(prompt.id):
+            return
+        answers, models = sample(
+            writers, prompt.messages, how.count, temperature=how.temperature, max_tokens=how.longest
+        )
+        with store.together():
+            if store.waits(prompt.id):  # another server may have been faster, or the prompt is forgotten
+                store.add_item(prompt.messages, answers, models, wanted=how.people, source=prompt.source)
+
+
+_sampled: set[str] = set()
+"""Prompts to which a page of this server samples answers now."""
+_lock = threading.Lock()
+
+
+@contextmanager
+def _mine(prompt: str) -> Iterator[bool]:
+    """Whether no other page has a prompt in work; until the end it is then this one's."""
+    with _lock:
+        is_mine = prompt not in _sampled
+        _sampled.add(prompt)
+    try:
+        yield is_mine
+    finally:
+        if is_mine:
+            with _lock:
+                _sampled.discard(prompt)

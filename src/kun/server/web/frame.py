@@ -14,7 +14,7 @@ from nicegui.events import ValueChangeEventArguments
 
 from kun.errors import KunError
 from kun.server.conversations import Conversation
-from kun.server.web.state import Visit
+from kun.server.web.state import KEPT_S, Visit
 from kun.server.web.words import Words
 from kun.server.workers import Workers
 
@@ -127,8 +127,8 @@ def _place(target: str, icon: str, text: str) -> ui.link:
 
 def remember(name: str, value: str, then: str = "") -> None:
     """Keep a choice in the browser for a year: `value` has none of the characters that end a cookie."""
-    age = 365 * 24 * 3600
-    ui.run_javascript(f'document.cookie = "{name}={value}; path=/; max-age={age}; SameSite=Strict"; {then}')
+    kept = f"path=/; max-age={KEPT_S}; SameSite=Lax"  # a link from elsewhere leads to the same choices
+    ui.run_javascript(f'document.cookie = "{name}={value}; {kept}"; {then}')
 
 
 def _switch(name: str, value: str) -> None:

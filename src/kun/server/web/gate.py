@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kun.server.entrance import COMMON_HEADERS, is_api, is_key, is_longer, refusal
+from kun.server.web.state import KEPT_S, RATER_COOKIE, known_rater, new_rater, rater_cookie
 from kun.server.web.words import Words, preferred_language
 from kun.settings import settings
 
@@ -123,15 +124,19 @@ class Gate:
         refused = self._refusal(scope, headers)
         if refused is None and scope["path"] in ("/login", "/logout") and scope["type"] == "http":
             refused = await self._session(Request(scope, receive))
-        owner = self._sessions.owner(_cookies(headers).get(COOKIE))
+        cookies = _cookies(headers)
+        owner = self._sessions.owner(cookies.get(COOKIE))
         if refused is None and owner is None and not scope["path"].startswith(_OPEN):
             is_page = scope["type"] == "http" and "text/html" in headers.get("accept", "")
             refused = RedirectResponse("/login", 303) if is_page else PlainTextResponse("Log in first.", 401)
         if refused is not None:
             await _refuse(refused, scope, receive, send)
             return
-        scope["kun.web"], scope["kun.owner"] = self._web, owner or ""
-        await self._app(scope, _bounded(receive, _limit(scope["path"])), _with_headers(send))
+        known = known_rater(cookies.get(RATER_COOKIE))
+        rater = known or new_rater()
+        scope["kun.web"], scope["kun.owner"], scope["kun.rater"] = self._web, owner or "", rater
+        sent = _with_headers(send) if known else _with_rater(_with_headers(send), rater)
+        await self._app(scope, _bounded(receive, _limit(scope["path"])), sent)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         reason = refusal(headers, self._sessions.api_keys)
@@ -222,6 +227,20 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return with_headers
+
+
+def _with_rater(send: Send, rater: str) -> Send:
+    """Pages bring the browser the name under which it rates."""
+
+    async def with_rater(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if headers.get("content-type", "").startswith("text/html"):
+                kept = f"{RATER_COOKIE}={rater_cookie(rater)}; Path=/; Max-Age={KEPT_S}; SameSite=Lax"
+                headers.append("Set-Cookie", kept)
+        await send(message)
+
+    return with_rater
 
 
 async def _refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

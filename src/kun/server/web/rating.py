@@ -59,9 +59,11 @@ class RatePage:
         await say_kindly(self.show_next)()
 
     async def show_next(self) -> None:
-        """The next answers, from this person's queue."""
-        item = await off_loop(self.store.next, self.visit.rater)
-        await self._show(None if item is None else Ballot(item, self.visit.rater))
+        """The next answers, from this person's queue, with what they said of them before they took it back."""
+        rater = self.visit.rater
+        item = await off_loop(self.store.next, rater)
+        draft = None if item is None else await off_loop(self.store.draft, item.id, rater)
+        await self._show(None if item is None else Ballot.of(item, rater, draft))
 
     async def _show(self, ballot: Ballot | None) -> None:
         words = self.words
@@ -229,12 +231,10 @@ class RatePage:
             await self.show_next()
 
     async def _undo(self) -> None:
-        vote = await off_loop(self.store.undo, self.visit.rater)
-        if vote is None:
+        if await off_loop(self.store.undo, self.visit.rater) is None:
             ui.notify(self.words("nothing_to_undo"))
-            return
-        item = await off_loop(self.store.item, vote.item, self.visit.rater)
-        await self._show(Ballot.again(item, vote))
+        else:
+            await self.show_next()
 
     async def flag(self, position: int, flag: Flag) -> None:
         if self.ballot is not None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 TOOLS_COOKIE = "kun_tools"
 RATER_COOKIE = "kun_rater"
+KEPT_S = 365 * 24 * 3600
+"""Seconds that a browser keeps a choice."""
 MOST_TOOLS = 12
 """Tools that a person may choose at a time: more are too many for a small model, and for a cookie."""
 
@@ -67,7 +70,7 @@ class Visit:
     has_login: bool
     tools: tuple[str, ...] = ()
     rater: str = "me"
-    """Who rates here: a name that the person chose, apart by key where there are keys."""
+    """Who rates here: a name that the person chose or that marks the browser, apart by key where there are keys."""
 
     @classmethod
     def current(cls) -> "Visit":
@@ -84,7 +87,7 @@ class Visit:
             theme if theme in ("light", "dark") else "auto",
             bool(scope["kun.owner"]),
             chosen_names(cookies.get(TOOLS_COOKIE)),
-            rater_of(cookies.get(RATER_COOKIE), scope["kun.owner"]),
+            rater_of(scope["kun.rater"], scope["kun.owner"]),
         )
 
 
@@ -100,10 +103,19 @@ def rater_cookie(name: str) -> str:
     return quote(" ".join(name.split())[:LONGEST_RATER], safe="")
 
 
-def rater_of(cookie: str | None, owner: str) -> str:
-    """Who rates: the name in a cookie, or "me"; with keys a mark of the key behind it, which keeps people apart."""
+def known_rater(cookie: str | None) -> str | None:
+    """The name in a cookie; None where there is none, or none that can be shown."""
     name = " ".join(unquote(cookie or "").split())[:LONGEST_RATER]
-    name = name if name and name.isprintable() else "me"
+    return name if name and name.isprintable() else None
+
+
+def new_rater() -> str:
+    """Who rates in a browser that has told no name: "me", and a mark that tells it from other browsers."""
+    return f"me-{secrets.token_hex(3)}"
+
+
+def rater_of(name: str, owner: str) -> str:
+    """Who rates: a name, with keys a mark of the key behind it, which keeps people apart."""
     return f"{name} ({owner[:8]})" if owner else name
 
 
