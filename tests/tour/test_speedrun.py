@@ -156,6 +156,20 @@ def test_the_command_shows_what_is_done_and_how_to_talk_to_it(speedrun, capfd):
 
 
 @pytest.mark.slow
+def test_one_command_asks_every_stage_the_same_and_shows_it_on_one_page(speedrun, tmp_path, capfd):
+    done, _, _ = speedrun
+    first, *others = (str(done.path / name / "checkpoint") for name in ("pretrain", "finetune", "ppo"))
+    line = ["generate", first, *(part for each in others for part in ("--against", each)), "--chat"]
+    line += ["-p", "What does zlib.crc32 do?", "--max-tokens", "8", "--report", str(tmp_path / "stages.html")]
+    assert command(line) == 0
+    shown, page = capfd.readouterr().out, (tmp_path / "stages.html").read_text(encoding="utf-8")
+    assert page.count("<h2>") == 1
+    for name in ("pretrain", "finetune", "ppo"):
+        assert name in shown
+        assert f"<th>{name}" in page
+
+
+@pytest.mark.slow
 def test_a_speedrun_is_not_written_over(speedrun):
     done, _, _ = speedrun
     with pytest.raises(BadInput, match="--resume"):
