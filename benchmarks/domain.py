@@ -1,7 +1,8 @@
 """What tuning on a domain gains there, and what it costs in general: perplexity before and after, full and LoRA.
 
 The domain is the documentation of the standard library's modules, of which every fifth is held out; the general text is
-Wikipedia where --data has it, else the prose among the examples.
+Wikipedia where --data has it, else the prose among the examples. Then health, in both languages: the recipes as they
+stand, measured on the texts that they hold out and on everyday ones.
 """
 
 import json
@@ -18,9 +19,14 @@ from kun.evaluation.run import evaluate
 
 MODEL = "smollm2-135m-instruct"
 WIKIPEDIA = Path("instructions", "wiki_demo.txt")
-PROSE = Path(__file__).parents[1] / "examples" / "tasks" / "prose.jsonl"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PROSE = EXAMPLES / "tasks" / "prose.jsonl"
+RECIPES = ("medicine", "medicine-lora", "medicine-zh", "medicine-zh-lora")
+MOST = {"domain": -0.15, "general": 0.05}
+"""How perplexity may change at most, by a recipe of health."""
 BYTES, QUICK_BYTES = 100_000, 15_000
 STEPS, QUICK_STEPS = 60, 12
+QUICK_TEXTS = 4
 #: a full tuning moves all weights a little, an adapter a few of them more
 WAYS: dict[str, tuple[float, dict[str, Any]]] = {"full": (5e-5, {}), "LoRA, rank 16": (5e-4, {"rank": 16})}
 
@@ -48,6 +54,45 @@ def measure(options: Options) -> Iterable[Row]:
                 note=f"in general {before['general']:.2f}, then {after['general']:.2f} ({change['general']:+.1%}); "
                 f"{minutes:.1f} minutes",
             )
+    yield from _recipes(options.quick)
+
+
+def _recipes(quick: bool) -> Iterable[Row]:
+    """Each recipe of health: how much perplexity falls in the domain, and rises on everyday text."""
+    from kun.training.recipe import read_recipe
+    from kun.training.train import train
+
+    for name in RECIPES:
+        language = "zh" if "zh" in name else "en"
+        tasks = {
+            kind: EXAMPLES / "tasks" / f"{task}-{language}.toml"
+            for kind, task in {"domain": "medicine", "general": "everyday"}.items()
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            overrides: dict[str, Any] = {"out": folder} | ({"train.steps": QUICK_STEPS} if quick else {})
+            recipe = read_recipe(EXAMPLES / "recipes" / f"{name}.toml", overrides)
+            values = []
+            for model in (recipe.model.source, train(recipe, name).checkpoint):
+                with kun.load(model) as lm:
+                    values.append(
+                        {
+                            kind: evaluate(lm, task, limit=QUICK_TEXTS if quick else None)
+                            .measures["perplexity"]
+                            .value
+                            for kind, task in tasks.items()
+                        }
+                    )
+        before, after = values
+        change = {kind: after[kind] / before[kind] - 1 for kind in tasks}
+        yield Row(
+            f"perplexity on health after {name}.toml",
+            f"{change['domain']:+.1%}; in general {change['general']:+.1%}",
+            f"{MOST['domain']:+.0%}; {MOST['general']:+.0%}",
+            "-30%; +2%",
+            holds=all(change[kind] <= most for kind, most in MOST.items()),
+            note=f"{before['domain']:.2f}, then {after['domain']:.2f}; in general {before['general']:.2f}, then "
+            f"{after['general']:.2f}; {f'{QUICK_STEPS} steps' if quick else 'the whole recipe'}",
+        )
 
 
 def _domain(folder: Path, modules: int, size: int) -> tuple[Path, Path]:

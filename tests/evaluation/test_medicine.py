@@ -2,8 +2,10 @@
 
 import json
 import re
+import tomllib
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,26 @@ def test_everyday_texts_are_enough_for_an_interval_and_share_nothing_with_what_r
     assert not any(_runs(text, language) & known for text in every)
     for one, other in combinations([_runs(text, language) for text in every], 2):
         assert not one & other
+
+
+@pytest.mark.parametrize("name", ["medicine", "medicine-lora", "medicine-zh", "medicine-zh-lora"])
+def test_about_half_of_what_the_recipes_read_is_the_handbook_and_none_of_it_is_measured(name: str) -> None:
+    language = "zh" if "zh" in name else "en"
+    train = _recipe(f"{name}.toml")["data"]["train"]
+    assert train == [f"examples/medicine/{language}.jsonl", f"examples/handbook/{language}"]
+    pages = (MEDICINE.parent / "handbook" / language).glob("*.md")
+    replayed = sum(len(page.read_text(encoding="utf-8")) for page in pages)
+    assert 0.4 < replayed / (replayed + sum(map(len, texts(language)))) < 0.55
+
+
+def test_only_word_vectors_learn_from_everyday_texts() -> None:
+    for path in sorted((MEDICINE.parent / "recipes").glob("*.toml")):
+        recipe = _recipe(path.name)
+        assert recipe["stage"] == "vectors" or "everyday" not in str(recipe), path.name
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    return tomllib.loads((MEDICINE.parent / "recipes" / name).read_text(encoding="utf-8"))
 
 
 def _pages(language: str) -> list[Path]:

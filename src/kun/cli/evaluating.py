@@ -54,7 +54,7 @@ def evaluate(
       kun eval ./my-classifier -t examples/tasks/reviews.toml --report reviews.html
       kun eval smollm2-135m-instruct -t examples/tasks/facts.toml --quantize int4 --json
       kun eval smollm2-135m-instruct --against runs/medicine/checkpoint -t examples/tasks/medicine-en.toml
-        -t examples/tasks/general-en.toml --picture medicine.svg
+        -t examples/tasks/everyday-en.toml --picture medicine.svg
       kun eval smollm2-135m-instruct --against runs/aligned-dpo/checkpoint -t safety -t faults --picture safety.svg
     """
     from kun.evaluation.sets import task_files

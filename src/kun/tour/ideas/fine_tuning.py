@@ -67,9 +67,9 @@ IDEA = Idea(
     examples=(Example(("a domain, before and after", "领域文本，微调前后"), _domain),),
     see=(
         "`kun train examples/recipes/medicine.toml`, then `kun eval smollm2-135m-instruct --against "
-        "runs/medicine/checkpoint -t examples/tasks/medicine-en.toml -t examples/tasks/general-en.toml`",
+        "runs/medicine/checkpoint -t examples/tasks/medicine-en.toml -t examples/tasks/everyday-en.toml`",
         "`kun train examples/recipes/medicine-zh.toml`，然后 `kun eval qwen2.5-coder-0.5b-instruct --against "
-        "runs/medicine-zh/checkpoint -t examples/tasks/medicine-zh.toml -t examples/tasks/general-zh.toml`",
+        "runs/medicine-zh/checkpoint -t examples/tasks/medicine-zh.toml -t examples/tasks/everyday-zh.toml`",
     ),
     comes=(
         "perplexity in the domain and in general, before and after; [adapters](docs/en/adapters.md)",
