@@ -116,6 +116,18 @@ def test_classes_of_texts_are_checked(run: Callable[..., Any], monkeypatch: pyte
     assert not run(Scripted(encoder=SimpleNamespace(name="fake"))).ok
 
 
+@pytest.mark.parametrize("wrong", zero_shot._IN_README)
+def test_opinions_hold_only_where_those_of_readme_do(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = dict(zero_shot._OPINIONS)
+
+    def all_but_one(encoder: object, texts: Sequence[str], labels: Any) -> list[Any]:
+        said = list(labels.names)
+        return [SimpleNamespace(label=said[wanted[text] ^ (text == wrong)], score=0.9) for text in texts]
+
+    monkeypatch.setattr(zero_shot, "classify", all_but_one)
+    assert not zero_shot._judged(Scripted(encoder=SimpleNamespace(name="fake"))).ok
+
+
 def analogous(is_right: bool) -> Any:
     """Vectors that answer each question of `_KNOWN` with what is wanted, and with a word of it where all count."""
     wanted = {(a, b, c): d for a, b, c, d in word_embeddings._KNOWN}

@@ -202,12 +202,15 @@ _TEXTS = (
 )
 
 
+_IN_README = ("The film was dull.", "这部电影很无聊。")
+"""The opinions that README's commands show."""
 _OPINIONS = (
     ("The plot is clever and the cast superb.", 0),
     ("I want my two hours back.", 1),
     ("A warm, funny film that I will see again.", 0),
-    ("The film was dull.", 1),
+    (_IN_README[0], 1),
     ("演员演得太好了，看得我热泪盈眶。", 0),
+    (_IN_README[1], 1),
     ("剧情拖沓，看到一半就睡着了。", 1),
     ("房间干净，服务热情，下次还住这里。", 0),
     ("又贵又难吃，再也不来了。", 1),
@@ -239,21 +242,23 @@ def _described(session: Session) -> Shown:
 def _judged(session: Session) -> Shown:
     """Opinions by two words alone, positive and negative, in the words of the text's language."""
     encoder = session.encoder(DEFAULT_ENCODER)
-    rows, right = [], 0
+    rows, right = [], set[str]()
     for names in (("positive", "negative"), ("正面", "负面")):
         asked = [pair for pair in _OPINIONS if pair[0].isascii() == names[0].isascii()]
         found = classify(encoder, [text for text, _ in asked], Labels.of(names))
-        right += sum(one.label == names[wanted] for one, (_, wanted) in zip(found, asked, strict=True))
+        right |= {
+            text for one, (text, wanted) in zip(found, asked, strict=True) if one.label == names[wanted]
+        }
         rows += [
-            (text, str(one.label), f"{one.score:.2f}", "✓" if one.label == names[wanted] else "✗")
-            for one, (text, wanted) in zip(found, asked, strict=True)
+            (text, str(one.label), f"{one.score:.2f}", "✓" if text in right else "✗")
+            for one, (text, _) in zip(found, asked, strict=True)
         ]
     return Shown(
-        right >= 0.7 * len(_OPINIONS),
+        right.issuperset(_IN_README) and len(right) >= 0.7 * len(_OPINIONS),
         (
-            f"{encoder.name}, never trained on opinions, judges {right} of {len(_OPINIONS)} rightly by the names "
+            f"{encoder.name}, never trained on opinions, judges {len(right)} of {len(_OPINIONS)} rightly by the names "
             f"of the classes alone.",
-            f"{encoder.name} 没有为情感训练过，只凭类别的名字，{len(_OPINIONS)} 条判对 {right} 条。",
+            f"{encoder.name} 没有为情感训练过，只凭类别的名字，{len(_OPINIONS)} 条判对 {len(right)} 条。",
         ),
         Table((("text", "文本"), ("class", "类别"), ("probability", "概率"), ("right", "对错")), rows),
     )
@@ -272,8 +277,8 @@ IDEA = Idea(
         ),
     ),
     see=(
-        '`kun classify "The film was dull." --labels "positive,negative"` ([page](docs/en/classifying.md))',
-        '`kun classify "这部电影很无聊。" --labels "正面,负面"`（[文档](docs/zh/classifying.md)）',
+        f'`kun classify "{_IN_README[0]}" --labels "positive,negative"` ([page](docs/en/classifying.md))',
+        f'`kun classify "{_IN_README[1]}" --labels "正面,负面"`（[文档](docs/zh/classifying.md)）',
     ),
     comes=(
         "a zebra that was never shown, named by its attributes; texts in classes that nothing was trained "
