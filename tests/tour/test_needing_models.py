@@ -1,5 +1,6 @@
 """Examples of the tour that ask a model: with one that answers rightly the check holds, with a wrong one not."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,9 @@ class Scripted(Session):
 
     def vectors(self, name: str) -> Any:
         return self.models["vectors"]
+
+    def tokens(self, name: str) -> Any:
+        return self.models["tokens"]
 
 
 def says(*answers: str) -> Any:
@@ -139,6 +143,68 @@ def analogous(is_right: bool) -> Any:
             return [(wanted[a, b, c] if exclude and is_right else b, 0.8)]
 
     return Known(["king"], np.ones((1, 2), np.float32))
+
+
+class Royal(WordVectors):
+    """Vectors that answer with queen or 女王 where the query words are left out, else as a test wants."""
+
+    plain: tuple[str, str] = ("queen", "女王")
+
+    def analogy(self, a: str, b: str, c: str, *, exclude: bool = True, k: int = 5) -> list[tuple[str, float]]:
+        return [((("queen", "女王") if exclude else self.plain)[not a.isascii()], 0.8)]
+
+
+@pytest.mark.parametrize(
+    ("plain", "ok", "english", "chinese"),
+    [
+        (("queen", "女王"), True, "both agree", "both agree"),
+        (("king", "女王"), True, "a query word wins", "both agree"),
+        (("queen", "男人"), True, "both agree", "a query word wins"),
+        (("queen", "王子"), False, "both agree", "neither"),
+    ],
+)
+def test_each_language_is_told_whether_a_query_word_wins(
+    plain: tuple[str, str], ok: bool, english: str, chinese: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Royal, "plain", plain)
+    words = [*word_embeddings._PEOPLE, *word_embeddings._ZH_PEOPLE]
+    made = Royal(words, np.eye(len(words), dtype=np.float32))
+    monkeypatch.setattr(word_embeddings, "train_vectors", lambda sentences, **options: made)
+    shown = word_embeddings._analogy(Session())
+    assert shown.ok is ok
+    assert re.search(rf"to {plain[0]} with them \({english}.*and {plain[1]} \({chinese}", shown.text[0])
+
+
+def test_an_analogy_is_not_right_in_a_world_where_a_queen_is_a_prince(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    people = word_embeddings._PEOPLE
+    swapped = {**people, "queen": people["prince"], "prince": people["queen"]}
+    monkeypatch.setattr(word_embeddings, "_PEOPLE", swapped)
+    assert not word_embeddings._analogy(Session()).ok
+
+
+def own_table(right: int, kept: int) -> Any:
+    """A language model's table that answers so many of `_ASKED`, and so many with a query word where all count."""
+    asked = list(word_embeddings._ASKED)
+
+    class Table(WordVectors):
+        def analogy(
+            self, a: str, b: str, c: str, *, exclude: bool = True, k: int = 5
+        ) -> list[tuple[str, float]]:
+            place = asked.index((b, a, c))
+            wanted = word_embeddings._ASKED[b, a, c]
+            if exclude:
+                return [(wanted if place < right else "nothing", 0.8)]
+            return [(c if place < kept else wanted, 0.8)]
+
+    words = sorted({word for key, wanted in word_embeddings._ASKED.items() for word in (*key, wanted)})
+    return Table(words, np.eye(len(words), dtype=np.float32))
+
+
+@pytest.mark.parametrize(("right", "kept", "ok"), [(3, 1, True), (2, 1, False), (3, 0, False)])
+def test_a_models_own_table_is_checked(right: int, kept: int, ok: bool) -> None:
+    assert word_embeddings._own_table(Scripted(tokens=own_table(right, kept))).ok is ok
 
 
 def test_analogies_are_checked() -> None:

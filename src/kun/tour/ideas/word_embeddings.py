@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from kun.inspection.tokens import cut_tokens, merges
 from kun.text.learn import learn_tokenizer
-from kun.tour.drawings.canvas import DIM, EDGE, Canvas, Language
+from kun.tour.drawings.canvas import DIM, EDGE, Canvas, Label, Language
 from kun.tour.example import Example, Idea, Shown, Table
 from kun.tour.session import Session
 from kun.wordvectors.pieces import compose
@@ -87,6 +87,7 @@ def _analogy(session: Session) -> Shown:
     """word2vec of a small world answers king − man + woman, with and without the query words."""
     del session
     rows: list[tuple[str, str, str]] = []
+    verdicts: list[Label] = []
     points: list[tuple[str, float, float]] = []
     for people, said, (king, man, woman) in (
         (_PEOPLE, _SAID, ("king", "man", "woman")),
@@ -95,6 +96,7 @@ def _analogy(session: Session) -> Shown:
         vectors = train_vectors(_sentences(people, said), dimensions=16, epochs=10, sample=1.0)
         found = [vectors.analogy(man, king, woman, exclude=exclude)[0][0] for exclude in (True, False)]
         rows.append((f"{king} − {man} + {woman}", found[0], found[1]))
+        verdicts.append(_verdict(*found, asked=(king, man, woman)))
         if people is _PEOPLE:
             shown = (king, man, woman, rows[0][1])
             table = torch.from_numpy(np.stack([vectors[word] for word in shown]))
@@ -105,24 +107,32 @@ def _analogy(session: Session) -> Shown:
     def draw(language: Language) -> str:
         return _plane(language, points)
 
-    agree = all(row[1] == row[2] for row in rows)
-    verdict = (
-        ("both agree", "两者一致") if agree else ("a query word wins where it may", "不排除时是问题里的词")
-    )
     return Shown(
-        [row[1] for row in rows] == ["queen", "女王"],
+        [row[1] for row in rows] == ["queen", "女王"] and _OTHER not in verdicts,
         (
             f"word2vec, trained on 4,000 sentences in this run: king − man + woman is nearest to "
-            f"{rows[0][1]} with the query words left out, to {rows[0][2]} with them; 国王 − 男人 + 女人 to "
-            f"{rows[1][1]} and {rows[1][2]}. In this small clean world {verdict[0]}; in real text the query "
-            f"words often win.",
+            f"{rows[0][1]} with the query words left out, to {rows[0][2]} with them ({verdicts[0][0]}); "
+            f"国王 − 男人 + 女人 to {rows[1][1]} and {rows[1][2]} ({verdicts[1][0]}). So in this small clean world; in "
+            f"real text the query words often win.",
             f"本次运行用 4,000 句话训练的 word2vec：国王 − 男人 + 女人，"
-            f"排除问题里的词时最近的是{rows[1][1]}，不排除是{rows[1][2]}；king − man + woman 是 "
-            f"{rows[0][1]} 和 {rows[0][2]}。在这个小而干净的世界里{verdict[1]}，真实文本里不排除时往往是问题里的词。",
+            f"排除问题里的词时最近的是{rows[1][1]}，不排除是{rows[1][2]}（{verdicts[1][1]}）；king − man + woman 是 "
+            f"{rows[0][1]} 和 {rows[0][2]}（{verdicts[0][1]}）。这个小世界很干净；真实文本里往往是问题里的词。",
         ),
         _table(rows),
         draw,
     )
+
+
+_AGREE: Label = ("both agree", "两者一致")
+_QUERY: Label = ("a query word wins where it may", "不排除时是问题里的词")
+_OTHER: Label = ("neither that nor a query word", "既不是它，也不是问题里的词")
+
+
+def _verdict(left: str, plain: str, asked: tuple[str, ...]) -> Label:
+    """How the nearest of all words compares with the nearest of those that were not asked with."""
+    if plain in asked:
+        return _QUERY
+    return _AGREE if plain == left else _OTHER
 
 
 def _sentences(
