@@ -3,7 +3,9 @@
 import base64
 import json
 import re
+import signal
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,29 @@ def test_an_interruption_leaves_the_page_of_what_was_done(
     text = found.page.read_text(encoding="utf-8")
     assert "done shown" in text
     assert "It was interrupted" in text
+    assert "never" not in text
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("cannot import name"), BadInput("torch is missing: install it.")]
+)
+def test_ctrl_c_that_surfaces_as_another_error_ends_the_tour(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kun.cli.app import run
+
+    def imports(session: Session) -> Shown:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise error
+
+    examples = (example("done"), Example(("imports", "导入"), imports), example("never"))
+    monkeypatch.setattr(touring, "IDEAS", (idea(1, *examples),))
+    assert run(["tour", "--out", str(tmp_path / "tour.html")]) == 130
+    text = (tmp_path / "tour.html").read_text(encoding="utf-8")
+    assert "It was interrupted" in text
+    assert "done shown" in text
+    assert str(error) not in text
     assert "never" not in text
 
 

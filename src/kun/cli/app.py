@@ -1,15 +1,13 @@
 """The `kun` command: its sub-commands, and the one place where an error becomes a sentence and an exit code."""
 
 import os
-import signal
 import sys
-import threading
-from types import FrameType
 from typing import Any, cast
 
 import typer
 from typer.exceptions import TyperException
 
+from kun import interruption
 from kun.cli import (
     classifying,
     doctor,
@@ -36,8 +34,6 @@ from kun.settings import launch
 from kun.version import __version__
 
 _INTERRUPTED = 130
-_ctrl_c = threading.Event()
-"""That Ctrl-C came: within an import it may surface as another error than KeyboardInterrupt."""
 
 app = typer.Typer(
     name="kun",
@@ -100,25 +96,12 @@ def run(line: list[str]) -> int:
     debug = "--debug" in options
     if debug:
         line.remove("--debug")
-    _listen()
+    interruption.listen()
     code = _call(line, debug)
     started = launch()
     if code == _INTERRUPTED and not (started and started.rank):
         _complain("Interrupted.")
     return code
-
-
-def _listen() -> None:
-    """Remember Ctrl-C, and let it act as it always does."""
-
-    def heard(number: int, frame: FrameType | None) -> None:
-        _ctrl_c.set()
-        signal.default_int_handler(number, frame)
-
-    _ctrl_c.clear()
-    mine = threading.current_thread() is threading.main_thread()
-    if mine and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, heard)
 
 
 def _call(line: list[str], debug: bool) -> int:
@@ -147,7 +130,7 @@ def _call(line: list[str], debug: bool) -> int:
         _complain(f"{named}{error.strerror or error}.")
         return 1
     except Exception as error:
-        if _ctrl_c.is_set():
+        if interruption.came():
             return _INTERRUPTED
         if debug:
             raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from kun import interruption
 from kun.errors import BadInput, KunError
 from kun.tour.drawings.canvas import Label
 from kun.tour.example import Example, Idea, Shown
@@ -86,8 +87,9 @@ def run_tour(
 ) -> Iterator[Outcome]:
     """The outcome of each example as it ends; `tell` hears the name of each before it begins, its place, and how many.
 
-    KeyboardInterrupt passes through, between two outcomes or in the middle of one.
+    KeyboardInterrupt passes through, between two outcomes or in the middle of one, whatever error it surfaced as.
     """
+    interruption.listen()
     planned = [(idea, example) for idea in ideas for example in idea.examples]
     for place, (idea, example) in enumerate(planned):
         if tell is not None:
@@ -102,11 +104,11 @@ def _outcome(idea: Idea, example: Example, session: Session) -> Outcome:
         if missing:
             return Outcome(idea, example, None, Shown(False, _needs(missing)), 0.0, missing)
         shown = example.run(session)
-    except KunError as error:
-        shown = Shown(False, (str(error), str(error)))
     except Exception as error:  # a fault of one example is shown as one, and the tour goes on
+        if interruption.came():
+            raise KeyboardInterrupt from error
         log.debug("%s failed", example.name[0], exc_info=True)
-        fault = f"{type(error).__name__}: {error}"
+        fault = str(error) if isinstance(error, KunError) else f"{type(error).__name__}: {error}"
         shown = Shown(False, (fault, fault))
     return Outcome(idea, example, shown.ok, shown, time.monotonic() - began)
 
