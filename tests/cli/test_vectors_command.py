@@ -9,6 +9,7 @@ import pytest
 from command_line import Kun
 
 from kun.settings import DEFAULT_MODEL
+from kun.wordvectors.opening import open_vectors
 from kun.wordvectors.vectors import WordVectors
 
 WORDS = ["king", "queen", "man", "woman", "throne", "kingdom"]
@@ -77,6 +78,18 @@ def test_a_sum_says_whose_idea_it_is(kun: Kun, vectors: str) -> None:
     assert "label" not in one  # a sum of words is no word from its pieces
     assert "fastText" not in kun("vectors", "sum", "king", "man", "-m", vectors).out
     assert "fastText" in seen("sum", "h", "t", "-m", DEFAULT_MODEL, kun=kun)["label"]
+
+
+def test_the_pieces_of_a_word_are_those_from_inside_words_but_the_first(kun: Kun, home: Path) -> None:
+    table = open_vectors(home / "models" / DEFAULT_MODEL)
+    inside = next(word for word in table.words if word.startswith("##") and word[2:] in table.index)
+    first, piece = next(word for word in table.words if word.isalpha() and word != inside[2:]), inside[2:]
+    one = seen("sum", first, piece, "-m", DEFAULT_MODEL, kun=kun)
+    assert (one["words"], "label" in one) == ([first, inside], True)
+    np.testing.assert_allclose(one["sum"], table[first] + table[inside], rtol=1e-4, atol=1e-6)
+    words = seen("sum", first, "+", piece, "-m", DEFAULT_MODEL, kun=kun)
+    assert (words["words"], "label" in words) == ([first, piece], False)
+    np.testing.assert_allclose(words["sum"], table[first] + table[piece], rtol=1e-4, atol=1e-6)
 
 
 def test_a_picture_is_drawn(kun: Kun, vectors: str, tmp_path: Path) -> None:

@@ -39,6 +39,20 @@ def test_words_without_a_vector_are_named_and_left_out(by_hand: WordVectors) -> 
         panel(by_hand, [("nobody", "king")])
 
 
+def test_two_words_are_too_few_and_not_unknown(by_hand: WordVectors) -> None:
+    with pytest.raises(BadInput, match="A picture shows 3 to 500 words, not 2"):
+        panel(by_hand, [("king", "queen")])
+
+
+def test_vectors_of_one_number_lie_on_a_line() -> None:
+    vectors = WordVectors(["a", "b", "c"], np.array([[1.0], [-2.0], [3.0]], np.float32))
+    one = panel(vectors, [("a", "b"), ("c",)])
+    assert one.projection.points.shape == (3, 2)
+    assert np.ptp(one.projection.points[:, 0]) == pytest.approx(2.0)
+    assert not one.projection.points[:, 1].any()
+    assert draw([one], "svg").startswith(b"<?xml")
+
+
 def test_kings_and_capitals_are_drawn_where_they_are_known(by_hand: WordVectors, tmp_path: Path) -> None:
     (one,) = usual_panels(by_hand)
     assert one.groups[:2] == (("king", "queen"), ("man", "woman"))

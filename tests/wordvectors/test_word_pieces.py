@@ -104,6 +104,10 @@ def test_other_spellings_of_the_query_words_are_left_out_with_them(table: TokenV
     assert (rates.rate(exclude=True), rates.rate(exclude=False)) == (1.0, 0.0)
 
 
+def test_a_piece_inside_a_word_is_told_from_the_one_that_begins_it(table: TokenVectors) -> None:
+    assert [table.inside(piece) for piece in ("king", "man")] == ["##king", "man"]
+
+
 def test_a_name_in_small_letters_is_found_with_its_capital(table: TokenVectors) -> None:
     np.testing.assert_array_equal(table["paris"], table["Paris"])
     assert table.row("king") != table.row("King")

@@ -268,7 +268,8 @@ def _show_rates(rates: "Sequence[tuple[str, AnalogyRates]]", as_json: bool) -> N
 @app.command("sum")
 def sum_words(
     words: list[str] = typer.Argument(
-        ..., help="Words, or pieces of one, whose vectors are added up; those after a - are taken away."
+        ...,
+        help="Words whose vectors are added up, those after a - taken away; of a model's table pieces of one word.",
     ),
     model: str = MODEL,
     k: int = HOW_MANY,
@@ -276,7 +277,8 @@ def sum_words(
 ) -> None:
     """The sum of some vectors, and the words nearest to it.
 
-    A word as the sum of its pieces is fastText's idea; a GPT keeps the vector of each piece apart.
+    Of a model's own table several without a sign are the pieces of one word, those after the first from inside words
+    (##er). A word as the sum of its pieces is fastText's idea; a GPT keeps the vector of each piece apart.
 
     \b
     Examples:
@@ -289,7 +291,9 @@ def sum_words(
 
     plus, minus = signed(words)
     vectors = _opened(model)
-    label = _LABEL if isinstance(vectors, TokenVectors) and not minus else None
+    label = None
+    if isinstance(vectors, TokenVectors) and len(plus) == len(words):
+        plus, label = [*plus[:1], *map(vectors.inside, plus[1:])], _LABEL
     total, found = vectors.sum(plus, k, minus=minus)
     if as_json:
         output.print_json(

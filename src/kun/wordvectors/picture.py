@@ -65,6 +65,7 @@ def project(vectors: WordVectors, words: Sequence[str]) -> Projection:
         raise BadInput(f"A picture shows 3 to {MOST_WORDS} words, not {len(chosen)}.")
     unit = np.array([vectors.unit(word) for word in chosen], np.float64)
     centred = unit - unit.mean(axis=0)
+    centred = np.pad(centred, ((0, 0), (0, max(0, 2 - centred.shape[1]))))  # a plane has two axes
     _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
     axes = axes[:2]
     axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
@@ -78,7 +79,7 @@ def panel(vectors: WordVectors, groups: Pairs, title: str = "") -> Panel:
     every = [word for group in groups for word in group]
     missing = tuple(word for word in dict.fromkeys(every) if word not in vectors)
     here = [tuple(word for word in group if word not in missing) for group in groups]
-    if len(set(every) - set(missing)) < 3:
+    if missing and len(set(every) - set(missing)) < 3:
         raise BadInput(
             f"{vectors.name} has vectors for fewer than three of these words (not for {', '.join(missing[:8])}): "
             f"name words that it knows."

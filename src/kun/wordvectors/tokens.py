@@ -54,6 +54,11 @@ class TokenVectors(WordVectors):
         row = self.index.get(word)
         return self.index.get(word.capitalize(), super().row_or_none(word)) if row is None else row
 
+    def inside(self, piece: str) -> str:
+        """The name of a piece that goes on with a word, ##er for er, where there is one; else as it is."""
+        name = f"{_GOES_ON}{piece}"
+        return name if name in self.index else piece
+
     def compose(self, word: str) -> Composition:
         """A word as the sum of its pieces' rows; parts of a character have none, and are named.
 

@@ -1,7 +1,6 @@
 """The page of words as vectors: neighbours, analogies with and without the query words, a picture."""
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nicegui import ui
@@ -13,6 +12,7 @@ from kun.server.web.inside import Part, show_picture
 from kun.server.web.state import Visit
 
 if TYPE_CHECKING:
+    from kun.wordvectors.pieces import Composition
     from kun.wordvectors.vectors import Near, WordVectors
 
 _SHOWN = 8
@@ -47,10 +47,12 @@ def _neighbours(visit: Visit, names: list[str]) -> None:
     chosen = part.choice(words("vectors_which"), names, names[0])
 
     async def show() -> None:
-        pieces, near = await off_loop(_near, visit, str(chosen.value), (text.value or "").strip())
-        if pieces:
-            shown = " ".join(pieces[:_PIECES])
+        made, near = await off_loop(_near, visit, str(chosen.value), (text.value or "").strip())
+        if made:
+            shown = " ".join(made.pieces[:_PIECES])
             ui.label(words("from_pieces", word=text.value, pieces=shown)).classes("note")
+            if made.left_out:
+                ui.label(words("pieces_left_out", pieces=" ".join(made.left_out[:_PIECES]))).classes("note")
         _list(near)
 
     part.button(show)
@@ -62,19 +64,19 @@ def _knows_chinese(visit: Visit, name: str) -> bool:
     return visit.words.language == "zh" and not (entry and entry.kind == "vectors")
 
 
-def _near(visit: Visit, name: str, word: str) -> "tuple[Sequence[str], Near]":
-    """A word's neighbours; of one without a vector its pieces too, by which they were found."""
+def _near(visit: Visit, name: str, word: str) -> "tuple[Composition | None, Near]":
+    """A word's neighbours; of one without a vector its pieces too, by which they were found and which are left out."""
     from kun.wordvectors.opening import composed
 
     held = visit.web.service.word_vectors(name)
     try:
-        return (), held.near(word, _SHOWN)
+        return None, held.near(word, _SHOWN)
     except NotFound as unknown:
         try:
             made = composed(held, word)
         except BadInput:
             raise unknown from None
-        return made.pieces, held.near(made.vector, _SHOWN)
+        return made, held.near(made.vector, _SHOWN, without=made.rows)
 
 
 def _analogies(visit: Visit, names: list[str]) -> None:
