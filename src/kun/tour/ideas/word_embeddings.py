@@ -96,7 +96,7 @@ def _analogy(session: Session) -> Shown:
         vectors = train_vectors(_sentences(people, said), dimensions=16, epochs=10, sample=1.0)
         found = [vectors.analogy(man, king, woman, exclude=exclude)[0][0] for exclude in (True, False)]
         rows.append((f"{king} − {man} + {woman}", found[0], found[1]))
-        verdicts.append(_verdict(*found, asked=(king, man, woman)))
+        verdicts.append(_verdict(found[0], found[1], (king, man, woman)))
         if people is _PEOPLE:
             shown = (king, man, woman, rows[0][1])
             table = torch.from_numpy(np.stack([vectors[word] for word in shown]))
