@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 import kun
 from kun.alignment.branches import Tree
-from kun.alignment.experience import Experience, experience_batch
+from kun.alignment.experience import Experience, Piece, experience_batch
 from kun.alignment.policy import Policy
 from kun.alignment.preference_data import Compared
 from kun.alignment.prompts import Prompt
@@ -103,15 +103,26 @@ def cases():
     )
     for name, task, shape, sizes in (
         ("ppo", Ppo(Ppo.Options()), (16, 1), (16, 4, 1)),
-        ("grpo", Grpo(Grpo.Options(answers=2)), (8, 2), (8, 2, 1)),
+        ("grpo", Grpo(Grpo.Options(answers=2)), (8, 2), (16, 4, 1)),
     ):
 
         def weighed(task=task, shape=shape, rank=0, world=1):
             some = experiences(*shape)[rank::world]
             task.judge().weigh(some, 0.1, CPU)
-            return some
+            return [(one, number) for one in some for number in range(len(one.answers))]
 
-        yield name, task, policy, weighed, experience_batch, sizes
+        yield name, task, policy, weighed, answers_batch, sizes
+
+
+def answers_batch(some):
+    """A batch of answers, those to one prompt in one tree."""
+    pieces = []
+    for one, number in some:
+        if pieces and pieces[-1].whole is one:
+            pieces[-1] = Piece(one, range(pieces[-1].answers.start, number + 1))
+        else:
+            pieces.append(Piece(one, range(number, number + 1)))
+    return experience_batch(pieces)
 
 
 def gradient(networks, processes, task, batches, table):

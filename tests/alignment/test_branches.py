@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kun.alignment.branches import Tree, grown, planted, states_at
+from kun.alignment.branches import ROW, Tree, grown, planted, states_at
 from kun.errors import BadInput
 from kun.families.bloom import Bloom, BloomConfig
 from kun.families.glm import GLM, GLMConfig
@@ -15,6 +15,7 @@ from kun.families.gpt.gpt import GPT
 from kun.families.llama.config import LlamaConfig
 from kun.families.llama.llama import Llama
 from kun.families.lstm import LSTM, LSTMConfig
+from kun.models.batching import BATCH_TOKENS
 from kun.training.log_probs import token_log_probs
 
 SMALL = {"vocab_size": 64, "d_model": 32, "n_layers": 2, "n_heads": 2}
@@ -111,6 +112,22 @@ def test_answers_to_one_prompt_grow_from_it_and_others_from_their_own():
         (30, [3, 4]),
         (0, [5]),
     ]
+
+
+def test_trees_stay_small_however_many_rows_begin_alike():
+    rng = np.random.default_rng(0)
+    begin = list(range(24))
+    rows = [begin + rng.integers(24, 64, 200).tolist() for _ in range(300)]
+    made = grown(rows)
+    assert [number for _, some in made for number in some] == list(range(300))
+    assert max(one.size for one, _ in made) <= ROW
+    prompt = rng.integers(0, 64, 300).tolist()
+    answers = [prompt + rng.integers(0, 64, 48).tolist() for _ in range(16)]
+    [(one, some)] = grown(answers)  # what is long and shared is read once for many
+    assert len(one.trunk) >= 300
+    assert some == range(16)
+    long = [[*range(40)] * 100 + rng.integers(0, 64, 48).tolist() for _ in range(4)]
+    assert all(one.size <= BATCH_TOKENS or len(some) == 1 for one, some in grown(long))
 
 
 def test_only_what_is_learned_is_predicted_and_never_a_first_token():

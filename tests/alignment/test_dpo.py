@@ -34,6 +34,13 @@ def test_the_first_loss_is_ln_2_and_preferred_answers_become_likelier(recipe):
     assert kun.load(run.checkpoint).generate("sea", max_tokens=2) is not None
 
 
+@pytest.mark.parametrize("adapter", ["", "[lora]\nrank = 4\n"])
+def test_in_bfloat16_too_the_first_loss_is_ln_2(recipe, adapter):
+    first = told(kun.train(recipe("dpo", steps=1, more=adapter, precision='"bf16"')))[0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert first["margin"] == 0
+
+
 def test_ipo_begins_at_the_square_of_what_it_asks_for(recipe):
     run = kun.train(recipe("dpo", steps=1, more='[objective]\nloss = "ipo"\nbeta = 0.25\n'))
     assert told(run)[0]["loss"] == pytest.approx(4.0)

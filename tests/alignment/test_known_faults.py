@@ -23,6 +23,7 @@ from kun.alignment.branches import planted, states_at
 from kun.alignment.length import LengthFlag, correlation
 from kun.alignment.prompts import Prompt
 from kun.alignment.rl_task import policy_loss
+from kun.alignment.rollout_feed import Plan
 from kun.alignment.rollouts import ByRewardModel, Rollout
 from kun.alignment.tasks.ppo import Ppo
 from kun.errors import KunError
@@ -164,8 +165,8 @@ def letters(recipe, tmp_path):
     """A recipe of training by rewards on prompts of one letter."""
     data = write(tmp_path / "letters.jsonl", [{"prompt": one, "completion": one} for one in "abcdefghijkl"])
 
-    def made(objective, **keys):
-        path = recipe("ppo", more=f"[objective]\nmax_tokens = 6\n{objective}\n", **{"steps": 2} | keys)
+    def made(objective, stage="ppo", **keys):
+        path = recipe(stage, more=f"[objective]\nmax_tokens = 6\n{objective}\n", **{"steps": 2} | keys)
         return path, {"data.train": str(data), "data.eval": 0.3}
 
     return made
@@ -188,7 +189,7 @@ def test_a_reward_that_never_changes_is_no_fault(letters, monkeypatch):
         "kun.alignment.verifiers.ByVerifier.__call__",
         lambda self, prompts, answers: [np.ones(len(some), np.float32) for some in answers],
     )
-    lines = told(kun.train(*letters('verifier = "text"', eval_every=2)))
+    lines = told(kun.train(*letters('verifier = "text"\nanswers = 4', stage="grpo", eval_every=2)))
     assert np.isfinite([line["loss"] for line in lines]).all()
     assert lines[-1]["eval_reward"] == 1
     assert lines[0]["length_correlation"] == lines[0]["signal"] == 0
@@ -226,8 +227,10 @@ def test_the_flag_is_raised_once_and_correlations_are_pearsons():
 class First:
     """Stands for the feed: how the first rollout was."""
 
-    def __init__(self):
-        self.first = {"length": 10.0, "distinct": 0.9, "alike": 0.1}
+    def __init__(self, prompts=16):
+        self.plan = Plan(prompts, 1, 6, 1.0)
+        self.first = self.start = {"length": 10.0, "distinct": 0.9, "alike": 0.1}
+        self.held_out = ()
 
 
 SOUND = {"kl": 1.0, "length": 12.0, "distinct": 0.8, "alike": 0.2, "length_correlation": 0.1}
@@ -251,17 +254,24 @@ def test_guards_end_a_training_that_exploits_its_reward_and_say_why(bad, why):
     reason = task.verdict(SOUND | bad)
     assert why in reason
     assert bool(reason) == bool(why)
+    assert task.is_sound(SOUND | bad) == (not why)  # and of what is held out it is not kept
     task = Ppo(Ppo.Options(guards=False))
     task.made = First()
     assert bool(task.verdict(SOUND | bad)) == ("kl" in bad)
 
 
-def test_a_training_that_is_ended_keeps_the_best_and_says_why(letters):
-    path, changes = letters('verifier = "text"\nkl_ceiling = 1e-9', eval_every=1, steps=9)
+def test_that_few_prompts_get_one_answer_is_chance_and_ends_nothing():
+    task = Ppo(Ppo.Options())
+    task.made = First(prompts=4)
+    assert not task.verdict(SOUND | {"alike": 1.0})
+
+
+@pytest.mark.parametrize("eval_every", [1, 100])
+def test_a_training_that_is_ended_keeps_what_was_sound_and_says_why(letters, base, eval_every):
+    path, changes = letters('verifier = "text"\nkl_ceiling = 1e-9', eval_every=eval_every, steps=9)
     run = kun.train(path, changes)
-    lines = told(run)
-    assert len(lines) < 9
+    assert len(told(run)) < 9
     facts = json.loads((run.path / "facts.json").read_text(encoding="utf-8"))
     assert "kl_ceiling" in facts["note"]
-    assert facts["best_eval_loss"] == min(line["eval_loss"] for line in lines)
-    assert (run.checkpoint / "model.safetensors").is_file()
+    kept, start = (load_file(folder / "model.safetensors") for folder in (run.checkpoint, base))
+    assert all(torch.equal(kept[name], start[name]) for name in start)  # whatever came later had gone too far

@@ -51,6 +51,19 @@ def rewarded(recipe, letters):
     return made
 
 
+@pytest.fixture
+def letters_only(monkeypatch):
+    """Letters are worth their share of an answer, so that 1 is the optimum; at first one token of sixteen is one."""
+
+    def scores(self, prompts, answers):
+        return [
+            np.array([np.mean((one.ids >= 97) & (one.ids < 113)) for one in some], np.float32)
+            for some in answers
+        ]
+
+    monkeypatch.setattr("kun.alignment.verifiers.ByVerifier.__call__", scores)
+
+
 GROUPS = 'verifier = "text"\nanswers = 4'
 
 
@@ -63,7 +76,7 @@ def test_the_policy_against_itself_has_no_divergence_and_ratios_of_one(
     first = told(run)[0]
     assert abs(first["kl"]) < 1e-6 * max(1.0, first["length"])
     assert first["clipped"] == 0
-    assert abs(first["old_kl"]) < 1e-5
+    assert abs(first["old_kl"]) < 5e-11  # the mean of half the square of what ratios differ from one by
     assert first["off_sampler"] < 0.02
     assert 1 <= first["length"] <= 6
     assert first["entropy"] > 0
@@ -104,21 +117,23 @@ def test_advantages_are_sums_of_discounted_errors(pairs, lam, gamma):
     np.testing.assert_allclose(returns, advantages + values, atol=1e-5)
 
 
-def test_a_group_of_equal_rewards_teaches_nothing_and_is_counted(rewarded):
+def test_a_group_of_equal_rewards_teaches_nothing_and_is_counted(rewarded, tmp_path):
     assert group_advantages([0.5, 0.5, 0.5]).tolist() == [0, 0, 0]
     assert group_advantages([1.0, 0.0]).sum() == 0
     run = kun.train(rewarded("grpo", GROUPS, steps=1))  # letters alone are never said at random
     assert told(run)[0]["signal"] <= 0.5
+    assert "signal" not in told(kun.train(rewarded("ppo", steps=1), {"out": str(tmp_path / "ppo")}))[0]
 
 
 def test_a_training_by_rewards_goes_on_bit_for_bit(rewarded, tmp_path):
     objective = 'verifier = "text"\nepochs = 2\nminibatches = 2'
+    last = {"train.keep": "last"}  # the best could be of steps that both have made
     whole = kun.train(
-        rewarded("ppo", objective, steps=16, snapshot_every=8), {"out": str(tmp_path / "whole")}
+        rewarded("ppo", objective, steps=16, snapshot_every=8), last | {"out": str(tmp_path / "whole")}
     )
     half = rewarded("ppo", objective, steps=8, snapshot_every=8)
-    kun.train(half, {"out": str(tmp_path / "half")})
-    again = kun.train(half, {"out": str(tmp_path / "half"), "train.steps": 16}, resume=True)
+    kun.train(half, last | {"out": str(tmp_path / "half")})
+    again = kun.train(half, last | {"out": str(tmp_path / "half"), "train.steps": 16}, resume=True)
     for file in ("model.safetensors", VALUE_HEAD):
         assert (whole.checkpoint / file).read_bytes() == (again.checkpoint / file).read_bytes()
 
@@ -172,12 +187,20 @@ def test_going_too_far_from_the_reference_ends_the_training_and_says_why(rewarde
     assert "kl_ceiling" in facts["note"]
 
 
-def test_under_an_adapter_the_reference_is_the_base_with_the_adapter_off(rewarded, base, tmp_path):
-    run = kun.train(rewarded("ppo", steps=3), {"lora.rank": 4})
+@pytest.mark.usefixtures("letters_only")
+def test_under_an_adapter_the_reference_is_the_base_with_the_adapter_off(rewarded, tmp_path):
+    changes = {"lora.rank": 4, "optimizer.lr": 3e-2, "train.keep": "last", "data.eval": 0.4}
+    run = kun.train(rewarded("ppo", steps=6), changes)
     lines = told(run)
     assert abs(lines[0]["kl"]) < 1e-6 * max(1.0, lines[0]["length"])
+    assert abs(lines[-1]["kl"]) > 1e-3  # with the adapter on it would be none
     assert (run.checkpoint / "adapter_model.safetensors").is_file()
     assert (run.checkpoint / VALUE_HEAD).is_file()
+    path, start = rewarded("ppo", steps=1), {"model.from": str(run.checkpoint), "lora.rank": 4}
+    first = told(kun.train(path, start | {"out": str(tmp_path / "second")}))[0]
+    assert abs(first["kl"]) < 1e-6 * max(
+        1.0, first["length"]
+    )  # the start, itself an adapter, is the reference
 
 
 def test_what_was_pretrained_is_mixed_in_and_goes_on_bit_for_bit(rewarded, tmp_path):
@@ -186,29 +209,24 @@ def test_what_was_pretrained_is_mixed_in_and_goes_on_bit_for_bit(rewarded, tmp_p
     )
     mixed = f'verifier = "text"\nptx = 1.0\nptx_data = "{text}"\nptx_tokens = 256'
     plain = told(kun.train(rewarded("ppo", steps=1), {"out": str(tmp_path / "plain")}))[0]
-    whole = kun.train(rewarded("ppo", mixed, steps=4, snapshot_every=2), {"out": str(tmp_path / "whole")})
+    last = {"train.keep": "last"}
+    whole = kun.train(
+        rewarded("ppo", mixed, steps=4, snapshot_every=2), last | {"out": str(tmp_path / "whole")}
+    )
     assert told(whole)[0]["loss"] > plain["loss"] + 1  # nats of a token, of which it knows none yet
     assert told(whole)[0]["entropy"] == pytest.approx(plain["entropy"])
     half = rewarded("ppo", mixed, steps=2, snapshot_every=2)
-    kun.train(half, {"out": str(tmp_path / "half")})
-    again = kun.train(half, {"out": str(tmp_path / "half"), "train.steps": 4}, resume=True)
+    kun.train(half, last | {"out": str(tmp_path / "half")})
+    again = kun.train(half, last | {"out": str(tmp_path / "half"), "train.steps": 4}, resume=True)
     first, second = ((run.checkpoint / "model.safetensors").read_bytes() for run in (whole, again))
     assert first == second
     with pytest.raises(BadRecipe, match="belong together"):
         kun.train(rewarded("ppo", 'verifier = "text"\nptx = 1.0'))
 
 
+@pytest.mark.usefixtures("letters_only")
 @pytest.mark.parametrize(("stage", "objective"), [("ppo", 'verifier = "text"'), ("grpo", GROUPS)])
-def test_it_finds_what_is_rewarded_most(rewarded, monkeypatch, stage, objective):
-    """Letters are worth their share of an answer, so that 1 is the optimum; at first one token of sixteen is one."""
-
-    def scores(self, prompts, answers):
-        return [
-            np.array([np.mean((one.ids >= 97) & (one.ids < 113)) for one in some], np.float32)
-            for some in answers
-        ]
-
-    monkeypatch.setattr("kun.alignment.verifiers.ByVerifier.__call__", scores)
+def test_it_finds_what_is_rewarded_most(rewarded, stage, objective):
     path = rewarded(stage, f"{objective}\nkl = 0.0\nkl_ceiling = 1e9\nepochs = 2", steps=80, batch=32)
     lines = told(kun.train(path, {"optimizer.lr": 1e-2, "data.eval": 0.4, "train.eval_every": 40}))
     assert lines[0]["reward"] < 0.2
@@ -226,10 +244,12 @@ def test_a_reward_model_rewards_and_the_same_prompts_are_shown_as_training_goes_
     samples = [
         json.loads(line) for line in (run.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert [sample["step"] for sample in samples] == [2] * (len(samples) // 2) + [4] * (len(samples) // 2)
-    assert [one["prompt"] for one in samples[: len(samples) // 2]] == [
-        one["prompt"] for one in samples[len(samples) // 2 :]
-    ]
+    shown = len(samples) // 3
+    assert [sample["step"] for sample in samples] == [0] * shown + [2] * shown + [4] * shown
+    before, between, after = (
+        [one["prompt"] for one in samples[first : first + shown]] for first in (0, shown, 2 * shown)
+    )
+    assert before == between == after
 
 
 def test_under_adapters_policy_and_reward_model_have_one_base(rewarded, recipe, base):

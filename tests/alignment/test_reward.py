@@ -11,12 +11,16 @@ from small_talk import talks, write
 from torch import nn
 
 import kun
-from kun.alignment.preference_data import Compared
+from kun.alignment.preference_data import Compared, Preferences, RankingTokenizer
 from kun.alignment.probe import PairStates, fitted_head
 from kun.alignment.scoring import score_file
 from kun.alignment.task import compared_batch
-from kun.alignment.tasks.reward import Reward
+from kun.alignment.tasks.reward import Reward, branch_scores
+from kun.data.rows import BadRows
+from kun.data.sources import Rows
+from kun.data.tokenized import RowTokenizer
 from kun.errors import BadInput
+from kun.hub.opening import open_checkpoint
 from kun.training.networks import Networks
 
 
@@ -218,6 +222,37 @@ def test_a_prompt_is_cut_from_its_front_and_an_answer_that_does_not_fit_is_left_
     facts = json.loads((run.path / "facts.json").read_text(encoding="utf-8"))["data"]
     assert (facts["cut"], facts["dropped"]) == (1, 1)
     assert "long.jsonl:12: an answer alone has more than 127 tokens" in facts["examples"][0]
+
+
+def test_training_gives_a_conversation_the_number_that_scoring_gives_it(trained, tmp_path):
+    model, checkpoint = kun.load(trained.checkpoint), open_checkpoint(trained.checkpoint)
+    tokens = RowTokenizer(checkpoint.tokenizer, template=checkpoint.chat_template)
+    system = {"role": "system", "content": "Be kind."}
+    turns = [system, *conversation({"prompt": "sea", "chosen": "salt"}, "chosen")]
+    rows = [{**row, "prompt": [*turns, {"role": "user", "content": row["prompt"]}]} for row in talks(4)]
+    for row in rows:
+        row |= {side: [{"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")}
+    data = Preferences.read(
+        Rows(str(write(tmp_path / "turns.jsonl", rows))), RankingTokenizer(tokens, 256), BadRows()
+    )
+    with torch.no_grad():
+        trained_on = branch_scores(model.net, compared_batch(data.rankings)).tolist()
+    scored = model.score([row["prompt"] + row[side] for row in rows for side in ("chosen", "rejected")])
+    np.testing.assert_allclose(scored, trained_on, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_cut_is_the_front_of_the_prompt(trained, tmp_path):
+    checkpoint = open_checkpoint(trained.checkpoint)
+    tokens = RowTokenizer(checkpoint.tokenizer, template=checkpoint.chat_template)
+    row = {"prompt": "".join(chr(97 + n % 26) for n in range(400)), "chosen": "please", "rejected": "no"}
+    path = write(tmp_path / "long.jsonl", [row])
+    whole, cut = (
+        Preferences.read(Rows(str(path)), RankingTokenizer(tokens, longest), BadRows()).rankings[0].tree
+        for longest in (1000, 128)
+    )
+    assert cut.longest == 128
+    assert cut.trunk.tolist() == whole.trunk[-len(cut.trunk) :].tolist()
+    assert [one.tolist() for one in cut.branches] == [one.tolist() for one in whole.branches]
 
 
 def test_data_of_another_kind_is_refused_with_what_to_name(recipe, tmp_path):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kun.generation.pages import shared_beginning
+from kun.models.batching import BATCH_TOKENS
 from kun.training.feed import Batch
 
 Ids = NDArray[np.int32]
@@ -24,6 +25,8 @@ ONE_BY_ONE = ("chatglm", "lstm")
 """Families whose networks cannot read several answers to one prompt in one pass."""
 _LEAST_TRUNK = 16
 """Tokens that are worth being read once for several rows."""
+_PER_TRUNK = 4
+"""So many times as long as its trunk a tree may be that is longer than a row: attention grows with its square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +101,22 @@ def planted(trees: Sequence[Tree], row: int = ROW) -> Batch:
 def grown(rows: Sequence[Sequence[int]]) -> list[tuple[Tree, range]]:
     """Trees of the rows next to each other that begin alike, each with the numbers of its rows, in their order.
 
-    A row that shares little with those before it begins a tree of its own, and one alone has an empty trunk.
+    A row that shares little with those before it begins a tree of its own, as does one for which a tree has grown too
+    large, and one alone has an empty trunk.
     """
     made: list[tuple[Tree, range]] = []
-    first = shared = 0
+    first = shared = tokens = 0
     for number in range(1, len(rows) + 1):
         common = shared_beginning(rows[first], rows[number]) if number < len(rows) else 0
-        common = min([common, len(rows[first]) - 1, shared or common])
         is_alone = number == first + 1
-        if number < len(rows) and common >= _LEAST_TRUNK and (is_alone or common > shared // 2):
-            shared = min(common, len(rows[number]) - 1)
-            continue
+        tokens = len(rows[first]) if is_alone else tokens
+        if number < len(rows):
+            common = min([common, len(rows[first]) - 1, len(rows[number]) - 1, shared or common])
+            size = tokens + len(rows[number]) - (number - first) * common
+            has_room = size <= min(BATCH_TOKENS, max(ROW, _PER_TRUNK * common))
+            if has_room and common >= _LEAST_TRUNK and (is_alone or common > shared // 2):
+                shared, tokens = common, tokens + len(rows[number])
+                continue
         some = range(first, number)
         trunk = 0 if is_alone else shared
         branches = tuple(np.array(rows[row][trunk:], np.int32) for row in some)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kun.alignment.prompts import Prompt, Prompts
-from kun.alignment.rollouts import Rollout, Scorer
+from kun.alignment.rollouts import AnswerFrame, Rollout, Scorer
 from kun.atomic_files import Progress, new_file, silent
 from kun.data.rows import BadRows
 from kun.data.sources import Rows
@@ -108,7 +108,7 @@ def sampled_answers(
     lm: LanguageModel, prompts: Sequence[Prompt], how: Sampling
 ) -> Iterator[tuple[Prompt, list[Rollout]]]:
     """Each prompt with its answers, in order. What is drawn depends on the seed and the prompt's number alone."""
-    together = max(1, _AT_ONCE // how.answers)
+    together, before = max(1, _AT_ONCE // how.answers), AnswerFrame.of(lm.template).before
     for first in range(0, len(prompts), together):
         some = prompts[first : first + together]
         running = [
@@ -132,7 +132,7 @@ def sampled_answers(
                         Rollout(
                             np.array(one.token_ids, np.int32),
                             np.zeros(len(one.token_ids), np.float32),
-                            one.text,
+                            one.text.removeprefix(before),
                             one.finish_reason == "stop",
                         )
                         for one in generation.result()

@@ -1,8 +1,9 @@
 """What was sampled and what it was worth: the trees that are learned from, with a number for each of their tokens."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -36,37 +37,57 @@ class Experience:
         return np.array([float((old - reference).sum()) for old, reference in pairs], np.float32)
 
 
-def experience_batch(some: Sequence[Experience]) -> Batch:
+@dataclass(frozen=True)
+class Piece:
+    """Some of the answers to a prompt, by their numbers: as many as go through the network together."""
+
+    whole: Experience
+    answers: range
+
+    @property
+    def tree(self) -> Tree:
+        tree, some = self.whole.tree, slice(self.answers.start, self.answers.stop)
+        return Tree(tree.trunk, tree.branches[some], tree.learned[some])
+
+    def tokens(self, name: str) -> list[Floats]:
+        return self.whole.tokens[name][self.answers.start : self.answers.stop]
+
+
+def experience_batch(some: Sequence[Piece]) -> Batch:
     """Trees as in `planted`, and each name of `tokens` as float32 [m], in the order of the learned tokens."""
     made = planted([one.tree for one in some])
     for name in OF_TOKENS:
-        if all(name in one.tokens for one in some):
-            made[name] = torch.from_numpy(np.concatenate([np.concatenate(one.tokens[name]) for one in some]))
+        if all(name in one.whole.tokens for one in some):
+            made[name] = torch.from_numpy(np.concatenate([each for one in some for each in one.tokens(name)]))
     return made
 
 
-def parted(numbers: torch.Tensor, some: Sequence[Experience]) -> list[list[Floats]]:
-    """float32 [m] of a batch as a list for each experience of one array for each answer."""
-    flat, at, made = numbers.float().cpu().numpy(), 0, []
+def parted(numbers: torch.Tensor, some: Sequence[Piece]) -> Iterator[Floats]:
+    """float32 [m] of a batch as one array for each answer."""
+    flat, at = numbers.float().cpu().numpy(), 0
     for one in some:
-        each = []
         for branch in one.tree.branches:
-            each.append(flat[at : at + len(branch)].copy())
+            yield flat[at : at + len(branch)].copy()
             at += len(branch)
-        made.append(each)
-    return made
 
 
-def in_parts(some: Sequence[Experience], most: int) -> list[list[Experience]]:
-    """As many experiences together as have `most` tokens, or one."""
-    parts: list[list[Experience]] = []
-    size = 0
+def in_parts(some: Sequence[Experience], most: int) -> list[list[Piece]]:
+    """As many answers together as have `most` tokens with their prompts, or one."""
+    parts: list[list[Piece]] = []
+    room = 0
     for one in some:
-        if not parts or size + one.tree.size > most:
-            parts.append([])
-            size = 0
-        parts[-1].append(one)
-        size += one.tree.size
+        for place, branch in enumerate(one.tree.branches):
+            is_open = bool(parts) and bool(place) and len(branch) <= room
+            if not is_open and (not parts or len(one.tree.trunk) + len(branch) > room):
+                parts.append([])
+                room = most
+            if is_open:
+                last = parts[-1].pop().answers
+                parts[-1].append(Piece(one, range(last.start, place + 1)))
+            else:
+                parts[-1].append(Piece(one, range(place, place + 1)))
+                room -= len(one.tree.trunk)
+            room -= len(branch)
     return parts
 
 
@@ -79,7 +100,7 @@ def statistics(some: Sequence[Experience]) -> dict[str, float]:
         ("length_squares", "reward_length", "ended", "grams", "distinct", "tokens", "off_sampler"), 0.0
     )
     sums |= dict.fromkeys(("valued", "returns", "return_squares", "errors", "error_squares"), 0.0)
-    sums |= dict(zip(("asked", "alike"), _alike(some), strict=True))
+    sums |= dict(zip(("asked", "alike", "marks", "mark_squares"), _alike(some), strict=True))
     for one in some:
         sums["groups"] += 1
         sums["signal"] += float(np.ptp(one.scores)) > 0
@@ -110,10 +131,15 @@ def statistics(some: Sequence[Experience]) -> dict[str, float]:
     return sums
 
 
-def _alike(some: Sequence[Experience]) -> tuple[float, float]:
-    """Different prompts, and how many of them got the answer that most of them got."""
+def _alike(some: Sequence[Experience]) -> tuple[float, float, float, float]:
+    """Different prompts, how many of them got the answer that most of them got, and sums of a number of each answer.
+
+    From the last two it can be told whether processes have the same commonest answer.
+    """
     first = {one.prompt.ids.tobytes(): one.answers[0].ids.tobytes() for one in some}
-    return len(first), max(Counter(first.values()).values(), default=0)
+    marks = [crc32(answer) / 2**32 for answer in first.values()]
+    most = max(Counter(first.values()).values(), default=0)
+    return len(first), most, sum(marks), sum(mark**2 for mark in marks)
 
 
 def _trigrams(ids: NDArray[np.int32]) -> list[bytes]:
@@ -124,13 +150,16 @@ def averages(sums: Mapping[str, float]) -> dict[str, float]:
     """Means over answers.
 
     `reward` and its deviation, `kl` in nats an answer, `length`, the share that `ended`, the share of `distinct`
-    trigrams within an answer, the share of prompts that got the commonest answer (`alike`), that of prompts whose
-    answers' rewards differ (`signal`), the correlation of reward and length, how far the sampler's log-probabilities
-    are from the trainer's in nats a token, and the share of the returns' variance that the values explain.
+    trigrams within an answer, the share of prompts that got the commonest answer (`alike`), of several answers to a
+    prompt how often their rewards differ (`signal`), the correlation of reward and length, how far the sampler's
+    log-probabilities are from the trainer's in nats a token, and the share of the returns' variance that the values
+    explain.
     """
     count = max(1.0, sums["answers"])
     mean, length = sums["reward"] / count, sums["length"] / count
     spread = max(0.0, sums["reward_squares"] / count - mean**2) ** 0.5
+    asked = max(1.0, sums["asked"])
+    differ = sums["mark_squares"] / asked - (sums["marks"] / asked) ** 2 > 1e-12
     both = ("answers", "reward", "length", "reward_squares", "length_squares", "reward_length")
     made = {
         "reward": mean,
@@ -139,10 +168,11 @@ def averages(sums: Mapping[str, float]) -> dict[str, float]:
         "length": length,
         "ended": sums["ended"] / count,
         "distinct": sums["distinct"] / sums["grams"] if sums["grams"] else 1.0,
-        "alike": sums["alike"] / max(1.0, sums["asked"]),
-        "signal": sums["signal"] / max(1.0, sums["groups"]),
+        "alike": min(sums["alike"], asked - differ) / asked,
         "length_correlation": correlation([sums[name] for name in both]),
     }
+    if sums["answers"] > sums["groups"]:
+        made["signal"] = sums["signal"] / sums["groups"]
     if sums["tokens"]:
         made["off_sampler"] = sums["off_sampler"] / sums["tokens"]
     if sums["valued"]:

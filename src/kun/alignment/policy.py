@@ -5,13 +5,17 @@ off. Else it is a frozen copy of the start.
 """
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kun.adaptation.lora import without_lora
 from kun.alignment.branches import states_at
+from kun.errors import DamagedFile
 from kun.networks.network import LanguageNetwork
 from kun.training.feed import Batch
 from kun.training.log_probs import token_log_probs
@@ -36,6 +40,19 @@ class Policy(nn.Module):
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 
+    def resume_value(self, path: Path) -> None:
+        """Go on with the value head of a training by rewards, where the start was one. Raises `DamagedFile`."""
+        if not path.is_file():
+            return
+        try:
+            head = load_file(path)
+        except SafetensorError as error:
+            raise DamagedFile(f"{path} cannot be read: delete it to begin with a new one.") from error
+        wanted = {name: tensor.shape for name, tensor in self.value.state_dict().items()}
+        if {name: tensor.shape for name, tensor in head.items()} != wanted:
+            raise DamagedFile(f"{path} is no value head of this network: delete it to begin with a new one.")
+        self.value.load_state_dict(head)
+
     def read(self, batch: Batch, temperature: float) -> Read:
         """What the policy says of a batch's tokens, and what it guesses each is worth before it is said."""
         states = tree_states(self.decoder, batch)
@@ -57,13 +74,15 @@ def tree_states(decoder: LanguageNetwork, batch: Batch, *, as_trained: bool = Fa
     return states_at(states, batch["places"])
 
 
-def reference_log_probs(policy: Policy, copy: nn.Module | None, batch: Batch, temperature: float) -> Tensor:
-    """log p by the reference of a batch's tokens, float32 [m].
+def reference_log_probs(
+    trained: LanguageNetwork, copy: nn.Module | None, batch: Batch, temperature: float = 1.0
+) -> Tensor:
+    """log p by the reference of a batch's tokens, float32 [m]: by a `copy`, or by what is trained without its adapter.
 
     It is computed by the kernels of training, as if there were gradients: others round otherwise in bfloat16, and what
     is no divergence would look like one.
     """
-    decoder = policy.decoder if copy is None else copy
+    decoder = trained if copy is None else copy
     assert isinstance(decoder, LanguageNetwork)
     with torch.enable_grad(), without_lora(decoder) if copy is None else nullcontext():
         states = tree_states(decoder, batch, as_trained=True).detach()

@@ -151,10 +151,13 @@ class RewardModel(Classifier):
         control = ControlTokens.of(self.tokenizer, self.template.source)
         plain = [control.as_text(message) for message in messages]
         described = control.tools_as_text(tools)
+        whole = self.template.render(plain, tools=described, add_generation_prompt=False)
         if is_whole or not plain:
-            return self.template.render(plain, tools=described, add_generation_prompt=False)
-        prompt = self.template.render(plain[:-1], tools=described)
-        return prompt + str(plain[-1].get("content") or "")
+            return whole
+        prompt, said = self.template.render(plain[:-1], tools=described), str(plain[-1].get("content") or "")
+        place = whole.rfind(said.strip())  # what the template writes before an answer is read, too
+        is_found = said.strip() and whole.startswith(prompt) and place >= len(prompt)
+        return whole[: place + len(said.strip())] if is_found else prompt + said
 
     def _scores(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         import torch

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -78,6 +78,9 @@ class RewardTask(Task[Policy]):
     unit = "answers"
     batch = 16
     keeps = "best"
+    evaluates_start = True
+    guesses: ClassVar[bool] = False
+    """Whether a value head learns what states are worth."""
     rows = (Conversation, Pair, Ranking, Text)
     options: RewardOptions
 
@@ -96,6 +99,11 @@ class RewardTask(Task[Policy]):
 
     def networks(self, open: Opener) -> Networks[Policy]:
         job = open.job
+        if job.model.dropout or (job.lora and job.lora.dropout):
+            raise BadRecipe(
+                f"With dropout stage {self.name!r} would compare an answer with another network than the one that "
+                "wrote it: leave model.dropout and lora.dropout out."
+            )
         if job.parallel.tensor * job.parallel.pipeline * job.parallel.expert > 1 or job.parallel.shard:
             raise BadRecipe(
                 "Answers are sampled from a whole network on each process: set parallel.data alone."
@@ -104,6 +112,8 @@ class RewardTask(Task[Policy]):
         self.say_where_length_rules = LengthFlag(open.progress)
         self.model = open_model(open, HeadRequirements(talks=True, still=True))
         self.policy = Policy(self.model.net)
+        if self.guesses and self.model.origin is not None:
+            self.policy.resume_value(self.model.origin.path / VALUE_HEAD)
         frozen = {}
         if not lora_pairs(self.model.net):
             assert job.model.source is not None
@@ -118,6 +128,10 @@ class RewardTask(Task[Policy]):
             raise BadRecipe(
                 f"objective.max_tokens = {plan.max_tokens} leaves no room for a prompt in train.context = "
                 f"{model.context}: lower it."
+            )
+        if plan.kl_target and not plan.kl:
+            raise BadRecipe(
+                "objective.kl_target adapts objective.kl, which is 0 and would stay so: give it a start, such as 0.05."
             )
         encode = prompt_encoder(model)
         source = TextSource(open, self.rows, ADVICE)
@@ -181,16 +195,26 @@ class RewardTask(Task[Policy]):
         return Evaluation(samples=self.made.shown)
 
     def averaged(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Means over the answers to held-out prompts, which are remembered."""
+        """Means over the answers to held-out prompts, which are remembered; the first ones are those of the start."""
         self.held = averages(sums)
+        self.made.start = self.made.start or dict(self.held)
         return dict(self.held)
 
+    def is_sound(self, means: Mapping[str, float]) -> bool:
+        return not self._excess(means, self.made.start)
+
     def verdict(self, metrics: Mapping[str, float]) -> str:
+        plan = self.made.plan
+        if self.made.held_out is None and plan.prompts * plan.answers >= _MANY:
+            self.say_where_length_rules(metrics.get("length_correlation", 0.0))
+        return self._excess(metrics, self.made.first)
+
+    def _excess(self, metrics: Mapping[str, float], first: Mapping[str, float]) -> str:
         """Why it has gone too far: the divergence, or a reward that is had by repetition, length, or one answer to all.
 
-        The last three are told from the first rollout: what was so from the beginning is not learned.
+        The last three are told from how it was at first: what was so from the beginning is not learned.
         """
-        o, first = self.options, self.made.first
+        o = self.options
         if metrics.get("kl", 0.0) > o.kl_ceiling:
             return (
                 f"the divergence from the reference is {metrics['kl']:.1f} nats an answer, above "
@@ -206,7 +230,7 @@ class RewardTask(Task[Policy]):
                 f"answers are {grown:.1f} times as long as at first, and their reward follows length (correlation "
                 f"{metrics['length_correlation']:.2f})"
             )
-        if metrics["alike"] == 1 and first.get("alike", 0.0) < 0.5:
+        if metrics["alike"] == 1 and first.get("alike", 0.0) < 0.5 and self.made.plan.prompts >= _MANY:
             return "all prompts get the same answer"
         return ""
 
@@ -231,9 +255,11 @@ class RewardTask(Task[Policy]):
             write(folder, lineage)
             save_file(head, folder / VALUE_HEAD)
 
-        return whole
+        return whole if self.guesses else write
 
 
+_MANY = 8
+"""Prompts of which it is no chance that all get one answer, and answers whose length may tell of their rewards."""
 _LONGEST_GROWTH = 2.0
 """So many times as long as at first, answers have grown for the sake of a reward that follows length."""
 _LEAST_DISTINCT = 0.3

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class RolloutFeed(Feed[Policy]):
     rollouts: int = 0
     kl: float = field(init=False)
     start: dict[str, float] = field(default_factory=dict)
-    """What the held-out prompts' answers were worth before the first step."""
+    """What the held-out prompts' answers were worth as they were first evaluated, before the first step."""
     first: dict[str, float] = field(default_factory=dict)
     """What the first rollout was like."""
     shown: list[dict[str, str]] = field(default_factory=list)
@@ -112,8 +113,6 @@ class RolloutFeed(Feed[Policy]):
         self._networks = networks
         if not self.at_border:
             return
-        if self.held_out is not None and not self.start:
-            self.start = averages(self._over_all(statistics(self._evaluated())))
         numbers = self._next_prompts()
         mine = numbers[self.rows.rank :: self.rows.world]
         seeds = [self._seed(self.rollouts, number) for number in mine]
@@ -176,14 +175,15 @@ class RolloutFeed(Feed[Policy]):
             # by the kernels of training, so that ratios begin at one in bfloat16, too
             with torch.enable_grad():
                 read = policy.read(batch, self.plan.temperature)
-            reference = reference_log_probs(policy, copy, batch, self.plan.temperature)
+            reference = reference_log_probs(policy.decoder, copy, batch, self.plan.temperature)
             found = {"old": read.log_probs.detach(), "values": read.values.detach(), "reference": reference}
             del read
             for name, numbers in found.items():
-                for one, each in zip(part, parted(numbers, part), strict=True):
-                    one.tokens[name] = each
-            for one in part:
-                one.tokens["sampler"] = [answer.log_probs for answer in one.answers]
+                each = parted(numbers, part)
+                for piece in part:
+                    piece.whole.tokens.setdefault(name, []).extend(islice(each, len(piece.answers)))
+        for one in some:
+            one.tokens["sampler"] = [answer.log_probs for answer in one.answers]
         policy.train(training)
 
     def _over_all(self, sums: Mapping[str, float]) -> dict[str, float]:
@@ -220,7 +220,7 @@ class RolloutFeed(Feed[Policy]):
         return [batch | {"share": share.expand(len(batch["labels"]))} for batch in batches]
 
     def spare(self) -> list[Batch]:
-        return [experience_batch(self._experience[:1])]
+        return [experience_batch(in_parts(self._experience[:1], 1)[0])]
 
     def metrics(self) -> Mapping[str, float]:
         return self._told
@@ -236,7 +236,8 @@ class RolloutFeed(Feed[Policy]):
         assert self.held_out is not None
         prompts = self.held_out.prompts[self.rows.rank :: self.rows.world]
         # each prompt has the same random numbers every time, so that only the network's changes show
-        some = self._sampled(prompts, [self._seed(2**32, place) for place in range(len(prompts))])
+        places = range(self.rows.rank, len(self.held_out), self.rows.world)
+        some = self._sampled(prompts, [self._seed(2**32, place) for place in places])
         self._read(some)
         self.shown = [_shown(one, one.answers[0], float(one.scores[0])) for one in some[:_SHOWN]]
         return some

@@ -7,7 +7,7 @@ could fall below zero.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from kun.alignment.prompts import Prompt
 from kun.alignment.reward_model import RewardModel
 from kun.errors import BadRecipe
 from kun.generation.options import SamplingOptions
+from kun.generation.stream import ends_of
 from kun.models.language_model import LanguageModel
 from kun.objectives.text.model import TrainingModel
+from kun.text.chat import ChatTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,12 @@ def sampled(
     temperature: float,
     seeds: Sequence[int],
 ) -> list[list[Rollout]]:
-    """`answers` answers to each prompt, each drawn with the prompt's own seed; the same bits whenever it is called."""
-    training = net.training
+    """`answers` answers to each prompt, each drawn with the prompt's own seed; the same bits whenever it is called.
+
+    An answer ends where the template ends what the assistant says, and where serving would end it.
+    """
+    training, frame = net.training, AnswerFrame.of(model.template)
+    ends = {turn_end(model, frame), *ends_of(model.generation_config.get("eos_token_id"))}
     net.eval()
     try:
         with LanguageModel(
@@ -55,7 +61,7 @@ def sampled(
             model.tokenizer,
             model.net.config,
             template=model.template,
-            generation_config={"eos_token_id": turn_end(model)},
+            generation_config={"eos_token_id": sorted(ends)},
             family=model.family,
             max_batch=min(64, max(1, len(prompts) * answers)),
             max_queue=max(64, len(prompts) * answers),
@@ -82,7 +88,7 @@ def sampled(
                     Rollout(
                         np.array(one.token_ids, np.int32),
                         np.array([each.logprob for each in one.logprobs or ()], np.float32),
-                        one.text,
+                        one.text.removeprefix(frame.before),
                         one.finish_reason == "stop",
                     )
                     for one in generation.result()
@@ -93,23 +99,31 @@ def sampled(
         net.train(training)
 
 
-def turn_end(model: TrainingModel) -> int:
-    """The token with which the template ends what the assistant says. Raises `BadRecipe` where it is none."""
-    assert model.template is not None
-    asked = [{"role": "user", "content": "a"}]
-    prompt = model.template.render(asked)
-    whole = model.template.render(
-        [*asked, {"role": "assistant", "content": "b"}], add_generation_prompt=False
-    )
-    behind = whole[len(prompt) :].partition("b")[2] if whole.startswith(prompt) else ""
-    ids = model.tokenizer.encode(behind, add_special_tokens=False).ids
-    if not ids:
-        if model.end is None:
-            raise BadRecipe(
-                "The model has no token that ends an answer: train from one with a chat template."
-            )
-        return model.end
-    return int(ids[0])
+class AnswerFrame(NamedTuple):
+    """What a template writes `before` an answer, behind the prompt, and `behind` it; a network writes both itself."""
+
+    before: str
+    behind: str
+
+    @classmethod
+    def of(cls, template: ChatTemplate | None) -> "AnswerFrame":
+        if template is None:
+            return cls("", "")
+        asked = [{"role": "user", "content": "a"}]
+        prompt = template.render(asked)
+        whole = template.render([*asked, {"role": "assistant", "content": "b"}], add_generation_prompt=False)
+        before, _, behind = whole[len(prompt) :].partition("b") if whole.startswith(prompt) else ("", "", "")
+        return cls(before, behind)
+
+
+def turn_end(model: TrainingModel, frame: AnswerFrame) -> int:
+    """The token with which the template ends what the assistant says. Raises `BadRecipe` where there is none."""
+    ids = model.tokenizer.encode(frame.behind, add_special_tokens=False).ids
+    special = model.tokenizer.get_added_tokens_decoder()
+    end = next((one for one in ids if one in special), ids[0] if ids else model.end)
+    if end is None:
+        raise BadRecipe("The model has no token that ends an answer: train from one with a chat template.")
+    return end
 
 
 def tree_of(prompt: Prompt, answers: Sequence[Rollout]) -> Tree:
@@ -147,6 +161,8 @@ class ByRewardModel:
             for prompt, some in zip(prompts, answers, strict=True)
             for answer in some
         ]
+        if not talks:  # of fewer prompts than processes
+            return []
         ended = [answer.ended for some in answers for answer in some]
         with torch.random.fork_rng(devices=[]):
             scores = self.model.score(talks, ended=ended)

@@ -1,5 +1,6 @@
 """Looking at networks while they train: held-out data, what a task measures by itself, samples."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -56,7 +57,7 @@ class Look(Generic[Net]):
             for plot in own.plots:
                 self.folder.record_plot({"step": state.step, **asdict(plot)})
             if "loss" in means:
-                self._compare(state, means["loss"])
+                self._compare(state, means["loss"] if self.task.is_sound(means) else math.inf)
         return {f"eval_{name}": value for name, value in {**means, **own.metrics}.items()}
 
     def _show(self, step: int, samples: Sequence[Mapping[str, str]]) -> None:

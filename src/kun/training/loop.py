@@ -226,6 +226,8 @@ class Loop(Generic[Net]):
         now = self.state
         rate, place = self.schedule(now.step, self._done()), self.feed.where()
         self.feed.begin(now.step, self.layout.networks)
+        if not now.step and self.task.evaluates_start and self.job.data.eval is not None:
+            self.look.evaluate(now)
         batches = self.feed.step()
         with enough_memory(*A_STEP):
             prepared = self._prepared(batches)

@@ -97,6 +97,8 @@ class Task(AnyTask, ABC, Generic[Net]):
     """Items of a step where the recipe does not say, of a task that counts no tokens."""
     keeps: ClassVar[Literal["last", "best"]] = "last"
     """Which weights the checkpoint gets of a training that is evaluated, where the recipe does not say."""
+    evaluates_start: ClassVar[bool] = False
+    """Whether what is held out is evaluated before the first step, too, as a start that may be the best."""
     is_even: ClassVar[bool] = False
     """Whether all batches have one shape, so that compiling pays."""
     is_pipelined: ClassVar[bool] = False
@@ -145,6 +147,10 @@ class Task(AnyTask, ABC, Generic[Net]):
     def samples(self, networks: Networks[Net]) -> Sequence[Mapping[str, str]]:
         """What the networks make now, for `train.sample_every`."""
         return ()
+
+    def is_sound(self, means: Mapping[str, float]) -> bool:
+        """Whether weights of which an evaluation says this may be kept as the best."""
+        return True
 
     def verdict(self, metrics: Mapping[str, float]) -> str:
         """Why the training is to end after this step; "" where it goes on."""

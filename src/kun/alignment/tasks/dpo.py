@@ -6,7 +6,6 @@ are always preferred do not drive the network ever farther from the reference.
 """
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -14,9 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kun.adaptation.lora import lora_pairs, without_lora
-from kun.alignment.branches import states_at
+from kun.adaptation.lora import lora_pairs
 from kun.alignment.pairs import pair_weights
+from kun.alignment.policy import reference_log_probs, tree_states
 from kun.alignment.task import PreferenceOptions, PreferenceTask
 from kun.networks.network import LanguageNetwork
 from kun.training.feed import Batch
@@ -72,9 +71,9 @@ class Dpo(PreferenceTask):
     def _gains(self, networks: Networks[nn.Module], batch: Batch) -> Tensor:
         """log p of each branch less what the reference says of it, float32 [branches]."""
         trained, copy = networks.trained, networks.frozen.get("reference")
-        with torch.no_grad(), nullcontext() if copy is not None else without_lora(trained):
-            reference = branch_log_probs(trained if copy is None else copy, batch)
-        return branch_log_probs(trained, batch) - reference
+        assert isinstance(trained, LanguageNetwork)
+        reference = reference_log_probs(trained, copy, batch)
+        return branch_log_probs(trained, batch) - _of_branches(reference, batch)
 
     def summary(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
         made = super().summary(sums, count)
@@ -85,7 +84,9 @@ class Dpo(PreferenceTask):
 def branch_log_probs(net: nn.Module, batch: Batch) -> Tensor:
     """log p of what the assistant says in each branch of a batch of trees: float32 [branches], in nats."""
     assert isinstance(net, LanguageNetwork)
-    embedded = net.embed_tokens(batch["input_ids"])
-    states = net.states(inputs_embeds=embedded, attention_mask=batch["attention_mask"])
-    each = token_log_probs(net.head, states_at(states, batch["places"]), batch["targets"]).values
+    return _of_branches(token_log_probs(net.head, tree_states(net, batch), batch["targets"]).values, batch)
+
+
+def _of_branches(each: Tensor, batch: Batch) -> Tensor:
+    """The sums over the tokens of each branch of what float32 [m] says of every token."""
     return torch.zeros(len(batch["ends"]), device=each.device).index_add(0, batch["branch"], each)

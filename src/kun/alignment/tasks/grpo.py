@@ -55,13 +55,14 @@ class Grpo(RewardTask):
         )
 
     def judge(self) -> Judge:
-        return _ByGroups()
+        self.weighed = _ByGroups()
+        return self.weighed
 
     def loss(self, networks: Networks[Policy], batch: Batch) -> Loss:
         o, new = self.options, networks.trained.read(batch, self.options.temperature)
         losses, told = policy_loss(new.log_probs, batch, clip=o.clip, importance_cap=o.importance_cap)
         behind = batch["reference"] - new.log_probs
-        losses = losses + o.kl * (behind.exp() - 1 - behind)
+        losses = losses + self.weighed.kl * (behind.exp() - 1 - behind)
         return Loss(losses.sum(), self.count(batch), told | {"entropy": new.entropies.sum()})
 
     def summary(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
@@ -70,7 +71,13 @@ class Grpo(RewardTask):
 
 
 class _ByGroups(Judge):
+    """Each answer against the others of its group; what divergence costs is a part of the loss."""
+
+    kl = 0.0
+    """What a nat costs in the steps on this rollout."""
+
     def weigh(self, some: list[Experience], kl: float, device: torch.device) -> None:
+        self.kl = kl
         for one in some:
             worth = group_advantages(one.scores.tolist())
             one.tokens["advantages"] = [

@@ -36,6 +36,7 @@ class Ppo(RewardTask):
 
     name = "ppo"
     stages = ("ppo",)
+    guesses = True
 
     class Options(RewardOptions):
         gamma: float = Field(default=1.0, gt=0, le=1)
