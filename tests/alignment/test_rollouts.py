@@ -98,7 +98,7 @@ def test_the_cost_of_divergence_in_a_loss_of_groups_is_the_one_that_is_told_and_
     judge, some = task.judge(), experiences(8, 2)
     for kl in (0.0, 0.7):
         judge.weigh(some, kl, torch.device("cpu"))
-        losses.append(float(task.loss(networks, whole(some)).sum))
+        losses.append(float(task.loss(networks, whole(some)).sum.detach()))
     assert losses[1] > losses[0] + 1
     path, changes = letters("grpo", 'verifier = "text"\nanswers = 4\nkl = 0.0\nkl_target = 3.0')
     with pytest.raises(BadRecipe, match=r"objective\.kl_target adapts objective\.kl, which is 0"):
