@@ -106,7 +106,8 @@ class Database:
         if found != version:
             age = "an older" if int(found) < version else "a newer"
             way = (
-                f"export the {room} with the Kun that wrote them, move the file away, and import them again"
+                "export with the Kun that wrote them what it can export, move the file away, and import that;"
+                " the rest stays in the old file"
                 if int(found) < version
                 else "update Kun"
             )

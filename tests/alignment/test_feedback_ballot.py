@@ -153,6 +153,14 @@ def test_people_who_say_the_same_agree_and_people_who_say_the_reverse_do_not():
     assert reverse.alpha < tie.alpha < 1
 
 
+def test_who_judged_the_same_answers_twice_is_one_person_whose_last_word_counts():
+    shown = item("abc")
+    first, second = (Vote("x", "ada", ranks=ranks) for ranks in ((0, 1, 2), (2, 1, 0)))
+    assert agreement_of([(shown, first), (shown, second)]).pairwise is None
+    with_bob = agreement_of([(shown, first), (shown, Vote("x", "bob", ranks=(2, 1, 0))), (shown, second)])
+    assert (with_bob.pairwise.share, with_bob.pairwise.count, with_bob.people) == (1.0, 3, 2)
+
+
 def test_agreement_of_one_person_or_on_ties_alone_is_not_known():
     assert agreement_of(votes((0, 1, 2))).alpha is None
     assert agreement_of(votes((0, 1, 2))).pairwise is None

@@ -121,6 +121,11 @@ def test_nothing_to_export_and_nothing_to_import_are_errors(store, tmp_path):
         ("b.jsonl", '{"question_id": 1, "category": "x", "turns": ["First?", "Then?"]}\n', ["First?"]),
         ("c.jsonl", '{"instruction": "Do", "input": "it", "output": "Done"}\n', ["Do\n\nit"]),
         ("d.jsonl", '{"prompt": "P", "chosen": "a", "rejected": "b"}\n', ["P"]),
+        ("e.jsonl", '{"instruction": "Do", "input": "it"}\n', ["Do\n\nit"]),
+        ("f.jsonl", '{"prompt": [{"role": "user", "content": "P"}]}\n', ["P"]),
+        ("g.jsonl", json.dumps({"messages": [*user("P"), *said("a"), *user("Q")]}), ["Q"]),
+        ("h.jsonl", json.dumps({"messages": [*user("P"), *said("a")]}), ["P"]),
+        ("i.jsonl", '{"prompt": "P", "completion": "a", "label": false}\n', ["P"]),
     ],
 )
 def test_prompts_come_from_texts_line_by_line_and_from_rows_of_any_format(store, tmp_path, name, text, asked):
@@ -140,6 +145,65 @@ def test_thumbs_on_answers_to_one_prompt_are_a_preference_and_all_are_exported(s
     ]
     assert export_file(store, tmp_path / "out.jsonl", kind="thumbs").records == 4
     assert [row["label"] for row in read(tmp_path / "out.jsonl")] == [True, False, False, True]
+
+
+def test_what_follows_a_conversation_is_part_of_the_prompt(store, tmp_path):
+    talk = [{"role": "system", "content": "S"}, *user("P"), *said("a"), *user("Q")]
+    import_prompts(store, lines(tmp_path / "talk.jsonl", {"messages": talk}))
+    assert [list(prompt.messages) for prompt in store.prompts()] == [talk]
+
+
+def test_a_file_without_a_prompt_names_its_first_bad_row(store, tmp_path):
+    rows = [{"instruction": " "}, {"colour": "blue"}]
+    with pytest.raises(BadInput, match=r"prompts.jsonl:1: 'instruction' is empty"):
+        import_prompts(store, lines(tmp_path / "prompts.jsonl", *rows))
+
+
+JUDGED = [("q", "good", True), ("q", "bad", False), ("r", "good", True)]
+UNPAIRED = {
+    "standard": [{"prompt": q, "completion": a, "label": good} for q, a, good in JUDGED],
+    "conversational": [
+        {"prompt": list(user(q)), "completion": list(said(a)), "label": good} for q, a, good in JUDGED
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", UNPAIRED)
+def test_answers_with_a_label_of_true_or_false_are_thumbs_and_come_out_as_they_went_in(
+    store, tmp_path, shape
+):
+    file = lines(tmp_path / "thumbs.jsonl", *UNPAIRED[shape])
+    first, again = (import_file(store, file, rater="ada") for _ in range(2))
+    assert (first.thumbs, first.demonstrations, first.known) == (3, 0, 0)
+    assert (again.thumbs, again.known) == (0, 3)
+    assert store.demonstrations() == []
+    assert {thumb.rater for thumb in store.thumbs()} == {"ada"}
+    assert list(rankings(store)) == [Ranking(user("q"), ((said("good"),), (said("bad"),)), "thumbs")]
+    export_file(store, tmp_path / "out.jsonl", kind="thumbs")
+    assert read(tmp_path / "out.jsonl") == UNPAIRED["conversational"]
+    assert import_file(store, tmp_path / "out.jsonl", rater="ada").known == 3
+
+
+def test_a_thumb_up_and_one_down_on_an_answer_of_a_file_are_both_kept(store, tmp_path):
+    rows = [{"prompt": "q", "completion": "a", "label": good} for good in (True, False)]
+    assert import_file(store, lines(tmp_path / "thumbs.jsonl", *rows)).thumbs == 2
+    assert sorted(thumb.value for thumb in store.thumbs()) == [-1, 1]
+
+
+CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": "sea"}}}
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+
+
+def test_a_demonstration_keeps_the_tools_that_could_be_called_and_what_was_called_before_it(store, tmp_path):
+    calling = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    talk = [*user("Deep?"), calling, {"role": "tool", "content": "deep"}, *said("It is deep.")]
+    rows = [{"messages": talk, "tools": TOOLS}, {"messages": [*user("Wide?"), calling], "tools": TOOLS}]
+    made = import_file(store, lines(tmp_path / "talks.jsonl", *rows))
+    assert (made.demonstrations, made.left_out) == (1, 1)
+    assert "talks.jsonl:2: its last answer calls a tool" in made.examples[0]
+    export_file(store, tmp_path / "out.jsonl", kind="demonstrations")
+    assert read(tmp_path / "out.jsonl") == [rows[0]]
+    assert import_file(store, tmp_path / "out.jsonl").known == 1
 
 
 def test_a_reward_model_is_one_recipe_away_from_the_votes(store, tmp_path):

@@ -286,11 +286,11 @@ def test_the_groups_of_a_ranking_are_the_ranks_of_its_vote(ranks, flag):
 
 def test_a_demonstration_is_kept_once_and_the_next_prompt_is_one_without(store):
     first, second = (store.add_prompt(user(text)) for text in ("one", "two"))
-    assert store.next_to_write().id == first
-    assert store.next_to_write({first}).id == second
+    assert store.next_to_write("ada").id == first
+    assert store.next_to_write("ada", {first}).id == second
     assert store.demonstrate(user("one"), "My answer", "ada")
     assert not store.demonstrate(user("one"), "My answer", "bob")
-    assert store.next_to_write().id == second
+    assert store.next_to_write("ada").id == second
     assert [(one.answer, one.writer) for one in store.demonstrations()] == [("My answer", "ada")]
     with pytest.raises(BadInput, match="empty"):
         store.demonstrate(user("two"), "  ")

@@ -19,6 +19,7 @@ from kun.data.rows import (
     Ranking,
     Row,
     Text,
+    Unpaired,
     digests,
     fields,
     from_fields,
@@ -98,6 +99,21 @@ KNOWN: list[tuple[str, Any, Row]] = [
         {"prompt": "Hi", "chosen": "Hello", "rejected": "No"},
         Ranking((user("Hi"),), (((assistant("Hello"),),), ((assistant("No"),),)), W),
     ),
+    (
+        "unpaired",
+        {"prompt": "Hi", "completion": "Hello", "label": True},
+        Unpaired((user("Hi"),), (assistant("Hello"),), True, W),
+    ),
+    (
+        "unpaired",
+        {"prompt": [user("Hi")], "completion": [assistant("No")], "label": False},
+        Unpaired((user("Hi"),), (assistant("No"),), False, W),
+    ),
+    (
+        "unpaired",
+        {"prompt": "Hi", "completion": "No", "label": "False"},  # as a table without types has it
+        Unpaired((user("Hi"),), (assistant("No"),), False, W),
+    ),
 ]
 
 
@@ -138,6 +154,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("squad", {"context": "a", "question": "b"}, "'answers'"),
     ("choices", {"question": "a", "choices": ["b", "c"]}, "'answer'"),
     ("preference", {"prompt": "a", "chosen": "b"}, "needs 'chosen' and 'rejected'"),
+    ("unpaired", {"prompt": "a", "completion": "b", "label": "fine"}, "'label', which is true or false"),
+    (
+        "unpaired",
+        {"prompt": "a", "completion": 5, "label": True},
+        "'completion' is neither a text nor a list",
+    ),
 ]
 
 
@@ -168,6 +190,9 @@ ROWS = st.one_of(
         st.text(),
         st.text(),
         st.text(),
+    ),
+    st.builds(
+        lambda a, b, good: Unpaired((user(a),), (assistant(b),), good), st.text(), st.text(), st.booleans()
     ),
 )
 

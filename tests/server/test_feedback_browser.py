@@ -166,7 +166,7 @@ def test_a_demonstration_is_written_and_the_field_is_empty_for_the_next(
     store.add_prompt([{"role": "user", "content": "What is a kun?"}])
     page = visit().go("/feedback/write", "#demonstration")
     skipped: set[str] = set()
-    while (prompt := store.next_to_write(skipped)).messages[-1]["content"] != "What is a kun?":
+    while (prompt := store.next_to_write("me", skipped)).messages[-1]["content"] != "What is a kun?":
         page.wait_for_selector(f"main:has-text('{prompt.messages[-1]['content']}')")
         page.click("text=Skip")
         skipped.add(prompt.id)

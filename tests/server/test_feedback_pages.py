@@ -1,5 +1,6 @@
 """The pages on feedback without a browser: they are there, and what people do on them is kept."""
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -253,6 +254,20 @@ def test_a_demonstration_is_written_to_a_prompt_that_waits_or_to_ones_own(
     assert written == [("second", "To the second."), ("my own", "To my own.")]
 
 
+def test_two_people_who_write_at_once_have_different_prompts(
+    client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("first", "second"):
+        store.add_prompt([{"role": "user", "content": text}])
+    opened = Opened(client, monkeypatch, writing, "WritePage")
+    one = opened.go("/feedback/write")
+    client.cookies.clear()
+    other = opened.go("/feedback/write")
+    assert [page.prompt.messages[0]["content"] for page in (one, other)] == ["first", "second"]
+    opened.do(other._save, "To the second.")
+    assert other.prompt is None  # the first is being answered
+
+
 def test_prompts_are_typed_answered_by_models_and_become_a_reward_models_data(
     client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +356,27 @@ def test_one_reward_model_is_trained_at_a_time_and_every_page_shows_it(
     again = Opened(client, monkeypatch, feedback, "FeedbackPage")
     again.go("/feedback")
     assert f"kun train {started[0][4]}" in again.texts
+
+
+def test_two_clicks_at_once_start_one_training(
+    client: TestClient, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in added(store, 2, 2):
+        store.save(Vote(id, "ada", ranks=(0, 1)))
+    started: list[list[str]] = []
+    running = SimpleNamespace(poll=lambda: None)
+    monkeypatch.setattr(rewarding.Run, "last", None)
+    monkeypatch.setattr(rewarding.subprocess, "Popen", lambda line, **given: started.append(line) or running)
+    opened = Opened(client, monkeypatch, feedback, "FeedbackPage")
+    train = opened.go("/feedback").reward.train
+    ends: list[BaseException | None] = []
+
+    async def twice(model: str) -> None:
+        ends.extend(await asyncio.gather(train(model), train(model), return_exceptions=True))
+
+    opened.do(twice, "fake-model")
+    assert [type(end) for end in ends] == [type(None), Busy]
+    assert len(started) == 1
 
 
 def test_prompts_of_a_file_are_named_by_the_file_where_they_are_bad(

@@ -65,6 +65,9 @@ def test_data_of_another_kind_is_named_with_its_line(run):
     pairs = [{"source": "one", "target": "eins"}]
     with pytest.raises(BadInput, match=r"train\.jsonl:1 is a pair of texts.*translate"):
         run("pretrain", pairs, family="gpt2")
+    judged = [{"prompt": "one", "completion": "eins", "label": False}]
+    with pytest.raises(BadInput, match=r"train\.jsonl:1 is an answer that was judged"):
+        run("translate", judged, family="t5")
     with pytest.raises(BadInput, match=r"train\.jsonl:1 is a text with a label"):
         run("pretrain", LABELLED)
     with pytest.raises(BadInput, match=r"train\.jsonl:1 is running text"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kun.data.described import Counts
-from kun.data.rows import BadRows, ChatMessage, Conversation, Pair, Ranking, Row, Text, digests
+from kun.data.rows import BadRows, ChatMessage, Conversation, Pair, Ranking, Row, Text, Unpaired, digests
 from kun.errors import BadInput
 
 
@@ -97,7 +97,7 @@ class Prompts:
 def asked(row: Row) -> tuple[tuple[ChatMessage, ...], str]:
     """The messages up to the last answer, and that answer, "" where the data hold none. Raises `BadInput`."""
     match row:
-        case Ranking():
+        case Ranking() | Unpaired():
             return row.prompt, ""
         case Pair():
             return ({"role": "user", "content": row.source},), row.target

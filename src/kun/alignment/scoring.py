@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kun.alignment.reward_model import RewardModel
 from kun.atomic_files import Progress, silent
-from kun.data.rows import ChatMessage, Conversation, Pair, Ranking, Row, Text
+from kun.data.rows import ChatMessage, Conversation, Pair, Ranking, Row, Text, Unpaired
 from kun.data.sources import Rows
 from kun.errors import BadInput
 
@@ -93,6 +93,8 @@ def _talks(row: Row) -> list[Sequence[ChatMessage] | str]:
     match row:
         case Ranking():
             return [(*row.prompt, *answer) for answer in row.answers]
+        case Unpaired():
+            return [(*row.prompt, *row.answer)]
         case Conversation():
             return [row.messages]
         case Pair():

@@ -48,7 +48,8 @@ def import_(
 ) -> None:
     """Add what is in a file; what is there already is not added again.
 
-    Preferences and rankings become votes, conversations and instructions demonstrations.
+    Preferences and rankings become votes, conversations and instructions demonstrations, answers with a label of true
+    or false thumbs.
 
     \b
     Examples:
@@ -70,12 +71,13 @@ def import_(
         counts = {
             "rankings": made.rankings,
             "demonstrations": made.demonstrations,
+            "thumbs": made.thumbs,
             "prompts": made.prompts,
             "there already": made.known,
             "left out": made.left_out,
             "contradictory": made.contradictory,
         }
-        added = made.rankings + made.demonstrations + made.prompts
+        added = made.rankings + made.demonstrations + made.thumbs + made.prompts
         typer.echo(
             f"Added {added}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         )

@@ -16,7 +16,19 @@ from filelock import FileLock
 from kun.atomic_files import Progress, writing_to
 from kun.data.blocks import Block
 from kun.data.described import read_description
-from kun.data.rows import BadRows, Choice, Conversation, Labelled, Pair, Question, Ranking, Row, Text, digests
+from kun.data.rows import (
+    BadRows,
+    Choice,
+    Conversation,
+    Labelled,
+    Pair,
+    Question,
+    Ranking,
+    Row,
+    Text,
+    Unpaired,
+    digests,
+)
 from kun.data.tokenized import RowTokenizer
 from kun.data.workers import blocks_of
 from kun.data.writer import StoreWriter
@@ -27,6 +39,7 @@ _ROWS = 1024
 _BATCHES = 64  # from one commit to the next
 _KINDS = {Text: "running text", Conversation: "a conversation", Pair: "a pair", Labelled: "a labelled text"}
 _KINDS |= {Question: "a question", Choice: "a question with candidate answers", Ranking: "a ranking"}
+_KINDS |= {Unpaired: "an answer that was judged"}
 
 
 def build(
@@ -218,3 +231,5 @@ def _size(row: Row) -> int:
             return (len(row.document) + len(row.question)) * len(row.answers) + sum(map(len, row.answers))
         case Ranking():
             return sum(len(str(message["content"])) for answer in row.answers for message in answer)
+        case Unpaired():
+            return sum(len(str(message["content"])) for message in row.answer)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
-from kun.data.rows import Choice, Conversation, Labelled, Pair, Question, Ranking, Row, Text
+from kun.data.rows import Choice, Conversation, Labelled, Pair, Question, Ranking, Row, Text, Unpaired
 
 _BLOCK = 4096  # characters that stay together
 _BYTES = 2**32
@@ -26,6 +26,8 @@ def texts_of(row: Row) -> list[str]:
             return [row.document, row.question, *row.answers]
         case Ranking():
             return [str(message["content"]) for part in (row.prompt, *row.answers) for message in part]
+        case Unpaired():
+            return [str(message["content"]) for message in (*row.prompt, *row.answer)]
 
 
 class Corpus:

@@ -9,6 +9,7 @@
 | pairs | source and target, or two languages, or the like; of a table without names its first two columns |
 | labelled | one text or two, and label; of a table without names the label is a number in front, or stands last |
 | preference | chosen and rejected, or a ranking, in one of the shapes of `kun.data.preferences` |
+| unpaired | prompt and completion, texts or lists of messages, and label: true or false (TRL's unpaired preferences) |
 | squad | context, question, answers: {text: [...], answer_start: [...]}; or SQuAD's own articles and paragraphs |
 | choices | document (optional), question, choices: a list of answers, answer: the right one's number, letter or text |
 """
@@ -19,7 +20,7 @@ from typing import Literal, TypeVar, get_args
 from kun.data.choices import ANSWERS, to_choice
 from kun.data.exports import exported, is_export
 from kun.data.messages import asked, messages_of, tools_of, turns_of
-from kun.data.preferences import is_preference, to_ranking
+from kun.data.preferences import is_preference, is_unpaired, to_ranking, to_unpaired
 from kun.data.record_fields import columns, fields_of, first, listing, lowered, missing, string
 from kun.data.records import Record
 from kun.data.rows import Conversation, Labelled, Pair, Row, Text
@@ -30,7 +31,16 @@ from kun.text.tokenizer import sound
 T = TypeVar("T")
 
 DataFormat = Literal[
-    "text", "alpaca", "sharegpt", "messages", "pairs", "labelled", "squad", "choices", "preference"
+    "text",
+    "alpaca",
+    "sharegpt",
+    "messages",
+    "pairs",
+    "labelled",
+    "squad",
+    "choices",
+    "preference",
+    "unpaired",
 ]
 FORMATS: tuple[DataFormat, ...] = get_args(DataFormat)
 
@@ -73,6 +83,8 @@ def detect(record: Record) -> DataFormat:
     names = lowered(value)
     if is_preference(names):
         return "preference"
+    if is_unpaired(names):
+        return "unpaired"
     if isinstance(names.get("messages"), list) or is_export(names):
         return "messages"
     turns = names.get("conversations")
@@ -238,6 +250,7 @@ _READERS: dict[DataFormat, Callable[[Record], Row | None]] = {
     "squad": to_question,
     "choices": to_choice,
     "preference": to_ranking,
+    "unpaired": to_unpaired,
 }
 
 

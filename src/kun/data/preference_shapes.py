@@ -180,12 +180,12 @@ def _turn(where: str, message: ChatMessage) -> Fields:
 
 
 def _transcribed(where: str, messages: Sequence[ChatMessage]) -> str:
-    """Turns as HH has them. Raises `BadRow` where reading them would give other turns."""
+    """Turns as HH has them. Raises `BadRow` where reading them, without the space around, would give other turns."""
     speakers = [_SPEAKERS.get(str(message["role"])) for message in messages]
     if None in speakers:
         other = next(message["role"] for message in messages if message["role"] not in _SPEAKERS)
         raise BadRow(f"{where}: a transcript has no place for a {other}'s message: write conversational.")
-    texts = [_text(where, message).strip() for message in messages]
+    texts = [_text(where, message) for message in messages]
     written = "".join(f"\n\n{who}: {text}" for who, text in zip(speakers, texts, strict=True))
     read = transcript(written)
     if [turn["content"] for turn in read] != texts:

@@ -11,6 +11,7 @@
 | OpenAI's messages | messages, chosen, rejected: messages of {role, content} |
 | OpenAI's preferences | input: {messages, tools}, preferred_output, non_preferred_output |
 | rankings | prompt, ranking: answers, the best first; those that are as good as each other in a list of their own |
+| TRL's unpaired | prompt, completion: each a text or a list of messages; label: true or false |
 """
 
 import re
@@ -19,11 +20,12 @@ from collections.abc import Mapping, Sequence
 from kun.data.messages import asked, messages_of, tools_of, turn_of, turns_of
 from kun.data.record_fields import fields_of, missing, string
 from kun.data.records import Record
-from kun.data.rows import Answer, ChatMessage, Ranking
+from kun.data.rows import Answer, ChatMessage, Ranking, Unpaired
 from kun.errors import BadRow
 
 MOST_ANSWERS = 64
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")
+_LABELS = {"true": True, "1": True, "false": False, "0": False}
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -36,6 +38,25 @@ def is_preference(names: Mapping[str, object]) -> bool:
         or {"preferred_output", "non_preferred_output"} <= names.keys()
         or ("instruction" in names and isinstance(output, list) and len(output) == 2)
     )
+
+
+def is_unpaired(names: Mapping[str, object]) -> bool:
+    """Whether fields are those of an answer that was found good or bad."""
+    return {"prompt", "completion"} <= names.keys() and _is_good(names.get("label")) is not None
+
+
+def to_unpaired(record: Record) -> Unpaired:
+    """An answer that was found good or bad. Raises `BadRow`."""
+    names = fields_of(record, "unpaired")
+    prompt, is_good = names.get("prompt"), _is_good(names.get("label"))
+    if not prompt or "completion" not in names or is_good is None:
+        raise missing(record, "unpaired", "'prompt', 'completion' and 'label', which is true or false")
+    answer = _answer(record, "completion", names["completion"], _is_open(prompt))
+    return Unpaired(_as_prompt(record, prompt), answer, is_good, record.where)
+
+
+def _is_good(label: object) -> bool | None:
+    return _LABELS.get(str(label).strip().lower())
 
 
 def to_ranking(record: Record) -> Ranking:

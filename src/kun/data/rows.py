@@ -95,7 +95,17 @@ class Ranking:
         return tuple(rank for rank, group in enumerate(self.groups) for _ in group)
 
 
-Row = Text | Conversation | Pair | Labelled | Question | Choice | Ranking
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """An answer to a prompt that somebody found good or bad, without another to compare it with."""
+
+    prompt: tuple[ChatMessage, ...]
+    answer: Answer
+    is_good: bool
+    where: str = ""
+
+
+Row = Text | Conversation | Pair | Labelled | Question | Choice | Ranking | Unpaired
 
 
 def fields(row: Row) -> list[object]:
@@ -116,6 +126,9 @@ def fields(row: Row) -> list[object]:
         case Ranking():
             groups = [[[dict(message) for message in answer] for answer in group] for group in row.groups]
             return ["ranking", [dict(message) for message in row.prompt], groups, row.margin, row.tools]
+        case Unpaired():
+            prompt, answer = ([dict(message) for message in part] for part in (row.prompt, row.answer))
+            return ["unpaired", prompt, answer, row.is_good]
 
 
 def from_fields(values: list[object], where: str = "") -> Row:
@@ -136,6 +149,8 @@ def from_fields(values: list[object], where: str = "") -> Row:
         case ["ranking", list(prompt), list(found), (float() | int()) as margin, tools]:
             groups = tuple(tuple(_objects(answer) for answer in group) for group in found)
             return Ranking(_objects(prompt), groups, where, float(margin), _objects(tools) or None)
+        case ["unpaired", list(prompt), list(answer), bool(is_good)]:
+            return Unpaired(_objects(prompt), _objects(answer), is_good, where)
     raise ValueError(f"{where}: a row of another version")
 
 
@@ -149,7 +164,7 @@ def digests(row: Row) -> tuple[bytes, bytes]:
     """16 bytes that tell the row's content from every other's, and 8 that decide on its side of a split.
 
     Equal digests are duplicates. Pairs with one source, equal texts with
-    different labels, questions on one text, and rankings of answers to one prompt fall on the same side.
+    different labels, questions on one text, and answers to one prompt that were ranked or judged fall on the same side.
     """
     whole = _digest(fields(row))
     match row:
@@ -161,7 +176,7 @@ def digests(row: Row) -> tuple[bytes, bytes]:
             return whole, _digest(["text", row.context])[:8]
         case Choice():
             return whole, _digest(["text", row.document or row.question])[:8]
-        case Ranking():
+        case Ranking() | Unpaired():
             return whole, _digest(["prompt", [dict(message) for message in row.prompt]])[:8]
     return whole, whole[:8]
 

@@ -86,10 +86,14 @@ def summary_of(judged: Iterable[Judged]) -> Summary:
 
 
 def agreement_of(judged: Iterable[Judged]) -> Agreement:
-    """How far people agree on pairs of answers. Each pair counts in both orders, so that alpha knows no side."""
+    """How far people agree on pairs of answers, by what each said last of an item.
+
+    Each pair counts in both orders, so that alpha knows no side.
+    """
     units: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     people: dict[str, set[str]] = defaultdict(set)
-    for item, vote in judged:
+    newest = {(item.id, vote.rater): (item, vote) for item, vote in judged}
+    for item, vote in newest.values():
         ranks = vote.ranks or (0,) * len(item.answers)  # all bad: none is better
         people[item.id].add(vote.rater)
         for a in range(len(ranks)):

@@ -1,20 +1,23 @@
 """Feedback from files and into files: what was imported once adds nothing the second time."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from kun.alignment.feedback.store import IMPORTED, FeedbackStore
-from kun.alignment.feedback.votes import Thumb, plain, ranked
+from kun.alignment.feedback.votes import Thumb, digest, plain, ranked
 from kun.alignment.prompts import asked
 from kun.atomic_files import Progress, new_file, silent
 from kun.data.formats import detect, to_row
+from kun.data.messages import asked as instructed
+from kun.data.messages import messages_of
 from kun.data.preference_shapes import Fields, Shape, pairs, records
+from kun.data.record_fields import lowered
 from kun.data.records import Record, read_records
-from kun.data.rows import Answer, BadRows, ChatMessage, Conversation, Pair, Ranking, Row
+from kun.data.rows import Answer, BadRows, ChatMessage, Conversation, Pair, Ranking, Row, Unpaired
 from kun.data.sources import Rows
 from kun.errors import BadInput, BadRow, NotFound, UnsupportedFormat
 
@@ -32,10 +35,11 @@ _AT_ONCE = 500
 
 @dataclass
 class Imported:
-    """How many rows became new rankings, demonstrations and prompts; those that were there; and those left out."""
+    """How many rows became new rankings, demonstrations, thumbs, prompts; those that were there, and those left out."""
 
     rankings: int = 0
     demonstrations: int = 0
+    thumbs: int = 0
     prompts: int = 0
     known: int = 0
     left_out: int = 0
@@ -66,7 +70,7 @@ def import_file(
     limit: int | None = None,
     progress: Progress = silent,
 ) -> Imported:
-    """Rankings and pairs become votes of `rater`, conversations and pairs of texts demonstrations, in any format.
+    """Rankings become votes of `rater`, answers found good or bad thumbs, conversations and pairs demonstrations.
 
     Rows that cannot be used, and rankings of equal answers, are left out and counted, with their places. Raises
     `NotFound`, `UnsupportedFormat`, `BadInput` for a file without rows, and what the store raises.
@@ -114,18 +118,40 @@ def _take(
         )
         known.update(keys)
     elif isinstance(row, Conversation | Pair):
-        is_new = store.demonstrate(*asked(row), rater, source="file")
+        is_new = _demonstrate(store, row, rater)
         made.known += not is_new
         made.demonstrations += is_new
+    elif isinstance(row, Unpaired):
+        is_new = store.thumb(_thumb(row, rater))
+        made.known += not is_new
+        made.thumbs += is_new
     else:
         raise BadInput("there is no preference and no answer: with --prompts its text is a prompt.")
+
+
+def _demonstrate(store: FeedbackStore, row: Conversation | Pair, rater: str) -> bool:
+    prompt, answer = asked(row)
+    if isinstance(row, Pair):
+        return store.demonstrate(prompt, answer, rater, "file")
+    if row.messages[len(prompt)].get("tool_calls"):
+        raise BadInput("its last answer calls a tool, and a demonstration is a text: end it with one.")
+    return store.demonstrate(prompt, answer, rater, "file", row.tools)
+
+
+def _thumb(row: Unpaired, rater: str) -> Thumb:
+    """The thumb of a row; equal rows are one of a person, and one up and one down on an answer are two."""
+    if [message["role"] for message in row.answer] != ["assistant"] or row.answer[0].get("tool_calls"):
+        raise BadInput("a thumb is on one text of the assistant, and this answer is something else.")
+    id = digest("thumb", plain(row.prompt), plain(row.answer), str(row.is_good))
+    return Thumb(id, rater, 1 if row.is_good else -1, row.prompt, str(row.answer[0]["content"]), "")
 
 
 def import_prompts(store: FeedbackStore, file: Path, *, limit: int | None = None) -> Imported:
     """What is asked in a file becomes prompts to be answered: lines of a text, or rows of any format.
 
-    A row may hold a prompt alone: {"prompt": …}, {"question": …}, {"instruction": …}, or FastChat's {"turns": […]},
-    of which the first is asked. Raises what `import_file` raises.
+    A row may hold a prompt alone: {"prompt": …}, a text or messages; {"question": …}; {"instruction": …, "input": …};
+    messages that end with the user's; or FastChat's {"turns": […]}, of which the first is asked. Raises what
+    `import_file` raises.
     """
     if not file.is_file():
         raise NotFound(f"{file} does not exist: give the path of a file with prompts.")
@@ -141,7 +167,8 @@ def import_prompts(store: FeedbackStore, file: Path, *, limit: int | None = None
                 before.add(id)
     made.left_out, made.examples = bad.count, bad.examples[:_KEPT]
     if not made.prompts and not made.known:
-        raise BadInput(f"{file} holds no prompts: write one on each line.")
+        why = f" ({made.examples[0]})" if made.examples else ""
+        raise BadInput(f"{file} holds no prompts{why}: write one on each line.")
     return made
 
 
@@ -153,7 +180,7 @@ def _prompts(record: Record, bad: BadRows) -> Iterator[Sequence[ChatMessage]]:
         )
         return
     try:
-        alone = _alone(value) if isinstance(value, dict) else None
+        alone = _alone(record, lowered(value)) if isinstance(value, dict) else None
         if alone is not None:
             yield alone
             return
@@ -166,15 +193,22 @@ def _prompts(record: Record, bad: BadRows) -> Iterator[Sequence[ChatMessage]]:
         bad.meet(BadRow(str(error)))
 
 
-def _alone(fields: Mapping[str, object]) -> Sequence[ChatMessage] | None:
-    """A prompt that stands in a row by itself."""
-    turns = fields.get("turns")
+def _alone(record: Record, names: dict[str, object]) -> Sequence[ChatMessage] | None:
+    """A prompt that stands in a row by itself. Raises `BadRow`."""
+    if isinstance(found := names.get("prompt"), list):
+        return messages_of(record, found)
+    if isinstance(found := names.get("messages"), list):
+        messages = messages_of(record, found)
+        return messages if messages and messages[-1]["role"] == "user" else None
+    turns = names.get("turns")
     if isinstance(turns, list) and turns and isinstance(turns[0], str):
         return ({"role": "user", "content": turns[0]},)
-    if {"chosen", "output", "answer", "answers", "response", "completion"} & fields.keys():
+    if {"chosen", "output", "answer", "answers", "response", "completion"} & names.keys():
         return None
-    for name in ("prompt", "question", "instruction"):
-        if isinstance(text := fields.get(name), str) and text.strip():
+    if "instruction" in names:
+        return instructed(record, names)
+    for name in ("prompt", "question"):
+        if isinstance(text := names.get(name), str) and text.strip():
             return ({"role": "user", "content": text},)
     return None
 
@@ -239,7 +273,8 @@ def _records(
     if kind == "demonstrations":
         for one in store.demonstrations():
             messages = [dict(message) for message in one.prompt]
-            yield {"messages": [*messages, {"role": "assistant", "content": one.answer}]}
+            row: Fields = {"messages": [*messages, {"role": "assistant", "content": one.answer}]}
+            yield row | ({"tools": [dict(tool) for tool in one.tools]} if one.tools else {})
     elif kind == "thumbs":  # TRL's unpaired preferences
         for thumb in store.thumbs():
             prompt = [dict(message) for message in thumb.prompt]

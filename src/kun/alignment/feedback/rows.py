@@ -17,6 +17,7 @@ from kun.alignment.feedback.votes import (
     messages_from,
     order_for,
     plain,
+    tools_from,
 )
 from kun.data.rows import Answer, ChatMessage
 from kun.database import now
@@ -103,7 +104,7 @@ def public_items(session: Session, ids: Collection[str], rater: str = "") -> dic
             tuple(messages_from(answer.messages) for answer in answers[id]),
             tuple(answer.model for answer in answers[id]),
             order_for(id, rater, len(answers[id])),
-            messages_from(tools) if tools else None,
+            tools_from(tools),
         )
         for id, messages, tools in session.execute(asked)
     }

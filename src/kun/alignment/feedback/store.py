@@ -30,6 +30,7 @@ from kun.alignment.feedback.tables import (
     Tables,
     ThumbRow,
     VoteRow,
+    WritingRow,
 )
 from kun.alignment.feedback.votes import (
     MOST,
@@ -44,6 +45,7 @@ from kun.alignment.feedback.votes import (
     digest,
     messages_from,
     plain,
+    tools_from,
 )
 from kun.data.rows import Answer, ChatMessage
 from kun.database import Database, now
@@ -160,7 +162,7 @@ class FeedbackStore:
         It is theirs for half an hour, so that no more people rate an item than are wanted. None where all is done.
         """
         rater = check_name(rater)
-        fresh = (datetime.now(UTC) - _CLAIM).isoformat(timespec="microseconds")
+        fresh = _fresh()
         voted = select(VoteRow.item).where(VoteRow.rater == rater)
         claims = (
             select(func.count())
@@ -274,26 +276,40 @@ class FeedbackStore:
 
     # Demonstrations and thumbs
 
-    def next_to_write(self, without: Collection[str] = ()) -> Prompt | None:
-        """A prompt that nobody has written an answer to, none of those `without`; None where there is none."""
+    def next_to_write(self, writer: str, without: Collection[str] = ()) -> Prompt | None:
+        """A prompt that nobody has written an answer to, none of those `without`; None where there is none.
+
+        It is this person's for half an hour, or until they are given another.
+        """
+        writer = check_name(writer)
+        others = select(WritingRow.prompt).where(
+            WritingRow.writer != writer, WritingRow.claimed_at > _fresh()
+        )
         done = select(DemonstrationRow.prompt)
         ranked = select(ItemRow.prompt).where(ItemRow.wanted == 0)
-        chosen = select(PromptRow).where(PromptRow.id.not_in(done), PromptRow.id.not_in(ranked))
-        with self._database.reading() as session:
+        chosen = select(PromptRow).where(*(PromptRow.id.not_in(some) for some in (done, ranked, others)))
+        with self._database.writing() as session:
+            session.execute(delete(WritingRow).where(WritingRow.writer == writer))
             for row in session.scalars(chosen.order_by(PromptRow.number)):
                 if row.id not in without:
+                    session.add(WritingRow(writer=writer, prompt=row.id, claimed_at=now()))
                     return Prompt(row.id, messages_from(row.messages), row.source)
         return None
 
     def demonstrate(
-        self, prompt: Sequence[ChatMessage], answer: str, writer: str = IMPORTED, source: str = ""
+        self,
+        prompt: Sequence[ChatMessage],
+        answer: str,
+        writer: str = IMPORTED,
+        source: str = "",
+        tools: Tools = None,
     ) -> bool:
         """Keep an answer that a person wrote; False where it is there already."""
         if not answer.strip():
             raise BadInput("The answer is empty: write one.")
         answer = sound(check_text("answer", answer))
         with self._database.writing() as session:
-            of = put_prompt(session, prompt, source, None)
+            of = put_prompt(session, prompt, source, tools)
             id = digest("demonstration", of, answer)
             if session.scalar(select(DemonstrationRow.number).where(DemonstrationRow.id == id)) is not None:
                 return False
@@ -306,25 +322,26 @@ class FeedbackStore:
     def demonstrations(self) -> list[Demonstration]:
         """All of them, in the order in which they were written."""
         chosen = (
-            select(DemonstrationRow, PromptRow.messages)
+            select(DemonstrationRow, PromptRow.messages, PromptRow.tools)
             .join(PromptRow, PromptRow.id == DemonstrationRow.prompt)
             .order_by(DemonstrationRow.number)
         )
         with self._database.reading() as session:
             return [
-                Demonstration(messages_from(messages), row.answer, row.writer)
-                for row, messages in session.execute(chosen)
+                Demonstration(messages_from(messages), row.answer, row.writer, tools_from(tools))
+                for row, messages, tools in session.execute(chosen)
             ]
 
-    def thumb(self, thumb: Thumb) -> None:
+    def thumb(self, thumb: Thumb) -> bool:
         """Keep a thumb in the place of this person's earlier one on the message; a value of 0 takes it back.
 
-        It holds all that it is about, and so may come when the message is deleted.
+        It holds all that it is about, and so may come when the message is deleted. False where it is there already.
         """
         if thumb.value not in (-1, 0, 1):
             raise BadInput(f"A thumb is 1, -1, or 0 to take it back, not {thumb.value}.")
         with self._database.writing() as session:
             of = (ThumbRow.message == thumb.message, ThumbRow.rater == thumb.rater)
+            before = session.scalar(select(ThumbRow.value).where(*of)) or 0
             session.execute(delete(ThumbRow).where(*of))
             if thumb.value:
                 row = ThumbRow(
@@ -332,6 +349,7 @@ class FeedbackStore:
                     answer=sound(check_text("answer", thumb.answer)), model=thumb.model, created_at=now(),
                 )  # fmt: skip
                 session.add(row)
+            return thumb.value != before
 
     def thumbs(self, rater: str | None = None) -> list[Thumb]:
         """All thumbs, or those of one person, in the order in which they were given."""
@@ -343,6 +361,11 @@ class FeedbackStore:
                 Thumb(row.message, row.rater, row.value, messages_from(row.prompt), row.answer, row.model)
                 for row in session.scalars(chosen)
             ]
+
+
+def _fresh() -> str:
+    """The time from which on claims hold."""
+    return (datetime.now(UTC) - _CLAIM).isoformat(timespec="microseconds")
 
 
 def _vote_key(item: str, rater: str) -> str:

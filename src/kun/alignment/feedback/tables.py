@@ -89,6 +89,16 @@ class ClaimRow(Tables):
     claimed_at: Mapped[str]
 
 
+class WritingRow(Tables):
+    """The prompt to which a person writes, so that it is not given to another."""
+
+    __tablename__ = "feedback_writing"
+
+    writer: Mapped[str] = mapped_column(primary_key=True)
+    prompt: Mapped[str] = mapped_column(ForeignKey("feedback_prompts.id", ondelete="CASCADE"))
+    claimed_at: Mapped[str]
+
+
 class DemonstrationRow(Tables):
     """An answer that a person wrote."""
 

@@ -41,6 +41,7 @@ class Demonstration:
     prompt: tuple[ChatMessage, ...]
     answer: str
     writer: str
+    tools: Tools = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,11 @@ def plain(messages: Sequence[ChatMessage]) -> str:
 def messages_from(text: str) -> tuple[ChatMessage, ...]:
     """The messages that `plain` wrote."""
     return tuple(cast(list[ChatMessage], json.loads(text)))
+
+
+def tools_from(text: str) -> Tools:
+    """The tools that `plain` wrote; None for ""."""
+    return messages_from(text) if text else None
 
 
 def digest(*parts: str) -> str:

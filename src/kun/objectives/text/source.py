@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kun.data.rows import Choice, Conversation, Labelled, Pair, Question, Ranking, Row, Text
+from kun.data.rows import Choice, Conversation, Labelled, Pair, Question, Ranking, Row, Text, Unpaired
 from kun.data.sources import Rows, Source
 from kun.data.store import TokenStore
 from kun.data.tokenized import RowTokenizer
@@ -18,6 +18,7 @@ _NAMES: dict[type, str] = {
     Question: "a question on a text",
     Choice: "a question with candidate answers",
     Ranking: "a ranking of answers",
+    Unpaired: "an answer that was judged",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, ClassVar
 
 from nicegui import ui
@@ -41,11 +42,15 @@ class RewardSection:
         words = self.words
         if not model:
             raise BadInput(words("reward_no_model"))
-        if Run.last is not None and Run.last.code is None:
+        if Run.begins or (Run.last is not None and Run.last.code is None):
             raise Busy(words("reward_busy"))
-        folder = settings().runs / f"feedback-{datetime.now():%Y%m%d-%H%M%S}"
-        prepared = await off_loop(prepare, self.store, folder, model)
-        Run.last = await off_loop(Run.start, prepared, folder / "training.log")
+        Run.begins = True
+        try:
+            folder = settings().runs / f"feedback-{datetime.now():%Y%m%d-%H%M%S}-{token_hex(3)}"
+            prepared = await off_loop(prepare, self.store, folder, model)
+            Run.last = await off_loop(Run.start, prepared, folder / "training.log")
+        finally:
+            Run.begins = False
         self._show(Run.last)
 
     def _show(self, run: "Run") -> None:
@@ -81,6 +86,8 @@ class Run:
 
     last: ClassVar["Run | None"] = None
     """The newest that this server started, for all its pages."""
+    begins: ClassVar[bool] = False
+    """One is being prepared."""
 
     @classmethod
     def start(cls, prepared: Prepared, log: Path) -> "Run":

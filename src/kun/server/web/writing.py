@@ -53,7 +53,7 @@ class WritePage:
         await say_kindly(self.show_next)()
 
     async def show_next(self) -> None:
-        self.prompt = await off_loop(self.store.next_to_write, self.skipped)
+        self.prompt = await off_loop(self.store.next_to_write, self.visit.rater, self.skipped)
         self.asked.clear()
         self.own.value = ""
         self.own.set_visibility(self.prompt is None)

@@ -1,9 +1,10 @@
-"""What is undone: votes that were given on a screen, whose words stay with the person who wrote them."""
+"""What people have on the screen is theirs: what they undo stays with them, what they write is asked of nobody else."""
 
 import json
+from datetime import timedelta
 
 import pytest
-from feedback_people import fill
+from feedback_people import fill, user
 
 from kun.alignment.feedback.exchange import import_file, rankings
 from kun.alignment.feedback.store import FeedbackStore
@@ -60,3 +61,15 @@ def test_a_vote_that_is_undone_twice_comes_back_as_it_was_said_last(store):
         store.save(vote)
         store.undo("ada")
     assert store.draft(vote.item, "ada") == vote
+
+
+def test_a_prompt_is_asked_of_one_writer_at_a_time_and_of_another_when_it_is_skipped_or_left(
+    store, monkeypatch
+):
+    first, second = (store.add_prompt(user(text)) for text in ("one", "two"))
+    assert [store.next_to_write(name).id for name in ("ada", "ada", "bob")] == [first, first, second]
+    assert store.next_to_write("eve") is None
+    assert store.next_to_write("ada", {first}) is None
+    assert store.next_to_write("eve").id == first
+    monkeypatch.setattr("kun.alignment.feedback.store._CLAIM", timedelta(0))
+    assert store.next_to_write("ada").id == first
