@@ -66,8 +66,9 @@ class Found:
 
 
 def measure(options: Options) -> Iterable[Row]:
-    if options.data is None or not (options.data / "sst2" / "train.tsv").is_file():
-        yield skipped("accuracy by examples", "needs --data with sst2/ and chnsenticorp/")
+    files = (Path("sst2", "train.tsv"), Path("sst2", "dev.tsv"), Path("chnsenticorp", "train.csv"))
+    if options.data is None or not all((options.data / file).is_file() for file in files):
+        yield skipped("accuracy by examples", f"needs --data with {', '.join(map(str, files))}")
         return
     reviews = [english(options.data), chinese(options.data)]
     count = 40 if options.quick else REVIEWS
@@ -79,7 +80,7 @@ def measure(options: Options) -> Iterable[Row]:
                 curves.setdefault((own.language, model), {})[shots] = found
                 yield _row(model, own.language, shots, found)
     tuned: dict[str, dict[int, float]] = {"fine-tuned": {}, "from nothing": {}}
-    yield from () if options.quick else _tuned(options.data, tuned)
+    yield from () if options.quick else _tuned(options.data, reviews[0].asked[:count], tuned)
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_bytes(picture(curves, tuned))
     yield Row("picture", str(PICTURE))
@@ -122,18 +123,23 @@ def _row(model: str, language: str, shots: int, found: Found) -> Row:
     )
 
 
-def _tuned(data: Path, tuned: dict[str, dict[int, float]]) -> Iterator[Row]:
-    """A small encoder fine-tuned, pretrained and from nothing, on SST-2."""
+def _tuned(data: Path, asked: list[tuple[str, str]], tuned: dict[str, dict[int, float]]) -> Iterator[Row]:
+    """A small encoder fine-tuned, pretrained and from nothing, on SST-2; the same reviews are asked about."""
     for labels, epochs in EPOCHS.items():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             rows = sample(data / "sst2" / "train.tsv", folder / "sample.tsv", labels)
+            held_out = folder / "asked.tsv"
+            lines = [f"{int(label == 'positive')}\t{text}" for text, label in asked]
+            held_out.write_text("\n".join(["label\tsentence", *lines]) + "\n", encoding="utf-8")
             for what, model in (("fine-tuned", PRETRAINED), ("from nothing", FRESH)):
-                found = accuracy(
-                    model, rows, data / "sst2" / "dev.tsv", epochs, folder / what.replace(" ", "-")
-                )
+                found = accuracy(model, rows, held_out, epochs, folder / what.replace(" ", "-"))
                 tuned[what][labels] = found
-                yield Row(f"reviews in English, {labels:,} labels, a small model {what}", f"{found:.3f}")
+                yield Row(
+                    f"reviews in English, {labels:,} labels, a small model {what}",
+                    f"{found:.3f}",
+                    note=f"{len(asked)} reviews",
+                )
 
 
 def english(data: Path) -> Reviews:

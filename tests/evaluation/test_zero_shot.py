@@ -10,6 +10,7 @@ import pytest
 import torch
 from task_files import Write
 from tiny import END, language_model
+from tiny_models import save_encoder
 
 import kun
 from kun.errors import BadInput, ContextOverflow, DamagedFile
@@ -91,6 +92,11 @@ def test_texts_and_examples_are_read_from_files(write: Write) -> None:
             read_texts(write(name, content))
 
 
+def test_an_examples_label_may_be_written_in_another_case_or_width() -> None:
+    labels = Labels.of(["Good", "bad"])
+    assert checked_examples([("a", "good"), ("b", " ＢＡＤ ")], labels) == [("a", 0), ("b", 1)]
+
+
 @pytest.mark.parametrize(
     ("examples", "words"),
     [
@@ -126,6 +132,15 @@ def test_a_long_text_is_read_in_windows_and_one_far_too_long_is_refused() -> Non
         judge.judge(["a" * 40 * 65])
     with pytest.raises(ContextOverflow, match="characters; letters reads"):
         judge.judge(["a" * 40 * 64 * 9])
+
+
+def test_a_text_of_few_characters_and_many_tokens_is_read_whole(tmp_path: Path) -> None:
+    encoder: Any = kun.load(save_encoder(tmp_path / "bytes"), dtype="float32")
+    text = "𓂀" * 200
+    windows = EncoderJudge(encoder, MOOD)._windows(text)
+    assert len(text) < encoder.max_tokens < len(encoder.tokenizer.encode(text).ids)
+    assert "".join(windows) == text
+    assert all(len(encoder.tokenizer.encode(window).ids) <= encoder.max_tokens for window in windows)
 
 
 def test_without_examples_weights_are_the_descriptions_and_many_examples_decide() -> None:
@@ -217,7 +232,7 @@ def test_a_classifier_goes_by_its_own_labels(classifier: Path) -> None:
     model: Any = kun.load(classifier)
     own = model.classify("Paris is the capital.")
     assert kun.classify("Paris is the capital.", model=model) == own
-    some: Any = kun.classify("Paris is the capital.", ["LABEL_2", "label_0"], model=model)
+    some: Any = kun.classify("Paris is the capital.", ["LABEL_2", "ｌａｂｅｌ_0"], model=model)
     parts = own.probabilities["LABEL_2"], own.probabilities["LABEL_0"]
     assert list(some.probabilities.values()) == pytest.approx([part / sum(parts) for part in parts])
     with pytest.raises(BadInput, match="was trained for LABEL_0, LABEL_1, LABEL_2, not for 'good'"):

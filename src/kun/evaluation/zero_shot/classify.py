@@ -7,7 +7,7 @@ import numpy as np
 
 from kun.errors import BadInput
 from kun.evaluation.progress import Tell, silent
-from kun.evaluation.zero_shot.labels import Example, Labels, checked_examples, checked_texts
+from kun.evaluation.zero_shot.labels import Example, Labels, checked_examples, checked_texts, same_label
 from kun.models.classifier import Classifier
 from kun.models.ready import ReadyModel
 from kun.models.task_model import Judgement
@@ -68,12 +68,12 @@ def _by_head(
     found = model.classify([*texts])
     if labels is None:
         return found
-    own = {label.casefold(): label for label in model.config.labels}
-    unknown = [name for name in labels.names if name.casefold() not in own]
+    own = {same_label(label): label for label in model.config.labels}
+    unknown = [name for name in labels.names if same_label(name) not in own]
     if unknown:
         known = ", ".join(model.config.labels)
         raise BadInput(f"{model.name} was trained for {known}, not for {unknown[0]!r}: leave the labels out.")
-    chosen = [[one.probabilities[own[name.casefold()]] for name in labels.names] for one in found]
+    chosen = [[one.probabilities[own[same_label(name)]] for name in labels.names] for one in found]
     return [_judgement(labels.names, [share / (sum(row) or 1.0) for share in row]) for row in chosen]
 
 

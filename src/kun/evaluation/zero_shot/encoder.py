@@ -86,11 +86,11 @@ class EncoderJudge:
         """The text in stretches that the encoder reads whole."""
         limit = self._encoder.max_tokens
         room = limit - len(self._encoder.recipe.prefixes.get("query", "")) - 4
-        if len(text) <= room:  # no token is shorter than a character
-            return [text]
         if len(text) > MOST_WINDOWS * limit * 8:
             raise ContextOverflow(_too_long(f"{len(text)} characters", self._encoder.name, limit))
         encoding = self._encoder.tokenizer.encode(sound(text), add_special_tokens=False)
+        if len(encoding) <= room:
+            return [text]
         places = [start for start, _ in encoding.offsets[::room]]
         if len(places) > MOST_WINDOWS:
             raise ContextOverflow(_too_long(f"{len(encoding)} tokens", self._encoder.name, limit))

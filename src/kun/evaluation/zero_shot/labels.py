@@ -56,7 +56,7 @@ class Labels:
                 raise BadInput(
                     f"The label {name[:40]!r}… has {len(name)} characters; {LONGEST_LABEL} are the most."
                 )
-            same = unicodedata.normalize("NFKC", name).casefold()
+            same = same_label(name)
             if same in seen:
                 also = "" if seen[same] == name else f", as {seen[same]!r}"
                 raise BadInput(f"The label {name!r} is there twice{also}: labels must differ.")
@@ -73,11 +73,17 @@ class Labels:
         return cls.of([name for name, _, _ in parts])
 
     def number(self, name: str, where: str) -> int:
-        """Which label is called so. Raises `BadInput` that names the place."""
-        if name.strip() not in self.names:
+        """Which label is called so, in any case or width. Raises `BadInput` that names the place."""
+        same = [same_label(own) for own in self.names]
+        if same_label(name) not in same:
             known = ", ".join(self.names[:8]) + (" …" if len(self.names) > 8 else "")
             raise BadInput(f"{where}: the label {name[:40]!r} is none of {known}.")
-        return self.names.index(name.strip())
+        return same.index(same_label(name))
+
+
+def same_label(name: str) -> str:
+    """What names of one label have in common: its letters, whatever their case and width."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def checked_texts(texts: Iterable[object]) -> list[str]:
