@@ -195,7 +195,7 @@ def _opened(path: Path, minutes: float, seed: int, resume: bool, votes: Path | N
                 f"The preferences of {path} are made already, without {votes}: leave --feedback out, or begin a new "
                 "speedrun with it."
             )
-        state.values.update(state="training", why=None)
+        state.values["state"], state.values["why"] = "training", None
     else:
         state = _State.new(file, minutes, seed)
     if votes:
