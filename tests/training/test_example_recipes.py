@@ -1,5 +1,7 @@
 """The recipes among the examples: each is read as it stands, and those of no model and no long text run for a step."""
 
+import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,16 @@ def test_an_example_is_read_and_trains(path, tmp_path, monkeypatch):
     run = train(read_recipe(path, changes), "run")
     assert run.checkpoint.is_dir()
     assert recipe.stage == "tokenizer" or "eval_loss" in run.metrics[-1]
+
+
+def test_no_sum_that_is_held_out_is_learned_or_practised_either_way_round(tmp_path):
+    folder, found = ROOT / "examples" / "recipes" / "data" / "sums", {}
+    runpy.run_path(str(folder / "make.py"))["write"](tmp_path, 0)
+    for name in ("start", "practice", "held-out"):
+        text = (folder / f"{name}.jsonl").read_text(encoding="utf-8")
+        assert text == (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8")
+        for line in text.splitlines():
+            row = json.loads(line)
+            numbers = sorted(map(int, row["instruction"].split(" + ")))
+            assert sum(numbers) == int(row["output"])
+            assert found.setdefault(tuple(numbers), name) == name
