@@ -121,7 +121,8 @@ def _compared(rows: list[dict[str, str]], trainings: _Trainings) -> Iterable[Row
     pairs = trainings.write("pairs", rows[LEARNED][: 24 if quick else None])
     others = trainings.write("others", rows[OTHERS][: 24 if quick else None])
     unseen = trainings.write("unseen", rows[1300:])
-    chosen = trainings.write("chosen", map(_chosen, rows[LEARNED]))
+    talks = [talk for talk in map(_chosen, rows[LEARNED]) if str(talk[-1]["content"]).strip()]
+    chosen = trainings.write("chosen", [{"messages": talk} for talk in talks])
     sft = trainings.run("sft", "finetune", BASE, chosen, batch_tokens=STEP_TOKENS)
     first, second = (
         trainings.run(name, "reward", BASE, data, batch=8)
@@ -174,13 +175,13 @@ def _compared(rows: list[dict[str, str]], trainings: _Trainings) -> Iterable[Row
             yield Row(what, f"{scored}, {nats:.1f} nats, {_shape(said)}", note=note)
 
 
-def _chosen(row: Mapping[str, str]) -> dict[str, object]:
-    """The better conversation as messages."""
+def _chosen(row: Mapping[str, str]) -> list[dict[str, object]]:
+    """The better conversation as messages; some people of HH preferred an answer without a word."""
     from kun.data.preferences import to_ranking
     from kun.data.records import Record
 
     ranking = to_ranking(Record("pairs", dict(row)))
-    return {"messages": [dict(message) for message in (*ranking.prompt, *ranking.answers[0])]}
+    return [dict(message) for message in (*ranking.prompt, *ranking.answers[0])]
 
 
 def _shape(answers: Sequence[Sequence[Any]]) -> str:
