@@ -79,3 +79,15 @@ def recipe(tmp_path, base, preferences):
         return path
 
     return made
+
+
+@pytest.fixture
+def letters(recipe, tmp_path):
+    """A recipe of training by rewards on prompts of one letter."""
+    data = write(tmp_path / "letters.jsonl", [{"prompt": one, "completion": one} for one in "abcdefghijkl"])
+
+    def made(objective, stage="ppo", **keys):
+        path = recipe(stage, more=f"[objective]\nmax_tokens = 6\n{objective}\n", **{"steps": 2} | keys)
+        return path, {"data.train": str(data), "data.eval": 0.3}
+
+    return made

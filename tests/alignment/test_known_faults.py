@@ -160,18 +160,6 @@ def test_scores_are_bit_equal_in_a_fresh_process_and_a_missing_head_is_an_error(
         kun.load(broken)
 
 
-@pytest.fixture
-def letters(recipe, tmp_path):
-    """A recipe of training by rewards on prompts of one letter."""
-    data = write(tmp_path / "letters.jsonl", [{"prompt": one, "completion": one} for one in "abcdefghijkl"])
-
-    def made(objective, stage="ppo", **keys):
-        path = recipe(stage, more=f"[objective]\nmax_tokens = 6\n{objective}\n", **{"steps": 2} | keys)
-        return path, {"data.train": str(data), "data.eval": 0.3}
-
-    return made
-
-
 def told(run):
     return [
         json.loads(line) for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -258,6 +246,15 @@ def test_guards_end_a_training_that_exploits_its_reward_and_say_why(bad, why):
     task = Ppo(Ppo.Options(guards=False))
     task.made = First()
     assert bool(task.verdict(SOUND | bad)) == ("kl" in bad)
+
+
+@pytest.mark.parametrize(("prompts", "said"), [(16, [0.95]), (4, [])])
+def test_without_held_out_prompts_rollouts_tell_of_a_reward_that_is_length(prompts, said):
+    task, heard = Ppo(Ppo.Options()), []
+    task.made, task.say_where_length_rules = First(prompts), heard.append
+    task.made.held_out = None
+    task.verdict(SOUND | {"length_correlation": 0.95})
+    assert heard == said
 
 
 def test_that_few_prompts_get_one_answer_is_chance_and_ends_nothing():

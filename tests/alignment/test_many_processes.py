@@ -23,7 +23,7 @@ def test_two_processes_have_the_gradients_and_the_rollouts_of_one(recipe, tmp_pa
     more = '[objective]\nmax_tokens = 6\nverifier = "text"\nanswers = 4\nepochs = 2\n'
     path = recipe("grpo", more=more, batch=16, steps=2, eval_every=2)
     letters = write(tmp_path / "letters.jsonl", [{"prompt": one, "completion": one} for one in "abcdefgh"])
-    text = path.read_text(encoding="utf-8").replace("eval = 0.2\n", "")
+    text = path.read_text(encoding="utf-8").replace("eval = 0.2\n", "eval = 0.4\n")
     lines = [f'train = "{letters}"' if line.startswith("train = ") else line for line in text.splitlines()]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     alone = told(kun.train(path, {"out": str(tmp_path / "one")}).path)
@@ -43,3 +43,5 @@ def test_two_processes_have_the_gradients_and_the_rollouts_of_one(recipe, tmp_pa
     for mine, theirs in zip(both, alone, strict=True):  # what is drawn hangs on the prompt alone
         for name in ("reward", "length", "kl", "loss", "grad_norm", "entropy"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
+    # so is what held-out prompts are answered with; two steps of Adam let rounding grow
+    assert both[-1]["eval_kl"] == pytest.approx(alone[-1]["eval_kl"], rel=1e-2)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_talk import write
 from spread_alignment import experiences, policy
 
 import kun
@@ -19,18 +18,6 @@ from kun.alignment.tasks.grpo import Grpo
 from kun.errors import BadRecipe, DamagedFile
 from kun.objectives.text.model import TrainingModel
 from kun.text.chat import ChatTemplate
-
-
-@pytest.fixture
-def letters(recipe, tmp_path):
-    """A recipe of training by rewards on prompts of one letter."""
-    data = write(tmp_path / "letters.jsonl", [{"prompt": one, "completion": one} for one in "abcdefghijkl"])
-
-    def made(stage, objective='verifier = "text"', **keys):
-        path = recipe(stage, more=f"[objective]\nmax_tokens = 6\n{objective}\n", **{"steps": 1} | keys)
-        return path, {"data.train": str(data), "data.eval": 0.3}
-
-    return made
 
 
 def told(run):
@@ -84,14 +71,14 @@ def test_an_answer_ends_where_serving_would_end_it_too(letters, base, tmp_path):
     every = shutil.copytree(base, tmp_path / "every")
     ends = {"eos_token_id": [*range(kun.load(base).config.vocab_size)]}
     (every / "generation_config.json").write_text(json.dumps(ends), encoding="utf-8")
-    path, changes = letters("ppo")
+    path, changes = letters('verifier = "text"', steps=1)
     first = told(kun.train(path, changes | {"model.from": str(every)}))[0]
     assert first["length"] == first["ended"] == 1
 
 
 def test_the_cost_of_divergence_in_a_loss_of_groups_is_the_one_that_is_told_and_adapted(letters, tmp_path):
     more = 'verifier = "text"\nanswers = 4\nkl = 0.5\nkl_target = 3.0'
-    path, changes = letters("grpo", more, steps=3)
+    path, changes = letters(more, stage="grpo", steps=3)
     lines = told(kun.train(path, changes | {"optimizer.lr": 1e-2}))
     assert [round(line["kl_coefficient"], 6) for line in lines[:2]] == [0.5, 0.49]
     task, networks, losses = Grpo(Grpo.Options(answers=2, kl=0.1)), policy(), []
@@ -100,27 +87,29 @@ def test_the_cost_of_divergence_in_a_loss_of_groups_is_the_one_that_is_told_and_
         judge.weigh(some, kl, torch.device("cpu"))
         losses.append(float(task.loss(networks, whole(some)).sum.detach()))
     assert losses[1] > losses[0] + 1
-    path, changes = letters("grpo", 'verifier = "text"\nanswers = 4\nkl = 0.0\nkl_target = 3.0')
+    path, changes = letters(
+        'verifier = "text"\nanswers = 4\nkl = 0.0\nkl_target = 3.0', stage="grpo", steps=1
+    )
     with pytest.raises(BadRecipe, match=r"objective\.kl_target adapts objective\.kl, which is 0"):
         kun.train(path, changes | {"out": str(tmp_path / "free")})
 
 
 def test_dropout_is_refused_where_what_was_said_is_read_again(letters):
     for key in ("model.dropout", "lora.dropout"):
-        path, changes = letters("ppo")
+        path, changes = letters('verifier = "text"', steps=1)
         with pytest.raises(BadRecipe, match=r"leave model\.dropout and lora\.dropout out"):
             kun.train(path, changes | {key: 0.1})
 
 
 def test_a_training_goes_on_with_the_value_head_of_the_one_that_it_starts_from(letters, tmp_path):
-    path, changes = letters("ppo")
+    path, changes = letters('verifier = "text"', steps=1)
     head = {"weight": torch.full((1, 32), 0.5), "bias": torch.full((1,), 2.0)}
     start = kun.train(path, changes).checkpoint
     save_file(head, start / VALUE_HEAD)
     again = changes | {"model.from": str(start), "out": str(tmp_path / "again"), "optimizer.lr": 1e-30}
     kept = load_file(kun.train(path, again).checkpoint / VALUE_HEAD)
     assert all(torch.equal(kept[name], head[name]) for name in head)
-    groups, others = letters("grpo", 'verifier = "text"\nanswers = 4')
+    groups, others = letters('verifier = "text"\nanswers = 4', stage="grpo", steps=1)
     assert not (kun.train(groups, others).checkpoint / VALUE_HEAD).exists()
     (start / VALUE_HEAD).write_bytes(b"torn")
     with pytest.raises(DamagedFile, match=VALUE_HEAD):
