@@ -30,7 +30,8 @@ REFERENCES: dict[str, Any] = {
 VOCAB, NEW = 32000, 48
 SEVERAL = 8
 AT_LEAST = {"float32": 1.3, "int8": 3.0}
-_SPECIAL = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0, "decoder_start_token_id": 0}
+#: the token that begins an answer is not the one that fills: NLLB's decoder would count no position for it
+_SPECIAL = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0, "decoder_start_token_id": 2}
 
 
 def configs() -> dict[str, Any]:
@@ -113,7 +114,7 @@ def generated(theirs: Any, prompts: torch.Tensor) -> list[list[int]]:
     """What the reference writes."""
     out = theirs.generate(
         prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False,
-        eos_token_id=None, pad_token_id=0,
+        eos_token_id=None, forced_eos_token_id=None, pad_token_id=0,
     )  # fmt: skip
     start = 1 if theirs.config.is_encoder_decoder else prompts.shape[1]
     return out[:, start:].tolist()
