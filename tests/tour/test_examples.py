@@ -58,7 +58,7 @@ def hardly_trained(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(module, "fit", short)
     monkeypatch.setattr(large_models, "_STEPS", 12)
     monkeypatch.setattr(steps, "STEPS", dict.fromkeys(steps.STEPS, 1))
-    monkeypatch.setattr(transformer, "tokens_per_second", lambda net, length, tokens: float(length))
+    monkeypatch.setattr(transformer, "tokens_per_second", lambda net, length: float(length))
 
 
 def run(session: Session, named: str) -> Shown:

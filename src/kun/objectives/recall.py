@@ -205,7 +205,7 @@ class Recall(Task[nn.Module]):
         ]
         found = {distance: recalled(net, distance, self.options.asked) for distance in distances}
         spans = lengths(longest)
-        speeds = [tokens_per_second(net, length, self.tokens) for length in spans]
+        speeds = [tokens_per_second(net, length) for length in spans]
         return Evaluation(
             {f"recall_{distance}": share for distance, share in found.items()},
             plots=[
@@ -244,10 +244,12 @@ def recalled(net: nn.Module, distance: int, count: int = 64) -> float:
     return right / count
 
 
-def tokens_per_second(net: nn.Module, length: int, tokens: int) -> float:
-    """Tokens a second forward and back, in rows of `length`, some `tokens` at once: the best of a few times."""
-    count = max(1, tokens // length)
-    given, answers = rows(count, length, torch.Generator().manual_seed(length))
+def tokens_per_second(net: nn.Module, length: int) -> float:
+    """Tokens a second forward and back in one row of `length`, the best of a few times.
+
+    With many rows at once a network that reads token by token would be busy with all of them at each.
+    """
+    given, answers = rows(1, length, torch.Generator().manual_seed(length))
     device = next(net.parameters()).device
     batch = {"input_ids": given.to(device), "labels": answers.to(device)}
     weights, best = [weight for weight in net.parameters() if weight.requires_grad], math.inf
@@ -255,4 +257,4 @@ def tokens_per_second(net: nn.Module, length: int, tokens: int) -> float:
         began = time.perf_counter()
         torch.autograd.grad(_loss(net, batch), weights, allow_unused=True)  # no optimizer sees these
         best = min(best, time.perf_counter() - began)
-    return count * length / best
+    return length / best

@@ -208,7 +208,7 @@ def _speeds(session: Session) -> Shown:
             )
         )  # fmt: skip
         sizes = [sum(weight.numel() for weight in net.parameters()) for net in (gpt, lstm)]
-        rates = [[tokens_per_second(net, length, length) for length in lengths] for net in (gpt, lstm)]
+        rates = [[tokens_per_second(net, length) for length in lengths] for net in (gpt, lstm)]
     names: list[Label] = [("Transformer", "Transformer"), ("LSTM", "LSTM")]
     curves: dict[Label, list[Point]] = {
         name: [(length, value) for length, value in zip(lengths, rate, strict=True)]
