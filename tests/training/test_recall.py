@@ -98,15 +98,14 @@ def test_a_transformer_learns_to_look_back_within_seconds(tmp_path):
     changes = {
         "out": str(tmp_path / "run"),
         "train.context": 32,
-        "train.steps": 120,
-        "train.eval_every": 120,
+        "train.steps": 240,
+        "train.eval_every": 240,
         "train.batch_tokens": 1024,
-        "optimizer.lr": 5e-3,
         "optimizer.warmup": 10,
         "compare": None,
     }
     run = kun.train(EXAMPLE, changes)
-    assert run.metrics[-1]["eval_recall_10"] > 0.5  # one of sixteen is chance
+    assert run.metrics[-1]["eval_recall_10"] > 0.9  # one of sixteen is chance
     asked = "so Ada=apple to all of Ben=key the Ada?"  # as the docs do
     assert kun.load(run.checkpoint).generate(asked, max_tokens=1, temperature=0).strip() == "apple"
 
