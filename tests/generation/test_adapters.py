@@ -1,5 +1,6 @@
 """Models that differ in their adapters share one engine: each row is as if its merged model ran alone."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tiny import CHAT, END, language_model, tokenizer
 import kun
 from kun.adaptation.lora import LoraConfig, add_lora, lora_pairs
 from kun.errors import BaseMismatch, UnsupportedFormat
+from kun.evaluation.likelihood import Question, Scorer
 from kun.generation.options import SamplingOptions
 from kun.hub.adapter_saving import save_adapter
 from kun.hub.checkpoint import Checkpoint
@@ -99,6 +101,37 @@ def test_requests_in_any_mixture_get_their_own_models_answers(
     for (name, which), tokens in zip(asked, said, strict=True):
         (alone,) = models[name][1].submit(PROMPTS[which], options).result()
         assert tokens == alone.token_ids
+
+
+def test_continuations_are_weighed_as_by_the_merged_model(models: Any) -> None:
+    asked = [Question([7, 9, 11, 13] * 9 + [place], [[3, 4], [5], [6, 7, 8]]) for place in range(3)]
+    weighed = {
+        name: [[one.logprob for each in Scorer(lm).weigh(asked) for one in each] for lm in pair]
+        for name, pair in models.items()
+    }
+    for shared, alone in weighed.values():
+        assert shared == pytest.approx(alone, abs=1e-3)
+    assert weighed["poet"][0] != pytest.approx(weighed["base"][0], abs=0.1)
+
+
+def test_what_weighed_with_an_adapter_leaves_nothing_in_the_network(models: Any) -> None:
+    lm = models["poet"][0]
+    hooks = [len(module._forward_hooks) for module in lm.net.modules()]
+    Scorer(lm).weigh([Question([7], [[9]])])
+    gc.collect()
+    assert [len(module._forward_hooks) for module in lm.net.modules()] == hooks
+
+
+def test_an_adapter_over_weights_of_4_bits_weighs_as_it_writes(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    folder = make_adapter(tmp_path / "poet", base, 1)
+    asked, given = [Question([7, 9, 11], [[3, 4], [5, 6]])], {"quantize": "int4"}
+    with LanguageModel.open(tmp_path / "base", **given) as plain, LanguageModel.open(folder, **given) as poet:
+        found = [[one.logprob for one in Scorer(lm).weigh(asked)[0]] for lm in (plain, poet)]
+        written = poet.prompt_logprobs([7, 9, 11, 3, 4])[-2:]
+    assert poet.adapter is not None
+    assert found[1][0] == pytest.approx(sum(one.logprob for one in written), abs=1e-3)
+    assert found[0] != pytest.approx(found[1], abs=0.1)
 
 
 def test_they_share_one_engine_and_steps(models: Any) -> None:

@@ -4,9 +4,9 @@ The rows of a step share the base's products; the tokens of each adapter then go
 step without adapters costs what it costs without this, and a row's states are the same whatever others want.
 """
 
+import weakref
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -57,7 +57,9 @@ class Adapted(nn.Module):
             check_pair(layer, self._layers.get(layer), pair)
         low = {layer: self._low(layer, pair) for layer, pair in pairs.items()}
         for layer in low.keys() - self._hooked:
-            self._layers[layer].register_forward_hook(partial(self._beside, layer))
+            # a network may outlive those that run it, and must not keep them
+            handle = self._layers[layer].register_forward_hook(_Hook(weakref.ref(self), layer))
+            weakref.finalize(self, handle.remove)
             self._hooked.add(layer)
         if isinstance(self.net, FusedLlama):
             self.net.add_adapter(name, low)
@@ -91,7 +93,7 @@ class Adapted(nn.Module):
             self._choice.reset(token)
         return out if logits_at is order else out._replace(logits=out.logits[:, order])
 
-    def _beside(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def beside(self, name: str, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """The layer's output with the share of each group's pair."""
         choice = self._choice.get()
         if choice is None:
@@ -106,6 +108,17 @@ class Adapted(nn.Module):
             else:
                 y = y.index_add(0, places, F.linear(F.linear(x[places], a), b))
         return y.view_as(output)
+
+
+class _Hook(NamedTuple):
+    """Of a layer, by its name: what stands beside it is added as long as there is who runs it."""
+
+    adapted: weakref.ref[Adapted]
+    layer: str
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        adapted = self.adapted()
+        return output if adapted is None else adapted.beside(self.layer, inputs, output)
 
 
 class _Choice:

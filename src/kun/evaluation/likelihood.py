@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kun.adaptation.fuse import fuse
 from kun.errors import BadInput
 from kun.evaluation.progress import Tell, silent
 from kun.networks.decoding import DecodingState, RowState
@@ -76,7 +75,7 @@ class Scorer:
 
     def __init__(self, lm: "LanguageModel", batch_tokens: int = BATCH_TOKENS) -> None:
         self._lm, self._batch_tokens = lm, batch_tokens
-        self._net: Any = fuse(lm.net)
+        self._net = lm.host.network()
         self._cache_dtype = next(
             (p.dtype for p in lm.net.parameters() if p.is_floating_point()), torch.float32
         )
@@ -167,7 +166,8 @@ class Scorer:
         return found
 
     def _state(self, n_pages: int) -> DecodingState:
-        state: DecodingState = self._net.new_state(n_pages, PAGE_SIZE, self._cache_dtype, self._device)
+        new_state: Any = self._lm.net.new_state
+        state: DecodingState = new_state(n_pages, PAGE_SIZE, self._cache_dtype, self._device)
         return state
 
     def _shared(self, questions: Sequence[Question]) -> list[int]:
@@ -247,6 +247,7 @@ class Scorer:
                 [row.cached + row.done for row, _ in plan],
                 [count for _, count in plan],
             )
+            step.adapters = [self._lm.adapter] * len(plan)
             packed = [token for row, count in plan for token in row.tokens[row.done : row.done + count]]
             places, starts = [], 0
             for row, count in plan:

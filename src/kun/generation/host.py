@@ -50,13 +50,21 @@ class Host:
                 self._engine = self._start()
             return self._engine
 
+    def network(self) -> Adapted:
+        """The network fitted for steps, its adapters beside it; no other thread may run steps by the same one."""
+        with self._lock:
+            return self._network()
+
+    def _network(self) -> Adapted:
+        adapted = Adapted(fuse(self.net))
+        for name, pairs in self._adapters.items():
+            adapted.add(name, pairs)
+        return adapted
+
     def _start(self) -> Engine:
         device = next(self.net.parameters(), torch.zeros(0)).device
-        net: Any = Adapted(fuse(self.net))
-        for name, pairs in self._adapters.items():
-            net.add(name, pairs)
         engine = Engine(
-            net,
+            self._network(),
             self.new_state(self.n_pages, device),
             max_rows=self.max_batch,
             max_queue=self._max_queue,

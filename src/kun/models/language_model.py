@@ -80,7 +80,7 @@ class LanguageModel(TextModel):
         self, name: str, tokenizer: Tokenizer, template: ChatTemplate | None, adapter: str | None = None
     ) -> None:
         """Take a name, and the ways from what callers give to tokens and back; rows have the `adapter`."""
-        self.name, self.tokenizer, self.template = name, tokenizer, template
+        self.name, self.tokenizer, self.template, self.adapter = name, tokenizer, template, adapter
         bos = self.generation_config.get("bos_token_id")
         self._prompts = Prompts(
             tokenizer,
