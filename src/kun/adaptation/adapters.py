@@ -7,6 +7,7 @@ step without adapters costs what it costs without this, and a row's states are t
 import weakref
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ class Adapted(nn.Module):
         low = {layer: self._low(layer, pair) for layer, pair in pairs.items()}
         for layer in low.keys() - self._hooked:
             # a network may outlive those that run it, and must not keep them
-            handle = self._layers[layer].register_forward_hook(_Hook(weakref.ref(self), layer))
+            handle = self._layers[layer].register_forward_hook(partial(_hook, weakref.ref(self), layer))
             weakref.finalize(self, handle.remove)
             self._hooked.add(layer)
         if isinstance(self.net, FusedLlama):
@@ -110,15 +111,12 @@ class Adapted(nn.Module):
         return y.view_as(output)
 
 
-class _Hook(NamedTuple):
-    """Of a layer, by its name: what stands beside it is added as long as there is who runs it."""
-
-    adapted: weakref.ref[Adapted]
-    layer: str
-
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        adapted = self.adapted()
-        return output if adapted is None else adapted.beside(self.layer, inputs, output)
+def _hook(
+    runs: weakref.ref[Adapted], name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+) -> Tensor:
+    """What stands beside a layer, by its name, is added as long as there is who runs it."""
+    adapted = runs()
+    return output if adapted is None else adapted.beside(name, inputs, output)
 
 
 class _Choice:
