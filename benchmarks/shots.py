@@ -192,7 +192,7 @@ def picture(
                 field.fill_between(places, low, high, alpha=0.12)
                 field.set_xticks(places, [str(shots) for shots in found])
         field.set_title(f"{language}: examples", fontsize=10)
-    for what, colour in zip(tuned, ("C3", "C4"), strict=False):
+    for what, colour in zip(tuned, ("C3", "C4"), strict=True):
         points = tuned[what]
         shown = [f"{labels:,}" for labels in points]
         fields[2].plot(shown, list(points.values()), marker="s", color=colour, label=what)
