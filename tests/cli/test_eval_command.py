@@ -51,6 +51,18 @@ def test_two_models_stand_side_by_side(kun: Kun, home: Path, tmp_path: Path) -> 
         assert told in shown
 
 
+def test_a_model_that_is_not_there_is_named_before_another_one_is_opened(kun: Kun, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    save_writer(damaged, positions=256, seed=1)
+    (damaged / "model.safetensors").write_bytes(b"no weights")
+    line = ("eval", damaged, "-t", TASKS / "prose.toml")
+    assert "model.safetensors" in kun(*line).err
+    missing = tmp_path / "missing"
+    ran = kun(*line, "--against", missing)
+    assert ran.code != 0
+    assert f"There is no model '{missing}'" in ran.err
+
+
 def test_several_models_are_measured_against_the_first_and_drawn(
     kun: Kun, home: Path, tmp_path: Path
 ) -> None:

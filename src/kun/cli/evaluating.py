@@ -74,6 +74,9 @@ def evaluate(
     files = [file for task in tasks for file in task_files(task)]
     read = [api.read_task(file, limit=limit, shots=shots) for file in files]  # before a model is loaded
     names = [model, *(against or ())]
+    with output.progress(quiet=as_json, in_bytes=True) as tell:
+        for name in names:
+            api.locate(name, progress=tell)  # all of them are here before the first is asked, which takes minutes
     by_model = [_measured(name, read, _how(precision, quantize), limit, quiet=as_json) for name in names]
     found = [list(results) for results in zip(*by_model, strict=True)]
     if as_json:
