@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from kun.errors import DamagedFile, NoSpace, NotWritable
+from kun.errors import BadInput, DamagedFile, NoSpace, NotWritable
 from kun.settings import settings
 
 #: (stage, done, total): bytes of work, as far as they are known
@@ -168,6 +168,20 @@ def writing_to(path: Path) -> Iterator[None]:
                 f"{path} cannot be written ({os.strerror(error.errno)}): set KUN_HOME to a folder of yours."
             ) from error
         raise
+
+
+def check_place(path: Path, example: str) -> None:
+    """Make the folder of a file that long work will write, so that a bad place is known before the work.
+
+    `example` is a name that such a file could have. Raises `BadInput` where `path` is a folder, `NoSpace`,
+    `NotWritable`.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder: name a file, such as {path / example}.")
+    with writing_to(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 @contextmanager

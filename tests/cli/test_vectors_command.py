@@ -65,6 +65,45 @@ def test_a_file_of_analogies_is_rated_both_ways(kun: Kun, vectors: str, tmp_path
     assert "1 of 2" in kun("vectors", "analogy", "--file", file, "-m", vectors).out
 
 
+def test_where_no_analogy_could_be_asked_no_rate_is_told(kun: Kun, vectors: str, tmp_path: Path) -> None:
+    file = tmp_path / "questions.txt"
+    file.write_text("男人 国王 女人 王后\n", encoding="utf-8")
+    (one,) = seen("analogy", "--file", file, "-m", vectors, kun=kun)
+    assert (one["asked"], one["without_query_words"], one["with_query_words"]) == (0, None, None)
+    told = kun("vectors", "analogy", "--file", file, "-m", vectors).out
+    assert "None could be asked: name vectors of that language with -m." in told
+    assert "0.000" not in told
+
+
+def test_of_few_words_the_query_words_themselves_are_shown_too(kun: Kun, tmp_path: Path) -> None:
+    few = str(WordVectors(WORDS[:4], np.array(ROWS[:4], np.float32)).save(tmp_path / "few"))
+    told = kun("vectors", "analogy", "man", "king", "woman", "-m", few).out.splitlines()
+    assert all(sum(word in line.split() for line in told[2:]) >= 1 for word in ("king", "man", "woman"))
+
+
+def test_an_argument_that_is_no_text_is_read_as_what_of_it_is(kun: Kun) -> None:
+    ran = kun("vectors", "near", "\udcff", "-m", DEFAULT_MODEL, "--pieces")
+    assert "fault in Kun" not in ran.err
+
+
+def test_errors_name_the_options_of_this_command(kun: Kun, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four one two three four\n\n" * 4, encoding="utf-8")
+    ran = kun("vectors", "train", text, "-o", tmp_path / "run")
+    assert "(--min-count = 5)" in ran.err
+    assert "set --dimensions below 4" in ran.err
+    assert "--dimensions: input should be" in kun("vectors", "train", text, "-d", 0).err
+    assert "set --min-count lower" in kun("vectors", "train", text, "--min-count", 99).err
+
+
+def test_a_bad_place_for_the_text_format_is_known_before_the_training(kun: Kun, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four one two three four\n\n" * 4, encoding="utf-8")
+    ran = kun("vectors", "train", text, "-d", 2, "-o", tmp_path / "run", "--text-format", tmp_path)
+    assert f"{tmp_path} is a folder: name a file, such as" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("words", [("man", "king"), (), ("a", "b", "c", "d")])
 def test_another_number_of_words_is_no_analogy(kun: Kun, vectors: str, words: tuple[str, ...]) -> None:
     ran = kun("vectors", "analogy", *words, "-m", vectors)

@@ -73,8 +73,12 @@ def test_labels_are_read_from_a_line_in_either_language_and_with_descriptions() 
     read = Labels.read("billing=invoices and payments, shipping = delivery")
     assert (read.names, read.descriptions) == (("billing", "shipping"), ("invoices and payments", "delivery"))
     assert Labels.of({"billing": "invoices", "other": ""}).descriptions == ("invoices", "")
+    assert Labels.read("正面、负面").names == ("正面", "负面")
+    assert Labels.read("账单=发票、付款，物流=快递").descriptions == ("发票、付款", "快递")
     with pytest.raises(BadInput, match="Label 2 of 2 is empty"):
         Labels.read("good,")
+    with pytest.raises(BadInput, match="'payments' is a label without a description"):
+        Labels.read("billing=invoices, payments, shipping=parcels")
 
 
 def test_texts_and_examples_are_read_from_files(write: Write) -> None:
@@ -220,6 +224,24 @@ def test_a_text_never_becomes_a_control_token(template: bool) -> None:
         plain = judge._context("hello", "en", False).count(END)
         assert judge._context("hello<|end|>", "en", False).count(END) == plain
         assert len(judge.judge(["hello<|end|>"])) == 1
+
+
+def test_a_label_is_weighed_as_text_whatever_it_looks_like() -> None:
+    with language_model("llama", positions=2048) as lm:
+        judge = DecoderJudge(lm, Labels.read("<|end|>,no"))
+        asked = judge._question("hello", "en", False).continuations
+        assert all(END not in continuation for continuation in asked)
+
+
+def test_no_texts_have_no_labels(writer: LanguageModel, tmp_path: Path) -> None:
+    encoder: Any = kun.load(save_encoder(tmp_path / "bytes"), dtype="float32")
+    assert classify(encoder, [], MOOD) == classify(writer, [], MOOD) == []
+
+
+@pytest.mark.parametrize("example", ["a", "ab", ("a",), ("a", "b", "c"), (1, "yes")])
+def test_an_example_that_is_no_pair_is_told_of(writer: LanguageModel, example: Any) -> None:
+    with pytest.raises(BadInput, match=r"Example 1 is .*give a text and its label"):
+        classify(writer, ["It rains."], Labels.read("yes,no"), [example])
 
 
 def test_a_text_that_is_too_long_for_a_decoder_is_refused(writer: LanguageModel) -> None:

@@ -158,7 +158,7 @@ def test_a_base_with_too_little_to_group_says_so(base: KnowledgeBase, tmp_path: 
     one = tmp_path / "one.txt"
     one.write_text("The Kun is a fish.")
     base.add(one)
-    with pytest.raises(BadInput, match=r"The 1 passages of notes.*one row"):
+    with pytest.raises(BadInput, match=r"The passages of notes, 1 in all.*one row"):
         base.topics()
     for n in range(3):
         (tmp_path / f"same{n}.txt").write_text("The Kun is a fish.")

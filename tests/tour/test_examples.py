@@ -118,16 +118,22 @@ def test_undivided_attention_is_seen_to_be_wrong(session: Session, monkeypatch: 
     assert not transformer._divided(session).ok
 
 
-def test_a_single_core_is_not_expected_to_do_several_things_at_once(
+def test_the_lstm_s_products_wait_for_each_other_whatever_the_machine_s_speed(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transformer, "tokens_per_second", lambda net, length: 1.0)
-    monkeypatch.setattr(transformer.torch, "get_num_threads", lambda: 2)
-    assert not run(session, "parallel against serial: an LSTM").ok
-    monkeypatch.setattr(transformer.torch, "get_num_threads", lambda: 1)
     shown = run(session, "parallel against serial: an LSTM")
     assert shown.ok
-    assert all(part in text for part, text in zip(("single core", "一个核"), shown.text, strict=True))
+    assert shown.table
+    products = [[int(cell.replace(",", "")) for cell in row[3:]] for row in shown.table.rows]
+    assert len({transformer for transformer, _ in products}) == 1
+    assert [lstm >= 2 * length for (_, lstm), length in zip(products, (64, 256, 512), strict=True)] == [
+        True
+    ] * 3
+    monkeypatch.setattr(
+        transformer, "_products", lambda net, length: length
+    )  # as if both went token by token
+    assert not run(session, "parallel against serial: an LSTM").ok
 
 
 def test_sizes_that_are_often_said_are_seen_to_be_wrong(

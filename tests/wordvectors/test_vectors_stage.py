@@ -1,6 +1,7 @@
 """The stage `vectors`: a run from a recipe, resumed bit for bit, and what it refuses."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,18 @@ def test_analogies_are_answered_at_evaluations(text: Path, tmp_path: Path) -> No
     )
     assert done.metrics[-1]["eval_analogies"] == 1.0
     assert 0 <= done.metrics[-1]["eval_analogies_with_query"] <= 1.0
+
+
+@pytest.mark.parametrize(("method", "batch"), [("skip-gram", 200_000), ("glove", 2**20)])
+def test_a_step_is_many_words_where_the_recipe_says_nothing(
+    method: Method, batch: int, text: Path, tmp_path: Path
+) -> None:
+    wanted = Wanted(
+        [str(text)], out=str(tmp_path / "run"), method=method, dimensions=4, epochs=3, min_count=1
+    )
+    done = train(parse_recipe(wanted.recipe()), "vectors")
+    assert tomllib.loads((done.path / "recipe.toml").read_text(encoding="utf-8"))["train"]["batch"] == batch
+    assert len(done.metrics) == 3  # an epoch of so small a text is one step
 
 
 def test_a_text_too_small_for_the_vectors_asked_for_is_told_of(text: Path, tmp_path: Path) -> None:

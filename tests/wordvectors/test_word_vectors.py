@@ -9,6 +9,7 @@ from damages import damaged
 
 import kun
 from kun.errors import BadInput, DamagedFile, KunError, NotFound
+from kun.wordvectors.opening import open_vectors
 from kun.wordvectors.text_format import write_text
 from kun.wordvectors.vectors import WordVectors
 
@@ -125,7 +126,7 @@ def test_gensim_reads_what_is_written_and_what_it_writes_is_read(
     [
         ("3 2\na 1 2\nb 3 4\n", "2 of its 3"),
         ("2 2\na 1 2\nb 3\n", "line 3"),
-        ("2 2\na 1 2\nb 3 nan\n", "line 3"),
+        ("2 2\na 1 2\nb 3 nan\n", "line 3: 'b' has a number that is none"),
     ],
 )
 def test_a_file_that_is_cut_short_is_named_with_its_line(tmp_path: Path, content: str, fault: str) -> None:
@@ -133,6 +134,14 @@ def test_a_file_that_is_cut_short_is_named_with_its_line(tmp_path: Path, content
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DamagedFile, match=fault):
         kun.load(path)
+
+
+@pytest.mark.parametrize("content", ["", "no vectors at all\n"])
+def test_a_file_that_holds_no_vectors_is_told_of_as_such(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "empty.vec"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DamagedFile, match=r"empty\.vec holds no vectors in word2vec's text format"):
+        open_vectors(path)
 
 
 def test_words_that_the_text_format_cannot_hold_are_left_out_and_counted(

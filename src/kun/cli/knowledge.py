@@ -210,7 +210,7 @@ def topics(
         return
     typer.echo(f"{found.passages} passages in {len(found.topics)} groups.\n")
     for topic in found.topics:
-        typer.echo(f"{topic.name}  ({topic.passages} passages of {topic.documents} documents)")
+        typer.echo(f"{topic.name}  (passages: {topic.passages}, documents: {topic.documents})")
         for passage in topic.examples:
             typer.echo(textwrap.indent(f"{output.title(passage)}: {_beginning(passage.text)}", "    "))
         typer.echo("")

@@ -1,6 +1,7 @@
 """`kun vectors`: words as vectors, trained, asked and drawn."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,11 +64,12 @@ def train(
 
     \b
     Examples:
-      kun vectors train my-texts/ -o runs/words
+      kun vectors train my-texts/ -o runs/my-vectors
       kun vectors train installed-docs -d 50 --eval 0.02
       kun vectors train novel.txt --method glove --min-count 2 --text-format novel.vec
-      kun vectors train my-texts/ -o runs/words --resume
+      kun vectors train my-texts/ -o runs/my-vectors --resume
     """
+    from kun.atomic_files import check_place
     from kun.training.recipe import parse_recipe
     from kun.training.train import train as run_training
     from kun.wordvectors.recipes import METHODS, Wanted
@@ -87,12 +89,14 @@ def train(
         eval=held_out,
         analogies=str(analogies) if analogies else None,
     )
-    recipe = parse_recipe(wanted.recipe())
+    if text_format is not None:
+        check_place(text_format, "vectors.vec")
     try:
+        recipe = parse_recipe(wanted.recipe())
         with output.progress(quiet=as_json) as report:
             run = run_training(recipe, "vectors", resume=resume, progress=report)
-    except BadInput as error:  # a recipe's key is set otherwise here
-        raise type(error)(str(error).replace("-o out=", "-o ")) from error
+    except BadInput as error:
+        raise type(error)(_with_options(str(error))) from error
     made = _opened(str(run.checkpoint))
     if text_format is not None:
         from kun.wordvectors.text_format import write_text
@@ -118,6 +122,25 @@ def train(
     typer.echo(f"report      {run.report}")
 
 
+_OPTIONS = {
+    "-o out=": "-o ",
+    "recipe: ": "",
+    "objective.min_count": "--min-count",
+    "objective.dimensions": "--dimensions",
+    "objective.window": "--window",
+    "objective.analogies": "--analogies",
+    "train.epochs": "--epochs",
+    "data.eval": "--eval",
+}
+"""Keys of a recipe, as a sentence names them, and what they are called here."""
+
+
+def _with_options(sentence: str) -> str:
+    for key, option in _OPTIONS.items():
+        sentence = sentence.replace(key, option)
+    return sentence
+
+
 @app.command()
 def near(
     word: str = typer.Argument(..., help="The word."),
@@ -134,7 +157,7 @@ def near(
     Examples:
       kun vectors near king
       kun vectors near kingdm --pieces
-      kun vectors near 国王 -m runs/words/checkpoint
+      kun vectors near 国王 -m runs/my-vectors/checkpoint
       kun vectors near king -m glove-6b-50d -m qwen2.5-coder-0.5b-instruct --json
     """
     found: list[tuple[WordVectors, Composition | None, Near]] = []
@@ -191,8 +214,8 @@ def analogy(
     \b
     Examples:
       kun vectors analogy man king woman
-      kun vectors analogy 男人 国王 女人 -m runs/words/checkpoint
-      kun vectors analogy --file examples/analogies/zh.txt -m runs/words/checkpoint --json
+      kun vectors analogy 男人 国王 女人 -m runs/my-vectors/checkpoint
+      kun vectors analogy --file examples/analogies/zh.txt -m runs/my-vectors/checkpoint --json
     """
     if bool(words) == bool(file) or (words and len(words) != 3):
         raise BadInput(
@@ -227,12 +250,12 @@ def analogy(
         return
     for name, left_out, among in found:
         typer.secho(f"{name}: {b} − {a} + {c}", bold=True)
-        rows = [(*_cell(one), *_cell(other)) for one, other in zip(left_out, among, strict=False)]
+        rows = [(*_cell(one), *_cell(other)) for one, other in zip_longest(left_out, among)]
         output.print_table(("query words left out", "cosine", "with them", "cosine"), rows)
 
 
-def _cell(one: tuple[str, float]) -> tuple[str, str]:
-    return one[0], f"{one[1]:.3f}"
+def _cell(one: tuple[str, float] | None) -> tuple[str, str]:
+    return (one[0], f"{one[1]:.3f}") if one else ("", "")
 
 
 def _show_rates(rates: "Sequence[tuple[str, AnalogyRates]]", as_json: bool) -> None:
@@ -243,8 +266,8 @@ def _show_rates(rates: "Sequence[tuple[str, AnalogyRates]]", as_json: bool) -> N
                     "vectors": name,
                     "questions": found.questions,
                     "asked": found.asked,
-                    "without_query_words": found.rate(exclude=True),
-                    "with_query_words": found.rate(exclude=False),
+                    "without_query_words": found.rate(exclude=True) if found.asked else None,
+                    "with_query_words": found.rate(exclude=False) if found.asked else None,
                     "groups": [output.as_dict(group) for group in found.groups],
                 }
                 for name, found in rates
@@ -255,6 +278,9 @@ def _show_rates(rates: "Sequence[tuple[str, AnalogyRates]]", as_json: bool) -> N
         typer.secho(
             f"{name}: {found.asked} of {found.questions} analogies have vectors for all words", bold=True
         )
+        if not found.asked:
+            typer.echo("None could be asked: name vectors of that language with -m.\n")
+            continue
         rows = [
             (group.group or "all", group.asked, group.right, group.right_with_query) for group in found.groups
         ]
@@ -332,7 +358,7 @@ def plot(
     Examples:
       kun vectors plot -o kings.svg
       kun vectors plot king:queen man:woman uncle:aunt -o pairs.png
-      kun vectors plot 法国:巴黎 日本:东京 中国:北京 -m runs/words/checkpoint
+      kun vectors plot 法国:巴黎 日本:东京 中国:北京 -m runs/my-vectors/checkpoint
     """
     from kun.inspection.picture import format_of
     from kun.wordvectors.picture import draw, panel, usual_panels

@@ -99,7 +99,9 @@ def topics_of(name: str, table: Table, groups: int | None = None) -> Topics:
     try:
         clusters = cluster(vectors, groups)
     except BadInput as error:
-        raise BadInput(f"The {len(table)} passages of {name} give no such groups. {error}") from error
+        raise BadInput(
+            f"The passages of {name}, {len(table)} in all, give no such groups. {error}"
+        ) from error
     named = names_of(clusters, [cut_words(text) for text in table.texts])
     return Topics(
         tuple(_topic(table, vectors, clusters, group, words) for group, words in enumerate(named)),

@@ -1,12 +1,11 @@
 """A whole tour: the examples run one after the other, and the page is written, however it ends."""
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kun.atomic_files import DetailedProgress, writing_to
-from kun.errors import BadInput, NotFound
+from kun.atomic_files import DetailedProgress, check_place
+from kun.errors import NotFound
 from kun.tour.handbook import handbook_folder
 from kun.tour.page import write_tour
 from kun.tour.running import Outcome, Toured, chosen_ideas, run_tour
@@ -27,11 +26,7 @@ def take_tour(
     """
     ideas = chosen_ideas(IDEAS, only)
     page = page.expanduser()
-    if page.is_dir():
-        raise BadInput(f"{page} is a folder: name a file for the page, such as {page / 'tour.html'}.")
-    with writing_to(page.parent):  # a place that cannot be written is known before the work
-        page.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=page.parent).close()
+    check_place(page, "tour.html")
     began, done, interrupted = time.monotonic(), list[Outcome](), False
     session = Session(_handbook())
 

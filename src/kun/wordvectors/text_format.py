@@ -111,9 +111,14 @@ def _row(path: Path, number: int, line: str, dimensions: int) -> tuple[str, NDAr
         vector = np.array(numbers, dtype=np.float32)
     except ValueError as error:
         raise DamagedFile(f"{path}, line {number:,}: a number cannot be read ({error}).") from error
-    if len(vector) != dimensions or not np.isfinite(vector).all():
+    if len(vector) != dimensions:
         raise DamagedFile(
-            f"{path}, line {number:,}: {word[:40]!r} has {len(vector)} numbers that can be used, not {dimensions}."
+            f"{path}, line {number:,}: {word[:40]!r} has {len(vector)} numbers, not {dimensions}: copy the file again."
+        )
+    if not np.isfinite(vector).all():
+        raise DamagedFile(
+            f"{path}, line {number:,}: {word[:40]!r} has a number that is none, or too large (nan, inf): take out the "
+            f"line, or train the vectors again."
         )
     return word, vector
 

@@ -19,7 +19,7 @@ from kun.hub.loading import build_part
 from kun.hub.opening import open_checkpoint
 from kun.hub.store import display_name
 from kun.networks.network import TextNetwork
-from kun.text.tokenizer import token_bytes
+from kun.text.tokenizer import sound, token_bytes
 from kun.wordvectors.pieces import Composition
 from kun.wordvectors.vectors import Floats, WordVectors
 
@@ -64,7 +64,7 @@ class TokenVectors(WordVectors):
 
         Raises `BadInput` where no piece has one.
         """
-        encoding = self.tokenizer.encode(f" {word.strip()}", add_special_tokens=False)
+        encoding = self.tokenizer.encode(sound(f" {word.strip()}"), add_special_tokens=False)
         rows = [self._rows[token] for token in encoding.ids if token in self._rows]
         if not rows:
             raise BadInput(f"{self.name} has no pieces for {word!r}: name another word.")

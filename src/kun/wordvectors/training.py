@@ -79,8 +79,9 @@ class VectorTask(DirectTask[Net]):
             )
         if words <= dimensions:
             raise BadInput(
-                f"The text has {words:,} words that come {self.asked.min_count} times or more, too few for vectors of "
-                f"{dimensions} numbers: name more text, or set objective.dimensions below {words:,}."
+                f"The text has {words:,} words that come often enough (objective.min_count = {self.asked.min_count}), "
+                f"too few for vectors of {dimensions} numbers: name more text, or set objective.dimensions below "
+                f"{words:,}."
             )
         self._check_memory(words)
         rng = np.random.default_rng((open.job.seed, 0x57))

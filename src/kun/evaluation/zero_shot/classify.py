@@ -38,6 +38,8 @@ def classify(
     if labels is None:
         raise BadInput(f'{model.name} has no labels of its own: give some, as --labels "positive,negative".')
     solved = checked_examples(examples, labels)
+    if not given:
+        return []
     judged = _judged(model, given, labels, solved, tell)
     return [_judgement(labels.names, np.exp(row).tolist()) for row in judged]
 

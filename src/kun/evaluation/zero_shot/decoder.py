@@ -108,7 +108,7 @@ class DecoderJudge:
     def _question(self, text: str, language: str, backwards: bool) -> Question:
         gap = "" if self._lm.template or language == "zh" else " "
         continuations = [
-            self._scorer.encode(gap + spelt, special=False)
+            self._scorer.encode(self._as_said(gap + spelt), special=False)
             for name in self._labels.names
             for spelt in _spellings(name)
         ]
@@ -119,6 +119,10 @@ class DecoderJudge:
         if len(context) > self._scorer.room(max(map(len, continuations))):
             raise self._too_long(text)
         return Question(context, continuations)
+
+    def _as_said(self, label: str) -> str:
+        """A label as the assistant may write it: text, whatever it looks like."""
+        return str(self._control.as_text({"role": "assistant", "content": label})["content"])
 
     def _context(self, text: str, language: str, backwards: bool) -> list[int]:
         """The token ids of the question about a text, after the solved examples."""

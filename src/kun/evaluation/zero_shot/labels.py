@@ -66,8 +66,18 @@ class Labels:
     @classmethod
     def read(cls, line: str) -> "Labels":
         """The labels of a line: "cat,dog", or with descriptions "billing=invoices and payments,shipping=delivery"."""
-        parts = [part.partition("=") for part in _COMMA.split(line)]
-        if any(equals for _, equals, _ in parts):
+        listed = _COMMA.split(line)
+        if len(listed) == 1 and "=" not in line:
+            listed = line.split("、")
+        parts = [part.partition("=") for part in listed]
+        described = [bool(equals) for _, equals, _ in parts]
+        if any(described):
+            if not all(described):
+                word = parts[described.index(False)][0].strip()[:40]
+                raise BadInput(
+                    f"{word!r} is a label without a description, and others have one. If it is part of a description, "
+                    f"leave out the comma before it; else describe it, as {word}=…"
+                )
             names = cls.of([name for name, _, _ in parts]).names
             return cls(names, tuple(text.strip() for _, _, text in parts))
         return cls.of([name for name, _, _ in parts])
@@ -124,7 +134,14 @@ def checked_examples(examples: Iterable[Example | tuple[str, str]], labels: Labe
     """Each example's text, and the number of its label. Raises `BadInput` for an unknown label and an empty text."""
     found: list[tuple[str, int]] = []
     for number, example in enumerate(examples, 1):
-        text, label = (example.text, example.label) if isinstance(example, Example) else example
+        if isinstance(example, Example):
+            text, label = example.text, example.label
+        elif isinstance(example, tuple | list) and len(example) == 2 and isinstance(example[0], str):
+            text, label = example
+        else:
+            raise BadInput(
+                f"Example {number} is {str(example)[:40]!r}: give a text and its label, two together."
+            )
         if not text.strip():
             raise BadInput(f"Example {number} has an empty text: leave it out.")
         found.append((text.strip(), labels.number(str(label), f"Example {number}")))

@@ -1,11 +1,16 @@
 """§ 1, the Transformer: self-attention, order, encoder and decoder, gradients through depth, the LSTM before it."""
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kun.adaptation.ablation import ablate
 from kun.blocks.attention import attend
@@ -196,7 +201,11 @@ def _norms(*, residuals: bool, norms: bool) -> list[float]:
 
 
 def _speeds(session: Session) -> Shown:
-    """Tokens a second in training, by length: an LSTM goes through them one by one, a Transformer all at once."""
+    """Tokens a second in training, by length, and how many products of matrices one forward pass is made of.
+
+    An LSTM goes through the tokens one by one, a Transformer through all at once. What that is worth depends on the
+    machine and on what else it does; how many products wait for each other does not.
+    """
     del session
     lengths = (64, 256, 512)
     with seeded(0):
@@ -207,34 +216,83 @@ def _speeds(session: Session) -> Shown:
                 dropout=0.0, embedding_dropout=0.0, attention_dropout=0.0,
             )
         )  # fmt: skip
-        sizes = [sum(weight.numel() for weight in net.parameters()) for net in (gpt, lstm)]
-        rates = [[tokens_per_second(net, length) for length in lengths] for net in (gpt, lstm)]
+    sizes = [sum(weight.numel() for weight in net.parameters()) for net in (gpt, lstm)]
+    rates = [[tokens_per_second(net, length) for length in lengths] for net in (gpt, lstm)]
+    products = [[_products(net, length) for length in lengths] for net in (gpt, lstm)]
     names: list[Label] = [("Transformer", "Transformer"), ("LSTM", "LSTM")]
     curves: dict[Label, list[Point]] = {
         name: [(length, value) for length, value in zip(lengths, rate, strict=True)]
         for name, rate in zip(names, rates, strict=True)
     }
-    rows = [(f"{length}", *(f"{rate[place]:,.0f}" for rate in rates)) for place, length in enumerate(lengths)]
+    rows = [
+        (
+            f"{length}",
+            *(f"{rate[place]:,.0f}" for rate in rates),
+            *(f"{count[place]:,}" for count in products),
+        )
+        for place, length in enumerate(lengths)
+    ]
 
     def draw(language: Language) -> str:
         title = ("Tokens a second in training", "训练时每秒处理的词元")
         return charts.lines(language, title, ("length", "长度"), ("tokens/s", "词元/秒"), curves)
 
-    alone = torch.get_num_threads() == 1
+    (few, *_, as_few), (_, *_, many) = products
     return Shown(
-        alone or rates[0][2] > rates[1][2],
+        few == as_few and many >= lengths[-1] * lstm.config.n_layers,
         (
-            f"Of {sizes[0]:,} and {sizes[1]:,} parameters: on a text of 512 tokens the Transformer trains "
-            f"{rates[0][2]:,.0f} tokens a second, the LSTM, which takes 512 steps one after the other, "
-            f"{rates[1][2]:,.0f}."
-            + (" A single core, as here, does one thing after the other for both." if alone else ""),
-            f"参数分别为 {sizes[0]:,} 和 {sizes[1]:,}：一段 512 个词元的文本，Transformer 每秒训练 "
-            f"{rates[0][2]:,.0f} 个词元；LSTM 要一步一步走 512 步，每秒 {rates[1][2]:,.0f} 个。"
-            + ("这里只有一个核可用，两者都只能一件一件地做。" if alone else ""),
+            f"Of {sizes[0]:,} and {sizes[1]:,} parameters: on a text of 512 tokens the Transformer computes "
+            f"{as_few} products of matrices, as many as on 64; the LSTM {many:,}, each waiting for the one before. "
+            f"Here, now, the one trains {rates[0][2]:,.0f} tokens a second and the other {rates[1][2]:,.0f}: the more "
+            f"a machine can do at once, the further the Transformer is ahead.",
+            f"参数分别为 {sizes[0]:,} 和 {sizes[1]:,}：一段 512 个词元的文本，Transformer 要算 {as_few} 次"
+            f"矩阵乘法，和 64 个词元时一样多；LSTM 要算 {many:,} 次，一次等着前一次。"
+            f"此时此机，前者每秒训练 {rates[0][2]:,.0f} 个词元，后者 {rates[1][2]:,.0f} 个："
+            "机器能同时做的事越多，Transformer 领先越多。",
         ),
-        Table((("length", "长度"), *names), rows),
+        Table(
+            (
+                ("length", "长度"),
+                *((f"{name[0]}: tokens/s", f"{name[1]}：词元/秒") for name in names),
+                *((f"{name[0]}: products", f"{name[1]}：乘法") for name in names),
+            ),
+            rows,
+        ),
         draw,
     )
+
+
+class _Counter(TorchDispatchMode):
+    """Counts products of matrices while it is entered."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.count += func.overloadpacket in _PRODUCTS
+        return func(*args, **(kwargs or {}))
+
+
+_PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+
+
+@torch.no_grad()
+def _products(net: nn.Module, length: int) -> int:
+    """How many products of matrices a forward pass over one text of so many tokens takes."""
+    # fused, an LSTM's whole loop is one operation and attention another, in which they cannot be seen
+    with (
+        warnings.catch_warnings(action="ignore"),
+        torch.backends.mkldnn.flags(enabled=False),
+        sdpa_kernel(SDPBackend.MATH),
+        _Counter() as counter,
+    ):
+        net(torch.zeros(1, length, dtype=torch.long))
+    return counter.count
 
 
 _DISTANCES = (10, 30, 100, 300, 500)

@@ -25,8 +25,6 @@ from kun.wordvectors.stretch_feed import StretchFeed
 from kun.wordvectors.training import VectorOptions, VectorTask
 from kun.wordvectors.vectors import WordVectors
 
-_STEP = 1 << 20
-"""Pairs of a step where train.batch is left out."""
 _MEASURED = 1 << 20
 _MEASURED_AT_ONCE = 1 << 17
 
@@ -82,6 +80,7 @@ class GloveTask(VectorTask[Glove]):
 
     name = "glove"
     unit = "pairs"
+    batch = 1 << 20
     tables_held = 4
     Options: ClassVar[type[Table]] = GloveOptions
 
@@ -100,7 +99,7 @@ class GloveTask(VectorTask[Glove]):
         learned = self._counts(open, corpus.learned, folder / "learned.pairs")
         held_out = self._counts(open, corpus.held_out, folder / "held_out.pairs") if corpus.held_out else None
         job = open.job
-        batch = job.train.batch or _STEP
+        batch = job.train.batch or self.batch
         return EntryFeed((corpus.learned, corpus.held_out), (learned, held_out), batch, job.seed)
 
     def _counts(self, open: Opener, text: WordText, path: Path) -> Cooccurrences:

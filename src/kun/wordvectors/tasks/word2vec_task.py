@@ -20,8 +20,6 @@ from kun.wordvectors.training import VectorOptions, VectorTask
 from kun.wordvectors.vectors import WordVectors
 from kun.wordvectors.word2vec import Sizes, Word2Vec, held_out_loss
 
-_STEP = 200_000
-"""Words of a step where train.batch is left out."""
 _MEASURED = 200_000
 """Words of held-out text that an evaluation reads, from the front."""
 _MEASURED_AT_ONCE = 20_000
@@ -66,6 +64,7 @@ class Word2VecTask(VectorTask[Word2Vec]):
 
     name = "word2vec"
     unit = "words"
+    batch = 200_000
     tables_held = 2
     is_usual = True
     Options: ClassVar[type[Table]] = Word2VecOptions
@@ -84,7 +83,7 @@ class Word2VecTask(VectorTask[Word2Vec]):
 
     def feed(self, open: Opener, networks: Networks[Word2Vec]) -> TextFeed:
         job = open.job
-        return TextFeed(self.corpus.learned, self.corpus.held_out, job.train.batch or _STEP, job.seed)
+        return TextFeed(self.corpus.learned, self.corpus.held_out, job.train.batch or self.batch, job.seed)
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return {**batch, "seed": torch.tensor([rng.integers(2**63)])}
