@@ -96,6 +96,15 @@ def test_errors_name_the_options_of_this_command(kun: Kun, tmp_path: Path) -> No
     assert "set --min-count lower" in kun("vectors", "train", text, "--min-count", 99).err
 
 
+@pytest.mark.parametrize(("epochs", "is_told"), [(1, True), (3000, False)])
+def test_vectors_that_met_few_words_are_told_of(kun: Kun, tmp_path: Path, epochs: int, is_told: bool) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four one two three four\n\n" * 50, encoding="utf-8")
+    ran = kun("vectors", "train", text, "-d", 2, "-o", tmp_path / "run", "--epochs", epochs)
+    assert ran.code == 0
+    assert ("give more text, or more --epochs" in ran.err) == is_told
+
+
 def test_a_bad_place_for_the_text_format_is_known_before_the_training(kun: Kun, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("one two three four one two three four\n\n" * 4, encoding="utf-8")

@@ -120,7 +120,16 @@ def train(
     )
     typer.echo(f"vectors     {run.checkpoint}")
     typer.echo(f"report      {run.report}")
+    if chosen != "glove" and last["items"] < _FEW:
+        typer.echo(
+            f"All epochs had {last['items']:,} words. After fewer than {_FEW:,} vectors lie close together, whatever "
+            f"the words mean: give more text, or more --epochs.",
+            err=True,
+        )
 
+
+_FEW = 1_000_000
+"""Words of a text times epochs, below which word2vec's vectors have hardly left each other."""
 
 _OPTIONS = {
     "-o out=": "-o ",
