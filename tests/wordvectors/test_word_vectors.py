@@ -64,6 +64,8 @@ def test_vectors_of_another_size_and_zeros_have_no_neighbours(by_hand: WordVecto
         by_hand.near(np.ones(4, np.float32))
     with pytest.raises(BadInput, match="zeros"):
         by_hand.near(np.zeros(3, np.float32))
+    with pytest.raises(BadInput, match="numbers that are none"):
+        by_hand.near(np.full(3, np.nan, np.float32))
 
 
 def test_a_word_with_a_vector_of_zeros_is_near_to_nothing() -> None:

@@ -182,8 +182,10 @@ class WordVectors:
         if not 1 <= k <= MOST_NEIGHBOURS:
             raise BadInput(f"{k} neighbours cannot be shown: ask for 1 to {MOST_NEIGHBOURS}.")
         length = float(np.linalg.norm(vector))
-        if not length:
-            raise BadInput("A vector of zeros points nowhere: it has no neighbours.")
+        if not length or not np.isfinite(length):
+            raise BadInput(
+                "A vector of zeros, or with numbers that are none, points nowhere: it has no neighbours."
+            )
         cosines = (self.vectors @ (vector / length)) * self.inverse_lengths
         cosines[list(without)] = -np.inf
         k = min(k, len(self.words) - len(without))
