@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kun import atomic_files
-from kun.atomic_files import check_once, checking, sealed, sha256, unsealed
-from kun.errors import DamagedFile
+from kun.atomic_files import check_once, check_place, checking, new_file, sealed, sha256, unsealed
+from kun.errors import BadInput, DamagedFile
 
 LONG_AGO = 1_700_000_000
 
@@ -128,3 +128,16 @@ def test_every_changed_byte_of_a_sealed_object_is_seen() -> None:
 
 def test_an_object_without_a_seal_is_read_as_it_is() -> None:
     assert unsealed(json.dumps({"step": 12}).encode()) == {"step": 12}
+
+
+def test_a_folder_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(BadInput, match="pipe is a device or a pipe, which is not replaced"), new_file(pipe):
+        pass
+    assert pipe.is_fifo()
+    with pytest.raises(BadInput, match="is a folder, which is not replaced"), new_file(tmp_path):
+        pass
+    with pytest.raises(BadInput, match="is a device or a pipe"):
+        check_place(pipe, "page.html")
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe"}

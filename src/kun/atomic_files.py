@@ -179,9 +179,17 @@ def check_place(path: Path, example: str) -> None:
     path = path.expanduser()
     if path.is_dir():
         raise BadInput(f"{path} is a folder: name a file, such as {path / example}.")
+    _refuse_what_is_no_file(path)
     with writing_to(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """Raise `BadInput` for a folder, a device or a pipe, in whose place no file is put."""
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a device or a pipe"
+        raise BadInput(f"{path} is {what}, which is not replaced: name a file.")
 
 
 @contextmanager
@@ -233,8 +241,12 @@ def restore_replaced(parent: Path) -> None:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` whose file becomes `target` when the block ends well. Raises `NoSpace`, `NotWritable`."""
+    """A path beside `target` whose file becomes `target` when the block ends well.
+
+    Raises `BadInput` where something else than a file is there, `NoSpace`, `NotWritable`.
+    """
     with writing_to(target.parent):
+        _refuse_what_is_no_file(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         # the ending stays: some readers go by it
         suffix = f".tmp{target.suffix}"

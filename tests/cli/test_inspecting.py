@@ -40,7 +40,11 @@ def test_attention_is_shown_for_all_words_or_one(kun: Kun) -> None:
     word = looks[0]["tokens"][0]
     [steps] = seen("attention", TEXT, "-m", DEFAULT_MODEL, "--word", word, kun=kun)
     assert (steps["word"], steps["weights"][0], steps["scores"][1]) == (word, 1, None)
-    assert "2. softmax" in kun("inspect", "attention", TEXT, "-m", DEFAULT_MODEL, "--word", word).out
+    told = kun("inspect", "attention", TEXT, "-m", DEFAULT_MODEL, "--word", word).out
+    assert "2. softmax" in told
+    later = steps["looked_at"][steps["place"] + 1 :]
+    assert ("A decoder looks back only" in told) == bool(later)
+    assert not later or f"does not see {' '.join(f'“{token}”' for token in later)}." in told
 
 
 def test_the_next_words_are_shown_at_every_place(kun: Kun) -> None:

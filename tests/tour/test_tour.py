@@ -357,5 +357,20 @@ def test_the_command_says_each_outcome_and_names_an_idea_that_is_not_there(
     assert "FALSE second" in told
     assert "first" not in told
     assert "t.html" in told
+    assert "more" not in told
     assert run(["tour", "--only", "9"]) != 0
     assert "There is no idea 9" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_the_models_that_would_let_more_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kun.cli.app import run
+
+    waits = (
+        example("waits", needs=("glove-6b-50d",)),
+        example("as well", needs=("glove-6b-50d", "no-such-model")),
+    )
+    monkeypatch.setattr(touring, "IDEAS", (idea(1, *waits),))
+    assert run(["tour", "-o", str(tmp_path / "t.html")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "more  kun pull glove-6b-50d"

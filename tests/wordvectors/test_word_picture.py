@@ -53,6 +53,24 @@ def test_vectors_of_one_number_lie_on_a_line() -> None:
     assert draw([one], "svg").startswith(b"<?xml")
 
 
+def test_the_usual_picture_is_in_the_language_of_which_the_vectors_know_more() -> None:
+    words = [
+        "国王",
+        "男人",
+        "女人",
+        *"的一是不了人我在有他",
+        "king",
+        "queen",
+        "man",
+        "woman",
+        "prince",
+        "princess",
+    ]
+    rng = np.random.default_rng(0)
+    (one, *_) = usual_panels(WordVectors(words, rng.normal(size=(len(words), 4)).astype(np.float32)))
+    assert one.groups[0] == ("king", "queen")
+
+
 def test_kings_and_capitals_are_drawn_where_they_are_known(by_hand: WordVectors, tmp_path: Path) -> None:
     (one,) = usual_panels(by_hand)
     assert one.groups[:2] == (("king", "queen"), ("man", "woman"))

@@ -214,6 +214,16 @@ def _print_moves(look: "Look", place: int) -> None:
         typer.echo(found)
         return
     moves, stack = found
+    looked_at = [
+        number for number in range(len(look.looked_at)) if look.source is not None or number != place
+    ]
+    seen = [bool(look.weights[:, :, place, number].any()) for number in looked_at]
+    if not all(seen):
+        pairs = zip(looked_at, seen, strict=True)
+        hidden = " ".join(f"“{look.looked_at[number]}”" for number, is_seen in pairs if not is_seen)
+        typer.echo(f"A decoder looks back only: “{look.tokens[place]}” does not see {hidden}.")
+    if not any(seen):
+        return
     rows = [
         (
             move.towards,
@@ -223,6 +233,7 @@ def _print_moves(look: "Look", place: int) -> None:
             f"{stack[number].before:+.3f} → {stack[number].after:+.3f}",
         )
         for number, move in enumerate(moves)
+        if seen[number]
     ]
     headers = ("most towards", "layer, head", "weight", "cosine there", "below, above all layers")
     output.print_table(headers, rows)

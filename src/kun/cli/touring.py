@@ -53,6 +53,8 @@ def tour(
         right, wrong, waiting = done.counts
         typer.echo(f"\n{right} right, {wrong} false, {waiting} wait for a model; {done.seconds:.0f} s.")
         typer.echo(f"page  {done.page}")
+        if models := done.models_waited_for:
+            typer.echo(f"more  kun pull {' '.join(models)}")
     if done.interrupted:
         raise typer.Exit(130)
     if done.counts[1]:

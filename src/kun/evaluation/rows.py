@@ -41,9 +41,11 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[TaskRow]
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8. Raises `NotFound`, and `DamagedFile` that names the line which is not."""
+    """The text of a file. Raises `NotFound`, `BadInput`, and `DamagedFile` that names the line which is not UTF-8."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder: name a file in it.")
     if not path.is_file():
-        raise NotFound(f"The data {path} does not exist: a task names it relative to its own folder.")
+        raise NotFound(f"{path} does not exist (what a task names lies in the task's own folder).")
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")

@@ -99,7 +99,7 @@ def _fetch(name: str, target: Path, work: Path, progress: Progress) -> None:
             path, lineage = source(work, progress)
         except (Unavailable, ModelNotFound) as error:
             if entry is None:
-                raise
+                raise type(error)(f"There is no folder {name} here. {error}") from error
             reasons.append(str(error))
             continue
         described = {"name": name, **_described(entry), "source": lineage}

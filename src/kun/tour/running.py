@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from kun import interruption
 from kun.errors import BadInput, KunError
+from kun.hub.catalog import catalog
 from kun.tour.drawings.canvas import Label
 from kun.tour.example import Example, Idea, Shown
 from kun.tour.session import HANDBOOK, Session
@@ -41,6 +42,12 @@ class Toured:
         """How many checks hold, how many are false, how many examples wait for a model."""
         right, wrong, waiting = (sum(one.ok is ok for one in self.outcomes) for ok in (True, False, None))
         return right, wrong, waiting
+
+    @property
+    def models_waited_for(self) -> list[str]:
+        """The models of the catalog that would let more examples run, each once."""
+        needed = (name for one in self.outcomes if one.ok is None for name in one.needs.split(", "))
+        return [name for name in dict.fromkeys(needed) if name in catalog()]
 
     def facts(self) -> "TourFacts":
         """What `kun tour --json` prints."""

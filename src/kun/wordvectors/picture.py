@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from kun.errors import BadInput
 from kun.inspection.picture import PictureFormat, new_figure, saved
-from kun.text.language import is_chinese
 from kun.wordvectors.vectors import WordVectors
 
 Pairs: TypeAlias = Sequence[tuple[str, ...]]
@@ -89,10 +88,13 @@ def panel(vectors: WordVectors, groups: Pairs, title: str = "") -> Panel:
 
 
 def usual_panels(vectors: WordVectors) -> list[Panel]:
-    """Kings and queens, countries and capitals, in the language of the vectors; those that they know."""
-    language = "zh" if is_chinese(" ".join(vectors.words[:2000])) else "en"
+    """Kings and queens, countries and capitals that the vectors know, in the language of which they know more."""
+    known = {
+        language: sum(word in vectors for groups in panels for group in groups for word in group)
+        for language, panels in PEOPLE_AND_PLACES.items()
+    }
     found = []
-    for groups in PEOPLE_AND_PLACES[language]:
+    for groups in PEOPLE_AND_PLACES[max(known, key=known.__getitem__)]:
         if sum(word in vectors for group in groups for word in group) >= 3:
             found.append(panel(vectors, groups))
     if not found:

@@ -76,7 +76,7 @@ def _translation(session: Session) -> Shown:
     lm = session.language_model()
     said = _asked(lm, "Translate into Chinese: I love my dog. Answer with the translation alone.")
     return Shown(
-        "爱" in said and "狗" in said,
+        any(word in said for word in ("爱", "喜欢")) and "狗" in said,
         (f"{lm.name}: I love my dog. → {said}", f"{lm.name}：I love my dog. → {said}"),
     )
 
