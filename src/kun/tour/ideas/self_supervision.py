@@ -122,13 +122,11 @@ def _topics(session: Session) -> Shown:
     )
 
 
-_TOKENIZERS = (
+_TOKENIZER = (
     "kun train examples/recipes/tokenizer.toml -o tokenizer.kind=wordpiece -o tokenizer.vocab_size=8192 "
-    "-o data.train=installed-docs -o data.limit=4000 -o out=runs/wordpiece",
-    "kun train examples/recipes/tokenizer.toml -o tokenizer.kind=unigram -o out=runs/pieces-zh "
-    """-o 'data.train=["examples/medicine/zh.jsonl", "examples/handbook/zh", "docs/zh"]'""",
+    "-o data.train=installed-docs -o data.limit=4000 -o out=runs/wordpiece"
 )
-"""The commands that make the tokenizers of words.toml and words-zh.toml."""
+"""The command that makes the tokenizer of words.toml."""
 
 IDEA = Idea(
     number=11,
@@ -142,10 +140,11 @@ IDEA = Idea(
         ),
     ),
     see=(
-        f"its tokenizer `{_TOKENIZERS[0]}`, then `kun train examples/recipes/words.toml`, "
+        f"its tokenizer `{_TOKENIZER}`, then `kun train examples/recipes/words.toml`, "
         'then `kun fill runs/words/checkpoint "Return the [MASK] of items in the list."`; `kun kb topics handbook`',
-        f"先训练分词器 `{_TOKENIZERS[1]}`，再 `kun train examples/recipes/words-zh.toml`，"
-        '然后 `kun fill runs/words-zh/checkpoint "发烧的时候要多喝<mask>。"`；`kun kb topics handbook`',
+        f"先训练分词器 `{_TOKENIZER}`，再 `kun train examples/recipes/words.toml`，"
+        '然后 `kun fill runs/words/checkpoint "Return the [MASK] of items in the list."`；中文的做法见文档“训练”一页；'
+        "`kun kb topics handbook`",
     ),
     comes=(
         "words under masks in both languages, the next word, and groups that clustering finds",
