@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from kun.tour.drawings.canvas import DIM, EDGE, INK, PAPER, Canvas, Label, Language, Point
 
 COLOURS = (EDGE, "#d97706", "#16a34a", "#dc2626", "#0891b2")
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 300, 64, 150, 40, 46
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 312, 64, 150, 52, 46
 
 
 def lines(
@@ -32,8 +32,7 @@ def lines(
         return _LEFT + room * (x - left) / (right - left), _TOP + tall * (high - y) / (high - low)
 
     c.text(_LEFT, 18, title, anchor="start", bold=True, room=_WIDTH - _LEFT - 10)
-    for step in range(5):
-        value = low + (high - low) * step / 4
+    for value in _powers(low, high) if log else _round_numbers(low, high):
         y = place(left, value)[1]
         c.line((_LEFT, y), (_WIDTH - _RIGHT, y), colour="#e5e7eb")
         words = _written(10**value if log else value)
@@ -42,7 +41,7 @@ def lines(
         words = _written(x)
         c.text(place(x, low)[0], _HEIGHT - _BOTTOM + 12, (words, words), size=10, colour=DIM)
     c.text(_LEFT + room / 2, _HEIGHT - 14, across, size=11, colour=DIM)
-    c.text(6, _TOP - 8, up, size=10, colour=DIM, anchor="start")
+    c.text(6, _TOP - 16, up, size=10, colour=DIM, anchor="start")
     for row, (name, points) in enumerate(series.items()):
         colour = COLOURS[row % len(COLOURS)]
         way = [place(x, y) for (x, _), y in zip(points, height[row], strict=True)]
@@ -106,5 +105,22 @@ def _shade(value: float) -> str:
     return "#" + "".join(f"{round(255 + (end - 255) * share):02x}" for end in (0x4F, 0x46, 0xE5))
 
 
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Five or so between both: multiples of 1, 2 or 5 times a power of ten."""
+    apart = (high - low) / 6
+    power = 10.0 ** math.floor(math.log10(apart))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= apart * 0.999)
+    first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+    return [number * step for number in range(first, last + 1)]
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Logarithms between both: of powers of ten, or of round numbers where there are fewer than two."""
+    whole = range(math.ceil(low), math.floor(high) + 1)
+    if len(whole) > 1:
+        return [float(power) for power in whole[:: math.ceil(len(whole) / 6)]]
+    return [math.log10(value) for value in _round_numbers(10**low, 10**high) if value > 0]
+
+
 def _written(value: float) -> str:
-    return f"{value:.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value - round(value)) < 1e-9 and abs(value) < 1e6 else f"{value:.3g}"
