@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from kun.blocks.experts import Routing
@@ -42,8 +42,6 @@ class Seq2Seq(PaddedTask):
 
     class Options(Table):
         label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-        word_dropout: float = Field(default=0.0, ge=0, lt=1)
-        """The share of the tokens read, of both texts, that the network sees as padding while it learns."""
 
     options: Options
 
@@ -73,13 +71,10 @@ class Seq2Seq(PaddedTask):
     def _loss(self, net: nn.Module, batch: Batch, smoothing: float) -> Loss:
         assert isinstance(net, EncoderDecoder)
         count, routing = self.count(batch), (Routing(), Routing())
-        source, target = batch["input_ids"], batch["decoder_input_ids"]
-        if net.training and self.options.word_dropout:
-            source, target = self._without_some(source), self._without_some(target)
         states = net.states(
-            source,
+            batch["input_ids"],
             batch.get("attention_mask"),
-            decoder_input_ids=target,
+            decoder_input_ids=batch["decoder_input_ids"],
             decoder_attention_mask=batch.get("decoder_attention_mask"),
             routing=routing,
         )
@@ -87,14 +82,6 @@ class Seq2Seq(PaddedTask):
         if net.training and isinstance(net, ExpertNetwork):
             loss = loss + count * net.auxiliary_loss(routing)
         return Loss(loss, count)
-
-    def _without_some(self, ids: Tensor) -> Tensor:
-        """Token ids of which some are left out, as if they were padding that is attended to.
-
-        Gal and Ghahramani, arXiv:1512.05287, section 4.2; Sennrich and Zhang, arXiv:1905.11901, for texts that are few.
-        """
-        left_out = torch.rand(ids.shape, device=ids.device) < self.options.word_dropout
-        return ids.masked_fill(left_out, self.pad)
 
     def measure(self, networks: Networks[nn.Module], batch: Batch) -> dict[str, float]:
         with torch.no_grad():
