@@ -94,7 +94,7 @@ def test_a_cut_answer_is_read_without_the_end_of_its_turn(judge):
         for ended in (True, False)
     ]
     [scores] = ByRewardModel(model)([asked], [answers])
-    np.testing.assert_allclose(scores, [model.score([said])[0], cut], rtol=1e-5)
+    np.testing.assert_allclose(scores, [model.score([said])[0], cut], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 2, 48])

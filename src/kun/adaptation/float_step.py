@@ -132,9 +132,9 @@ class FloatStep(nn.Module):
     """A float32 network of any family that runs its steps of a few tokens in compiled code, all layers in one call.
 
     It shares its weights with `net`, which runs every other call. Its steps agree with those of `net` up to rounding,
-    and a row's logits are the same bits whatever other rows are in the step, as long as it is one of a few tokens.
-    Large weights of `net` move into large pages when this is made, the first time, and never later: make it before
-    other threads compute with `net`.
+    and a decoder's row has the same bits whatever other rows are in a step of a few tokens. Sources are looked at by
+    torch, whose sums may depend on their number. Large weights of `net` move into large pages when this is made, the
+    first time, and never later: make it before other threads compute with `net`.
     """
 
     def __init__(self, net: Decoder | EncoderDecoder) -> None:
