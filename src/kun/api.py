@@ -80,11 +80,11 @@ def load(
     return open_model(path, quantize=quantize, dtype=dtype, device=device)
 
 
-def locate(name: str | Path, *, progress: Progress | None = None) -> Path:
+def locate(name: str | Path, *, any_file: bool = False, progress: Progress | None = None) -> Path:
     """The folder or file of a model, pulled first where that is needed. Raises what `load` raises."""
     from kun.hub.pull import locate as hub_locate
 
-    return hub_locate(name, progress)
+    return hub_locate(name, progress, any_file=any_file)
 
 
 def chosen_model() -> "Choice":

@@ -170,19 +170,20 @@ def writing_to(path: Path) -> Iterator[None]:
         raise
 
 
-def check_place(path: Path, example: str) -> None:
-    """Make the folder of a file that long work will write, so that a bad place is known before the work.
+def check_place(path: Path, example: str) -> Path:
+    """Make the folder of a file that long work will write, so that a bad place is known before it; the path to write.
 
     `example` is a name that such a file could have. Raises `BadInput` where `path` is a folder, `NoSpace`,
     `NotWritable`.
     """
     path = path.expanduser()
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder: name a file, such as {path / example}.")
-    _refuse_what_is_no_file(path)
     with writing_to(path.parent):
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder: name a file, such as {path / example}.")
+        _refuse_what_is_no_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
+    return path
 
 
 def _refuse_what_is_no_file(path: Path) -> None:

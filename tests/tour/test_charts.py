@@ -26,7 +26,7 @@ def test_axes_have_round_numbers(low: float, high: float, shown: str) -> None:
 def test_numbers_of_an_axis_are_few_and_lie_on_it(low: float, length: float) -> None:
     high = low + length
     found = _round_numbers(low, high)
-    assert 3 <= len(found) <= 8
+    assert 3 <= len(found) <= 9
     slack = 1e-5 * length + 1e-9 * abs(low)
     assert all(low - slack <= value <= high + slack for value in found)
 

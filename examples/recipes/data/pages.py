@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from kun.errors import KunError
+from kun.knowledge.read.encoding import decode_page
 from kun.knowledge.read.html import page_text
 
 LEAST = 40
@@ -21,10 +22,10 @@ LEAST = 40
 def pages(folder: Path) -> list[str]:
     """The texts, in the order of the files' names; what cannot be read is passed over."""
     found: dict[str, None] = {}
-    for path in sorted(folder.rglob("*.htm*")):
+    for path in sorted(path for path in folder.rglob("*.htm*") if path.is_file()):
         try:
-            text, _ = page_text(path.read_text(encoding="utf-8"), path.name)
-        except (KunError, UnicodeDecodeError):
+            text, _ = page_text(decode_page(path.read_bytes(), path.name), path.name)
+        except KunError:
             continue
         if len(text) >= LEAST:
             found[text] = None
@@ -39,6 +40,8 @@ if __name__ == "__main__":
     parser.add_argument("file", type=Path)
     given = parser.parse_args()
     texts = pages(given.folder)
+    if not texts:
+        parser.error(f"{given.folder} has no HTML pages with text: name the folder that they lie in.")
     given.file.parent.mkdir(parents=True, exist_ok=True)
     rows = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
     given.file.write_text("".join(rows), encoding="utf-8")

@@ -75,10 +75,8 @@ def evaluate(
     read = [api.read_task(file, limit=limit, shots=shots) for file in files]  # before a model is loaded
     names = [model, *(against or ())]
     with output.progress(quiet=as_json, in_bytes=True) as tell:
-        for name in names:
-            api.locate(
-                name, progress=tell
-            )  # all of them are here before the first is asked, which takes minutes
+        for name in names:  # all of them are here before the first is asked, which takes minutes
+            api.locate(name, any_file=True, progress=tell)
     by_model = [_measured(name, read, _how(precision, quantize), limit, quiet=as_json) for name in names]
     found = [list(results) for results in zip(*by_model, strict=True)]
     if as_json:

@@ -1,7 +1,6 @@
 """`kun inspect`: looking inside."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -213,16 +212,13 @@ def _print_moves(look: "Look", place: int) -> None:
     if isinstance(found, str):
         typer.echo(found)
         return
-    moves, stack = found
-    looked_at = [
-        number for number in range(len(look.looked_at)) if look.source is not None or number != place
-    ]
-    seen = [bool(look.weights[:, :, place, number].any()) for number in looked_at]
-    if not all(seen):
-        pairs = zip(looked_at, seen, strict=True)
-        hidden = " ".join(f"“{look.looked_at[number]}”" for number, is_seen in pairs if not is_seen)
-        typer.echo(f"A decoder looks back only: “{look.tokens[place]}” does not see {hidden}.")
-    if not any(seen):
+    others = [number for number in _others(look, place) if not _sees(look, place, number)]
+    if others:
+        hidden = " ".join(f"“{look.looked_at[number]}”" for number in others)
+        typer.echo(
+            f"“{look.tokens[place]}” does not see {hidden}: a decoder looks back only, and not beyond its window."
+        )
+    if not found:
         return
     rows = [
         (
@@ -230,13 +226,22 @@ def _print_moves(look: "Look", place: int) -> None:
             f"{move.layer}, {move.head}",
             f"{move.weight:.2f}",
             f"{move.before:+.3f} → {move.after:+.3f}",
-            f"{stack[number].before:+.3f} → {stack[number].after:+.3f}",
+            f"{stack.before:+.3f} → {stack.after:+.3f}",
         )
-        for number, move in enumerate(moves)
-        if seen[number]
+        for move, stack in found
     ]
     headers = ("most towards", "layer, head", "weight", "cosine there", "below, above all layers")
     output.print_table(headers, rows)
+
+
+def _others(look: "Look", place: int) -> list[int]:
+    """The places that a word may move towards: all but its own, of a source all."""
+    return [number for number in range(len(look.looked_at)) if look.source is not None or number != place]
+
+
+def _sees(look: "Look", place: int, number: int) -> bool:
+    """Whether any head lets the word at `place` see that token."""
+    return bool(look.weights[:, :, place, number].any())
 
 
 def _look_as_dict(look: "Look", layer: int | None, head: int | None) -> dict[str, object]:
@@ -260,17 +265,20 @@ def _steps_as_dict(look: "Look", seen: "Steps") -> dict[str, object]:
     found = _moves(look, seen.place)
     moved: dict[str, object] = {}
     if not isinstance(found, str):
-        moves, stack = found
-        moved = {"moves": [*map(output.as_dict, moves)], "stack": [*map(output.as_dict, stack)]}
+        moved = {
+            which: [output.as_dict(pair[n]) for pair in found] for n, which in enumerate(("moves", "stack"))
+        }
     return _names_of(look) | {"word": look.tokens[seen.place]} | moved | plain
 
 
-def _moves(look: "Look", place: int) -> "tuple[Sequence[Move], Sequence[StackMove]] | str":
-    """Where the heads move a word most, and the whole stack; or why that cannot be told of this network."""
+def _moves(look: "Look", place: int) -> "list[tuple[Move, StackMove]] | str":
+    """For each token that a word sees, where the heads move it most towards that one, and the whole stack; or why that
+    cannot be told of this network."""
     from kun.inspection.moves import moves, stack_moves
 
     try:
-        return moves(look, place), stack_moves(look, place)
+        found = zip(_others(look, place), moves(look, place), stack_moves(look, place), strict=True)
+        return [(move, stack) for number, move, stack in found if _sees(look, place, number)]
     except UnsupportedFormat as error:
         return str(error)
 

@@ -90,7 +90,7 @@ def train(
         analogies=str(analogies) if analogies else None,
     )
     if text_format is not None:
-        check_place(text_format, "vectors.vec")
+        text_format = check_place(text_format, "vectors.vec")
     try:
         recipe = parse_recipe(wanted.recipe())
         with output.progress(quiet=as_json) as report:
@@ -104,6 +104,12 @@ def train(
         if left_out := write_text(text_format, made.words, made.vectors):
             typer.echo(f"Left out of {text_format}: {left_out:,} words with spaces.", err=True)
     last = run.metrics[-1]
+    if not as_json and chosen != "glove" and last["items"] < _FEW:
+        typer.echo(
+            f"All epochs had {last['items']:,} words. After fewer than {_FEW:,} vectors lie close together, whatever "
+            f"the words mean: give more text, or more --epochs.",
+            err=True,
+        )
     if as_json:
         output.print_json(
             {
@@ -120,12 +126,6 @@ def train(
     )
     typer.echo(f"vectors     {run.checkpoint}")
     typer.echo(f"report      {run.report}")
-    if chosen != "glove" and last["items"] < _FEW:
-        typer.echo(
-            f"All epochs had {last['items']:,} words. After fewer than {_FEW:,} vectors lie close together, whatever "
-            f"the words mean: give more text, or more --epochs.",
-            err=True,
-        )
 
 
 _FEW = 1_000_000

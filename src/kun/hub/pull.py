@@ -99,7 +99,7 @@ def _fetch(name: str, target: Path, work: Path, progress: Progress) -> None:
             path, lineage = source(work, progress)
         except (Unavailable, ModelNotFound) as error:
             if entry is None:
-                raise type(error)(f"There is no folder {name} here. {error}") from error
+                raise type(error)(f"{error} Nor is there a folder {name} here.") from error
             reasons.append(str(error))
             continue
         described = {"name": name, **_described(entry), "source": lineage}

@@ -106,8 +106,8 @@ def _shade(value: float) -> str:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Five or so between both: multiples of 1, 2 or 5 times a power of ten."""
-    apart = (high - low) / 6
+    """Three to eight between both: multiples of 1, 2 or 5 times a power of ten."""
+    apart = (high - low) / 7.5
     power = 10.0 ** math.floor(math.log10(apart))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= apart * 0.999)
     first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)

@@ -25,8 +25,7 @@ def take_tour(
     page that is a folder, `NoSpace`, `NotWritable`.
     """
     ideas = chosen_ideas(IDEAS, only)
-    page = page.expanduser()
-    check_place(page, "tour.html")
+    page = check_place(page, "tour.html")
     began, done, interrupted = time.monotonic(), list[Outcome](), False
     session = Session(_handbook())
 

@@ -117,8 +117,8 @@ def _row(path: Path, number: int, line: str, dimensions: int) -> tuple[str, NDAr
         )
     if not np.isfinite(vector).all():
         raise DamagedFile(
-            f"{path}, line {number:,}: {word[:40]!r} has a number that is none, or too large (nan, inf): take out the "
-            f"line, or train the vectors again."
+            f"{path}, line {number:,}: {word[:40]!r} has a number that is none, or too large (nan, inf): train "
+            f"the vectors again, or copy the file again."
         )
     return word, vector
 

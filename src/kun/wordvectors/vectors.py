@@ -181,7 +181,7 @@ class WordVectors:
     def _nearest(self, vector: Floats, k: int, without: set[int]) -> Near:
         if not 1 <= k <= MOST_NEIGHBOURS:
             raise BadInput(f"{k} neighbours cannot be shown: ask for 1 to {MOST_NEIGHBOURS}.")
-        length = float(np.linalg.norm(vector))
+        length = float(np.linalg.norm(vector.astype(np.float64)))
         if not length or not np.isfinite(length):
             raise BadInput(
                 "A vector of zeros, or with numbers that are none, points nowhere: it has no neighbours."

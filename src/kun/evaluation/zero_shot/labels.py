@@ -72,13 +72,13 @@ class Labels:
         parts = [part.partition("=") for part in listed]
         described = [bool(equals) for _, equals, _ in parts]
         if any(described):
+            names = cls.of([name for name, _, _ in parts]).names
             if not all(described):
-                word = parts[described.index(False)][0].strip()[:40]
+                word = names[described.index(False)][:40]
                 raise BadInput(
                     f"{word!r} is a label without a description, and others have one. If it is part of a description, "
-                    f"leave out the comma before it; else describe it, as {word}=…"
+                    f"leave out the comma before it; else write {word}= with its description, or with none."
                 )
-            names = cls.of([name for name, _, _ in parts]).names
             return cls(names, tuple(text.strip() for _, _, text in parts))
         return cls.of([name for name, _, _ in parts])
 

@@ -242,13 +242,13 @@ def _speeds(session: Session) -> Shown:
         few == as_few and many >= lengths[-1] * lstm.config.n_layers,
         (
             f"Of {sizes[0]:,} and {sizes[1]:,} parameters: on a text of 512 tokens the Transformer computes "
-            f"{as_few} products of matrices, as many as on 64; the LSTM {many:,}, each waiting for the one before. "
+            f"{as_few} products of matrices, as many as on 64; the LSTM {many:,}, most of them waiting for another. "
             f"Here, now, the one trains {rates[0][2]:,.0f} tokens a second and the other {rates[1][2]:,.0f}: the more "
-            f"a machine can do at once, the further the Transformer is ahead.",
+            f"a machine can do at once, the more that is worth.",
             f"参数分别为 {sizes[0]:,} 和 {sizes[1]:,}：一段 512 个词元的文本，Transformer 要算 {as_few} 次"
-            f"矩阵乘法，和 64 个词元时一样多；LSTM 要算 {many:,} 次，一次等着前一次。"
+            f"矩阵乘法，和 64 个词元时一样多；LSTM 要算 {many:,} 次，大多要等另一次算完。"
             f"此时此机，前者每秒训练 {rates[0][2]:,.0f} 个词元，后者 {rates[1][2]:,.0f} 个："
-            "机器能同时做的事越多，Transformer 领先越多。",
+            "机器能同时做的事越多，这一点就越值。",
         ),
         Table(
             (
